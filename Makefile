@@ -1,0 +1,50 @@
+# make demo   sets up .venv (no torch) and shows ages on a clip of two real portraits
+# make test   sets up everything, then lint, types and tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SETUP := pyproject.toml constraints.txt
+
+.PHONY: demo test lint types format test-slow build clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.demo
+	$(BIN)/numclip demo
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+build: $(VENV)/.dev
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo.mp4 demo.jsonl demo.png
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "numclip needs Python 3.10 or newer; say which with: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: a second run installs nothing unless the requirements changed. The install is editable.
+$(VENV)/.demo: $(SETUP) | $(BIN)/python
+	$(PIP) -e ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: $(SETUP) | $(BIN)/python
+	$(PIP) -e ".[demo,train,export,dev]"
+	@touch $@ $(VENV)/.demo
