@@ -1,0 +1,124 @@
+"""What a model file says about itself: task, metrics, parity, calibration, and what its licences allow."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import SinkError
+from .model_file import graph_sha256, read_spec, resolve
+from .spec import ModelSpec
+
+PERMISSIVE = re.compile(r"\b(apache|mit|bsd|isc|cc0|cc[- ]by(?:[- ](?:sa[- ])?\d.*)?|public domain|unlicense)\b", re.I)
+RESEARCH_ONLY = re.compile(r"research|non-?\s?commercial|\bnc\b|academic|not for commercial", re.I)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `numclip info`."""
+    parser.add_argument("model", metavar="MODEL", help="a model's name or file")
+    parser.add_argument("--json", metavar="FILE|-", help="the whole spec as JSON, to a file or to stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the spec for a person, or as JSON for a program."""
+    path = resolve(args.model)
+    spec = read_spec(path)
+    if args.json != "-":
+        print(describe(spec, path))
+        print(f"\nnext: numclip run 0 --model {args.model} --show")
+    if args.json:
+        _write_json(args.json, report(spec, path))
+    return 0
+
+
+def report(spec: ModelSpec, path: Path) -> dict[str, Any]:
+    """The spec as data, with what it does not say itself: the graph's hash, the file's size, the licence verdict."""
+    allowed, why = commercial_use(spec.licences)
+    return {
+        **json.loads(spec.to_json()),
+        "file_bytes": path.stat().st_size,
+        "graph_sha256": graph_sha256(path) if path.suffix == ".onnx" else None,
+        "commercial_use": {"allowed": allowed, "why": why},
+    }
+
+
+def commercial_use(licences: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether all of code, weights, backbone and data allow commercial use, and if not, which one does not.
+
+    A licence that is not known to be permissive does not count as permission. This reads names; it is no legal advice.
+    """
+    if not licences:
+        return False, "the spec names no licences"
+    refused = [f"{part}: {text}" for part, text in licences.items() if RESEARCH_ONLY.search(text)]
+    if refused:
+        return False, "; ".join(refused)
+    unknown = [f"{part}: {text or 'not stated'}" for part, text in licences.items() if not PERMISSIVE.search(text)]
+    if unknown:
+        return False, "not known to be permissive: " + "; ".join(unknown)
+    return True, "every part is under a permissive licence"
+
+
+def describe(spec: ModelSpec, path: Path) -> str:
+    """The spec in lines a person reads."""
+    task, crop = spec.task, spec.crop
+    bins = ", ".join(f"{w} {a:g}-{b:g}" for w, a, b in zip(task.words, task.bin_edges, task.bin_edges[1:]))
+    allowed, why = commercial_use(spec.licences)
+    lines = [
+        f"{spec.name}  ({path}, {path.stat().st_size / 1e6:.1f} MB)",
+        f"task         {task.name} in {task.unit}, {task.low:g} to {task.high:g}",
+        f"bins         {bins}",
+        f"crop         {crop.side} x {crop.side} px, box rules for: {', '.join(crop.box_rules) or 'none'}",
+        *_section("metrics", [_pairs(m) for m in spec.metrics] or ["none measured"]),
+        *_section("parity", _named(spec.parity) or ["not measured"]),
+        *_section("calibration", _calibration_lines(spec)),
+        *_section("provenance", _named(spec.provenance) or ["not recorded"]),
+        *_section("licences", _named(spec.licences) or ["none named"]),
+        f"commercial   {'yes' if allowed else 'no'}: {why}",
+    ]
+    return "\n".join(lines)
+
+
+def _calibration_lines(spec: ModelSpec) -> list[str]:
+    if spec.calibration is None:
+        return ["none: intervals and gates need `numclip calibrate` first"]
+    return [_pairs(spec.calibration)]
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [f"{title if at == 0 else '':<12} {line}" for at, line in enumerate(lines)]
+
+
+def _named(fields: Mapping[str, Any]) -> list[str]:
+    return [f"{name}: {_short(value)}" for name, value in fields.items()]
+
+
+def _pairs(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in fields.items())
+
+
+def _short(value: Any) -> str:
+    """A value in a few words: numbers rounded, long lists counted."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return _pairs(value)  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, (list, tuple)):
+        items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+        return ", ".join(map(_short, items)) if len(items) <= 6 else f"[{len(items)} values]"
+    return str(value)
+
+
+def _write_json(where: str, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=2) + "\n"
+    if where == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(where).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"cannot write {where} ({error.strerror}); give another --json FILE") from None
