@@ -19,7 +19,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("runtime.demo", "make a clip from two well-known portraits and run on it"),
     "info": ("runtime.info", "what a model file says about itself"),
     "fetch": ("runtime.fetch", "download the YuNet face detector, checked by its sha256"),
-    "doctor": ("runtime.doctor", "what works on this machine, and the line to type for what does not"),
     "bench": ("runtime.bench", "latency, throughput and stages of models on this machine"),
     "compare": ("runtime.compare", "two benchmark reports side by side"),
     "evaluate": ("calibration.evaluate", "mean error, bias and coverage on labelled faces"),
