@@ -1,0 +1,38 @@
+"""The exponential moving average of a network's weights and batch statistics: what is measured and kept."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """A second network that follows the first: w <- d w + (1 - d) w', with d rising to `decay` over the first steps."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network: Any = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay, self.steps = decay, 0
+        self._pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """One step towards the network as it is now."""
+        self.steps += 1
+        decay = min(self.decay, self.steps / (self.steps + 10))
+        for mine, theirs in self._pairs:
+            mine.lerp_(theirs, 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "network": self.network.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        self.network.load_state_dict(state["network"])
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    """Weights and kept statistics, as they lie in memory (load_state_dict writes into the same tensors)."""
+    return [t for t in network.state_dict().values() if t.is_floating_point()]

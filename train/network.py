@@ -1,0 +1,106 @@
+"""The whole of NumCLIP as one module: image tower, text bins, adapter, logits, refinement (arXiv 2408.03574)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .losses import MAX_LOGIT_SCALE, Weighting
+from .prompts import Prompt
+from .refinement import Refinement
+from .tasks_file import Task
+from .towers import Towers
+
+
+@dataclass(frozen=True)
+class Method:
+    """The switches of the method; the defaults are the repaired form, `as_released` is what the authors' code does."""
+
+    weighting: Weighting = "outside"
+    refinement_as_released: bool = False
+    refinement_embedding: bool = True  # the refinement also sees the image embedding, not only the K logits
+    refinement_hidden: int = 64
+    adapter_ratio: float = 0.5
+    adapter_hidden: int = 128
+    label_offset: float = 0.0  # subtracted from labels in training, added back to the value
+    loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # image to text, text to image, L1
+
+    @staticmethod
+    def as_released() -> Method:
+        """Weights inside the exponent, lower edges, logits only, adapter ratio 0.8, label - 1."""
+        return Method("inside", True, False, 10, 0.8, 128, 1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(raw: dict[str, Any]) -> Method:
+        return Method(**{**raw, "loss_weights": tuple(raw["loss_weights"])})
+
+
+class Outputs(NamedTuple):
+    """What the network says about N crops."""
+
+    value: Tensor  # [N] in the task's unit, offset added back, not clipped
+    probabilities: Tensor  # [N, K]
+    embedding: Tensor  # [N, D] L2-normalised
+    logits: Tensor  # [N, K]
+
+
+class Adapter(nn.Module):
+    """The residual adapter: ratio * relu(W2 relu(W1 v)) + (1 - ratio) * v, without biases."""
+
+    def __init__(self, dim: int, hidden: int, ratio: float) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, hidden, bias=False)
+        self.up = nn.Linear(hidden, dim, bias=False)
+        self.ratio = ratio
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, D] to [N, D]."""
+        adapted = torch.relu(self.up(torch.relu(self.down(features))))
+        return self.ratio * adapted + (1 - self.ratio) * features
+
+
+class NumCLIP(nn.Module):
+    """crops uint8 [N, S, S, 3] RGB -> Outputs. The text bins are computed by the text tower at every training step."""
+
+    def __init__(self, task: Task, towers: Towers, prompt: Prompt, method: Method) -> None:
+        super().__init__()
+        self.task, self.method, self.record = task, method, towers.record
+        dim = towers.text.text_projection.shape[1]
+        self.image_tower, self.text_tower, self.prompt = towers.image, towers.text, prompt
+        self.adapter = Adapter(dim, method.adapter_hidden, method.adapter_ratio)
+        self.logit_scale = nn.Parameter(torch.tensor(towers.logit_scale))
+        self.refinement = Refinement(
+            task.spec.bin_edges,
+            as_released=method.refinement_as_released,
+            hidden=method.refinement_hidden,
+            embedding_dim=dim if method.refinement_embedding else 0,
+        )
+        self.register_buffer("mean", 255 * torch.tensor(towers.record["image_mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(towers.record["image_std"]).view(1, 3, 1, 1), persistent=False)
+
+    def text_bins(self) -> Tensor:
+        """[K, D] the L2-normalised embedding of each bin's sentence."""
+        return functional.normalize(self.text_tower(*self.prompt()), dim=1)
+
+    def embed(self, crops: Tensor) -> Tensor:
+        """uint8 [N, S, S, 3] RGB to the L2-normalised image embedding [N, D]."""
+        pixels = (crops.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        return functional.normalize(self.adapter(self.image_tower(pixels)), dim=1)
+
+    def read(self, embedding: Tensor, text_bins: Tensor) -> Outputs:
+        """From image embedding [N, D] and text bins [K, D] to words and number."""
+        scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        logits = scale * embedding @ text_bins.T  # [N, K]
+        probabilities, value = self.refinement(logits, embedding if self.method.refinement_embedding else None)
+        return Outputs(value + self.method.label_offset, probabilities, embedding, logits)
+
+    def forward(self, crops: Tensor) -> Outputs:
+        """crops: uint8 [N, S, S, 3] RGB."""
+        return self.read(self.embed(crops), self.text_bins())

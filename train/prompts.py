@@ -1,0 +1,81 @@
+"""The learnable sentence of each bin: `<SOT> context word . <EOT>`, in the text tower's embedding space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+
+SOT, STOP, EOT, PAD = 49406, 269, 49407, 0
+Tokenizer = Callable[[str], Any]
+
+
+class Prompt(nn.Module):
+    """Context tokens shared by all bins, rank tokens of each bin, and CLIP's fixed tokens around them.
+
+    Only these rows of the token embedding are kept: a trained prompt needs no tokenizer and no vocabulary.
+    """
+
+    fixed: Tensor
+    slots: Tensor
+    end: Tensor
+
+    def __init__(self, context_length: int, counts: list[int], context: int, width: int) -> None:
+        """context: number of context tokens C; counts: number of word tokens n_k of each of the K bins."""
+        super().__init__()
+        longest = context + max(counts) + 3
+        if longest > context_length:
+            raise ModelError(
+                f"expected at most {context_length} tokens per sentence, got {longest}; shorten the context or the words"
+            )
+        self.counts = counts
+        self.context = nn.Parameter(torch.zeros(context, width))
+        self.words = nn.Parameter(torch.zeros(sum(counts), width))
+        self.register_buffer("fixed", torch.zeros(4, width))  # SOT, full stop, EOT, pad
+        slots, end = _layout(counts, context, longest)
+        self.register_buffer("slots", slots, persistent=False)
+        self.register_buffer("end", end, persistent=False)
+
+    @staticmethod
+    def from_words(
+        tokenize: Tokenizer, embedding: nn.Embedding, context: str, words: tuple[str, ...], context_length: int
+    ) -> Prompt:
+        """The prompt whose rows are the pretrained embeddings of the context sentence and the K words."""
+        context_ids = token_ids(tokenize, context)
+        word_ids = [token_ids(tokenize, word) for word in words]
+        prompt = Prompt(context_length, [len(ids) for ids in word_ids], len(context_ids), embedding.weight.shape[1])
+        with torch.no_grad():
+            prompt.context.copy_(embedding.weight[context_ids])
+            prompt.words.copy_(embedding.weight[[i for ids in word_ids for i in ids]])
+            prompt.fixed.copy_(embedding.weight[[SOT, STOP, EOT, PAD]])
+        return prompt
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Embeddings float [K, L, W] of the K sentences, and int64 [K] the slot of EOT in each."""
+        rows = torch.cat([self.fixed, self.context, self.words])
+        return rows[self.slots], self.end
+
+
+def token_ids(tokenize: Tokenizer, text: str) -> list[int]:
+    """CLIP's token ids of a text, without SOT, EOT and padding; underscores are spaces."""
+    ids: list[int] = tokenize(text.replace("_", " "))[0].tolist()
+    return ids[1 : ids.index(EOT)]
+
+
+def _layout(counts: list[int], context: int, length: int) -> tuple[Tensor, Tensor]:
+    """int64 [K, L]: which row of [fixed, context, words] stands in each slot; int64 [K]: the slot of EOT."""
+    sot, stop, eot, pad = range(4)
+    first_word = 4 + context
+    slots = torch.full((len(counts), length), pad)
+    end: list[int] = []
+    for k, count in enumerate(counts):
+        word = list(range(first_word, first_word + count))
+        first_word += count
+        row = [sot, *range(4, 4 + context), *word, stop, eot]
+        slots[k, : len(row)] = torch.tensor(row)
+        end.append(len(row) - 1)
+    return slots, torch.tensor(end)

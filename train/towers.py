@@ -1,0 +1,162 @@
+"""The two towers, from open_clip: any of its models, a local checkpoint, or the project's own compact configs.
+
+The compact towers are JSON files in open_clip's model-config format in `train/towers/`. `build_towers` makes them with
+weights to start from; `rebuild_towers` makes the same architecture empty, from what a checkpoint recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import torchvision_gap  # noqa: F401  (before open_clip)
+
+import open_clip  # isort: skip
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError, UsageError
+from .start_weights import load_tflite
+
+TOWERS = Path(__file__).parent / "towers"
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Towers:
+    """The parts of a CLIP that NumCLIP uses, and what is needed to build them again."""
+
+    image: nn.Module  # float [N, 3, S, S] normalised -> features [N, D]
+    text: TextTower
+    token_embedding: nn.Embedding  # rows are copied into the prompt, then it is let go
+    logit_scale: float  # log space
+    record: dict[str, Any]  # name, config, pretrained, language_pretrained, image_side, image_mean, image_std
+
+
+class TextTower(nn.Module):
+    """open_clip's causal text transformer, fed with embeddings instead of token ids."""
+
+    def __init__(self, clip: nn.Module) -> None:
+        super().__init__()
+        parts: Any = getattr(clip, "text", clip)
+        missing = [p for p in ("transformer", "positional_embedding", "ln_final", "attn_mask") if not hasattr(parts, p)]
+        if missing:
+            raise ModelError(
+                f"expected a text tower with CLIP's own transformer, this one has no {missing[0]}; choose a CLIP model"
+            )
+        self.transformer = parts.transformer
+        self.positional_embedding = parts.positional_embedding
+        self.ln_final = parts.ln_final
+        projection = parts.text_projection
+        self.text_projection = nn.Parameter(projection.weight.T.contiguous()) if isinstance(projection, nn.Linear) else projection
+        self.register_buffer("attn_mask", parts.attn_mask, persistent=False)
+
+    def forward(self, embedded: Tensor, end: Tensor) -> Tensor:
+        """embedded: float [K, L, W] token embeddings; end: int64 [K] the slot of EOT. Returns features [K, D].
+
+        Attention is causal, so slots after the last EOT change nothing and L may be shorter than the context.
+        """
+        length = embedded.shape[1]
+        x = embedded + self.positional_embedding[:length]
+        x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
+        x = self.ln_final(x)[torch.arange(len(end), device=end.device), end]
+        return x @ self.text_projection
+
+
+def build_towers(name: str, pretrained: str | None, pictures: Tensor) -> Towers:
+    """Build both towers by open_clip's model name (or one of ours), with weights from a tag, a checkpoint or a .tflite.
+
+    pictures: uint8 [N, S, S, 3] RGB crops of the task, on which a .tflite's batch norms are measured.
+    Raises UsageError for an unknown name or tag, ModelError for a file that does not fit.
+    """
+    _check_name(name)
+    from_tflite = pretrained is not None and pretrained.endswith(".tflite")
+    clip = _create(name, None if from_tflite else pretrained)
+    visual = clip.visual
+    mean, std = _normalisation(visual, own=(TOWERS / f"{name}.json").is_file())
+    if from_tflite:
+        pixels = (pictures.permute(0, 3, 1, 2) / 255 - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+        load_tflite(visual.trunk, Path(str(pretrained)), pixels)
+    record = {
+        "name": name,
+        "config": open_clip.get_model_config(name),
+        "pretrained": None if pretrained is None else Path(pretrained).name,
+        "language_pretrained": pretrained is not None and not from_tflite,
+        "image_side": _side(visual),
+        "image_mean": list(mean),
+        "image_std": list(std),
+        "quick_gelu": any(type(m).__name__ == "QuickGELU" for m in clip.modules()),
+    }
+    return _towers(clip, record)
+
+
+def rebuild_towers(record: dict[str, Any]) -> Towers:
+    """The architecture that a checkpoint recorded, without weights; needs no network."""
+    _register()
+    name = str(record["name"])
+    if open_clip.get_model_config(name) != record["config"]:
+        raise ModelError(f"the checkpoint's tower {name!r} has another config than this installation's; use its versions")
+    return _towers(_create(name, None, quick_gelu=bool(record["quick_gelu"])), record)
+
+
+def _register() -> None:
+    if "nano" not in open_clip.list_models():
+        open_clip.add_model_config(TOWERS)
+
+
+def _create(name: str, pretrained: str | None, quick_gelu: bool = False) -> Any:
+    path = Path(pretrained) if pretrained else None
+    if pretrained and path is not None and not path.is_file():
+        tags = [tag for model, tag in open_clip.list_pretrained() if model == name]
+        if pretrained not in tags:
+            known = ", ".join(tags) or "no tags"
+            raise UsageError(f"expected --pretrained a file or a tag of {name} ({known}), got {pretrained!r}")
+    with _quiet():
+        try:
+            return open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick_gelu, weights_only=True)
+        except (RuntimeError, OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"--model {name} --pretrained {pretrained}: cannot be loaded ({reason})") from None
+
+
+@contextlib.contextmanager
+def _quiet():
+    """open_clip warns that a model without weights is random; that is what was asked for."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _towers(clip: Any, record: dict[str, Any]) -> Towers:
+    text = TextTower(clip)
+    embedding = getattr(clip, "text", clip).token_embedding
+    return Towers(clip.visual, text, embedding, float(clip.logit_scale.detach()), record)
+
+
+def _side(visual: Any) -> int:
+    size = visual.image_size
+    return int(size[0] if isinstance(size, (tuple, list)) else size)
+
+
+def _normalisation(visual: Any, *, own: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The backbone's own mean and std in [0, 1]; our compact towers use 0.5, as MobileNet's published weights do."""
+    return (HALF, HALF) if own else (tuple(visual.image_mean), tuple(visual.image_std))
+
+
+def input_side(name: str) -> int:
+    """The side in px of the crops that a model's image tower reads; raises UsageError for an unknown name."""
+    _check_name(name)
+    size = open_clip.get_model_config(name)["vision_cfg"].get("image_size", 224)
+    return int(size[0] if isinstance(size, (tuple, list)) else size)
+
+
+def _check_name(name: str) -> None:
+    _register()
+    if name not in open_clip.list_models():
+        ours = ", ".join(sorted(p.stem for p in TOWERS.glob("*.json")))
+        raise UsageError(f"expected --model {ours} or an open_clip model name, got {name!r}; see open_clip.list_models()")
