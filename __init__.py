@@ -1,0 +1,47 @@
+"""Read ages off live video with one self-describing model file.
+
+    model = numclip.load("age-nano")          # a name or an .onnx
+    result = numclip.read("photo.jpg")        # one picture: detect, crop, model
+    for result in numclip.stream(0): ...      # live
+
+Importing this package imports neither OpenCV nor ONNX Runtime; using it does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .runtime.model import load as load
+    from .runtime.pipeline import read as read
+    from .runtime.pipeline import stream as stream
+    from .runtime.readings import Reading as Reading
+    from .runtime.spec import ModelSpec as ModelSpec
+
+    __version__: str
+
+__all__ = ["ModelSpec", "Reading", "__version__", "load", "read", "stream"]
+
+_HOMES = {
+    "load": ".runtime.model",
+    "read": ".runtime.pipeline",
+    "stream": ".runtime.pipeline",
+    "Reading": ".runtime.readings",
+    "ModelSpec": ".runtime.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("numclip")
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module 'numclip' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -56,7 +56,11 @@ def center(crop: Image, side: int, inner: int) -> Image:
     """The contract's crop [side, side, 3], unchanged but for size, from the middle of a cached one."""
     start = (crop.shape[0] - inner) // 2
     middle = crop[start : start + inner, start : start + inner]
-    return middle if side == inner else np.asarray(cv2.resize(middle, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    return (
+        middle
+        if side == inner
+        else np.asarray(cv2.resize(middle, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    )
 
 
 def _cut(crop: Image, side: int, inner: int, random: Random, how: Augmentation) -> Image:
@@ -68,7 +72,9 @@ def _cut(crop: Image, side: int, inner: int, random: Random, how: Augmentation) 
     middle = (crop.shape[0] - 1) / 2 + shift - turn @ np.full(2, (side - 1) / 2)
     matrix = np.hstack([turn, middle[:, None]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(crop, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(
+        cv2.warpAffine(crop, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 def _light(image: Image, random: Random, how: Augmentation) -> Image:

@@ -46,7 +46,8 @@ def batches(
     def make(start: int) -> tuple[Tensor, Tensor]:
         chosen = order[start : start + batch]
         crops = [
-            augment(faces.crop(int(i)), side, faces.inner, np.random.default_rng([seed, epoch, int(i)]), how) for i in chosen
+            augment(faces.crop(int(i)), side, faces.inner, np.random.default_rng([seed, epoch, int(i)]), how)
+            for i in chosen
         ]
         return torch.from_numpy(np.stack(crops)), torch.from_numpy(faces.labels[chosen].astype(np.float32))
 

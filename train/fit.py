@@ -21,7 +21,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from .average import Average
 from tqdm import tqdm
 
 from ..calibration.crop_cache import face_crops, scaled_crop
@@ -29,6 +28,7 @@ from ..calibration.datasets import Dataset, open_data
 from ..errors import ModelError, UsageError
 from ..runtime.spec import CropSpec
 from .augment import Augmentation
+from .average import Average
 from .batches import TrainingFaces, batches
 from .checkpoint import save_checkpoint, save_state
 from .losses import bins_of, image_to_text_loss, text_to_image_loss
@@ -46,9 +46,13 @@ SEED_SMOKE = 256  # faces per data set with --smoke
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip train`."""
     parser.add_argument("--task", default="age", help="a task in train/tasks/ or a .json file")
-    parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help="utkface:PATH, aaf:PATH or table:FILE.csv")
+    parser.add_argument(
+        "--data", nargs="+", required=True, metavar="DATA", help="utkface:PATH, aaf:PATH or table:FILE.csv"
+    )
     parser.add_argument("--model", default="nano", help="nano, or any open_clip model name")
-    parser.add_argument("--pretrained", help="an open_clip tag, a checkpoint file, or a MobileNetV2 .tflite to start from")
+    parser.add_argument(
+        "--pretrained", help="an open_clip tag, a checkpoint file, or a MobileNetV2 .tflite to start from"
+    )
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=32, help="crops per step")
@@ -56,9 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--small-side", type=int, metavar="PX", help="side of the crops in the first --small-epochs")
     parser.add_argument("--small-epochs", type=int, default=0, help="epochs on smaller crops, which are cheaper")
-    parser.add_argument("--weighting", choices=["inside", "outside", "none"], default="outside", help="weights of the losses")
+    parser.add_argument(
+        "--weighting", choices=["inside", "outside", "none"], default="outside", help="weights of the losses"
+    )
     parser.add_argument("--as-released", action="store_true", help="the method as its authors' code has it")
-    parser.add_argument("--train-text", action="store_true", help="train the text tower too (always, where it is random)")
+    parser.add_argument(
+        "--train-text", action="store_true", help="train the text tower too (always, where it is random)"
+    )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue OUT/last.pt exactly")
@@ -127,7 +135,9 @@ class Fit:
             if mean < self.best:
                 self.best, self.best_epoch = mean, self.epoch
                 save_checkpoint(self.args.out / "best.safetensors", self.average.network, self._record(metrics))
-            self._log({"epoch": self.epoch, "loss": losses, "val_mae": metrics, "seconds": round(time.monotonic() - started)})
+            self._log(
+                {"epoch": self.epoch, "loss": losses, "val_mae": metrics, "seconds": round(time.monotonic() - started)}
+            )
             self._save_state()
 
     def _train_epoch(self) -> dict[str, float]:
@@ -143,7 +153,9 @@ class Fit:
             loss = sum(w * part for w, part in zip(self.network.method.loss_weights, parts, strict=True))
             assert isinstance(loss, Tensor)
             if not torch.isfinite(loss):
-                raise ModelError(f"epoch {self.epoch + 1}: the loss is {loss.item()}; lower --lr or resume an earlier state")
+                raise ModelError(
+                    f"epoch {self.epoch + 1}: the loss is {loss.item()}; lower --lr or resume an earlier state"
+                )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
@@ -193,8 +205,22 @@ class Fit:
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to continue."""
-        names = ("task", "model", "epochs", "batch", "lr", "weight_decay", "small_side", "small_epochs", "weighting", "seed")
-        return {n: getattr(self.args, n) for n in names} | {"faces": len(self.faces), "method": self.network.method.to_json()}
+        names = (
+            "task",
+            "model",
+            "epochs",
+            "batch",
+            "lr",
+            "weight_decay",
+            "small_side",
+            "small_epochs",
+            "weighting",
+            "seed",
+        )
+        return {n: getattr(self.args, n) for n in names} | {
+            "faces": len(self.faces),
+            "method": self.network.method.to_json(),
+        }
 
     def _resume(self) -> None:
         path = self.args.out / "last.pt"
@@ -204,7 +230,9 @@ class Fit:
         mine, theirs = self._identity(), state["identity"]
         for name in mine:
             if json.dumps(mine[name]) != json.dumps(theirs.get(name)):
-                raise UsageError(f"{path}: expected {name} {theirs.get(name)!r} as it began, got {mine[name]!r}; give the same")
+                raise UsageError(
+                    f"{path}: expected {name} {theirs.get(name)!r} as it began, got {mine[name]!r}; give the same"
+                )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -28,7 +28,9 @@ def load_tflite(trunk: nn.Module, path: Path, pixels: Tensor) -> int:
     layers = [m for m in trunk.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
     if len(norms) != len(layers) or len(weights) < len(layers):
-        raise ModelError(f"{path}: expected {len(layers)} convolutions with a norm each, got {len(weights)}; another network?")
+        raise ModelError(
+            f"{path}: expected {len(layers)} convolutions with a norm each, got {len(weights)}; another network?"
+        )
     hooks: list[Any] = []
     for at, (layer, norm) in enumerate(zip(layers, norms, strict=True)):
         kernel, bias = weights[at]

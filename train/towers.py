@@ -51,7 +51,9 @@ class TextTower(nn.Module):
         self.positional_embedding = parts.positional_embedding
         self.ln_final = parts.ln_final
         projection = parts.text_projection
-        self.text_projection = nn.Parameter(projection.weight.T.contiguous()) if isinstance(projection, nn.Linear) else projection
+        self.text_projection = (
+            nn.Parameter(projection.weight.T.contiguous()) if isinstance(projection, nn.Linear) else projection
+        )
         self.register_buffer("attn_mask", parts.attn_mask, persistent=False)
 
     def forward(self, embedded: Tensor, end: Tensor) -> Tensor:
@@ -78,7 +80,9 @@ def build_towers(name: str, pretrained: str | None, pictures: Tensor) -> Towers:
     visual = clip.visual
     mean, std = _normalisation(visual, own=(TOWERS / f"{name}.json").is_file())
     if from_tflite:
-        pixels = (pictures.permute(0, 3, 1, 2) / 255 - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+        pixels = (pictures.permute(0, 3, 1, 2) / 255 - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(
+            1, 3, 1, 1
+        )
         load_tflite(visual.trunk, Path(str(pretrained)), pixels)
     record = {
         "name": name,
@@ -98,7 +102,9 @@ def rebuild_towers(record: dict[str, Any]) -> Towers:
     _register()
     name = str(record["name"])
     if open_clip.get_model_config(name) != record["config"]:
-        raise ModelError(f"the checkpoint's tower {name!r} has another config than this installation's; use its versions")
+        raise ModelError(
+            f"the checkpoint's tower {name!r} has another config than this installation's; use its versions"
+        )
     return _towers(_create(name, None, quick_gelu=bool(record["quick_gelu"])), record)
 
 
@@ -159,4 +165,6 @@ def _check_name(name: str) -> None:
     _register()
     if name not in open_clip.list_models():
         ours = ", ".join(sorted(p.stem for p in TOWERS.glob("*.json")))
-        raise UsageError(f"expected --model {ours} or an open_clip model name, got {name!r}; see open_clip.list_models()")
+        raise UsageError(
+            f"expected --model {ours} or an open_clip model name, got {name!r}; see open_clip.list_models()"
+        )

@@ -1,0 +1,42 @@
+"""A model ready to read faces: its spec and a session."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from .model_file import read_spec, resolve
+from .readings import Readings
+from .sessions import Session, open_session
+from .spec import ModelSpec
+
+
+class Model:
+    """Reads ordinal numbers off crops."""
+
+    def __init__(self, spec: ModelSpec, session: Session) -> None:
+        self.spec, self.session = spec, session
+
+    def __call__(self, crops: npt.NDArray[np.uint8]) -> Readings:
+        """crops: uint8 [N, S, S, 3] RGB, cut by the spec's crop contract; N may be 0. Raises ValueError otherwise."""
+        side = self.spec.crop.side
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (side, side, 3):
+            raise ValueError(f"expected crops uint8 [N, {side}, {side}, 3] RGB, got {crops.dtype} {list(crops.shape)}")
+        if len(crops) == 0:
+            bins, dim = self.spec.task.num_bins, int(self.spec.graph["embedding_dim"])
+            empty = np.zeros((0, bins + dim + 1), np.float32)
+            return Readings(empty[:, 0], empty[:, 1 : 1 + bins], empty[:, 1 + bins :], self.spec)
+        outputs = self.session.run(np.ascontiguousarray(crops))
+        return Readings(outputs.value, outputs.probabilities, outputs.embedding, self.spec)
+
+
+def load(name_or_path: str | os.PathLike[str] = "age-nano", device: str = "auto", threads: int | None = None) -> Model:
+    """Open a model by name or file; raises ModelError or DeviceError saying what to do.
+
+    threads: CPU threads for one call, None for onnxruntime's own choice.
+    """
+    path = resolve(name_or_path)
+    spec = read_spec(path)
+    return Model(spec, open_session(path, spec, device, threads))
