@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .errors import NumclipError, UsageError
 
@@ -94,8 +95,13 @@ def build_parser(verb: str) -> argparse.ArgumentParser:
         prog=f"numclip {verb}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
     )
     module.add_arguments(parser)
-    parser.set_defaults(_run=module.run)
+    parser.set_defaults(_run=module.run, open_checkpoint=_open_checkpoint)
     return parser
+
+
+def _open_checkpoint(path: str) -> Any:
+    """A training checkpoint as a model; only here do folders meet that do not import each other."""
+    return importlib.import_module(".train.checkpoint_model", __package__).open_checkpoint(path)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

@@ -228,3 +228,8 @@ HINTS = {
     "aaf": "get the All-Age-Faces original images and give their folder or .tar",
     "table": "give a CSV with the columns file and label",
 }
+LICENCES = {
+    "utkface": "UTKFace: non-commercial research use only",
+    "aaf": "All-Age-Faces: no licence text, asks to be cited; taken as research use",
+    "table": "a table of the user's own: licence unknown here",
+}

@@ -69,6 +69,9 @@ class Adapter(nn.Module):
 class NumCLIP(nn.Module):
     """crops uint8 [N, S, S, 3] RGB -> Outputs. The text bins are computed by the text tower at every training step."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, task: Task, towers: Towers, prompt: Prompt, method: Method) -> None:
         super().__init__()
         self.task, self.method, self.record = task, method, towers.record

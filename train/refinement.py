@@ -16,6 +16,9 @@ class Refinement(nn.Module):
     b the bin centers and w the bin widths, so that every bin reaches its edges and a little beyond.
     """
 
+    values: Tensor
+    widths: Tensor
+
     def __init__(self, edges: tuple[float, ...], *, as_released: bool, hidden: int, embedding_dim: int = 0) -> None:
         super().__init__()
         edge = torch.tensor(edges, dtype=torch.float32)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import torchvision_gap  # noqa: F401  (before open_clip)
+from . import torchvision_gap  # noqa: F401  # pyright: ignore[reportUnusedImport]  (before open_clip)
 
 import open_clip  # isort: skip
 import torch
@@ -61,9 +61,10 @@ class TextTower(nn.Module):
 
         Attention is causal, so slots after the last EOT change nothing and L may be shorter than the context.
         """
+        mask: Any = self.attn_mask
         length = embedded.shape[1]
         x = embedded + self.positional_embedding[:length]
-        x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
+        x = self.transformer(x, attn_mask=mask[:length, :length])
         x = self.ln_final(x)[torch.arange(len(end), device=end.device), end]
         return x @ self.text_projection
 
@@ -157,7 +158,8 @@ def _normalisation(visual: Any, *, own: bool) -> tuple[tuple[float, ...], tuple[
 def input_side(name: str) -> int:
     """The side in px of the crops that a model's image tower reads; raises UsageError for an unknown name."""
     _check_name(name)
-    size = open_clip.get_model_config(name)["vision_cfg"].get("image_size", 224)
+    config: Any = open_clip.get_model_config(name)
+    size = config["vision_cfg"].get("image_size", 224)
     return int(size[0] if isinstance(size, (tuple, list)) else size)
 
 
