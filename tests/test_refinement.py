@@ -1,0 +1,90 @@
+"""From words to a number, as released and repaired."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+refinement = pytest.importorskip("numclip.train.refinement", reason="needs the extra train")
+MORPH = (0.0, 13.0, 19.0, 35.0, 65.0, 100.0)
+
+
+def _released():
+    return refinement.Refinement(MORPH, as_released=True, hidden=10)
+
+
+def test_released_worked_numbers() -> None:
+    """With b = lower edges: delta 0 gives 23.7, the worked delta gives 25.759091."""
+    head = _released()
+    p = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1]])
+    assert float(head.combine(p, torch.zeros(1, 5))) == pytest.approx(23.7, abs=1e-5)
+    delta = torch.tensor([[0.9, -0.2, 0.1, 0.25, -0.35]])
+    assert float(head.combine(p, delta)) == pytest.approx(25.759091, abs=1e-5)
+    assert head.combine(torch.eye(5), delta.repeat(5, 1)).tolist() == pytest.approx(
+        [0, 16.25, 17.272727, 28, 100], abs=1e-4
+    )
+
+
+def test_released_hand_set_head() -> None:
+    """With weights set by hand the whole head gives delta and value as worked out."""
+    head = _released()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.zero_()
+        head.hidden.weight[0, 1], head.hidden.weight[1, 3], head.hidden.bias[2] = 0.1, 0.05, 1
+        head.delta.weight[1, 0], head.delta.weight[3, 1], head.delta.weight[4, 2] = -0.2, 0.4, -0.3
+    _, value = head(torch.tensor([[1.0, 3, 2, 4, 0]]))
+    value = value.detach()
+    assert float(value) == pytest.approx(26.570747, abs=1e-5)
+
+
+def test_released_first_bin_is_stuck() -> None:
+    """As released, a face that is surely in a first bin from 0 is 0 years old whatever the head says; repaired it is not."""
+    sure = torch.tensor([[1.0, 0, 0, 0, 0]])
+    for delta in (-0.9, 0.0, 0.9):
+        assert float(_released().combine(sure, torch.full((1, 5), delta))) == 0
+    repaired = refinement.Refinement(MORPH, as_released=False, hidden=10)
+    assert float(repaired.combine(sure, torch.full((1, 5), 0.5))) == pytest.approx(6.5 + 13 * 0.5)
+
+
+def test_released_size() -> None:
+    """The released head has 115 parameters for five bins; its dead ones are not here."""
+    assert sum(p.numel() for p in _released().parameters()) == 115
+
+
+def test_starts_at_the_expected_bin() -> None:
+    """Before training the number is the expectation over the bins' values, to a hundredth."""
+    logits = torch.randn(8, 5) * 3
+    for as_released, values in ((True, [0.0, 13, 19, 35, 65]), (False, [6.5, 16, 27, 50, 82.5])):
+        head = refinement.Refinement(MORPH, as_released=as_released, hidden=10)
+        probabilities, value = head(logits)
+        assert value.tolist() == pytest.approx((probabilities @ torch.tensor(values)).tolist(), abs=1e-2)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_repaired_range(seed: int) -> None:
+    """Repaired, each bin reaches every number inside its own edges, and none further than half a width outside."""
+    random = torch.Generator().manual_seed(seed)
+    head = refinement.Refinement(MORPH, as_released=False, hidden=10)
+    delta = 2 * torch.rand(1, 5, generator=random) - 1
+    values = head.combine(torch.eye(5), delta.repeat(5, 1))
+    edge = torch.tensor(MORPH)
+    width = edge[1:] - edge[:-1]
+    assert (values >= edge[:-1] - width / 2 - 1e-4).all() and (values <= edge[1:] + width / 2 + 1e-4).all()
+
+
+def test_released_total_of_the_worked_batch() -> None:
+    """The three losses of the worked batch of ages 16, 18, 40, 70 sum to 8.937321."""
+    from numclip.train.losses import bins_of, image_to_text_loss, text_to_image_loss
+
+    s = torch.tensor([[1.0, 2, 0, 0, 0], [0, 3, 1, 0, 0], [0, 0, 1, 2, 1], [0, 0, 0, 1, 4]])
+    labels = torch.tensor([16.0, 18, 40, 70]) - 1
+    bins = bins_of(labels, MORPH, as_released=True)
+    value = _released().combine(torch.softmax(s, 1), torch.tensor([[0.9, -0.2, 0.1, 0.25, -0.35]]).repeat(4, 1))
+    total = (
+        image_to_text_loss(s, bins, "inside") + text_to_image_loss(s, bins, "inside") + (value - labels).abs().mean()
+    )
+    assert float(total) == pytest.approx(8.937321, abs=1e-4)
