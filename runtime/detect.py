@@ -111,6 +111,7 @@ class YuNetDetector:
         height, width = image.shape[:2]
         if min(height, width) < 8:
             return _no_faces(with_landmarks=True)
+        rows = np.empty((0, 15), np.float32)
         for side in YUNET_SIDES_PX:
             ratio = min(1.0, side / max(height, width))
             rows = self._rows(image, ratio)

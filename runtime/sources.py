@@ -1,0 +1,201 @@
+"""Where frames come from: pictures, video files and live cameras, all as one stream of `Frame`.
+
+    with open_source("clip.mp4") as source:
+        for frame in source: ...
+
+What cannot be read is never dropped in silence: bad pictures and packets are counted, the good ones are yielded, and
+then the iteration ends in one SourceError that says what was lost.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SourceError
+from .frames import Frame
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+RAW_FPS = 30.0  # for streams without timestamps, such as a raw .h264
+Image = npt.NDArray[np.uint8]
+
+
+class Source:
+    """A stream of frames, to be closed after use."""
+
+    name: str  # as the user gave it, credentials hidden
+    stills: bool = False  # pictures that have nothing to do with each other: no tracks
+    live: bool = False  # the newest frame counts; older ones may be dropped
+    frames: int | None = None  # how many there will be, if that is known
+    fps: float | None = None  # nominal frame rate, if there is one
+    dropped: int = 0  # frames dropped so far because newer ones were there
+
+    def __iter__(self) -> Iterator[Frame]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of file or device."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_source(text: str, fps: float | None = None) -> Source:
+    """Open a camera number, file, folder, glob, URL or pipeline; raises SourceError saying what was expected.
+
+    fps: frame rate of a raw stream that carries no timestamps (30 when not given).
+    """
+    from .live_sources import open_live
+
+    if text.isdecimal() or text.startswith("/dev/video") or re.match(r"(rtsps?|https?|rtmp|udp|csi)://|gst:", text):
+        return open_live(text)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.is_file())
+        if not files:
+            raise SourceError(f"{text}: expected pictures ({', '.join(PICTURES)}), the folder has none; give another")
+        return PictureSource(text, files)
+    if not path.exists() and glob.has_magic(text):
+        files = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+        if not files:
+            raise SourceError(f"{text}: expected pictures, nothing matches; correct the pattern")
+        return PictureSource(text, files)
+    if not path.is_file():
+        raise SourceError(
+            f"{text}: expected a camera number, file, folder or URL, found nothing there; correct the path"
+        )
+    if path.suffix.lower() in PICTURES:
+        return PictureSource(text, [path])
+    return VideoSource(text, path, fps)
+
+
+def read_picture(path: str | os.PathLike[str]) -> Image:
+    """[H, W, 3] uint8 BGR, turned as its EXIF says; raises SourceError naming the file."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: expected a picture ({error.strerror}); correct the path") from None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise SourceError(f"{path}: expected a picture, its bytes are none or cut short; give another file")
+    return np.asarray(image, np.uint8)
+
+
+class PictureSource(Source):
+    """Pictures in a row, by name."""
+
+    stills = True
+
+    def __init__(self, name: str, files: list[Path]) -> None:
+        self.name, self._files, self.frames = name, files, len(files)
+
+    def __iter__(self) -> Iterator[Frame]:
+        bad: list[SourceError] = []
+        index = 0
+        for path in self._files:
+            captured_s = time.monotonic()
+            try:
+                image = read_picture(path)
+            except SourceError as error:
+                bad.append(error)
+                continue
+            file = path.name if len(self._files) > 1 else None
+            yield Frame(image, index, 0.0, captured_s, self.name, file)
+            index += 1
+        if len(bad) == 1:
+            raise bad[0]
+        if bad:
+            names = ", ".join(str(e).partition(": ")[0] for e in bad[:5])
+            more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+            raise SourceError(f"{self.name}: expected pictures, {len(bad)} of {self.frames} are none: {names}{more}")
+
+
+class VideoSource(Source):
+    """A video file, every frame in order, at the times it carries."""
+
+    def __init__(self, name: str, path: Path, fps: float | None) -> None:
+        import av
+
+        self.name, self._path = name, path
+        self._av = av
+        try:
+            self._container = av.open(str(path))
+        except (av.FFmpegError, OSError) as error:
+            raise SourceError(
+                f"{name}: expected a video, it cannot be opened ({error.strerror}); it may be cut short or another kind"
+            ) from None
+        if not self._container.streams.video:
+            self._container.close()
+            raise SourceError(f"{name}: expected a video, the file has no video stream; give another file")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._promised = int(self._stream.frames)
+        self.frames = self._promised or None
+        self.undecodable = 0
+        self._timed = self._stream.duration is not None or self._container.duration is not None
+        rate: Fraction | None = self._stream.average_rate if self._timed else None
+        self._rate = fps if fps is not None and not self._timed else float(rate or RAW_FPS)
+        self.fps = self._rate
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        index = 0
+        for picture in self._pictures():
+            captured_s = time.monotonic()
+            image = _upright(picture)
+            time_s = float(picture.time) if self._timed and picture.time is not None else index / self._rate
+            yield Frame(image, index, time_s, captured_s, self.name)
+            index += 1
+        if index == 0:
+            raise SourceError(f"{self.name}: expected a video, no frame of it can be decoded; give another file")
+        if self.undecodable or index < self._promised:
+            lost = self._promised - index if index < self._promised else self.undecodable
+            raise SourceError(
+                f"{self.name}: the video is damaged or cut short: {index} frames were read, {lost} could not be; "
+                "results hold the frames that were read"
+            )
+
+    def _pictures(self) -> Iterator[Any]:
+        """Decoded pictures; packets that cannot be decoded are counted."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except self._av.FFmpegError:
+                self.undecodable += 1
+                return
+            try:
+                decoded = packet.decode()
+            except self._av.EOFError:
+                return
+            except self._av.FFmpegError:
+                self.undecodable += 1
+                continue
+            yield from decoded
+
+
+def _upright(picture: Any) -> Image:
+    """[H, W, 3] uint8 BGR of a decoded picture, turned as its container says (phones film sideways)."""
+    image = picture.to_ndarray(format="bgr24")
+    quarter_turns = round(float(getattr(picture, "rotation", 0) or 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
