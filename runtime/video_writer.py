@@ -34,6 +34,7 @@ class VideoWriter:
         self._stream: Any = None
         self._last_pts = -1
         try:
+            path.open("wb").close()  # PyAV itself opens the file only with the first packet
             self._container: Any = av.open(str(path), "w", format="mp4", options=MP4_FLAGS)
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"cannot write {path} ({error.strerror}); give another --save FILE") from None
@@ -67,6 +68,7 @@ class VideoWriter:
             container, self._container = self._container, None
             with contextlib.suppress(self._av.FFmpegError, OSError):  # still full: the first error is the one to tell
                 container.close()
+            cut_to_whole_fragments(self.path)
             raise SinkError(
                 f"cannot write {self.path} ({error.strerror}); free space; the file plays up to here"
             ) from None
@@ -88,6 +90,21 @@ class VideoWriter:
         if has_x264:
             stream.options = {"preset": "veryfast", "crf": "21", "tune": "zerolatency"}
         return stream
+
+
+def cut_to_whole_fragments(path: Path) -> None:
+    """Cut an mp4 whose writing broke off after its last whole fragment (a `moof` box and the `mdat` that belongs to it)."""
+    with path.open("r+b") as file:
+        size, at, whole = path.stat().st_size, 0, 0
+        while at + 8 <= size:
+            file.seek(at)
+            length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+            at += length
+            if length < 8 or at > size:
+                break
+            if kind != b"moof":
+                whole = at
+        file.truncate(whole)
 
 
 def _fitted(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,179 @@
+"""The command `numclip run` on real faces: what it prints, writes and returns, and how it takes bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from numclip.cli import main
+from numclip.runtime.video_writer import VideoWriter
+
+NUMCLIP = [sys.executable, "-m", "numclip.cli"]
+
+
+def _portrait() -> np.ndarray:
+    """Grace Hopper, 606 x 512, from matplotlib's sample data."""
+    cbook = pytest.importorskip("matplotlib.cbook", reason="needs the extra demo")
+    with cbook.get_sample_data("grace_hopper.jpg", asfileobj=True) as file:
+        return np.asarray(cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A portrait held still for 40 frames."""
+    path = tmp_path_factory.mktemp("clip") / "still.mp4"
+    writer = VideoWriter(path, 20)
+    small = cv2.resize(_portrait(), (256, 304), interpolation=cv2.INTER_AREA)
+    for i in range(40):
+        writer.write(np.asarray(small, np.uint8), i / 20)
+    writer.close()
+    return path
+
+
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_one_person_is_one_track(clip: Path, tmp_path: Path) -> None:
+    """40 frames give 40 lines; from the third on one track, with an adult's age and probabilities that sum to 1."""
+    out, video = tmp_path / "out.jsonl", tmp_path / "out.mp4"
+    assert main(["run", str(clip), "--detector", "haar", "--jsonl", str(out), "--save", str(video)]) == 0
+    lines = _lines(out)
+    assert [line["frame"] for line in lines] == list(range(40))
+    assert [len(line["faces"]) for line in lines] == [0, 0, *[1] * 38]
+    for face in (line["faces"][0] for line in lines[2:]):
+        assert face["track"] == 1 and face["fresh"] and 20 < face["age"] < 95
+        assert sum(face["probabilities"]) == pytest.approx(1, abs=2e-3)
+        assert face["low"] is None or face["low"] <= face["high"]
+    with av.open(str(video)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 40
+
+
+def test_a_photo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A single photo needs no track: one line, one face, track null, no file name."""
+    path = tmp_path / "hopper.jpg"
+    cv2.imwrite(str(path), _portrait())
+    assert main(["run", str(path), "--detector", "haar", "--jsonl", "-"]) == 0
+    line = json.loads(capfd.readouterr().out)
+    assert line["source"] == str(path) and "file" not in line
+    assert [face["track"] for face in line["faces"]] == [None]
+
+
+def test_one_pixel(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A picture of one pixel is a picture without faces."""
+    cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
+    assert main(["run", str(tmp_path / "dot.png"), "--jsonl", "-"]) == 0
+    assert json.loads(capfd.readouterr().out)["faces"] == []
+
+
+def test_two_people_turning_their_heads(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
+    """In the shared clip of two people: 300 lines, two faces in at least 90 % of them, two tracks in all."""
+    clip = next((shared_data / "video").glob("two_people*.h264"))
+    assert main(["run", str(clip), "--detector", "yunet", "--jsonl", str(tmp_path / "o.jsonl")]) == 0
+    lines = _lines(tmp_path / "o.jsonl")
+    assert len(lines) == 300 and sum(len(line["faces"]) == 2 for line in lines) >= 270
+    assert {face["track"] for line in lines for face in line["faces"]} == {1, 2}
+
+
+@pytest.mark.slow
+def test_an_empty_corridor(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
+    """In the shared corridor clip at most 1 % of the frames show a track."""
+    clip = next((shared_data / "video").glob("corridor*.mp4"))
+    assert main(["run", str(clip), "--detector", "yunet", "--jsonl", str(tmp_path / "o.jsonl")]) == 0
+    lines = _lines(tmp_path / "o.jsonl")
+    assert len(lines) == 1394 and sum(bool(line["faces"]) for line in lines) <= 13
+
+
+BAD = {
+    "an empty folder": (["{dir}"], "the folder has none"),
+    "a missing camera": (["63"], "cameras here"),
+    "another project's model": (["{clip}", "--model", "{alien}"], "expected an .onnx model"),
+    "an unknown model": (["{clip}", "--model", "age-nona"], "did you mean age-nano"),
+    "a device that is not there": (["{clip}", "--device", "tensorrt"], "TensorrtExecutionProvider"),
+    "a folder that is not there": (["{clip}", "--jsonl", "{dir}/no/where.jsonl"], "cannot write"),
+    "no screen": (["{clip}", "--show"], "--show: expected a screen"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch) -> None:
+    """Each is one sentence on stderr and exit code 1; nothing is written to stdout."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    if name == "a device that is not there":
+        ort = pytest.importorskip("onnxruntime")
+        if "TensorrtExecutionProvider" in ort.get_available_providers():
+            pytest.skip("this onnxruntime has TensorRT")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "alien.onnx").write_bytes(b"not a model")
+    flags, sentence = BAD[name]
+    places = {"dir": tmp_path / "empty", "clip": clip, "alien": tmp_path / "alien.onnx"}
+    assert main(["run", *[flag.format(**places) for flag in flags], "--detector", "haar"]) == 1
+    out, err = capfd.readouterr()
+    complaint = [line for line in err.splitlines() if sentence in line]
+    assert out == "" and len(complaint) == 1 and complaint[0].startswith("numclip: ")
+    assert "Traceback" not in err
+
+
+def test_a_full_disk_under_jsonl(clip: Path) -> None:
+    """/dev/full takes no byte: one sentence, exit code 1."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = subprocess.run(
+        [*NUMCLIP, "run", str(clip), "--detector", "haar", "--jsonl", "/dev/full"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "cannot write /dev/full (No space left on device)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_jsonl_ends_with_a_whole_line_when_the_disk_fills(tmp_path: Path) -> None:
+    """When a line does not fit any more, its beginning is taken back: every line of the file can be read."""
+    code = """
+import resource, signal, sys
+from numclip.runtime.sinks import JsonlSink
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+sink = JsonlSink(sys.argv[1], None)
+for i in range(1000):
+    sink._append(b'{"frame": %d, "text": "some words"}\\n' % i)
+"""
+    path = tmp_path / "o.jsonl"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert "SinkError" in done.stderr and "ends with the last whole line" in done.stderr
+    assert [line["frame"] for line in _lines(path)] == list(range(len(_lines(path)))) and len(_lines(path)) > 20
+    assert path.read_bytes().endswith(b"}\n")
+
+
+def test_ctrl_c(shared_data: Path, tmp_path: Path) -> None:
+    """Ctrl-C in the middle: exit code 130, JSONL whole to its last line, and a video that opens and holds those frames."""
+    clip = next((shared_data / "video").glob("two_people*.h264"))
+    out, video = tmp_path / "o.jsonl", tmp_path / "o.mp4"
+    flags = ["--detector", "haar", "--jsonl", str(out), "--save", str(video)]
+    child = subprocess.Popen([*NUMCLIP, "run", str(clip), *flags], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not out.exists() or out.read_bytes().count(b"\n") < 15):
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130 and "stopped after" in err and "Traceback" not in err
+    lines = _lines(out)
+    with av.open(str(video)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert 15 <= len(lines) < 300 and len(lines) - 2 <= frames <= len(lines)
+
+
+def test_a_reader_that_leaves(clip: Path) -> None:
+    """`numclip run … --jsonl - | head -n 1` prints one line and ends without a traceback."""
+    command = f"{' '.join(NUMCLIP)} run {clip} --detector haar --jsonl - | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert json.loads(done.stdout)["frame"] == 0 and "Traceback" not in done.stderr

@@ -1,0 +1,203 @@
+"""Sources give every good frame once, at its own time, and say in one sentence what they could not give."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from numclip.errors import SourceError
+from numclip.runtime.frames import Frame
+from numclip.runtime.live_sources import LiveSource, hide_credentials
+from numclip.runtime.sources import open_source, read_picture
+from numclip.runtime.video_writer import VideoWriter
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """60 frames at 20 fps; frame i is grey of level 4 i, with noise so that frames take bytes."""
+    path = tmp_path / "clip.mp4"
+    writer = VideoWriter(path, 20)
+    for i in range(60):
+        noise = np.random.default_rng(i).integers(-15, 16, (64, 96, 3))
+        writer.write((4 * i + noise).clip(0, 255).astype(np.uint8), i / 20)
+    writer.close()
+    return path
+
+
+def test_a_video_gives_every_frame_at_its_time(clip: Path) -> None:
+    """60 frames written at 20 fps come back as 60 frames, numbered, 50 ms apart, in order."""
+    with open_source(str(clip)) as source:
+        frames = list(source)
+    assert [f.index for f in frames] == list(range(60))
+    np.testing.assert_allclose([f.time_s for f in frames], np.arange(60) / 20, atol=1e-3)
+    assert all(abs(int(f.image.mean()) - 4 * f.index) < 6 for f in frames)
+
+
+def test_a_raw_stream_is_timed_by_its_fps(shared_data: Path) -> None:
+    """A raw .h264 has no timestamps: its 300 frames are timed at 30 fps, or as --fps says."""
+    path = str(next((shared_data / "video").glob("*.h264")))
+    with open_source(path) as source:
+        frames = [(f.index, f.time_s) for f in source]
+    assert len(frames) == 300 and frames[30] == (30, pytest.approx(1.0))
+    with open_source(path, fps=25) as source:
+        assert next(iter(source)).time_s == 0 and source.fps == 25
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_a_video_cut_short(clip: Path, share: float) -> None:
+    """A video cut short yields the frames that are whole, then says so; it never ends as if it were complete."""
+    plain = clip.with_name("plain.mp4")
+    _ordinary_mp4(clip, plain)
+    plain.write_bytes(plain.read_bytes()[: int(plain.stat().st_size * share)])
+    frames, error = _until_error(str(plain))
+    assert 0 < len(frames) < 60 and "damaged or cut short" in error
+
+
+def _until_error(what: str) -> tuple[list[Frame], str]:
+    """The frames a source gives, and the sentence it ends with."""
+    frames: list[Frame] = []
+    try:
+        with open_source(what) as source:
+            frames.extend(source)
+    except SourceError as error:
+        return frames, str(error)
+    return frames, ""
+
+
+def _ordinary_mp4(clip: Path, out: Path) -> None:
+    """The same pictures in an mp4 whose index stands in front, as phones and web sites write it."""
+    import av
+
+    with (
+        av.open(str(clip)) as source,
+        av.open(str(out), "w", options={"movflags": "faststart"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+
+
+def test_a_video_without_its_index(clip: Path) -> None:
+    """An mp4 whose first half is missing cannot be opened: one sentence."""
+    clip.write_bytes(clip.read_bytes()[2000:])
+    with pytest.raises(SourceError, match="expected a video") as caught:
+        list(open_source(str(clip)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    """Pictures come by name; those that are none are named at the end, after all good ones."""
+    for i in (2, 0, 1):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((8, 8, 3), i, np.uint8))
+    (tmp_path / "1a.jpg").write_text("a text")
+    frames, error = _until_error(str(tmp_path))
+    seen = [(frame.file, int(frame.image.max())) for frame in frames]
+    assert seen == [("0.png", 0), ("1.png", 1), ("2.png", 2)] and "1a.jpg: expected a picture" in error
+
+
+def test_a_glob(tmp_path: Path) -> None:
+    """A pattern takes what matches, by name."""
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"a{i}.png"), np.zeros((8, 8, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((8, 8, 3), np.uint8))
+    with open_source(str(tmp_path / "a*.png")) as source:
+        assert [f.file for f in source] == ["a0.png", "a1.png", "a2.png"]
+
+
+def test_exif_is_turned(tmp_path: Path) -> None:
+    """A photo taken sideways (EXIF orientation 6) comes upright: its left edge becomes the top."""
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :10] = 255
+    _, jpeg = cv2.imencode(".jpg", image)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    data = jpeg.tobytes()
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    upright = read_picture(path)
+    assert upright.shape == (60, 40, 3) and upright[:8].mean() > 200 > 50 > upright[12:].mean()
+
+
+BAD = {
+    "empty folder": ("empty", "the folder has none"),
+    "nothing there": ("nowhere.mp4", "found nothing there"),
+    "nothing matches": ("x*.jpg", "nothing matches"),
+    "a text named .jpg": ("text.jpg", "expected a picture"),
+    "a text named .mp4": ("text.mp4", "expected a video"),
+    "an empty picture": ("zero.png", "expected a picture"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_sources(name: str, tmp_path: Path) -> None:
+    """Each is refused in one sentence that says what was expected."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.jpg").write_text("words")
+    (tmp_path / "text.mp4").write_text("words")
+    (tmp_path / "zero.png").write_bytes(b"")
+    what, sentence = BAD[name]
+    with pytest.raises(SourceError, match=sentence) as caught, open_source(str(tmp_path / what)) as source:
+        list(source)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(Path("/dev/video63").exists(), reason="this machine has 64 cameras")
+def test_a_missing_camera() -> None:
+    """A camera that is not there is named, with those that are."""
+    with pytest.raises(SourceError, match=r"expected /dev/video63, cameras here"):
+        open_source("63")
+
+
+def test_an_unreachable_stream() -> None:
+    """A stream nobody serves is refused in one sentence, without its password."""
+    with pytest.raises(SourceError) as caught:
+        open_source("rtsp://user:secret@127.0.0.1:9/live?token=abc")
+    assert "rtsp://127.0.0.1:9/live" in str(caught.value)
+    assert "secret" not in str(caught.value) and "abc" not in str(caught.value)
+
+
+def test_credentials_are_hidden() -> None:
+    """User, password and query are cut out of a URL; the port stays."""
+    assert hide_credentials("rtsp://me:pw@cam.local:554/a/b?key=1") == "rtsp://cam.local:554/a/b"
+
+
+def test_live_sources_drop_what_is_old() -> None:
+    """A camera faster than its reader loses frames, never order; every frame is either yielded or counted as dropped."""
+    import time
+
+    made = iter(range(200))
+
+    def read() -> np.ndarray | None:
+        time.sleep(0.001)
+        i = next(made, None)
+        return None if i is None else np.full((4, 4, 3), i, np.uint8)
+
+    source = LiveSource("test", read, lambda: None, 1000.0)
+    seen: list[int] = []
+
+    def follow() -> None:
+        for frame in source:
+            seen.append(frame.index)
+            time.sleep(0.01)
+
+    with pytest.raises(SourceError, match="the stream ended"), source:
+        follow()
+    assert seen == sorted(set(seen)) and seen[-1] == 199
+    assert source.dropped > 0 and len(seen) + source.dropped == 200
+
+
+def test_a_jpeg_cut_short_is_still_a_picture_or_refused(tmp_path: Path) -> None:
+    """A photo cut in the middle never crashes the reader: it is shown in part or refused."""
+    good = tmp_path / "good.jpg"
+    cv2.imwrite(str(good), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    for share in (0.2, 0.6, 0.9):
+        bad = tmp_path / "bad.jpg"
+        shutil.copy(good, bad)
+        bad.write_bytes(bad.read_bytes()[: int(good.stat().st_size * share)])
+        frames, error = _until_error(str(bad))
+        assert "expected a picture" in error or frames[0].image.shape == (64, 64, 3)
