@@ -95,7 +95,7 @@ def build_parser(verb: str) -> argparse.ArgumentParser:
         prog=f"numclip {verb}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
     )
     module.add_arguments(parser)
-    parser.set_defaults(_run=module.run, open_checkpoint=_open_checkpoint)
+    parser.set_defaults(_run=module.run, _open_checkpoint=_open_checkpoint)
     return parser
 
 

@@ -169,8 +169,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and print a table, or JSON for a program. `args.open_checkpoint` is the command line's opener, if any."""
-    opener: Callable[[str], Model] | None = getattr(args, "open_checkpoint", None)
+    """Evaluate and print a table, or JSON for a program. `_open_checkpoint` is the command line's opener, if any."""
+    opener: Callable[[str], Model] | None = getattr(args, "_open_checkpoint", None)
     is_checkpoint = args.model.endswith(".safetensors") and opener is not None
     dataset = open_data(args.data)
     split = args.split or ("test" if any(s.split for s in dataset.samples) else "all")

@@ -1,0 +1,127 @@
+"""Training, from two dozen real faces to a checkpoint, a model file, and an exact continuation."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
+from numclip.cli import main  # noqa: E402
+from numclip.train import fit as fit_module  # noqa: E402
+from numclip.train.checkpoint import load_checkpoint  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def faces(shared_data: Path, yunet_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 training and 8 validation chips of UTKFace, as a table."""
+    folder = tmp_path_factory.mktemp("faces")
+    rows = ["file,label,split"]
+    with tarfile.open(shared_data / "data" / "utkface.tar") as tar:
+        members = [m for m in tar.getmembers() if m.isfile()][:: 21302 // 32][:32]
+        for i, member in enumerate(members):
+            (folder / f"{i}.jpg").write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
+            label = Path(member.name).name.split("_")[0]
+            rows.append(f"{i}.jpg,{label},{'val' if i % 4 == 0 else 'train'}")
+    (folder / "faces.csv").write_text("\n".join(rows) + "\n")
+    return folder / "faces.csv"
+
+
+def _flags(faces: Path, out: Path) -> list[str]:
+    return ["train", "--data", f"table:{faces}", "--out", str(out), "--epochs", "2", "--batch", "8"]
+
+
+@pytest.fixture(scope="module")
+def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two epochs from random weights."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    assert main(_flags(faces, out)) == 0
+    return out
+
+
+def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
+    """One log line per epoch with the three losses and the val error; the checkpoint says what it was made from."""
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2] and all(
+        np.isfinite(list(line["loss"].values())).all() for line in log
+    )
+    _, record = load_checkpoint(trained / "best.safetensors")
+    assert record["data"]["table:faces.csv"]["n"] == 24
+    assert not any("/" in str(v) for v in record["flags"].values()), "a record names no machine's folders"
+
+
+def test_resume_continues_exactly(faces: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after its first epoch and resumed, a training ends with the same weights, bit for bit."""
+    whole = fit_module.Fit._validate
+    calls = []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    out = tmp_path / "broken"
+    monkeypatch.setattr(fit_module.Fit, "_validate", interrupted)
+    assert main(_flags(faces, out)) == 130
+    monkeypatch.setattr(fit_module.Fit, "_validate", whole)
+    assert main([*_flags(faces, out), "--resume"]) == 0
+    one, two = (torch.load(folder / "last.pt", weights_only=True) for folder in (trained, out))
+    for name, tensor in one["network"].items():
+        assert torch.equal(tensor, two["network"][name]), name
+    assert main([*_flags(faces, out), "--resume", "--lr", "0.5"]) == 2, "another lr is another training"
+    assert main(_flags(faces, out)) == 2, "a finished training is not overwritten"
+
+
+def test_export_proves_itself(trained: Path, faces: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The exported file agrees with PyTorch within 0.02 years, says so in its spec, and answers through the runtime."""
+    import numclip
+
+    out = tmp_path / "tiny.onnx"
+    assert main(["export", str(trained / "best.safetensors"), "--out", str(out), "--data", f"table:{faces}"]) == 0
+    spec = numclip.load(out).spec
+    assert spec.parity["fp32"]["max"] <= 0.02 and spec.provenance["checkpoint_sha256"]
+    assert len(numclip.load(out)(np.zeros((3, 112, 112, 3), np.uint8))) == 3
+    assert main(["evaluate", str(out), "--data", f"table:{faces}", "--split", "val", "--json", "-"]) == 0
+    by_onnx = json.loads(capfd.readouterr().out.partition("next")[2].partition("\n")[2])
+    checkpoint = str(trained / "best.safetensors")
+    assert main(["evaluate", checkpoint, "--data", f"table:{faces}", "--split", "val", "--json", "-"]) == 0
+    by_torch = json.loads(capfd.readouterr().out)
+    assert by_onnx["mae"] == pytest.approx(by_torch["mae"], abs=0.01)
+
+
+def test_export_refuses_what_misses_its_limit(trained: Path, faces: Path, tmp_path: Path, capfd) -> None:
+    """With a limit no file can meet, nothing is written and the sentence gives the difference."""
+    out = tmp_path / "tiny.onnx"
+    flags = ["--out", str(out), "--data", f"table:{faces}", "--limit", "-1"]
+    assert main(["export", str(trained / "best.safetensors"), *flags]) == 1
+    assert "expected the file to agree with PyTorch within -1" in capfd.readouterr().err and not out.exists()
+
+
+def test_changing_the_text_tower_after_freezing_changes_nothing(trained: Path) -> None:
+    """The frozen graph holds the words as constants: spoiling the text tower changes the network, not the frozen one."""
+    from numclip.export.frozen import Frozen
+
+    network, _ = load_checkpoint(trained / "best.safetensors")
+    crops = torch.randint(0, 255, (4, 112, 112, 3), dtype=torch.uint8)
+    frozen = Frozen(network).eval()
+    with torch.no_grad():
+        before, reference = frozen(crops)[0], network(crops).value.clamp(0, 120)
+        assert torch.allclose(before, reference, atol=1e-3)
+        for parameter in network.text_tower.parameters():
+            parameter.normal_()
+        assert torch.equal(frozen(crops)[0], before) and not torch.allclose(network(crops).value, reference, atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["nothing.safetensors", "text.safetensors", "last.pt"])
+def test_bad_checkpoints(name: str, trained: Path, tmp_path: Path, capfd) -> None:
+    """A missing file, a text and a training state are each refused in one sentence."""
+    (tmp_path / "text.safetensors").write_text("words")
+    path = trained / name if name == "last.pt" else tmp_path / name
+    assert main(["export", str(path), "--out", str(tmp_path / "x.onnx"), "--data", "table:x.csv"]) == 1
+    err = capfd.readouterr().err
+    assert "expected a numclip checkpoint" in err and "Traceback" not in err

@@ -1,0 +1,126 @@
+"""The network's parts against what they stand for: prompts, text tower, adapter, start weights, torchvision's gap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
+from numclip.errors import ModelError, UsageError  # noqa: E402
+from numclip.train.network import Adapter, Method, NumCLIP  # noqa: E402
+from numclip.train.prompts import EOT, SOT, Prompt, token_ids  # noqa: E402
+from numclip.train.tasks_file import load_task  # noqa: E402
+from numclip.train.towers import build_towers, open_clip, rebuild_towers  # noqa: E402
+
+PICTURES = torch.zeros(2, 112, 112, 3, dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A small whole CLIP with random weights, as open_clip builds it."""
+    from numclip.train.towers import TOWERS
+
+    open_clip.add_model_config(TOWERS)
+    torch.manual_seed(0)
+    return open_clip.create_model("nano").eval()
+
+
+def test_paper_tokens() -> None:
+    """The five MORPH words and their context tokenise to the ids of CLIP's vocabulary given with the method."""
+    tokenize, task = open_clip.get_tokenizer("nano"), load_task("age-morph")
+    assert token_ids(tokenize, task.context) == [805, 8904, 656, 281, 518, 2533, 533, 320]
+    ids = [token_ids(tokenize, word) for word in task.spec.words]
+    assert ids == [[2913], [19338], [1888, 7115], [3694, 7115], [7700, 7115]]
+
+
+def test_prompts_are_the_sentence(clip) -> None:
+    """Fresh prompt and text tower give open_clip's own embedding of the written sentence, though they run fewer slots."""
+    from numclip.train.towers import TextTower
+
+    task, tokenize = load_task("age-morph"), open_clip.get_tokenizer("nano")
+    prompt = Prompt.from_words(tokenize, clip.token_embedding, task.context, task.spec.words, 77)
+    with torch.no_grad():
+        got = TextTower(clip)(*prompt())
+        sentences = tokenize([f"{task.context} {word} ." for word in task.spec.words])
+        expected = clip.encode_text(sentences)
+    assert (sentences[:, 0] == SOT).all() and (sentences == EOT).any(1).all()
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+    assert prompt.end.tolist() == [11, 11, 12, 12, 12] and got.shape == (5, 256)
+
+
+def test_a_sentence_too_long_is_refused(clip) -> None:
+    """A word of more tokens than the tower reads is refused in one sentence."""
+    with pytest.raises(ModelError, match="expected at most 77 tokens"):
+        Prompt.from_words(
+            open_clip.get_tokenizer("nano", context_length=200), clip.token_embedding, "a", ("x " * 90,), 77
+        )
+
+
+def test_adapter_by_hand() -> None:
+    """ratio * relu(W2 relu(W1 v)) + (1 - ratio) * v, without biases."""
+    adapter = Adapter(2, 1, 0.8)
+    with torch.no_grad():
+        adapter.down.weight.copy_(torch.tensor([[1.0, -1]]))
+        adapter.up.weight.copy_(torch.tensor([[2.0], [-2]]))
+    got = adapter(torch.tensor([[3.0, 1], [1.0, 3]]))
+    torch.testing.assert_close(got, torch.tensor([[0.8 * 4 + 0.2 * 3, 0.2], [0.2, 0.6]]))
+
+
+def test_towers_rebuild(clip) -> None:
+    """What a checkpoint records is enough to build the same architecture again, empty, with another number of bins."""
+    towers = build_towers("nano", None, PICTURES)
+    again = rebuild_towers(towers.record)
+    assert {n: p.shape for n, p in towers.image.named_parameters()} == {
+        n: p.shape for n, p in again.image.named_parameters()
+    }
+    task = load_task("age")
+    network = NumCLIP(task, again, Prompt(77, [1] * task.spec.num_bins, 3, 128), Method()).eval()
+    out = network(PICTURES)
+    assert out.value.shape == (2,) and out.probabilities.shape == (2, 11) and out.embedding.shape == (2, 256)
+    torch.testing.assert_close(out.embedding.norm(dim=1), torch.ones(2))
+
+
+def test_a_local_clip_checkpoint_is_loaded(clip, tmp_path: Path) -> None:
+    """`--pretrained FILE` takes a CLIP state dict; both towers then hold its weights, and the text tower is language's."""
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    towers = build_towers("nano", str(tmp_path / "clip.pt"), PICTURES)
+    assert torch.equal(towers.token_embedding.weight, clip.token_embedding.weight)
+    assert torch.equal(towers.image.head.proj.weight, clip.visual.head.proj.weight)
+    assert towers.record["language_pretrained"] and towers.record["pretrained"] == "clip.pt"
+
+
+def test_unknown_names_are_refused() -> None:
+    """An unknown tower, tag or task is refused with what there is."""
+    with pytest.raises(UsageError, match="expected --model nano"):
+        build_towers("nanoo", None, PICTURES)
+    with pytest.raises(UsageError, match="a tag of nano"):
+        build_towers("nano", "openai", PICTURES)
+    with pytest.raises(UsageError, match="age-morph"):
+        load_task("height")
+
+
+def test_start_weights_answer_like_their_file(shared_data: Path) -> None:
+    """The dequantised MobileNetV2 with its norms put back computes, in training mode too, what it computes without them."""
+    pytest.importorskip("tflite", reason="needs the extra train")
+    from numclip.train.start_weights import read_convolutions
+
+    path = shared_data / "models" / "mobilenetv2_imagenet_int8.tflite"
+    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (8, 112, 112, 3), np.uint8))
+    trunk = build_towers("nano", str(path), pictures).image.trunk
+    kernel, bias = read_convolutions(path)[0]
+    x = pictures.permute(0, 3, 1, 2) / 127.5 - 1
+    expected = torch.nn.functional.conv2d(x, kernel, bias, stride=2, padding=1).clamp(0, 6)
+    with torch.no_grad():
+        for module in (trunk.eval(), trunk.train()):
+            torch.testing.assert_close(module.bn1(module.conv_stem(x)), expected, atol=2e-3, rtol=1e-3)
+
+
+def test_torchvision_gap_is_closed_and_no_more() -> None:
+    """After the gap module torchvision, timm and open_clip import, and a second call finds nothing to do."""
+    code = "from numclip.train import torchvision_gap as g; import open_clip, timm, torchvision; assert g.close_gap() is False"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
