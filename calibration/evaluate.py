@@ -62,6 +62,7 @@ def predict_dataset(model: Model, dataset: Dataset, detector: str = "yunet") -> 
         np.concatenate([p.probabilities for p in parts]),
         np.concatenate([p.embedding for p in parts]),
         model.spec,
+        parts[0].table,
     )
     return Predictions(readings, faces)
 

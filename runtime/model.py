@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from .model_file import read_spec, resolve
+from ..errors import ModelError
+from .conformal_table import ConformalTable
+from .model_file import graph_sha256, read_spec, resolve
 from .readings import Readings
 from .sessions import Session, open_session
 from .spec import ModelSpec
@@ -18,6 +21,7 @@ class Model:
 
     def __init__(self, spec: ModelSpec, session: Session) -> None:
         self.spec, self.session = spec, session
+        self._table = None if spec.calibration is None else ConformalTable.from_json(spec.calibration)
 
     def __call__(self, crops: npt.NDArray[np.uint8]) -> Readings:
         """crops: uint8 [N, S, S, 3] RGB, cut by the spec's crop contract; N may be 0. Raises ValueError otherwise."""
@@ -27,9 +31,9 @@ class Model:
         if len(crops) == 0:
             bins, dim = self.spec.task.num_bins, int(self.spec.graph["embedding_dim"])
             empty = np.zeros((0, bins + dim + 1), np.float32)
-            return Readings(empty[:, 0], empty[:, 1 : 1 + bins], empty[:, 1 + bins :], self.spec)
+            return Readings(empty[:, 0], empty[:, 1 : 1 + bins], empty[:, 1 + bins :], self.spec, self._table)
         outputs = self.session.run(np.ascontiguousarray(crops))
-        return Readings(outputs.value, outputs.probabilities, outputs.embedding, self.spec)
+        return Readings(outputs.value, outputs.probabilities, outputs.embedding, self.spec, self._table)
 
 
 def load(name_or_path: str | os.PathLike[str] = "age-nano", device: str = "auto", threads: int | None = None) -> Model:
@@ -39,4 +43,15 @@ def load(name_or_path: str | os.PathLike[str] = "age-nano", device: str = "auto"
     """
     path = resolve(name_or_path)
     spec = read_spec(path)
+    check_calibration(path, spec)
     return Model(spec, open_session(path, spec, device, threads))
+
+
+def check_calibration(path: Path, spec: ModelSpec) -> None:
+    """Raise ModelError for a calibration that was fitted for another graph."""
+    if spec.calibration is None:
+        return
+    if spec.calibration.get("graph_sha256") != graph_sha256(path):
+        raise ModelError(
+            f"{path}: spec field calibration.graph_sha256: expected this graph's, got another's; calibrate again"
+        )

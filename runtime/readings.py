@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
+from .conformal_table import ConformalTable
 from .spec import ModelSpec
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,7 @@ class Readings:
     probabilities: Floats  # [N, K] over the text bins
     embedding: Floats  # [N, D], L2-normalised
     spec: ModelSpec
+    table: ConformalTable | None = None  # the spec's calibration, made ready once by the model
 
     def __len__(self) -> int:
         return len(self.value)
@@ -37,19 +40,30 @@ class Readings:
 
     def _slice(self, start: int) -> Readings:
         one = slice(start, start + 1)
-        return Readings(self.value[one], self.probabilities[one], self.embedding[one], self.spec)
+        return Readings(self.value[one], self.probabilities[one], self.embedding[one], self.spec, self.table)
 
     def interval(self, level: float = 0.9) -> Floats:
-        """[N, 2] low and high in the task's unit, holding the true value with probability `level` (calibrated)."""
-        raise ModelError(
-            f"model {self.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA"
-        )
+        """[N, 2] low and high in the task's unit, holding the true value with probability `level`.
+
+        Raises ModelError where the model is not calibrated, ValueError for a level outside (0, 1).
+        """
+        table, value, difficulty = self._judged()
+        return table.interval(value, difficulty, level, self.spec.task).astype(np.float32)
 
     def at_least(self, threshold: float) -> Floats:
-        """[N] the probability that the true value is at least `threshold` (calibrated)."""
-        raise ModelError(
-            f"model {self.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA"
-        )
+        """[N] the probability that the true value is at least `threshold`; raises ModelError if not calibrated."""
+        table, value, difficulty = self._judged()
+        return table.at_least(value, difficulty, threshold).astype(np.float32)
+
+    def _judged(self) -> tuple[ConformalTable, Doubles, Doubles]:
+        """The table, and value and difficulty [N] of each face."""
+        if self.spec.calibration is None:
+            raise ModelError(
+                f"model {self.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA"
+            )
+        table = self.table or ConformalTable.from_json(self.spec.calibration)
+        value = self.value.astype(np.float64)
+        return table, value, table.difficulty(value, self.probabilities.astype(np.float64), self.spec.task)
 
 
 @dataclass(frozen=True, eq=False)
