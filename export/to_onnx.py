@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..calibration.crop_cache import face_crops
 from ..calibration.datasets import LICENCES, Dataset, open_data
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             spec,
             parity={"fp32": parity},
             metrics=[_metrics(model, d) for d in data],
-            graph={**spec.graph, **_size(draft)},
+            graph={**spec.graph, **size_of(network)},
             provenance=_provenance(args, network, training),
             licences=_licences(network, data, args.backbone_licence),
         )
@@ -145,9 +146,15 @@ def _metrics(model: Model, dataset: Dataset) -> dict[str, Any]:
     return {"data": _short(dataset), "split": split, **{k: full[k] for k in ("n", "skipped", "mae", "cs5", "bias")}}
 
 
-def _size(path: Path) -> dict[str, int]:
-    graph = onnx.load(path).graph
-    return {"parameters": sum(int(np.prod(t.dims)) for t in graph.initializer)}
+def size_of(network: NumCLIP) -> dict[str, int]:
+    """Parameters of the frozen graph, and multiply-adds for one face (convolutions and matrix products)."""
+    frozen = Frozen(network).eval()
+    side = int(network.record["image_side"])
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        frozen(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    parameters = sum(p.numel() for p in frozen.parameters()) + frozen.scaled_bins.numel()
+    return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
 
 
 def _provenance(args: argparse.Namespace, network: NumCLIP, training: dict[str, Any]) -> dict[str, Any]:
