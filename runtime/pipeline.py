@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ def read(
         frame = Frame(image, 0, 0.0, captured_s, "array")
     else:
         frame = Frame(read_picture(image), 0, 0.0, captured_s, os.fspath(image), Path(image).name)
-    return Pipeline(model or load(), open_detector(detector), tracker=None).read(frame)
+    return Pipeline(model or _default_model(), open_detector(detector), tracker=None).read(frame)
 
 
 def stream(
@@ -85,9 +86,15 @@ def stream(
     Raises SourceError when the source cannot be opened, and at its end if parts of it could not be read.
     """
     with open_source(os.fspath(source) if not isinstance(source, int) else str(source)) as opened:
-        pipeline = Pipeline(model or load(), open_detector(detector), None if opened.stills else Tracker())
+        pipeline = Pipeline(model or _default_model(), open_detector(detector), None if opened.stills else Tracker())
         for frame in opened:
             yield pipeline.read(frame, opened.dropped)
+
+
+@functools.cache
+def _default_model() -> Model:
+    """age-nano, opened once."""
+    return load()
 
 
 def _join(faces: Detections, tracks: list[Track | None], readings: Readings) -> tuple[Face, ...]:
