@@ -18,6 +18,7 @@ from ..runtime.model_file import graph_sha256, resolve, write_spec
 from .conformal import LabelledReadings, cross_coverage, fit_table
 from .datasets import open_data
 from .evaluate import LEVELS, predict_dataset, write_json
+from .gate_limits import fit_gates
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
             {"data": f"{text.partition(':')[0]}:{Path(text).name}", "split": args.split, "n": len(p.labels)}
             for text, p in zip(args.data, parts, strict=True)
         ],
+        "gates": fit_gates(faces.values, table.difficulty(faces.values, faces.probabilities, task), faces.labels, task),
         "coverage": cross_coverage(faces, task, LEVELS),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "graph_sha256": graph_sha256(path),

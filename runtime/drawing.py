@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from .frames import Face, FrameResult
+from .gate import Gate
 
 Image = npt.NDArray[np.uint8]
 FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -14,36 +17,46 @@ FONT = cv2.FONT_HERSHEY_DUPLEX
 COLOURS = ((176, 92, 30), (60, 110, 200), (70, 140, 60), (150, 70, 150), (130, 130, 20), (60, 60, 190), (120, 80, 60))
 
 
-def annotate(result: FrameResult, level: float | None = None, blur: bool = False) -> Image:
-    """A copy of the frame, [H, W, 3] uint8 BGR, with its faces marked; `blur` makes them unrecognisable."""
+@dataclass(frozen=True)
+class Look:
+    """What is drawn."""
+
+    level: float | None = None  # of the range beside the number; None: no range
+    gate: Gate | None = None  # its answer stands beside the word
+    blur: bool = False  # faces are made unrecognisable
+
+
+def annotate(result: FrameResult, look: Look) -> Image:
+    """A copy of the frame, [H, W, 3] uint8 BGR, with its faces marked."""
     image = result.frame.image.copy()
     unit = max(image.shape[:2]) / 800  # everything scales with the picture
-    if blur:
+    if look.blur:
         for face in result.faces:
             _blur(image, face)
     for face in result.faces:
-        _mark(image, face, level, max(0.45, unit))
+        _mark(image, face, look, max(0.45, unit))
     return image
 
 
-def label(face: Face, level: float | None) -> tuple[str, str]:
-    """The two lines on a face: the number (with its range where calibrated), and the word with the track."""
+def label(face: Face, look: Look) -> tuple[str, str]:
+    """The two lines on a face: the number (with its range where calibrated), and the word with gate and track."""
     track = "" if face.track_id is None else f"#{face.track_id}"
     if face.reading is None:
         return "?", (face.reason or "") + (f" {track}" if track else "")
     number = f"{face.reading.value:.0f}"
-    if level is not None and face.reading.is_calibrated:
-        low, high = face.reading.interval(level)
+    if look.level is not None and face.reading.is_calibrated:
+        low, high = face.reading.interval(look.level)
         number += f" ({low:.0f}-{high:.0f})"
-    return number, f"{face.reading.bin} {track}".strip()
+    answer = "" if look.gate is None else f"{look.gate.threshold:g}+ {look.gate.answer(face.reading)}"
+    return number, " ".join(part for part in (face.reading.bin, answer, track) if part)
 
 
-def _mark(image: Image, face: Face, level: float | None, unit: float) -> None:
+def _mark(image: Image, face: Face, look: Look, unit: float) -> None:
     colour = COLOURS[(face.track_id or 0) % len(COLOURS)]
     x0, y0, x1, y1 = (round(v) for v in face.box_xyxy)
     thick = max(1, round(2 * unit))
     cv2.rectangle(image, (x0, y0), (x1, y1), colour, thick, cv2.LINE_AA)
-    number, word = label(face, level)
+    number, word = label(face, look)
     lines = [(number, 0.9 * unit), (word, 0.5 * unit)]
     sizes = [cv2.getTextSize(text, FONT, scale, 1)[0] for text, scale in lines]  # (w, h) px
     pad = round(5 * unit)

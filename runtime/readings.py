@@ -55,6 +55,10 @@ class Readings:
         table, value, difficulty = self._judged()
         return table.at_least(value, difficulty, threshold).astype(np.float32)
 
+    def difficulty(self) -> Doubles:
+        """[N] the expected size of each face's error, in the task's unit; raises ModelError if not calibrated."""
+        return self._judged()[2]
+
     def _judged(self) -> tuple[ConformalTable, Doubles, Doubles]:
         """The table, and value and difficulty [N] of each face."""
         if self.spec.calibration is None:

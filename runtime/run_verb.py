@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from ..errors import UsageError
 from .detect import open_detector
+from .drawing import Look
 from .frames import FrameResult
+from .gate import open_gate
 from .model import Model, load
 from .pipeline import MAX_FACES, MIN_FACE_PX, Pipeline
 from .sessions import DEVICES
@@ -35,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", type=Path, metavar="FILE.mp4", help="write the annotated video")
     parser.add_argument("--jsonl", metavar="FILE|-", help="write one JSON line per frame, to a file or to stdout")
     parser.add_argument("--interval", type=float, default=0.9, metavar="LEVEL", help="level of the shown range")
+    parser.add_argument("--gate", type=float, metavar="AGE", help="answer for each face: at least so old? yes, no, ask")
+    parser.add_argument(
+        "--gate-error", type=float, default=0.01, metavar="SHARE", help="share that may be answered wrongly"
+    )
     parser.add_argument("--max-faces", type=int, default=MAX_FACES, metavar="N", help="at most so many faces per frame")
     parser.add_argument("--min-face", type=int, default=MIN_FACE_PX, metavar="PX", help="smallest face to read")
     parser.add_argument("--blur", action="store_true", help="blur faces in window and video")
@@ -80,8 +86,9 @@ def run(args: argparse.Namespace) -> int:
         pipeline = Pipeline(model, detector, tracker, args.max_faces, args.min_face)
         _say_choices(args, model, detector.name)
         level = args.interval if model.spec.calibration is not None else None
+        gate = None if args.gate is None else open_gate(model.spec, args.gate, args.gate_error)
         sinks: list[Sink] = []
-        for sink in _sinks(args, source, level):
+        for sink in _sinks(args, source, Look(level, gate, args.blur)):
             stack.callback(sink.close)
             sinks.append(sink)
         try:
@@ -109,13 +116,13 @@ def _follow(
             progress.write(describe(result, level))
 
 
-def _sinks(args: argparse.Namespace, source: Source, level: float | None) -> Iterator[Sink]:
+def _sinks(args: argparse.Namespace, source: Source, look: Look) -> Iterator[Sink]:
     if args.jsonl:
-        yield JsonlSink(args.jsonl, level)
+        yield JsonlSink(args.jsonl, look.level, look.gate)
     if args.save:
-        yield VideoSink(args.save, source, level, args.blur)
+        yield VideoSink(args.save, source, look)
     if args.show:
-        yield WindowSink(level, args.blur, hold=source.stills)
+        yield WindowSink(look, hold=source.stills)
 
 
 def describe(result: FrameResult, level: float | None) -> str:

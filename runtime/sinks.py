@@ -12,8 +12,9 @@ from typing import Protocol
 import cv2
 
 from ..errors import SinkError
-from .drawing import annotate
+from .drawing import Look, annotate
 from .frames import FrameResult
+from .gate import Gate
 from .sources import Source
 from .video_writer import VideoWriter
 
@@ -33,8 +34,8 @@ class Stop(Exception):
 class JsonlSink:
     """One JSON line per frame, to a file or stdout; what is written is written whole, whatever happens next."""
 
-    def __init__(self, where: str, level: float | None) -> None:
-        self._where, self._level = where, level
+    def __init__(self, where: str, level: float | None, gate: Gate | None = None) -> None:
+        self._where, self._level, self._gate = where, level, gate
         try:
             self._file = (
                 os.dup(sys.stdout.fileno())
@@ -46,7 +47,7 @@ class JsonlSink:
 
     def write(self, result: FrameResult) -> None:
         """Append one line; if it does not fit, take its beginning back and raise SinkError."""
-        self._append((json.dumps(result.to_json(self._level), ensure_ascii=False) + "\n").encode())
+        self._append((json.dumps(result.to_json(self._level, self._gate), ensure_ascii=False) + "\n").encode())
 
     def _append(self, line: bytes) -> None:
         done = 0
@@ -78,14 +79,14 @@ class JsonlSink:
 class VideoSink:
     """The annotated frames as an mp4."""
 
-    def __init__(self, path: Path, source: Source, level: float | None, blur: bool) -> None:
+    def __init__(self, path: Path, source: Source, look: Look) -> None:
         self._writer = VideoWriter(path, source.fps)
-        self._level, self._blur, self._stills, self._count = level, blur, source.stills, 0
+        self._look, self._stills, self._count = look, source.stills, 0
 
     def write(self, result: FrameResult) -> None:
         """Append one frame at its own time; pictures of a folder follow each other at one per second."""
         time_s = float(self._count) if self._stills else result.frame.time_s
-        self._writer.write(annotate(result, self._level, self._blur), time_s)
+        self._writer.write(annotate(result, self._look), time_s)
         self._count += 1
 
     def close(self) -> None:
@@ -97,10 +98,10 @@ class WindowSink:
 
     TITLE = "numclip"
 
-    def __init__(self, level: float | None, blur: bool, hold: bool) -> None:
+    def __init__(self, look: Look, hold: bool) -> None:
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise SinkError("--show: expected a screen, neither DISPLAY nor WAYLAND_DISPLAY is set; use --save FILE")
-        self._level, self._blur, self._hold = level, blur, hold
+        self._look, self._hold = look, hold
         try:
             cv2.namedWindow(self.TITLE, cv2.WINDOW_NORMAL)
         except cv2.error:
@@ -109,7 +110,7 @@ class WindowSink:
             ) from None
 
     def write(self, result: FrameResult) -> None:
-        cv2.imshow(self.TITLE, annotate(result, self._level, self._blur))
+        cv2.imshow(self.TITLE, annotate(result, self._look))
         key = cv2.waitKey(0 if self._hold else 1) & 0xFF
         if key in (ord("q"), 27) or cv2.getWindowProperty(self.TITLE, cv2.WND_PROP_VISIBLE) < 1:
             raise Stop

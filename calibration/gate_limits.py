@@ -1,0 +1,45 @@
+"""Fit the limits of age gates on held-out faces: label-conditional conformal prediction with two labels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.spec import TaskSpec
+
+Floats = npt.NDArray[np.float64]
+THRESHOLDS = {"age": (13.0, 16.0, 18.0, 21.0, 25.0)}  # asked by law or custom; other tasks have no gates
+ERRORS = (0.005, 0.01, 0.02, 0.05)
+
+
+def fit_gates(values: Floats, difficulty: Floats, labels: Floats, task: TaskSpec) -> dict[str, dict[str, list[float]]]:
+    """Limits by threshold and error rate: {"18": {"0.01": [yes_above, no_below]}}.
+
+    A rate that the faces cannot show (fewer than 1 / error - 1 on either side) is left out.
+    """
+    gates: dict[str, dict[str, list[float]]] = {}
+    for threshold in THRESHOLDS.get(task.name, ()):
+        margin = (values - threshold) / difficulty
+        below, above = margin[labels < threshold], margin[labels >= threshold]
+        limits = {
+            f"{error:g}": [round(yes, 5), round(-no, 5)]
+            for error in ERRORS
+            if (yes := upper_limit(below, error)) is not None and (no := upper_limit(-above, error)) is not None
+        }
+        if limits:
+            gates[f"{threshold:g}"] = limits
+    return gates
+
+
+def upper_limit(margins: Floats, error: float) -> float | None:
+    """The limit that a further face of this kind exceeds with probability at most `error`; None with too few faces.
+
+    Of n exchangeable faces and one more, the one more is among the floor((n+1) error) highest that often.
+    """
+    n = len(margins)
+    allowed = math.floor((n + 1) * error + 1e-9)
+    if allowed < 1:
+        return None
+    return float(np.sort(margins)[n - allowed])
