@@ -37,7 +37,7 @@ def test_errors_are_as_promised() -> None:
     admitted, refused = [], []
     for _ in range(200):
         values, truth = draw(600)
-        yes, no = fit_gates(values, np.ones(400), truth, TASK)["18"]["0.01"]
+        yes, no = fit_gates(values, np.ones(600), truth, TASK)["18"]["0.01"]
         values, truth = draw(2000)
         admitted.append((values[truth < 18] - 18 > yes).mean())
         refused.append((values[truth >= 18] - 18 < no).mean())
