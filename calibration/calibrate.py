@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.json_report import write_json
 from ..runtime.model import load
 from ..runtime.model_file import graph_sha256, resolve, write_spec
 from .conformal import LabelledReadings, cross_coverage, fit_table
 from .datasets import open_data
-from .evaluate import LEVELS, predict_dataset, write_json
+from .evaluate import LEVELS, predict_dataset
 from .gate_limits import fit_gates
 
 

@@ -7,20 +7,18 @@ Every face is detected and cut by the model's crop contract, as in a live run. F
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ..errors import DataError, SinkError
+from ..errors import DataError
+from ..runtime.json_report import write_json
 from ..runtime.model import Model, load
 from ..runtime.readings import Readings
 from ..runtime.spec import ModelSpec, TaskSpec
@@ -186,18 +184,6 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(_table(result, model.spec)))
         print(f"\nnext: numclip info {args.model}")
     return 0
-
-
-def write_json(where: str, content: Any) -> None:
-    """One JSON object to a file or, for `-`, to stdout; raises SinkError."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    if where == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(where).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"cannot write {where} ({error.strerror}); give another --json FILE") from None
 
 
 def _table(result: dict[str, Any], spec: ModelSpec) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 import time
 from datetime import datetime, timezone
@@ -20,12 +19,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import SinkError, UsageError
+from ..errors import UsageError
 from .bench_contest import Contender, contest
 from .bench_environment import environment, peaks, resident_mb, state
 from .bench_pipeline import bench_pipeline
 from .bench_statistics import ratio, summary
 from .detect import open_detector
+from .json_report import write_json
 from .model import Model, load
 from .model_file import resolve
 from .sessions import DEVICES
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         "rows": rows,
     }
     if args.json:
-        _write(args.json, json.dumps(report, indent=1) + "\n")
+        write_json(args.json, report)
     if args.json != "-":
         print(markdown(report))
         print(
@@ -184,13 +184,3 @@ def _numbers(text: str) -> list[int]:
     if not numbers or min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"expected whole numbers above 0 with commas, got {text!r}")
     return numbers
-
-
-def _write(where: str, text: str) -> None:
-    if where == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(where).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"cannot write {where} ({error.strerror}); give another --json FILE") from None

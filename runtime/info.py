@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import SinkError
+from .json_report import write_json
 from .model_file import graph_sha256, read_spec, resolve
 from .spec import ModelSpec
 
@@ -32,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         print(describe(spec, path))
         print(f"\nnext: numclip run 0 --model {args.model} --show")
     if args.json:
-        _write_json(args.json, report(spec, path))
+        write_json(args.json, report(spec, path))
     return 0
 
 
@@ -111,14 +110,3 @@ def _short(value: Any) -> str:
         items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
         return ", ".join(map(_short, items)) if len(items) <= 6 else f"[{len(items)} values]"
     return str(value)
-
-
-def _write_json(where: str, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2) + "\n"
-    if where == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(where).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"cannot write {where} ({error.strerror}); give another --json FILE") from None
