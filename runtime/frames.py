@@ -1,8 +1,10 @@
-"""The records that pass along the way of a frame: Frame, Face, FrameResult. All are frozen."""
+"""What passes along the way of a frame: the Source that gives Frames, and the frozen records Frame, Face, FrameResult."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,31 @@ class Frame:
     captured_s: float  # time.monotonic() when the picture was taken or decoded
     source: str  # as the user gave it, credentials hidden
     file: str | None = None  # the picture's name, for folders
+
+
+class Source:
+    """A stream of frames, to be closed after use."""
+
+    name: str  # as the user gave it, credentials hidden
+    stills: bool = False  # pictures that have nothing to do with each other: no tracks
+    live: bool = False  # the newest frame counts; older ones may be dropped
+    frames: int | None = None  # how many there will be, if that is known
+    fps: float | None = None  # nominal frame rate, if there is one
+    dropped: int = 0  # frames dropped so far because newer ones were there
+
+    def __iter__(self) -> Iterator[Frame]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of file or device."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
-from .frames import Frame
-from .sources import Source
+from .frames import Frame, Source
 
 Image = npt.NDArray[np.uint8]
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 10.0

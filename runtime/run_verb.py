@@ -14,13 +14,13 @@ from tqdm import tqdm
 from ..errors import UsageError
 from .detect import open_detector
 from .drawing import Look
-from .frames import FrameResult
+from .frames import FrameResult, Source
 from .gate import open_gate
 from .model import Model, load
 from .pipeline import MAX_FACES, MIN_FACE_PX, Pipeline
 from .sessions import DEVICES
 from .sinks import JsonlSink, Sink, Stop, VideoSink, WindowSink
-from .sources import Source, open_source
+from .sources import open_source
 from .tracking import Tracker
 
 

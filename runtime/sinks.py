@@ -13,9 +13,8 @@ import cv2
 
 from ..errors import SinkError
 from .drawing import Look, annotate
-from .frames import FrameResult
+from .frames import FrameResult, Source
 from .gate import Gate
-from .sources import Source
 from .video_writer import VideoWriter
 
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -24,36 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
-from .frames import Frame
+from .frames import Frame, Source
+from .live_sources import open_live
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 RAW_FPS = 30.0  # for streams without timestamps, such as a raw .h264
 Image = npt.NDArray[np.uint8]
-
-
-class Source:
-    """A stream of frames, to be closed after use."""
-
-    name: str  # as the user gave it, credentials hidden
-    stills: bool = False  # pictures that have nothing to do with each other: no tracks
-    live: bool = False  # the newest frame counts; older ones may be dropped
-    frames: int | None = None  # how many there will be, if that is known
-    fps: float | None = None  # nominal frame rate, if there is one
-    dropped: int = 0  # frames dropped so far because newer ones were there
-
-    def __iter__(self) -> Iterator[Frame]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Let go of file or device."""
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_source(text: str, fps: float | None = None) -> Source:
@@ -61,8 +36,6 @@ def open_source(text: str, fps: float | None = None) -> Source:
 
     fps: frame rate of a raw stream that carries no timestamps (30 when not given).
     """
-    from .live_sources import open_live
-
     if text.isdecimal() or text.startswith("/dev/video") or re.match(r"(rtsps?|https?|rtmp|udp|csi)://|gst:", text):
         return open_live(text)
     path = Path(text).expanduser()

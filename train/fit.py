@@ -12,7 +12,6 @@ import math
 import platform
 import sys
 import time
-from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..calibration.crop_cache import face_crops, scaled_crop
-from ..calibration.datasets import Dataset, open_data
+from ..calibration.datasets import open_data
 from ..errors import ModelError, UsageError
-from ..runtime.spec import CropSpec
 from .augment import Augmentation
 from .average import Average
 from .batches import TrainingFaces, batches
@@ -36,11 +33,10 @@ from .network import Method, NumCLIP, Outputs
 from .prompts import Prompt
 from .tasks_file import Task, load_task
 from .towers import build_towers, input_side, open_clip
+from .training_data import SMOKE_FACES, short_name, training_faces, validation_faces
 
-MARGIN = 9 / 7  # side of a cached training crop over the model's side
 EMA_DECAY = 0.999
 CLIP_NORM = 5.0
-SEED_SMOKE = 256  # faces per data set with --smoke
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue OUT/last.pt exactly")
-    parser.add_argument("--smoke", action="store_true", help=f"only {SEED_SMOKE} faces per data set: does it run?")
+    parser.add_argument("--smoke", action="store_true", help=f"only {SMOKE_FACES} faces per data set: does it run?")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,15 +86,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-@dataclass(frozen=True, eq=False)
-class ValidationFaces:
-    """One data set's validation crops."""
-
-    name: str
-    crops: Any  # uint8 [N, S, S, 3]
-    labels: Any  # float64 [N]
-
-
 class Fit:
     """One training: its data, network, optimiser, and where it stands."""
 
@@ -108,8 +95,8 @@ class Fit:
         data = [open_data(text) for text in args.data]
         side = input_side(args.model)
         crop = self.task.crop(side)
-        self.faces, self.counts = _training_faces(data, crop, args.smoke)
-        self.validation = [_validation_faces(d, crop, args.smoke) for d in data]
+        self.faces, self.counts = training_faces(data, crop, args.smoke)
+        self.validation = [validation_faces(d, crop, args.smoke) for d in data]
         self.side = side
         self.network = _build(args, self.task, self.faces, side).to(self.device)
         self.network = self.network.to(memory_format=torch.channels_last)
@@ -174,7 +161,7 @@ class Fit:
     def _record(self, metrics: dict[str, float]) -> dict[str, Any]:
         packages = ("torch", "open_clip_torch", "timm", "numpy", "opencv-python")
         flags = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items() if not k.startswith("_")}
-        flags |= {"data": [_short(d) for d in self.args.data], "out": self.args.out.name}
+        flags |= {"data": [short_name(d) for d in self.args.data], "out": self.args.out.name}
         flags["pretrained"] = None if self.args.pretrained is None else Path(self.args.pretrained).name
         return {
             "data": self.counts,
@@ -288,35 +275,3 @@ def _groups(network: NumCLIP, args: argparse.Namespace) -> list[dict[str, Any]]:
         if parameter.requires_grad:
             (free if parameter.ndim < 2 or name.startswith("prompt") else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": args.weight_decay}, {"params": free, "weight_decay": 0.0}]
-
-
-def _training_faces(data: list[Dataset], crop: CropSpec, smoke: bool) -> tuple[TrainingFaces, dict[str, Any]]:
-    larger = scaled_crop(crop, 2 * round(crop.side * MARGIN / 2))
-    found, counts = [], {}
-    for dataset in data:
-        chosen = _few(dataset.select("train"), smoke).without_copies()
-        faces = face_crops(chosen, larger)
-        found.append(faces)
-        counts[_short(dataset.name)] = {
-            "n": len(faces.samples),
-            "skipped": len(faces.skipped),
-            "copies": chosen.copies,
-            "conflicting": chosen.conflicting,
-        }
-    labels = np.concatenate([f.labels for f in found])
-    return TrainingFaces(tuple(f.crops for f in found), labels, crop.side), counts
-
-
-def _validation_faces(dataset: Dataset, crop: CropSpec, smoke: bool) -> ValidationFaces:
-    faces = face_crops(_few(dataset.select("val"), smoke), crop)
-    return ValidationFaces(_short(dataset.name), faces.crops, faces.labels)
-
-
-def _few(dataset: Dataset, smoke: bool) -> Dataset:
-    return replace(dataset, samples=dataset.samples[:SEED_SMOKE]) if smoke else dataset
-
-
-def _short(text: str) -> str:
-    """`utkface:/long/path/utkface.tar` without the folders: records name no machine."""
-    kind, _, path = text.partition(":")
-    return f"{kind}:{Path(path).name}"
