@@ -79,6 +79,8 @@ class LiveSource(Source):
             with self._changed:
                 ready = self._changed.wait_for(lambda: self._newest or self._ended, timeout=READ_TIMEOUT_S)
                 newest, self._newest = self._newest, None
+                if newest is None and self._ended == "":
+                    return
                 if newest is None:
                     reason = self._ended if ready else f"no frame for {READ_TIMEOUT_S:g} s"
                     raise SourceError(
@@ -95,7 +97,7 @@ class LiveSource(Source):
             except Exception as error:  # whatever the library raises ends this stream, and is told by the iterator
                 image, reason = None, str(error) or type(error).__name__
             else:
-                reason = "it sends no more frames"
+                reason = ""  # a stream that was complete
             with self._changed:
                 if image is None:
                     self._ended = reason
@@ -144,7 +146,9 @@ def _gstreamer(pipeline: str, name: str) -> Opened:
 def _capture(capture: Any) -> Opened:
     def read() -> Image | None:
         good, image = capture.read()
-        return np.asarray(image, np.uint8) if good else None
+        if not good:
+            raise SourceError("it sends no more frames")
+        return np.asarray(image, np.uint8)
 
     return read, capture.release, capture.get(cv2.CAP_PROP_FPS) or None
 

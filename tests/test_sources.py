@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import shutil
+import threading
 from pathlib import Path
 
 import cv2
@@ -161,6 +164,22 @@ def test_an_unreachable_stream() -> None:
     assert "secret" not in str(caught.value) and "abc" not in str(caught.value)
 
 
+def test_a_stream_over_http(clip: Path) -> None:
+    """A video served over a real socket is a live stream: frames in order, the last one seen, and a quiet end."""
+    handler = functools.partial(_QuietHandler, directory=str(clip.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with open_source(f"http://127.0.0.1:{server.server_address[1]}/{clip.name}") as source:
+            seen = [frame.index for frame in source]
+        server.shutdown()
+    assert source.live and seen == sorted(set(seen)) and seen[-1] == 59 and len(seen) + source.dropped == 60
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 def test_credentials_are_hidden() -> None:
     """User, password and query are cut out of a URL; the port stays."""
     assert hide_credentials("rtsp://me:pw@cam.local:554/a/b?key=1") == "rtsp://cam.local:554/a/b"
@@ -172,10 +191,12 @@ def test_live_sources_drop_what_is_old() -> None:
 
     made = iter(range(200))
 
-    def read() -> np.ndarray | None:
+    def read() -> np.ndarray:
         time.sleep(0.001)
         i = next(made, None)
-        return None if i is None else np.full((4, 4, 3), i, np.uint8)
+        if i is None:
+            raise OSError("unplugged")
+        return np.full((4, 4, 3), i, np.uint8)
 
     source = LiveSource("test", read, lambda: None, 1000.0)
     seen: list[int] = []
@@ -185,7 +206,7 @@ def test_live_sources_drop_what_is_old() -> None:
             seen.append(frame.index)
             time.sleep(0.01)
 
-    with pytest.raises(SourceError, match="the stream ended"), source:
+    with pytest.raises(SourceError, match=r"the stream ended \(unplugged\)"), source:
         follow()
     assert seen == sorted(set(seen)) and seen[-1] == 199
     assert source.dropped > 0 and len(seen) + source.dropped == 200
