@@ -18,6 +18,7 @@ EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("runtime.run_verb", "read ages off a camera, video, stream or folder"),
     "demo": ("runtime.demo", "make a clip from two well-known portraits and run on it"),
+    "doctor": ("runtime.doctor", "what works on this machine, and the exact line to type for what does not"),
     "info": ("runtime.info", "what a model file says about itself"),
     "fetch": ("runtime.fetch", "download the YuNet face detector, checked by its sha256"),
     "bench": ("runtime.bench", "latency, throughput and stages of models on this machine"),

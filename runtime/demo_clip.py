@@ -22,15 +22,14 @@ class Person:
     """One portrait: where it is from, the square cut from it, and the face inside that square."""
 
     name: str
-    years: int  # the person's age when the portrait was taken, for comparison
     square_xys: tuple[int, int, int]  # left, top, side of the cut, px of the portrait
     face_xyxy: tuple[float, float, float, float]  # the face in the cut, in units of its side
     center_xy: tuple[float, float]  # where the card rests, px of the clip
     phase: float  # of the drift, so that the two do not move alike
 
 
-HOPPER = Person("Grace Hopper", 77, (66, 10, 400), (0.22, 0.24, 0.78, 0.79), (163.0, 240.0), 0.0)
-COLLINS = Person("Eileen Collins", 42, (84, 0, 280), (0.33, 0.23, 0.67, 0.58), (477.0, 240.0), 2.1)
+HOPPER = Person("Grace Hopper", (66, 10, 400), (0.22, 0.24, 0.78, 0.79), (163.0, 240.0), 0.0)
+COLLINS = Person("Eileen Collins", (84, 0, 280), (0.33, 0.23, 0.67, 0.58), (477.0, 240.0), 2.1)
 PEOPLE = (HOPPER, COLLINS)
 NUM_FRAMES = round(FPS * SECONDS)
 

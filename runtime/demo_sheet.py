@@ -59,7 +59,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     tracks: dict[int, list[dict[str, Any]]] = {}
     for face in (face for result in results for face in result["faces"] if face["track"] is not None):
         tracks.setdefault(face["track"], []).append(face)
-    rows = [("track", "person", "was about", "frames", "age (median)", "range", "interval")]
+    rows = [("track", "person", "frames", "age (median)", "range", "interval")]
     for track, faces in sorted(tracks.items()):
         person = person_of(faces[len(faces) // 2])
         ages = [face["age"] for face in faces if face.get("age") is not None]
@@ -67,6 +67,6 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         highs = [face["high"] for face in faces if face["high"] is not None]
         middle, spread = (f"{median(ages):.1f}", f"{min(ages):.1f}-{max(ages):.1f}") if ages else ("-", "-")
         interval = f"{median(lows):.0f}-{median(highs):.0f}" if lows else "not calibrated"
-        rows.append((str(track), person.name, str(person.years), str(len(faces)), middle, spread, interval))
+        rows.append((str(track), person.name, str(len(faces)), middle, spread, interval))
     widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
