@@ -38,7 +38,7 @@ def run_block(block: Block, folder: Path) -> None:
     """Run a block in `folder`, with this environment's `numclip` first on the path."""
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     shell = ["bash", "-euo", "pipefail", "-c"] if block.tag == "bash" else [sys.executable, "-c"]
-    done = subprocess.run([*shell, block.code], cwd=folder, env=env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*shell, block.code], cwd=folder, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{block.code}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
 
 
