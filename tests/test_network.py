@@ -85,6 +85,23 @@ def test_towers_rebuild(clip) -> None:
     torch.testing.assert_close(out.embedding.norm(dim=1), torch.ones(2))
 
 
+def test_as_released_switches() -> None:
+    """As released: labels shifted by one year and back, losses weighted inside, logits only; one step moves every live part."""
+    from numclip.train.fit import loss_parts
+
+    task, method = load_task("age-morph"), Method.as_released()
+    network = NumCLIP(task, build_towers("nano", None, PICTURES), Prompt(77, [1] * 5, 3, 128), method).train()
+    torch.nn.init.normal_(network.prompt.words)
+    crops = torch.randint(0, 255, (4, 112, 112, 3), dtype=torch.uint8)
+    outputs = network(crops)
+    parts = loss_parts(outputs, torch.tensor([0.0, 16, 40, 70]), task, method)
+    sum(parts).backward()
+    assert method.label_offset == 1 and network.refinement.hidden.in_features == 5
+    assert network.adapter.ratio == 0.8 and all(torch.isfinite(p) for p in parts)
+    lost = [n for n, p in network.named_parameters() if p.grad is None]
+    assert not lost, f"parameters without a gradient: {lost}"
+
+
 def test_a_local_clip_checkpoint_is_loaded(clip, tmp_path: Path) -> None:
     """`--pretrained FILE` takes a CLIP state dict; both towers then hold its weights, and the text tower is language's."""
     torch.save(clip.state_dict(), tmp_path / "clip.pt")
