@@ -45,6 +45,8 @@ def save_checkpoint(path: Path, network: NumCLIP, training: dict[str, Any]) -> N
     try:
         save_file(tensors, temporary, metadata={"numclip": json.dumps(content)})
         os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be written ({error}); free space, then say --resume") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -93,6 +95,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     try:
         torch.save(state, temporary)
         os.replace(temporary, path)
+    except (RuntimeError, OSError) as error:
+        raise ModelError(f"{path}: cannot be written ({str(error)[:200]}); free space, then say --resume") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -37,6 +37,7 @@ from .training_data import SMOKE_FACES, short_name, training_faces, validation_f
 
 EMA_DECAY = 0.999
 CLIP_NORM = 5.0
+IDENTITY = "task model epochs batch lr weight_decay small_side small_epochs weighting seed".split()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +103,10 @@ class Fit:
         self.network = self.network.to(memory_format=torch.channels_last)
         self.average = Average(self.network, EMA_DECAY)
         self.steps = len(self.faces) // args.batch
+        if self.steps == 0:
+            raise UsageError(
+                f"expected at least --batch {args.batch} training faces, got {len(self.faces)}; lower --batch"
+            )
         self.optimizer = torch.optim.AdamW(_groups(self.network, args), lr=args.lr)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, args.lr, total_steps=self.steps * args.epochs + 1, pct_start=0.1
@@ -122,10 +127,10 @@ class Fit:
             if mean < self.best:
                 self.best, self.best_epoch = mean, self.epoch
                 save_checkpoint(self.args.out / "best.safetensors", self.average.network, self._record(metrics))
+            self._save_state()
             self._log(
                 {"epoch": self.epoch, "loss": losses, "val_mae": metrics, "seconds": round(time.monotonic() - started)}
             )
-            self._save_state()
 
     def _train_epoch(self) -> dict[str, float]:
         self.network.train()
@@ -192,22 +197,8 @@ class Fit:
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to continue."""
-        names = (
-            "task",
-            "model",
-            "epochs",
-            "batch",
-            "lr",
-            "weight_decay",
-            "small_side",
-            "small_epochs",
-            "weighting",
-            "seed",
-        )
-        return {n: getattr(self.args, n) for n in names} | {
-            "faces": len(self.faces),
-            "method": self.network.method.to_json(),
-        }
+        method = self.network.method.to_json()
+        return {n: getattr(self.args, n) for n in IDENTITY} | {"faces": len(self.faces), "method": method}
 
     def _resume(self) -> None:
         path = self.args.out / "last.pt"
