@@ -37,7 +37,7 @@ from .training_data import SMOKE_FACES, short_name, training_faces, validation_f
 
 EMA_DECAY = 0.999
 CLIP_NORM = 5.0
-IDENTITY = "task model epochs batch lr weight_decay small_side small_epochs weighting seed".split()
+IDENTITY = ["task", "model", "epochs", "batch", "lr", "weight_decay", "small_side", "small_epochs", "weighting", "seed"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
