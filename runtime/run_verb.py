@@ -20,14 +20,14 @@ from .model import Model, load
 from .pipeline import MAX_FACES, MIN_FACE_PX, Pipeline
 from .sessions import DEVICES
 from .sinks import JsonlSink, Sink, Stop, VideoSink, WindowSink
-from .sources import open_source
+from .sources import open_pictures, open_source
 from .tracking import Tracker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip run`."""
     parser.add_argument(
-        "source", metavar="SOURCE", help="0, /dev/video0, a file, a folder or glob, rtsp://…, csi://0, gst:…"
+        "source", metavar="SOURCE", nargs="+", help="0, /dev/video0, a file, a folder or glob, rtsp://…, csi://0, gst:…"
     )
     parser.add_argument("--model", default="age-nano", help="a model's name or .onnx")
     parser.add_argument("--device", default="auto", choices=DEVICES, help="where the model runs")
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("expected --max-faces, --min-face and --fps above 0")
     tally = Tally()
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(args.source, args.fps))
+        source = stack.enter_context(_open(args.source, args.fps))
         model = load(args.model, args.device, args.threads)
         detector = open_detector(args.detector)
         tracker = None if source.stills else Tracker()
@@ -100,6 +100,10 @@ def run(args: argparse.Namespace) -> int:
             raise
     print(f"{tally.sentence()}", file=sys.stderr)
     return 0
+
+
+def _open(texts: list[str], fps: float | None) -> Source:
+    return open_source(texts[0], fps) if len(texts) == 1 else open_pictures(texts)
 
 
 def _follow(

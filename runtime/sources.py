@@ -58,6 +58,14 @@ def open_source(text: str, fps: float | None = None) -> Source:
     return VideoSource(text, path, fps)
 
 
+def open_pictures(texts: list[str]) -> Source:
+    """Several pictures named one by one, as a shell expands `photos/*.jpg`; raises SourceError for the first other thing."""
+    for text in texts:
+        if not Path(text).is_file() or Path(text).suffix.lower() not in PICTURES:
+            raise SourceError(f"{text}: expected a picture, as one of {len(texts)} sources; give videos one at a time")
+    return PictureSource(f"{len(texts)} pictures", [Path(text) for text in texts])
+
+
 def read_picture(path: str | os.PathLike[str]) -> Image:
     """[H, W, 3] uint8 BGR, turned as its EXIF says; raises SourceError naming the file."""
     try:

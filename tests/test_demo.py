@@ -86,7 +86,7 @@ def test_the_table_names_both_people_and_says_when_there_is_no_interval() -> Non
     results = [{"faces": [face(1, 100, 70.0), face(2, 450, 40.0)]}, {"faces": [face(1, 101, 72.0), face(2, 450, None)]}]
 
     assert demo_sheet.table(results).splitlines() == [
-        "track  person          was about  frames  age (median)  range      interval",
-        "1      Grace Hopper    77         2       71.0          70.0-72.0  not calibrated",
-        "2      Eileen Collins  42         2       40.0          40.0-40.0  not calibrated",
+        "track  person          frames  age (median)  range      interval",
+        "1      Grace Hopper    2       71.0          70.0-72.0  not calibrated",
+        "2      Eileen Collins  2       40.0          40.0-40.0  not calibrated",
     ]

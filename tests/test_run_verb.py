@@ -94,6 +94,17 @@ def test_an_empty_corridor(shared_data: Path, yunet_model: Path, tmp_path: Path)
     assert len(lines) == 1394 and sum(bool(line["faces"]) for line in lines) <= 13
 
 
+def test_several_photos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Photos named one by one, as the shell expands a pattern, are one run with a line each; a video among them is not."""
+    small = cv2.resize(_portrait(), (256, 304), interpolation=cv2.INTER_AREA)
+    paths = [str(tmp_path / name) for name in ("b.png", "a.png")]
+    for path in paths:
+        cv2.imwrite(path, small)
+    assert main(["run", *paths, "--detector", "haar", "--jsonl", "-"]) == 0
+    assert [json.loads(line)["file"] for line in capfd.readouterr().out.splitlines()] == ["b.png", "a.png"]
+    assert main(["run", paths[0], "nothing.mp4"]) == 1 and "expected a picture" in capfd.readouterr().err
+
+
 BAD = {
     "an empty folder": (["{dir}"], "the folder has none"),
     "a missing camera": (["63"], "cameras here"),
