@@ -96,13 +96,18 @@ def build_parser(verb: str) -> argparse.ArgumentParser:
         prog=f"numclip {verb}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
     )
     module.add_arguments(parser)
-    parser.set_defaults(_run=module.run, _open_checkpoint=_open_checkpoint)
+    parser.set_defaults(_run=module.run, _open_checkpoint=_open_checkpoint, _open_rival=_open_rival)
     return parser
 
 
 def _open_checkpoint(path: str) -> Any:
     """A training checkpoint as a model; only here do folders meet that do not import each other."""
     return importlib.import_module(".train.checkpoint_model", __package__).open_checkpoint(path)
+
+
+def _open_rival(name: str, threads: int) -> Any:
+    """What a benchmark measures a model file against, by name (export/rivals.py)."""
+    return importlib.import_module(".export.rivals", __package__).open_rival(name, threads)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

@@ -1,7 +1,8 @@
 """Latency and throughput of models on this machine, as percentiles with confidence and as ratios between contenders.
 
 Contenders take turns in one process (A B, B A, …), after a warm-up that lasts until timings are stable. Scenarios follow
-MLPerf's rules: single-stream reports the 90th percentile of one call after another, offline faces per second,
+MLPerf's rules: single-stream reports the 90th percentile of one call after another, multi-stream the 99th of calls with
+eight faces, offline faces per second,
 pipeline the way from a clip's frame to its result by stage. Times on a shared machine are noise; ratios of one run
 are what to compare.
 """
@@ -31,8 +32,8 @@ from .model_file import resolve
 from .sessions import DEVICES
 
 SCHEMA_VERSION = 1
-SCENARIOS = {"single-stream": 0.9, "offline": 0.5}  # and the quantile each is judged by
-DEFAULT_BATCH = {"single-stream": [1], "offline": [32]}
+SCENARIOS = {"single-stream": 0.9, "multi-stream": 0.99, "offline": 0.5}  # and the quantile each is judged by
+DEFAULT_BATCH = {"single-stream": [1], "multi-stream": [8], "offline": [32]}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help="models by name or file; the first is the yardstick")
     parser.add_argument("--scenario", choices=[*SCENARIOS, "pipeline"], default="single-stream", help="what is timed")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the models run")
-    parser.add_argument("--batch", type=_numbers, metavar="1,2,…", help="faces per call (1; offline 32)")
+    parser.add_argument(
+        "--batch", type=_numbers, metavar="1,2,…", help="faces per call (1; multi-stream 8; offline 32)"
+    )
     parser.add_argument("--threads", type=_numbers, default=[1], metavar="1,2,…", help="CPU threads per call")
+    parser.add_argument(
+        "--rivals",
+        nargs="+",
+        default=[],
+        metavar="KIND:TOWER",
+        help="also eager:nano, clip:ViT-B-16, … (export/rivals.py)",
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="at least so long per contender")
     parser.add_argument("--clip", metavar="FILE", help="a video with a face, for --scenario pipeline")
     parser.add_argument("--detector", choices=["auto", "yunet", "haar"], default="auto", help="for the pipeline")
@@ -85,13 +95,35 @@ def _model_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
             model = load(name, args.device, threads)
             facts = {**_facts(name, model), "threads": threads, "load_ms": 1000 * (time.perf_counter() - start)}
             for batch in args.batch or DEFAULT_BATCH[args.scenario]:
-                contender = Contender(f"{name} x{batch} t{threads}", _call(model, batch))
+                contender = Contender(f"{name} x{batch} t{threads}", _call(model, model.spec.crop.side, batch))
                 found.append((contender, {**facts, "batch": batch}))
             facts["rss_mb"] = round(resident_mb() - before_mb, 1)
+    found += _rivals(args)
     with tqdm(unit="round", disable=None, leave=False, file=sys.stderr) as bar:
         contest([c for c, _ in found], args.seconds, SCENARIOS[args.scenario], bar.update)
     yardstick = found[0][0].round_medians_ms
     return [_row(contender, facts, yardstick) for contender, facts in found]
+
+
+def _rivals(args: argparse.Namespace) -> list[tuple[Contender, dict[str, Any]]]:
+    """The rivals that the command line joins, with random weights, on the CPU."""
+    found: list[tuple[Contender, dict[str, Any]]] = []
+    for name in args.rivals:
+        for threads in args.threads:
+            for batch in args.batch or DEFAULT_BATCH[args.scenario]:
+                start = time.perf_counter()
+                rival = args._open_rival(name, threads)
+                facts = {
+                    "model": f"{name} (random weights)",
+                    "multiply_adds": None,
+                    "mae": [],
+                    "session": rival.session,
+                    "threads": threads,
+                    "load_ms": 1000 * (time.perf_counter() - start),
+                    "batch": batch,
+                }
+                found.append((Contender(f"{name} x{batch} t{threads}", _call(rival, rival.side, batch)), facts))
+    return found
 
 
 def _row(contender: Contender, facts: dict[str, Any], yardstick_ms: list[float]) -> dict[str, Any]:
@@ -137,9 +169,8 @@ def _facts(name: str, model: Model) -> dict[str, Any]:
     }
 
 
-def _call(model: Model, batch: int) -> Any:
+def _call(model: Any, side: int, batch: int) -> Any:
     """One call on `batch` smooth random crops; what is on them does not change what is computed."""
-    side = model.spec.crop.side
     random = np.random.default_rng(0)
     crops = random.integers(0, 256, (batch, side, side, 3), np.uint8)
     return lambda: model(crops)
