@@ -24,6 +24,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UsageError
 from ..train.network import Method, NumCLIP
@@ -79,6 +80,8 @@ class ZeroShot(nn.Module):
 class Rival:
     """A call on crops, and the facts that a report needs."""
 
+    multiply_adds: int | None = None  # per face; None where a call has work that no face brings
+
     def __init__(self, side: int, call: Callable[[npt.NDArray[np.uint8]], object], session: dict[str, Any]) -> None:
         self.side, self.call, self.session = side, call, session
 
@@ -98,9 +101,15 @@ def open_rival(name: str, threads: int) -> Rival:
     else:
         module = Frozen(network)
         module = Tower(module) if kind.endswith("-tower") else module
+    module.eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        module(torch.zeros(1, side, side, 3, dtype=torch.uint8))
     if kind.startswith("onnx"):
-        return _in_onnxruntime(module.eval(), side, threads)
-    return _in_torch(module.eval(), side, threads, compiled=kind == "compiled")
+        rival = _in_onnxruntime(module, side, threads)
+    else:
+        rival = _in_torch(module, side, threads, compiled=kind == "compiled")
+    rival.multiply_adds = None if kind == "clip" else counter.get_total_flops() // 2
+    return rival
 
 
 def random_network(tower: str) -> NumCLIP:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ..errors import UsageError
 from .bench_contest import Contender, contest
 from .bench_environment import environment, peaks, resident_mb, state
+from .bench_markdown import markdown
 from .bench_pipeline import bench_pipeline
 from .bench_statistics import ratio, summary
 from .detect import open_detector
@@ -115,7 +116,7 @@ def _rivals(args: argparse.Namespace) -> list[tuple[Contender, dict[str, Any]]]:
                 rival = args._open_rival(name, threads)
                 facts = {
                     "model": f"{name} (random weights)",
-                    "multiply_adds": None,
+                    "multiply_adds": rival.multiply_adds,
                     "mae": [],
                     "session": rival.session,
                     "threads": threads,
@@ -174,37 +175,6 @@ def _call(model: Any, side: int, batch: int) -> Any:
     random = np.random.default_rng(0)
     crops = random.integers(0, 256, (batch, side, side, 3), np.uint8)
     return lambda: model(crops)
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """The report as a table a person reads, and a README takes."""
-    machine = report["environment"]
-    head = f"{report['scenario']} on {machine['cpu']}, {machine['cores']} cores, load {report['state']['before']['load_1min']}"
-    if report["scenario"] == "pipeline":
-        lines = [
-            "| model | threads | faces | decode | detect | model | rest | total p50 | total p99 |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-        ]
-        for row in report["rows"]:
-            stages = [_ms(row["stages"][stage], "p50") for stage in ("decode", "detect", "model", "rest", "total")]
-            last = _ms(row["stages"]["total"], "p99")
-            lines.append(f"| {row['model']} | {row['threads']} | {row['faces']} | {' | '.join(stages)} | {last} |")
-    else:
-        lines = [
-            "| model | threads | batch | p50 ms | p90 ms | p99 ms | faces/s | times the first |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|",
-        ]
-        for row in report["rows"]:
-            latency, times = row["latency_ms"], row["ratio_to_first"]
-            cells = [_ms(latency, "p50"), _ms(latency, "p90"), _ms(latency, "p99"), f"{row['faces_per_s']:.0f}"]
-            cells.append(f"{times['value']:.2f} ({times['low']:.2f}-{times['high']:.2f})")
-            lines.append(f"| {row['model']} | {row['threads']} | {row['batch']} | {' | '.join(cells)} |")
-    return "\n".join([head, "", *lines])
-
-
-def _ms(latency: dict[str, Any], name: str) -> str:
-    found = latency[name]
-    return "too few" if found is None else f"{found['value']:.2f}"
 
 
 def _numbers(text: str) -> list[int]:

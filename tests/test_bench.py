@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from numclip.cli import main
 from numclip.runtime.bench_contest import MIN_ROUNDS, Contender, contest
+from numclip.runtime.bench_markdown import markdown
 from numclip.runtime.bench_statistics import percentile, ratio, samples_for
 from numclip.runtime.video_writer import VideoWriter
 
@@ -139,6 +140,38 @@ def test_pipeline_stages_add_up(tmp_path: Path, capfd: pytest.CaptureFixture[str
     p50 = [{stage: row["stages"][stage]["p50"]["value"] for stage in row["stages"]} for row in rows]
     assert all(sum(p[s] for s in ("decode", "detect", "model")) <= 2 * p["total"] for p in p50)
     assert p50[5]["model"] > p50[1]["model"] > p50[0]["model"]
+
+
+def test_markdown_share_of_peak() -> None:
+    """Half of one core's share of a two-core peak of 100 GFLOP/s is 25 GFLOP/s; none is claimed without a count."""
+    latency = {name: {"value": 2.0, "low": 1.0, "high": 3.0} for name in ("p50", "p90", "p99")}
+    row = {"model": "a", "threads": 1, "batch": 1, "latency_ms": latency, "faces_per_s": 500.0, "gflop_s": 25.0}
+    row |= {"ratio_to_first": {"value": 1, "low": 1, "high": 1}}
+    report = {"scenario": "offline", "environment": {"cpu": "c", "cores": 2}, "state": {"before": {"load_1min": 0}}}
+    report |= {"peaks": {"gemm_gflops": 100.0}, "rows": [row, {**row, "gflop_s": None}]}
+    lines = markdown(report).splitlines()
+    assert "| 50% |" in lines[-2] and "| unknown |" in lines[-1]
+
+
+@pytest.mark.parametrize("name", ["eager:nano", "clip:nano", "clip-cached:nano"])
+def test_rivals_answer_crops(name: str) -> None:
+    """A rival takes the model file's own crops, says on what it runs, and counts its work per face where it can."""
+    pytest.importorskip("open_clip", reason="needs the extra export")
+    pytest.importorskip("onnx", reason="needs the extra export")
+    from numclip.export.rivals import open_rival
+
+    rival = open_rival(name, threads=1)
+    answer = rival(np.zeros((2, rival.side, rival.side, 3), np.uint8))
+    assert len(answer[0] if isinstance(answer, tuple) else answer) == 2
+    assert rival.session["library"] == "torch" and (rival.multiply_adds is None) == (name == "clip:nano")
+
+
+def test_a_rival_that_is_none(capfd) -> None:
+    """An unknown kind is refused with those there are, exit code 2."""
+    pytest.importorskip("open_clip", reason="needs the extra export")
+    pytest.importorskip("onnx", reason="needs the extra export")
+    assert main(["bench", "age-nano", "--device", "cpu", "--rivals", "keras:nano"]) == 2
+    assert "compiled" in capfd.readouterr().err
 
 
 def test_bad_flags(capfd) -> None:
