@@ -156,7 +156,7 @@ def test_markdown_share_of_peak() -> None:
 @pytest.mark.parametrize("name", ["eager:nano", "clip:nano", "clip-cached:nano"])
 def test_rivals_answer_crops(name: str) -> None:
     """A rival takes the model file's own crops, says on what it runs, and counts its work per face where it can."""
-    pytest.importorskip("open_clip", reason="needs the extra export")
+    pytest.importorskip("torch", reason="needs the extra export")
     pytest.importorskip("onnx", reason="needs the extra export")
     from numclip.export.rivals import open_rival
 
@@ -168,7 +168,7 @@ def test_rivals_answer_crops(name: str) -> None:
 
 def test_a_rival_that_is_none(capfd) -> None:
     """An unknown kind is refused with those there are, exit code 2."""
-    pytest.importorskip("open_clip", reason="needs the extra export")
+    pytest.importorskip("torch", reason="needs the extra export")
     pytest.importorskip("onnx", reason="needs the extra export")
     assert main(["bench", "age-nano", "--device", "cpu", "--rivals", "keras:nano"]) == 2
     assert "compiled" in capfd.readouterr().err
