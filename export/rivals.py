@@ -41,6 +41,9 @@ CONTEXT_TOKENS, CLIP_CONTEXT = 5, 77
 class Tower(nn.Module):
     """The image tower alone, with the model file's own pixels in."""
 
+    gain: Tensor
+    bias: Tensor
+
     def __init__(self, frozen: Frozen) -> None:
         super().__init__()
         self.image_tower = frozen.image_tower
@@ -54,6 +57,10 @@ class Tower(nn.Module):
 
 class ZeroShot(nn.Module):
     """Plain CLIP: cosine of image and K sentences of 77 tokens, softmax, expectation over the bin centers."""
+
+    sentences: Tensor
+    end: Tensor
+    centers: Tensor
 
     def __init__(self, network: NumCLIP, cached: bool) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,9 @@ def _task_to_json(task: Task) -> dict[str, Any]:
 
 
 def _task_from_json(raw: dict[str, Any]) -> Task:
-    spec = raw["spec"]
+    spec = TaskSpec(**raw["spec"])
     return Task(
-        TaskSpec(**{**spec, "bin_edges": tuple(spec["bin_edges"]), "words": tuple(spec["words"])}),
+        replace(spec, bin_edges=tuple(spec.bin_edges), words=tuple(spec.words)),
         raw["context"],
         tuple((float(x), float(y)) for x, y in raw["landmarks"]),
         {name: BoxRule(**rule) for name, rule in raw["box_rules"].items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +39,8 @@ class Method:
 
     @staticmethod
     def from_json(raw: dict[str, Any]) -> Method:
-        return Method(**{**raw, "loss_weights": tuple(raw["loss_weights"])})
+        first, second, third = raw["loss_weights"]
+        return replace(Method(**raw), loss_weights=(first, second, third))
 
 
 class Outputs(NamedTuple):
