@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +32,7 @@ class Source:
     """A stream of frames, to be closed after use."""
 
     name: str  # as the user gave it, credentials hidden
+    files: Sequence[Path] = ()  # what is read, where that is files
     stills: bool = False  # pictures that have nothing to do with each other: no tracks
     live: bool = False  # the newest frame counts; older ones may be dropped
     frames: int | None = None  # how many there will be, if that is known

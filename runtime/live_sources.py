@@ -77,7 +77,9 @@ class LiveSource(Source):
         self._thread.start()
         while True:
             with self._changed:
-                ready = self._changed.wait_for(lambda: self._newest or self._ended, timeout=READ_TIMEOUT_S)
+                ready = self._changed.wait_for(
+                    lambda: self._newest is not None or self._ended is not None, timeout=READ_TIMEOUT_S
+                )
                 newest, self._newest = self._newest, None
                 if newest is None and self._ended == "":
                     return

@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     tally = Tally()
     with ExitStack() as stack:
         source = stack.enter_context(_open(args.source, args.fps))
+        _refuse_to_overwrite(source, [Path(out) for out in (args.jsonl, args.save) if out and out != "-"])
         model = load(args.model, args.device, args.threads)
         detector = open_detector(args.detector)
         tracker = None if source.stills else Tracker()
@@ -104,6 +105,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(texts: list[str], fps: float | None) -> Source:
     return open_source(texts[0], fps) if len(texts) == 1 else open_pictures(texts)
+
+
+def _refuse_to_overwrite(source: Source, outputs: list[Path]) -> None:
+    """UsageError where an output is a file that is being read, or the other output."""
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise UsageError(f"expected two files for --jsonl and --save, got {outputs[0]} for both; name another")
+    for path in outputs:
+        if path.exists() and any(path.samefile(file) for file in source.files):
+            raise UsageError(f"expected an output that is not the source, got {path} for both; name another")
 
 
 def _follow(

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from ..errors import SourceError
 from .frames import Frame, Source
 from .live_sources import open_live
+from .video_promise import promise_of
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 RAW_FPS = 30.0  # for streams without timestamps, such as a raw .h264
@@ -84,19 +85,19 @@ class PictureSource(Source):
     stills = True
 
     def __init__(self, name: str, files: list[Path]) -> None:
-        self.name, self._files, self.frames = name, files, len(files)
+        self.name, self.files, self.frames = name, files, len(files)
 
     def __iter__(self) -> Iterator[Frame]:
         bad: list[SourceError] = []
         index = 0
-        for path in self._files:
+        for path in self.files:
             captured_s = time.monotonic()
             try:
                 image = read_picture(path)
             except SourceError as error:
                 bad.append(error)
                 continue
-            file = path.name if len(self._files) > 1 else None
+            file = path.name if len(self.files) > 1 else None
             yield Frame(image, index, 0.0, captured_s, self.name, file)
             index += 1
         if len(bad) == 1:
@@ -108,13 +109,16 @@ class PictureSource(Source):
 
 
 class VideoSource(Source):
-    """A video file, every frame in order, at the times it carries."""
+    """A video file, every frame in order, at the times it carries.
+
+    Damage is told where the decoder notices it or the container promised more. A raw stream promises nothing: whole
+    frames that are missing from one leave no trace.
+    """
 
     def __init__(self, name: str, path: Path, fps: float | None) -> None:
         import av
 
-        self.name, self._path = name, path
-        self._av = av
+        self.name, self.files, self._av = name, [path], av
         try:
             self._container = av.open(str(path))
         except (av.FFmpegError, OSError) as error:
@@ -125,10 +129,10 @@ class VideoSource(Source):
             self._container.close()
             raise SourceError(f"{name}: expected a video, the file has no video stream; give another file")
         self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
-        self._promised = int(self._stream.frames)
-        self.frames = self._promised or None
-        self.undecodable = 0
+        self._stream.thread_type = "SLICE"  # threads by frame lose count of what is damaged
+        self._promise = promise_of(self._container, self._stream, path)
+        self.frames = self._promise.pictures
+        self.undecodable = self.damaged = 0
         self._timed = self._stream.duration is not None or self._container.duration is not None
         rate: Fraction | None = self._stream.average_rate if self._timed else None
         self._rate = fps if fps is not None and not self._timed else float(rate or RAW_FPS)
@@ -138,7 +142,7 @@ class VideoSource(Source):
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        index = 0
+        index, time_s = 0, 0.0
         for picture in self._pictures():
             captured_s = time.monotonic()
             image = _upright(picture)
@@ -147,15 +151,17 @@ class VideoSource(Source):
             index += 1
         if index == 0:
             raise SourceError(f"{self.name}: expected a video, no frame of it can be decoded; give another file")
-        if self.undecodable or index < self._promised:
-            lost = self._promised - index if index < self._promised else self.undecodable
+        missing = max((self._promise.pictures or 0) - index, self.undecodable)
+        if missing or self.damaged or self._promise.broken(index, time_s + 1 / self._rate):
+            damaged = f", {self.damaged} of them damaged" if self.damaged else ""
+            lost = f", {missing} could not be" if missing else ""
             raise SourceError(
-                f"{self.name}: the video is damaged or cut short: {index} frames were read, {lost} could not be; "
+                f"{self.name}: the video is damaged or cut short: {index} frames were read{damaged}{lost}; "
                 "results hold the frames that were read"
             )
 
     def _pictures(self) -> Iterator[Any]:
-        """Decoded pictures; packets that cannot be decoded are counted."""
+        """Decoded pictures; those the decoder patched up and packets it gave up on are counted."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -165,6 +171,7 @@ class VideoSource(Source):
             except self._av.FFmpegError:
                 self.undecodable += 1
                 return
+            self.undecodable += packet.is_corrupt
             try:
                 decoded = packet.decode()
             except self._av.EOFError:
@@ -172,6 +179,7 @@ class VideoSource(Source):
             except self._av.FFmpegError:
                 self.undecodable += 1
                 continue
+            self.damaged += sum(picture.is_corrupt for picture in decoded)
             yield from decoded
 
 

@@ -68,7 +68,8 @@ class VideoWriter:
             container, self._container = self._container, None
             with contextlib.suppress(self._av.FFmpegError, OSError):  # still full: the first error is the one to tell
                 container.close()
-            cut_to_whole_fragments(self.path)
+            if self.path.is_file():
+                cut_to_whole_fragments(self.path)
             raise SinkError(
                 f"cannot write {self.path} ({error.strerror}); free space; the file plays up to here"
             ) from None

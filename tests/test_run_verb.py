@@ -105,6 +105,27 @@ def test_several_photos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert main(["run", paths[0], "nothing.mp4"]) == 1 and "expected a picture" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--jsonl", "--save"])
+def test_the_source_is_never_overwritten(
+    flag: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An output that is the file being read, under any name, is refused; the file keeps its bytes."""
+    link = tmp_path / "link.mp4"
+    link.symlink_to(clip)
+    before = clip.read_bytes()
+    for out in (clip, link):
+        assert main(["run", str(clip), "--detector", "haar", flag, str(out)]) == 2
+        assert "expected an output that is not the source" in capfd.readouterr().err
+    assert clip.read_bytes() == before
+
+
+def test_two_outputs_are_two_files(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """--jsonl and --save into one file is refused before anything is written."""
+    out = tmp_path / "out.mp4"
+    assert main(["run", str(clip), "--jsonl", str(out), "--save", str(out)]) == 2
+    assert "expected two files" in capfd.readouterr().err and not out.exists()
+
+
 BAD = {
     "an empty folder": (["{dir}"], "the folder has none"),
     "a missing camera": (["63"], "cameras here"),
@@ -136,12 +157,13 @@ def test_bad_input(name: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureF
     assert "Traceback" not in err
 
 
-def test_a_full_disk_under_jsonl(clip: Path) -> None:
+@pytest.mark.parametrize("flag", ["--jsonl", "--save"])
+def test_a_full_disk(flag: str, clip: Path) -> None:
     """/dev/full takes no byte: one sentence, exit code 1."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     done = subprocess.run(
-        [*NUMCLIP, "run", str(clip), "--detector", "haar", "--jsonl", "/dev/full"], capture_output=True, text=True
+        [*NUMCLIP, "run", str(clip), "--detector", "haar", flag, "/dev/full"], capture_output=True, text=True
     )
     assert done.returncode == 1 and "cannot write /dev/full (No space left on device)" in done.stderr
     assert "Traceback" not in done.stderr
@@ -170,7 +192,12 @@ def test_ctrl_c(shared_data: Path, tmp_path: Path) -> None:
     clip = next((shared_data / "video").glob("two_people*.h264"))
     out, video = tmp_path / "o.jsonl", tmp_path / "o.mp4"
     flags = ["--detector", "haar", "--jsonl", str(out), "--save", str(video)]
-    child = subprocess.Popen([*NUMCLIP, "run", str(clip), *flags], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [*NUMCLIP, "run", str(clip), *flags],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not out.exists() or out.read_bytes().count(b"\n") < 15):
         time.sleep(0.05)

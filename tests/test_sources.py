@@ -6,16 +6,20 @@ import functools
 import http.server
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from numclip.errors import SourceError
 from numclip.runtime.frames import Frame
 from numclip.runtime.live_sources import LiveSource, hide_credentials
 from numclip.runtime.sources import open_source, read_picture
+from numclip.runtime.video_promise import gif_pictures
 from numclip.runtime.video_writer import VideoWriter
 
 
@@ -51,13 +55,59 @@ def test_a_raw_stream_is_timed_by_its_fps(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
-def test_a_video_cut_short(clip: Path, share: float) -> None:
-    """A video cut short yields the frames that are whole, then says so; it never ends as if it were complete."""
-    plain = clip.with_name("plain.mp4")
-    _ordinary_mp4(clip, plain)
-    plain.write_bytes(plain.read_bytes()[: int(plain.stat().st_size * share)])
-    frames, error = _until_error(str(plain))
-    assert 0 < len(frames) < 60 and "damaged or cut short" in error
+@pytest.mark.parametrize("kind", ["mp4", "gif", "mkv", "avi", "h264"])
+def test_a_video_cut_short(clip: Path, kind: str, share: float) -> None:
+    """A whole video ends quietly; cut short, it yields the frames that are whole and then says so."""
+    video = _in_a(kind, clip)
+    frames, error = _until_error(str(video))
+    assert len(frames) == 60 and error == ""
+    video.write_bytes(video.read_bytes()[: int(video.stat().st_size * share)])
+    frames, error = _until_error(str(video))
+    assert 0 < len(frames) < 60 and "damaged or cut short" in error and "\n" not in error
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_a_video_with_holes(clip: Path, kind: str) -> None:
+    """Five holes of 20 bytes in the second half: the frames around them are given, and the end says it is damaged."""
+    frames, error = _until_error(str(_with_holes(_in_a(kind, clip))))
+    assert 30 < len(frames) <= 60 and "damaged or cut short" in error
+
+
+def test_a_raw_stream_with_holes(shared_data: Path, tmp_path: Path) -> None:
+    """The same in a camera's raw stream of 300 frames."""
+    stream = Path(shutil.copy(next((shared_data / "video").glob("*.h264")), tmp_path))
+    frames, error = _until_error(str(_with_holes(stream)))
+    assert 280 < len(frames) <= 300 and "of them damaged" in error
+
+
+def _with_holes(video: Path) -> Path:
+    data = bytearray(video.read_bytes())
+    for i in range(5):
+        at = len(data) * (10 + i) // 20
+        data[at : at + 20] = np.random.default_rng(i).bytes(20)
+    video.write_bytes(data)
+    return video
+
+
+@given(st.data())
+def test_a_gif_is_counted_block_by_block(data: st.DataObject) -> None:
+    """Of any GIF of n pictures the count is n; of any beginning of it, one more than the pictures that are whole."""
+    names = data.draw(st.lists(st.sampled_from(["picture", "comment"]), max_size=6))
+    blocks = [_gif_block(name, data.draw(st.integers(0, 3)), data.draw(st.booleans())) for name in names]
+    head = b"GIF89a" + bytes([1, 0, 1, 0, 0x80, 0, 0]) + bytes(6)
+    whole = head + b"".join(blocks) + b";"
+    assert gif_pictures(whole) == names.count("picture")
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    ends = np.cumsum([len(head), *map(len, blocks)])[1:]
+    complete = sum(name == "picture" and end <= cut for name, end in zip(names, ends, strict=True))
+    assert gif_pictures(whole[:cut]) > complete
+
+
+def _gif_block(name: str, chunks: int, own_colors: bool) -> bytes:
+    data = b"".join(bytes([3, 1, 2, 3]) for _ in range(chunks)) + b"\0"
+    if name == "comment":
+        return b"!\xfe" + data
+    return b"," + bytes(8) + (b"\x80" + bytes(6) if own_colors else b"\0") + b"\2" + data
 
 
 def _until_error(what: str) -> tuple[list[Frame], str]:
@@ -71,19 +121,28 @@ def _until_error(what: str) -> tuple[list[Frame], str]:
     return frames, ""
 
 
-def _ordinary_mp4(clip: Path, out: Path) -> None:
-    """The same pictures in an mp4 whose index stands in front, as phones and web sites write it."""
+def _in_a(kind: str, clip: Path) -> Path:
+    """The same pictures in another container; the mp4 has its index in front, as phones and web sites write it."""
     import av
 
-    with (
-        av.open(str(clip)) as source,
-        av.open(str(out), "w", options={"movflags": "faststart"}) as target,
-    ):
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
+    codec = {"gif": "gif", "avi": "mjpeg"}.get(kind)
+    options = {"movflags": "faststart"} if kind == "mp4" else {}
+    out = clip.with_name(f"other.{kind}")
+    with av.open(str(clip)) as source, av.open(str(out), "w", options=options) as target:
+        if codec is None:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+        else:
+            stream = target.add_stream(codec, rate=20)
+            stream.width, stream.height = 96, 64
+            stream.pix_fmt = "rgb8" if codec == "gif" else "yuvj420p"
+            for picture in source.decode(video=0):
+                target.mux(stream.encode(picture.reformat(96, 64, stream.pix_fmt)))
+            target.mux(stream.encode())
+    return out
 
 
 def test_a_video_without_its_index(clip: Path) -> None:
@@ -175,6 +234,14 @@ def test_a_stream_over_http(clip: Path) -> None:
     assert source.live and seen == sorted(set(seen)) and seen[-1] == 59 and len(seen) + source.dropped == 60
 
 
+def test_a_live_source_that_is_complete_ends_at_once() -> None:
+    """The end of a stream is no missing frame: with a 10 s limit for frames, an empty stream ends in under 5 s."""
+    started_s = time.monotonic()
+    with LiveSource("test", lambda: None, lambda: None, None) as source:
+        assert list(source) == []
+    assert time.monotonic() - started_s < 5
+
+
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -187,8 +254,6 @@ def test_credentials_are_hidden() -> None:
 
 def test_live_sources_drop_what_is_old() -> None:
     """A camera faster than its reader loses frames, never order; every frame is either yielded or counted as dropped."""
-    import time
-
     made = iter(range(200))
 
     def read() -> np.ndarray:
