@@ -54,6 +54,25 @@ def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
     assert not any("/" in str(v) for v in record["flags"].values()), "a record names no machine's folders"
 
 
+def test_a_start_takes_over_weights_and_origin(faces: Path, trained: Path, tmp_path: Path) -> None:
+    """Started from a checkpoint at a learning rate of 0, a larger crop's network has that checkpoint's weights."""
+    start = trained / "best.safetensors"
+    flags = [*_flags(faces, tmp_path / "small"), "--model", "small", "--start", str(start), "--lr", "0"]
+    assert main([*flags, "--epochs", "1"]) == 0
+    old, _ = load_checkpoint(start)
+    new, record = load_checkpoint(tmp_path / "small" / "best.safetensors")
+    assert new.record["image_side"] == 160 and record["flags"]["start"] == "best.safetensors"
+    for name, weights in old.named_parameters():
+        torch.testing.assert_close(new.get_parameter(name), weights)
+
+
+def test_another_network_is_no_start(faces: Path, trained: Path, tmp_path: Path, capsys) -> None:
+    """A start whose tensors have other shapes is refused in one sentence that names one."""
+    start = str(trained / "best.safetensors")
+    assert main([*_flags(faces, tmp_path / "other"), "--as-released", "--start", start]) == 1
+    assert "expected the same network" in capsys.readouterr().err
+
+
 def test_resume_continues_exactly(faces: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted after its first epoch and resumed, a training ends with the same weights, bit for bit."""
     whole = fit_module.Fit._validate

@@ -27,7 +27,7 @@ from ..errors import ModelError, UsageError
 from .augment import Augmentation
 from .average import Average
 from .batches import TrainingFaces, batches
-from .checkpoint import save_checkpoint, save_state
+from .checkpoint import load_checkpoint, save_checkpoint, save_state
 from .losses import bins_of, image_to_text_loss, text_to_image_loss
 from .network import Method, NumCLIP, Outputs
 from .prompts import Prompt
@@ -46,10 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", nargs="+", required=True, metavar="DATA", help="utkface:PATH, aaf:PATH or table:FILE.csv"
     )
-    parser.add_argument("--model", default="nano", help="nano, or any open_clip model name")
+    parser.add_argument("--model", default="nano", help="nano, small, or any open_clip model name")
     parser.add_argument(
         "--pretrained", help="an open_clip tag, a checkpoint file, or a MobileNetV2 .tflite to start from"
     )
+    parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="start from this trained network's weights")
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=32, help="crops per step")
@@ -167,7 +168,8 @@ class Fit:
         packages = ("torch", "open_clip_torch", "timm", "numpy", "opencv-python")
         flags = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items() if not k.startswith("_")}
         flags |= {"data": [short_name(d) for d in self.args.data], "out": self.args.out.name}
-        flags["pretrained"] = None if self.args.pretrained is None else Path(self.args.pretrained).name
+        for name in ("pretrained", "start"):
+            flags[name] = None if flags[name] is None else Path(flags[name]).name
         return {
             "data": self.counts,
             "epoch": self.epoch,
@@ -252,10 +254,23 @@ def _build(args: argparse.Namespace, task: Task, faces: TrainingFaces, side: int
     prompt = Prompt.from_words(tokenize, towers.token_embedding, task.context, task.spec.words, length)
     method = Method.as_released() if args.as_released else Method(None if args.weighting == "none" else args.weighting)
     network = NumCLIP(task, towers, prompt, method)
-    if towers.record["language_pretrained"]:
+    if args.start is not None:
+        _start_from(network, args.start)
+    if network.record["language_pretrained"]:
         network.text_tower.requires_grad_(args.train_text)
         network.logit_scale.requires_grad_(False)
     return network
+
+
+def _start_from(network: NumCLIP, path: Path) -> None:
+    """Take over all weights of a checkpoint; its crops may have another side, its tensors not another shape."""
+    trained, _ = load_checkpoint(path)
+    try:
+        network.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"--start {path}: expected the same network with another side at most: {reason}") from None
+    network.record |= {name: trained.record[name] for name in ("pretrained", "language_pretrained")}
 
 
 def _groups(network: NumCLIP, args: argparse.Namespace) -> list[dict[str, Any]]:
