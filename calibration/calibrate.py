@@ -1,25 +1,39 @@
-"""Fit intervals on labelled faces and write them into the model's spec; the graph stays as it is.
+"""Fit intervals and gates on labelled faces and write them into the model's spec; the graph stays as it is.
 
 Use faces that the model was neither trained nor selected on, and that look like those it will see. The intervals then hold the
-true value as often as they say, over faces of that kind.
+true value as often as they say, over faces of that kind. A layer adds what 50 to 200 faces of one site can tell (an
+offset and quantiles of its own) and can be taken off again.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from ..errors import ModelError, UsageError
+from ..runtime.conformal_table import ConformalTable
 from ..runtime.json_report import write_json
-from ..runtime.model import load
+from ..runtime.model import Model, load
 from ..runtime.model_file import graph_sha256, resolve, write_spec
-from .conformal import LabelledReadings, cross_coverage, fit_table
+from ..runtime.sharpness import sharpness
+from ..runtime.spec import TaskSpec
+from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, judged, look_correlation
+from .crop_cache import FaceCrops
 from .datasets import open_data
-from .evaluate import LEVELS, predict_dataset
+from .degrade import LADDER, second_look
+from .evaluate import LEVELS, dataset_faces, predict_crops
 from .gate_limits import fit_gates
+
+LADDER_FACES = 300  # degraded copies by rung of the ladder
+LOOK_FACES, LOOKS = 200, 8
+FEW_SITE_FACES = 50
+LAYER_FIELDS = ("offset", "knots", "levels", "quantiles")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,44 +41,140 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="a model's name or .onnx; it is rewritten, unless --out is given"
     )
-    parser.add_argument(
-        "--data", nargs="+", required=True, metavar="DATA", help="utkface:PATH, aaf:PATH or table:FILE.csv"
-    )
+    parser.add_argument("--data", nargs="+", metavar="DATA", help="utkface:PATH, aaf:PATH or table:FILE.csv")
     parser.add_argument("--split", default="calibration", help="calibration, or all where the tables have no splits")
     parser.add_argument("--detector", choices=["yunet", "haar"], default="yunet", help="the one that will be used")
+    parser.add_argument("--layer", metavar="NAME", help="add a site's own offset and quantiles on top, by this name")
+    parser.add_argument("--remove-layer", metavar="NAME", help="take a layer off again")
     parser.add_argument("--out", type=Path, metavar="FILE.onnx", help="write a copy instead")
     parser.add_argument("--json", metavar="FILE|-", help="what was fitted, as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict, fit, write, and say what was measured."""
+    if (args.data is None) == (args.remove_layer is None):
+        raise UsageError("expected --data with labelled faces, or --remove-layer NAME and no --data")
     path = resolve(args.model)
     model = load(path, "auto")
-    task = model.spec.task
-    parts = [predict_dataset(model, open_data(text).select(args.split), args.detector) for text in args.data]
-    faces = LabelledReadings(
-        np.concatenate([p.values for p in parts]),
-        np.concatenate([p.readings.probabilities.astype(np.float64) for p in parts]),
-        np.concatenate([p.labels for p in parts]),
-    )
-    table = fit_table(faces, task)
-    calibration: dict[str, Any] = {
+    if args.remove_layer is not None:
+        fitted = _without_layer(model, args.remove_layer)
+        said = f"layer {args.remove_layer} removed"
+    elif args.layer is not None:
+        fitted, said = _with_layer(model, args)
+    else:
+        fitted, said = _calibration(model, args, graph_sha256(path))
+    write_spec(path, model.spec.with_calibration(fitted), args.out)
+    if args.json:
+        write_json(args.json, fitted)
+    if args.json != "-":
+        print(f"{args.out or path}: {said}")
+        print(f"next: numclip evaluate {args.out or args.model} --data {(args.data or ['DATA'])[0]}")
+    return 0
+
+
+def _calibration(model: Model, args: argparse.Namespace, sha256: str) -> tuple[dict[str, Any], str]:
+    graph, task = Model(model.spec.with_calibration(None), model.session), model.spec.task
+    data = [dataset_faces(graph, open_data(text).select(args.split), args.detector) for text in args.data]
+    faces = LabelledReadings.join([labelled(graph, part.crops, part.labels) for part in data])
+    table = fit_table(faces, task, _degraded(graph, data))
+    values, difficulty = judged(faces, table, task)
+    coverage = cross_coverage(faces, task, LEVELS)
+    fitted: dict[str, Any] = {
         **table.to_json(),
         "n": len(faces.labels),
-        "data": [
-            {"data": f"{text.partition(':')[0]}:{Path(text).name}", "split": args.split, "n": len(p.labels)}
-            for text, p in zip(args.data, parts, strict=True)
-        ],
-        "gates": fit_gates(faces.values, table.difficulty(faces.values, faces.probabilities, task), faces.labels, task),
-        "coverage": cross_coverage(faces, task, LEVELS),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "graph_sha256": graph_sha256(path),
+        "data": _sources(args, data),
+        "gates": fit_gates(values, difficulty, faces.labels, task),
+        "look_correlation": round(_look_correlation(graph, data, task), 4),
+        "coverage": coverage,
+        "date": _today(),
+        "graph_sha256": sha256,
     }
-    write_spec(path, model.spec.with_calibration(calibration), args.out)
-    if args.json:
-        write_json(args.json, calibration)
-    if args.json != "-":
-        shares = ", ".join(f"{float(k):.0%}: {v:.1%}" for k, v in calibration["coverage"].items()) or "too few faces"
-        print(f"{args.out or path}: calibrated on {len(faces.labels)} faces; coverage in cross-validation: {shares}")
-        print(f"next: numclip evaluate {args.out or args.model} --data {args.data[0]}")
-    return 0
+    shares = ", ".join(f"{float(k):.0%}: {v:.1%}" for k, v in coverage.items()) or "too few faces"
+    return fitted, f"calibrated on {len(faces.labels)} faces; coverage in cross-validation: {shares}"
+
+
+def _with_layer(model: Model, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The calibration with a site's layer on top, and what to say of it."""
+    base = model.spec.calibration
+    if base is None:
+        raise ModelError(f"{args.model}: expected a calibrated model under a layer; run numclip calibrate without it")
+    layers: list[dict[str, Any]] = base.get("layers", [])
+    if layers:
+        name = layers[-1]["name"]
+        raise UsageError(f"{args.model} has the layer {name}; take it off first: --remove-layer {name}")
+    graph, task = Model(model.spec.with_calibration(None), model.session), model.spec.task
+    data = [dataset_faces(graph, open_data(text).select(args.split), args.detector) for text in args.data]
+    faces = LabelledReadings.join([labelled(graph, part.crops, part.labels) for part in data])
+    table = fit_layer(faces, ConformalTable.from_json(base), task)
+    values, difficulty = judged(faces, table, task)
+    fields = table.to_json()
+    layer: dict[str, Any] = {
+        "name": args.layer,
+        **{name: fields[name] for name in LAYER_FIELDS},
+        "gates": fit_gates(values, difficulty, faces.labels, task),
+        "n": len(faces.labels),
+        "data": _sources(args, data),
+        "date": _today(),
+    }
+    n = len(faces.labels)
+    if n < FEW_SITE_FACES:
+        print(f"numclip: warning: {n} faces are few for a layer; {FEW_SITE_FACES} to 200 are better", file=sys.stderr)
+    said = f"layer {args.layer} from {n} faces: offset {table.offset:+.2f} {task.unit}; gates {_held(layer['gates'])}"
+    return {**base, "layers": [layer]}, said
+
+
+def _without_layer(model: Model, name: str) -> dict[str, Any]:
+    base = dict(model.spec.calibration or {})
+    layers: list[dict[str, Any]] = base.pop("layers", [])
+    if [layer["name"] for layer in layers] != [name]:
+        there = ", ".join(layer["name"] for layer in layers) or "none"
+        raise UsageError(f"expected the name of a layer of this model ({there}), got {name}")
+    return base
+
+
+def labelled(graph: Model, crops: npt.NDArray[np.uint8], labels: npt.NDArray[np.float64]) -> LabelledReadings:
+    """What the graph answers for these crops, beside their labels."""
+    readings = predict_crops(graph, crops)
+    values, probabilities = readings.value.astype(np.float64), readings.probabilities.astype(np.float64)
+    return LabelledReadings(values, probabilities, labels, sharpness(np.asarray(crops)))
+
+
+def _degraded(graph: Model, data: list[FaceCrops]) -> LabelledReadings:
+    """Every rung of the ladder, on other faces each."""
+    random = np.random.default_rng(0)
+    parts: list[LabelledReadings] = []
+    for rung in LADDER:
+        for faces in data:
+            share = max(1, LADDER_FACES * len(faces.labels) // sum(len(part.labels) for part in data))
+            chosen = np.sort(random.permutation(len(faces.labels))[:share])
+            crops = np.stack([rung(np.asarray(faces.crops[i])) for i in chosen])
+            parts.append(labelled(graph, crops, faces.labels[chosen]))
+    return LabelledReadings.join(parts)
+
+
+def _look_correlation(graph: Model, data: list[FaceCrops], task: TaskSpec) -> float:
+    """rho of simulated looks at the calibration's faces."""
+    random = np.random.default_rng(0)
+    errors: list[npt.NDArray[np.float64]] = []
+    for faces in data:
+        share = max(2, LOOK_FACES * len(faces.labels) // sum(len(part.labels) for part in data))
+        chosen = np.sort(random.permutation(len(faces.labels))[:share])
+        looks = np.stack([second_look(np.asarray(faces.crops[i]), random) for i in chosen for _ in range(LOOKS)])
+        values = predict_crops(graph, looks).value.astype(np.float64).reshape(len(chosen), LOOKS)
+        errors.append(values - faces.labels[chosen][:, None])
+    return look_correlation(np.concatenate(errors))
+
+
+def _sources(args: argparse.Namespace, data: list[FaceCrops]) -> list[dict[str, Any]]:
+    return [
+        {"data": f"{text.partition(':')[0]}:{Path(text).name}", "split": args.split, "n": len(part.labels)}
+        for text, part in zip(args.data, data, strict=True)
+    ]
+
+
+def _held(gates: dict[str, dict[str, list[float]]]) -> str:
+    return "; ".join(f"{at} at {', '.join(rates)}" for at, rates in gates.items()) or "none (too few faces)"
+
+
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()

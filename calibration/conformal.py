@@ -7,13 +7,14 @@ ceil((n+1) t)-th smallest residual of n, the finite-sample correction of split c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..runtime.conformal_table import ConformalTable, spread
+from ..runtime.conformal_table import ConformalTable, spread, tempered
 from ..runtime.spec import TaskSpec
 
 Floats = npt.NDArray[np.float64]
@@ -22,36 +23,121 @@ FACES_PER_KNOT = 300  # fewer faces make fewer knots, down to one
 MAX_KNOTS = 8
 LEVELS = np.array([0.005, 0.01, 0.02, 0.025, *np.arange(0.05, 0.951, 0.05).round(3), 0.975, 0.98, 0.99, 0.995])
 FOLDS = 5
+USUAL = 0.02  # faces sharper than this share of the calibration's are usual
+WIDENING_STEPS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledReadings:
-    """A model's answers beside the truth."""
+    """A graph's own answers, not corrected by any calibration, beside the truth."""
 
     values: Floats  # [N] in the task's unit
     probabilities: Floats  # [N, K]
     labels: Floats  # [N]
+    sharpness: Floats  # [N]
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledReadings:
         """Those of a mask [N]."""
-        return LabelledReadings(self.values[chosen], self.probabilities[chosen], self.labels[chosen])
+        parts = (self.values, self.probabilities, self.labels, self.sharpness)
+        return LabelledReadings(*(part[chosen] for part in parts))
+
+    @staticmethod
+    def join(parts: Sequence[LabelledReadings]) -> LabelledReadings:
+        """One after the other."""
+        names = ("values", "probabilities", "labels", "sharpness")
+        return LabelledReadings(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
 
 
-def fit_table(faces: LabelledReadings, task: TaskSpec) -> ConformalTable:
-    """Fit the table; raises DataError for fewer than 30 faces."""
-    n = len(faces.labels)
-    if n < MIN_FACES:
-        raise DataError(
-            f"expected at least {MIN_FACES} labelled faces to calibrate, got {n}; add faces (100 or more are better)"
-        )
+def fit_table(faces: LabelledReadings, task: TaskSpec, degraded: LabelledReadings | None = None) -> ConformalTable:
+    """Fit the table; raises DataError for fewer than 30 faces.
+
+    degraded: the same kind of faces with detail taken away, for the widening; it changes nothing for sharp faces.
+    """
+    _check_enough(len(faces.labels))
+    temperature = fit_temperature(faces.probabilities, faces.labels, task)
     residuals = faces.labels - faces.values
-    spreads = spread(faces.values, faces.probabilities, task)
+    spreads = spread(faces.values, tempered(faces.probabilities, temperature), task)
     base, slope = _difficulty(spreads, np.abs(residuals))
-    normalised = residuals / (base + slope * spreads)
-    knots = _knots(faces.values)
-    order = np.argsort(normalised, kind="stable")
-    rows = [weighted_quantiles(normalised[order], w[order], LEVELS) for w in _nearness(faces.values, knots)]
-    return ConformalTable(knots, LEVELS, np.array(rows), base, slope)
+    count = int(np.clip(len(faces.values) // FACES_PER_KNOT, 1, MAX_KNOTS))
+    knots, rows = _localised(faces.values, residuals / (base + slope * spreads), count)
+    table = ConformalTable(knots, LEVELS, rows, base, slope, temperature)
+    if degraded is None:
+        return table
+    sharp, widening = fit_widening(table, faces, degraded, task)
+    return replace(table, sharpness=sharp, widening=widening)
+
+
+def fit_layer(faces: LabelledReadings, base: ConformalTable, task: TaskSpec) -> ConformalTable:
+    """A site's table on top of a base: an offset (the median error) and quantiles of its own; difficulty is the base's.
+
+    Raises DataError for fewer than 30 faces.
+    """
+    _check_enough(len(faces.labels))
+    offset = float(np.median(faces.labels - faces.values))
+    shifted = replace(base, offset=offset)
+    values, difficulty = judged(faces, shifted, task)
+    knots, rows = _localised(values, (faces.labels - values) / difficulty, 1)
+    return replace(shifted, knots=knots, levels=LEVELS, quantiles=rows)
+
+
+def judged(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> tuple[Floats, Floats]:
+    """Corrected value and difficulty [N] of each face, as the runtime computes them."""
+    values, probabilities = table.correct(faces.values, faces.probabilities, task)
+    return values, table.difficulty(values, probabilities, faces.sharpness, task)
+
+
+def fit_temperature(probabilities: Floats, labels: Floats, task: TaskSpec) -> float:
+    """The divisor of the logits that makes the true bins likeliest (Guo et al. 2017); golden section, 0.2 to 5."""
+    true = np.searchsorted(task.bin_edges[1:-1], labels, side="right")
+    each = np.arange(len(labels))
+
+    def surprise(log_temperature: float) -> float:
+        return -float(np.log(tempered(probabilities, np.exp(log_temperature))[each, true].clip(1e-12)).mean())
+
+    low, high, ratio = np.log(0.2), np.log(5.0), (np.sqrt(5) - 1) / 2
+    for _ in range(30):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, right) if surprise(left) <= surprise(right) else (left, high)
+    return float(np.exp((low + high) / 2))
+
+
+def fit_widening(
+    table: ConformalTable, faces: LabelledReadings, degraded: LabelledReadings, task: TaskSpec
+) -> tuple[Floats, Floats]:
+    """Sharpness and factor [W]: 1 where the calibration's faces are, and what 90 % coverage takes below that.
+
+    A degraded face needs the factor at which the end of its interval just reaches the truth; of the faces of a like
+    sharpness the conformal 90 % quantile is taken, and made to fall with rising sharpness.
+    """
+    usual = float(np.quantile(faces.sharpness, USUAL))
+    values, difficulty = judged(degraded, table, task)
+    residuals = degraded.labels - values
+    ends = [table.quantile(values, difficulty, level) - values for level in (0.05, 0.95)]
+    needed = np.where(residuals > 0, residuals / np.maximum(ends[1], 1e-6), residuals / np.minimum(ends[0], -1e-6))
+    chosen = degraded.sharpness < usual
+    sharp, needed = degraded.sharpness[chosen], needed[chosen]
+    steps = min(WIDENING_STEPS, len(sharp) // MIN_FACES)
+    if steps == 0:
+        return table.sharpness, table.widening
+    at, factors = [usual], [1.0]
+    for part in np.array_split(np.argsort(-sharp, kind="stable"), steps):  # from sharp to blurred
+        rank = min(len(part), int(np.ceil((len(part) + 1) * 0.9)))
+        at.append(min(float(np.median(sharp[part])), at[-1] - 1e-4))
+        factors.append(max(1.0, float(np.sort(needed[part])[rank - 1])))
+    highest_before = np.maximum.accumulate(factors)
+    lowest_after = np.minimum.accumulate(factors[::-1])[::-1]
+    return np.array(at[::-1]), ((highest_before + lowest_after) / 2)[::-1]
+
+
+def look_correlation(errors: Floats) -> float:
+    """rho in [0, 1]: the share of the error's variance that all looks at a face have in common; errors [F, looks].
+
+    One-way analysis of variance: (MSB - MSW) / (MSB + (looks - 1) MSW).
+    """
+    looks = errors.shape[1]
+    between = looks * errors.mean(axis=1).var(ddof=1)
+    within = errors.var(axis=1, ddof=1).mean()
+    return float(np.clip((between - within) / (between + (looks - 1) * within), 0, 1))
 
 
 def weighted_quantiles(rising: Floats, weights: Floats, levels: Floats) -> Floats:
@@ -78,9 +164,9 @@ def cross_coverage(faces: LabelledReadings, task: TaskSpec, levels: tuple[float,
         if len(kept.labels) < MIN_FACES:
             return {}
         table = fit_table(kept, task)
-        difficulty = table.difficulty(held.values, held.probabilities, task)
+        values, difficulty = judged(held, table, task)
         for level in levels:
-            ends = table.interval(held.values, difficulty, level, task)
+            ends = table.interval(values, difficulty, level, task)
             inside[f"{level:g}"].append((held.labels >= ends[:, 0]) & (held.labels <= ends[:, 1]))
     return {level: round(float(np.concatenate(parts).mean()), 4) for level, parts in inside.items()}
 
@@ -97,12 +183,22 @@ def _difficulty(spreads: Floats, errors: Floats) -> tuple[float, float]:
     return float(base), float(slope)
 
 
-def _knots(values: Floats) -> Floats:
-    """[M] predicted values with equally many faces between them."""
-    count = int(np.clip(len(values) // FACES_PER_KNOT, 1, MAX_KNOTS))
+def _check_enough(n: int) -> None:
+    if n < MIN_FACES:
+        raise DataError(
+            f"expected at least {MIN_FACES} labelled faces to calibrate, got {n}; add faces (100 or more are better)"
+        )
+
+
+def _localised(values: Floats, normalised: Floats, count: int) -> tuple[Floats, Floats]:
+    """Knots [M], equally many faces between them, and at each the quantiles [M, L] of the residuals near it."""
     if count == 1:
-        return np.array([float(np.median(values))])
-    return np.unique(np.quantile(values, np.linspace(0, 1, count)).round(3))
+        knots = np.array([float(np.median(values))])
+    else:
+        knots = np.unique(np.quantile(values, np.linspace(0, 1, count)).round(3))
+    order = np.argsort(normalised, kind="stable")
+    rows = [weighted_quantiles(normalised[order], w[order], LEVELS) for w in _nearness(values, knots)]
+    return knots, np.array(rows)
 
 
 def _nearness(values: Floats, knots: Floats) -> Floats:

@@ -7,10 +7,10 @@ Every face is detected and cut by the model's crop contract, as in a live run. F
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from ..runtime.readings import Readings
 from ..runtime.spec import ModelSpec, TaskSpec
 from .crop_cache import FaceCrops, face_crops
 from .datasets import Dataset, open_data
+from .degrade import STRESS
+from .measures import SMALL, Judged, judge, measure, widths_at_equal_coverage
 
 Floats = npt.NDArray[np.float64]
 BATCH = 64
@@ -49,100 +51,103 @@ class Predictions:
         return self.faces.labels
 
 
-def predict_dataset(model: Model, dataset: Dataset, detector: str = "yunet") -> Predictions:
-    """Run the model over a data set (already one split); crops come from the cache. Raises DataError."""
+def dataset_faces(model: Model, dataset: Dataset, detector: str = "yunet") -> FaceCrops:
+    """Detect and cut the faces of a data set (already one split) for a model, from the cache; raises DataError."""
     _check_labels(dataset, model.spec.task)
-    faces = face_crops(dataset, model.spec.crop, detector)
-    starts = tqdm(range(0, len(faces.samples), BATCH), desc="model", unit="batch", leave=False, disable=None)
-    parts = [model(np.array(faces.crops[start : start + BATCH])) for start in starts]
-    readings = Readings(
+    return face_crops(dataset, model.spec.crop, detector)
+
+
+def predict_crops(model: Model, crops: npt.NDArray[np.uint8]) -> Readings:
+    """Read any number of crops [N, S, S, 3], N >= 1, in batches."""
+    starts = tqdm(range(0, len(crops), BATCH), desc="model", unit="batch", leave=False, disable=None)
+    parts = [model(np.array(crops[start : start + BATCH])) for start in starts]
+    sharp = [p.sharpness for p in parts if p.sharpness is not None]
+    return Readings(
         np.concatenate([p.value for p in parts]),
         np.concatenate([p.probabilities for p in parts]),
         np.concatenate([p.embedding for p in parts]),
         model.spec,
         parts[0].table,
+        np.concatenate(sharp) if sharp else None,
     )
-    return Predictions(readings, faces)
+
+
+def predict_dataset(model: Model, dataset: Dataset, detector: str = "yunet") -> Predictions:
+    """Run the model over a data set (already one split); crops come from the cache. Raises DataError."""
+    faces = dataset_faces(model, dataset, detector)
+    return Predictions(predict_crops(model, faces.crops), faces)
 
 
 def report(predictions: Predictions, names: dict[str, Any]) -> dict[str, Any]:
     """The evaluation as one JSON object; `names` (model, data, split, detector) come first."""
-    values, labels, spec = predictions.values, predictions.labels, predictions.readings.spec
-    error = values - labels
-    intervals = interval_table(predictions.readings)
-    covered = {k: _inside(v, labels) for k, v in intervals.items()}
-    covered_90 = covered.get("0.9")
+    readings, labels, task = predictions.readings, predictions.labels, predictions.readings.spec.task
+    faces = judge(readings, labels)
+    levels = (
+        {} if readings.spec.calibration is None else {lv: readings.interval(lv).astype(np.float64) for lv in LEVELS}
+    )
     return {
         **names,
         "n": len(labels),
         "skipped": len(predictions.faces.skipped),
-        "mae": _rounded(np.abs(error).mean()),
-        "cs5": _rounded((np.abs(error) <= 5).mean()),
-        "bias": _rounded(error.mean()),
-        "coverage": {f"{level:g}": _mean(covered.get(f"{level:g}")) for level in LEVELS},
-        "width": {f"{level:g}": _width(intervals.get(f"{level:g}")) for level in LEVELS},
-        "bands": _bands(labels, error, covered_90, spec.task),
-        "groups": _groups(predictions.faces, error, covered_90),
+        "mae": round(float(np.abs(faces.error).mean()), 4),
+        "cs5": round(float((np.abs(faces.error) <= 5).mean()), 4),
+        "bias": round(float(faces.error.mean()), 4),
+        "coverage": {f"{lv:g}": _share_inside(levels.get(lv), labels) for lv in LEVELS},
+        "width": {f"{lv:g}": _mean_width(levels.get(lv)) for lv in LEVELS},
+        "width_at_equal_coverage": widths_at_equal_coverage(readings, labels),
+        "all": measure(faces),
+        "bands": _bands(faces, labels, task),
+        "bands_by_value": _bands(faces, predictions.values, task),
+        "groups": {
+            column: {value: measure(faces.take(mask)) for value, mask in members.items()}
+            for column, members in group_masks(predictions.faces).items()
+        },
     }
 
 
-def interval_table(readings: Readings) -> dict[str, Floats]:
-    """[N, 2] low and high by level ("0.9"); empty where the model is not calibrated."""
-    if readings.spec.calibration is None:
-        return {}
-    return {f"{level:g}": readings.interval(level).astype(np.float64) for level in LEVELS}
-
-
-def band_edges(task: TaskSpec) -> tuple[float, ...]:
-    """Where the bands of the true value begin: five for age, else the task's own bins."""
-    return AGE_BANDS if task.name == "age" else task.bin_edges[:-1]
-
-
-def _bands(labels: Floats, error: Floats, covered: Any, task: TaskSpec) -> list[dict[str, Any]]:
-    edges = (*band_edges(task), float("inf"))
+def stress(model: Model, faces: FaceCrops) -> list[dict[str, Any]]:
+    """The same figures with the faces made worse, one row by kind of it."""
     rows: list[dict[str, Any]] = []
-    for low, high in pairwise(edges):
-        inside = (labels >= low) & (labels < high)
-        if inside.any():
-            row = {"low": low, "high": None if np.isinf(high) else high, **_row(error[inside])}
-            row["coverage"] = None if covered is None else _rounded(covered[inside].mean())
-            rows.append(row)
+    for name, worse in STRESS.items():
+        crops = np.stack([worse(np.asarray(crop)) for crop in faces.crops])
+        rows.append({"name": name, **measure(judge(predict_crops(model, crops), faces.labels))})
     return rows
 
 
-def _groups(faces: FaceCrops, error: Floats, covered: Any) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for i, sample in enumerate(faces.samples):
-        for column, value in sample.groups.items():
-            found[column][value].append(i)
-    groups: dict[str, dict[str, Any]] = {}
-    for column, members in sorted(found.items()):
-        if len(members) <= len(faces.samples) / 2:  # a column of names is not a group
-            groups[column] = {
-                value: {**_row(error[at]), "coverage": None if covered is None else _rounded(covered[at].mean())}
-                for value, at in sorted(members.items())
-            }
-    return groups
+def band_edges(task: TaskSpec) -> tuple[float, ...]:
+    """Where the bands of a value begin: five for age, else the task's own bins."""
+    return AGE_BANDS if task.name == "age" else task.bin_edges[:-1]
 
 
-def _row(error: Floats) -> dict[str, Any]:
-    return {"n": len(error), "mae": _rounded(np.abs(error).mean()), "bias": _rounded(error.mean())}
+def _bands(faces: Judged, by: Floats, task: TaskSpec) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for low, high in pairwise((*band_edges(task), float("inf"))):
+        inside = (by >= low) & (by < high)
+        if inside.any():
+            rows.append({"low": low, "high": None if np.isinf(high) else high, **measure(faces.take(inside))})
+    return rows
 
 
-def _inside(interval: Floats, labels: Floats) -> npt.NDArray[np.bool_]:
-    return (labels >= interval[:, 0]) & (labels <= interval[:, 1])
+def group_masks(faces: FaceCrops) -> dict[str, dict[str, npt.NDArray[np.bool_]]]:
+    """Column, value: mask [N]; a column with a value for almost every face (a name) is not a group."""
+    columns = sorted({column for sample in faces.samples for column in sample.groups})
+    found: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
+    for column in columns:
+        values = np.array([sample.groups.get(column, "") for sample in faces.samples])
+        members = sorted(set(values.tolist()) - {""})
+        if len(members) <= len(faces.samples) / 2:
+            found[column] = {value: values == value for value in members}
+    return found
 
 
-def _mean(covered: Any) -> float | None:
-    return None if covered is None else _rounded(covered.mean())
+def _share_inside(interval: Floats | None, labels: Floats) -> float | None:
+    if interval is None:
+        return None
+    return round(float(((labels >= interval[:, 0]) & (labels <= interval[:, 1])).mean()), 4)
 
 
-def _width(interval: Floats | None) -> float | None:
-    return None if interval is None else _rounded((interval[:, 1] - interval[:, 0]).mean())
-
-
-def _rounded(value: Any) -> float:
-    return round(float(value), 4)
+def _mean_width(interval: Floats | None) -> float | None:
+    return None if interval is None else round(float((interval[:, 1] - interval[:, 0]).mean()), 4)
 
 
 def _check_labels(dataset: Dataset, task: TaskSpec) -> None:
@@ -164,6 +169,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or tensorrt")
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--stress", action="store_true", help="measure on worse pictures of the same faces too")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.md, report.json and plots there")
     parser.add_argument("--json", metavar="FILE|-", help="the report as one JSON object, to a file or to stdout")
 
 
@@ -178,6 +185,12 @@ def run(args: argparse.Namespace) -> int:
     predictions = predict_dataset(model, chosen, args.detector)
     names = {"model": args.model, "data": args.data, "split": split, "detector": args.detector}
     result = report(predictions, names)
+    if args.stress:
+        result["stress"] = stress(model, predictions.faces)
+    if args.report:
+        from .report import write_report  # matplotlib comes with it
+
+        write_report(args.report, result, predictions)
     if args.json:
         write_json(args.json, result)
     if args.json != "-":
@@ -192,17 +205,26 @@ def _table(result: dict[str, Any], spec: ModelSpec) -> list[str]:
         f"{result['model']} on {result['data']} ({result['split']}): MAE {result['mae']:.2f} {unit}, "
         f"within 5: {result['cs5']:.1%}, bias {result['bias']:+.2f}, n {result['n']}, skipped {result['skipped']}",
         "",
-        f"{'true value':<24}{'n':>7}{'MAE':>8}{'bias':>8}{'90 %':>8}",
+        f"{'true value or group':<24}{'n':>7}{'MAE':>8}{'95 %':>14}{'bias':>8}{'inside 90 %':>13}",
     ]
+    lines += [_line(name, row) for name, row in named_rows(result)]
+    small = sum(row["few"] for _, row in named_rows(result))
+    return [*lines, *([f"{small} rows have fewer than {SMALL} faces: their figures are rough"] if small else [])]
+
+
+def named_rows(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Every row of a report by a name to print: bands of the true value, groups, kinds of stress."""
+    rows: list[tuple[str, dict[str, Any]]] = []
     for band in result["bands"]:
-        name = f"{band['low']:g}+" if band["high"] is None else f"{band['low']:g} to {band['high']:g}"
-        lines.append(_line(name, band))
+        rows.append((f"{band['low']:g}+" if band["high"] is None else f"{band['low']:g} to {band['high']:g}", band))
     for column, members in result["groups"].items():
-        lines += [_line(f"{column} {value}", row) for value, row in members.items()]
-    return lines
+        rows += [(f"{column} {value}", row) for value, row in members.items()]
+    return rows + [(row["name"], row) for row in result.get("stress", [])]
 
 
 def _line(name: str, row: dict[str, Any]) -> str:
-    covered: Sequence[Any] | float | None = row.get("coverage")
-    share = "" if not isinstance(covered, float) else f"{covered:.1%}"
-    return f"{name[:23]:<24}{row['n']:>7}{row['mae']:>8.2f}{row['bias']:>+8.2f}{share:>8}"
+    low, high = row["mae_95"]
+    covered = "" if row["coverage"] is None else f"{row['coverage']:.1%}"
+    return (
+        f"{name[:23]:<24}{row['n']:>7}{row['mae']:>8.2f}{f'{low:.2f}-{high:.2f}':>14}{row['bias']:>+8.2f}{covered:>13}"
+    )

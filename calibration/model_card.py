@@ -12,17 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ..runtime.info import commercial_use
 from ..runtime.model import Model, load
 from ..runtime.spec import ModelSpec
 from .datasets import open_data
-from .evaluate import band_edges, predict_dataset, report
-
-RESAMPLES = 1000
-SMALL = 100  # rows with fewer faces are marked
+from .evaluate import named_rows, predict_dataset, report, stress
+from .measures import SMALL
+from .report import table
 
 USES = """\
 ## For what, and for what not
@@ -78,13 +74,12 @@ Reads {spec.task.name} in {spec.task.unit} off a face crop of {spec.crop.side} x
 
 
 def _errors(model: Model, data: Sequence[str]) -> str:
-    lines = ["## How wrong it is", ""]
+    lines = ["## How wrong it is", "", f"In brackets: 95 % bootstrap intervals. (few): under {SMALL} faces.", ""]
     for text in data:
         dataset = open_data(text).select(None)
         predictions = predict_dataset(model, dataset)
-        full = report(predictions, {})
-        error = np.abs(predictions.values - predictions.labels)
-        low, high = _bootstrap(error)
+        full = report(predictions, {"stress": stress(model, predictions.faces)})
+        low, high = full["all"]["mae_95"]
         skipped = f", {full['skipped']} without a detected face" if full["skipped"] else ""
         lines += [
             f"### {dataset.kind}, test split ({full['n']} faces{skipped})",
@@ -92,17 +87,9 @@ def _errors(model: Model, data: Sequence[str]) -> str:
             f"MAE **{full['mae']:.2f}** {model.spec.task.unit} (95 % bootstrap {low:.2f}-{high:.2f}), within 5: {full['cs5']:.1%}, "
             f"bias {full['bias']:+.2f}. {_coverage(full)}",
             "",
-            "| true value or group | n | MAE | 95 % | bias | inside the 90 % interval |",
-            "|---|--:|--:|--:|--:|--:|",
+            *table(named_rows(full), "true value, group or kind of picture"),
+            "",
         ]
-        for name, chosen, row in _rows(full, predictions, model):
-            low, high = _bootstrap(error[chosen])
-            mark = " (few)" if row["n"] < SMALL else ""
-            covered = "" if row["coverage"] is None else f"{row['coverage']:.1%}"
-            lines.append(
-                f"| {name}{mark} | {row['n']} | {row['mae']:.2f} | {low:.2f}-{high:.2f} | {row['bias']:+.2f} | {covered} |"
-            )
-        lines.append("")
     return "\n".join(lines)
 
 
@@ -110,33 +97,12 @@ def _coverage(full: dict[str, Any]) -> str:
     shares = [(level, full["coverage"][level], full["width"][level]) for level in full["coverage"]]
     if shares[0][1] is None:
         return "Not calibrated: no intervals."
-    return "Intervals: " + "; ".join(f"{float(k):.0%} hold {c:.1%}, width {w:.1f}" for k, c, w in shares) + "."
-
-
-def _rows(
-    full: dict[str, Any], predictions: Any, model: Model
-) -> list[tuple[str, npt.NDArray[np.bool_], dict[str, Any]]]:
-    """(name, mask [N], figures) of each band of the true value and each group."""
-    labels = predictions.labels
-    found: list[tuple[str, npt.NDArray[np.bool_], dict[str, Any]]] = []
-    assert len(band_edges(model.spec.task)) >= len(full["bands"])
-    for band in full["bands"]:
-        high = np.inf if band["high"] is None else band["high"]
-        name = f"{band['low']:g} and more" if band["high"] is None else f"{band['low']:g} to under {band['high']:g}"
-        found.append((name, (labels >= band["low"]) & (labels < high), band))
-    for column, members in full["groups"].items():
-        for value, row in members.items():
-            mask = np.array([s.groups.get(column) == value for s in predictions.faces.samples])
-            found.append((f"{column}: {value}", mask, row))
-    return found
-
-
-def _bootstrap(error: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean, by resampling."""
-    random = np.random.default_rng(0)
-    means = [error[random.integers(0, len(error), len(error))].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
+    said = "Intervals: " + "; ".join(f"{float(k):.0%} hold {c:.1%}, width {w:.1f}" for k, c, w in shares) + "."
+    width = full["width_at_equal_coverage"]
+    return (
+        f"{said} At equal coverage one quantile for everybody is {width['global']:.1f} wide, the words' probabilities "
+        f"alone {width['words']:.1f}, these {width['ours']:.1f}."
+    )
 
 
 def _training(spec: ModelSpec) -> str:

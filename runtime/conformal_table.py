@@ -1,8 +1,9 @@
 """Intervals that hold: a small table of residual quantiles, fitted on labelled faces, applied by a few lines of numpy.
 
 The table says how far the truth lies from the predicted value, in units of the face's own difficulty, at many quantile
-levels and for several predicted values; between them it is interpolated. Read as one function of the truth it is a
-conformal predictive distribution: intervals at any level and the probability of passing any threshold come from the
+levels and for several predicted values; between them it is interpolated. The difficulty grows with how far the words
+disagree, and with lost detail: below the sharpness of the calibration's faces it is widened by a factor measured on
+degraded copies of them. Read as one function of the truth the table is a conformal predictive distribution: intervals at any level and the probability of passing any threshold come from the
 same numbers. Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World" (split conformal); Papadopoulos
 et al. 2008 (normalised residuals); Vovk et al. 2019 (conformal predictive systems); Guan 2023 (localised weights).
 """
@@ -10,7 +11,7 @@ et al. 2008 (normalised residuals); Vovk et al. 2019 (conformal predictive syste
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from .spec import TaskSpec
 
 Floats = npt.NDArray[np.float64]
 KIND = "conformal"
+LISTS = ("knots", "levels", "quantiles", "sharpness", "widening")
+NUMBERS = ("base", "slope", "temperature", "offset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,26 +33,41 @@ class ConformalTable:
     knots: Floats  # [M] rising predicted values, in the task's unit
     levels: Floats  # [L] rising, in (0, 1)
     quantiles: Floats  # [M, L] rising along L
-    base: float  # difficulty = base + slope * spread, in the task's unit
+    base: float  # difficulty = (base + slope * spread) * widening, in the task's unit
     slope: float
+    temperature: float = 1.0  # the logits are divided by it, so that a word's probability is the share it is right
+    offset: float = 0.0  # added to the model's value, in the task's unit; a site's own
+    sharpness: Floats = field(default_factory=lambda: np.zeros(1))  # [W] rising, log energy share
+    widening: Floats = field(default_factory=lambda: np.ones(1))  # [W] >= 1, falling
 
     @staticmethod
     def from_json(raw: Mapping[str, Any]) -> ConformalTable:
-        """The table in a spec's calibration; raises ModelError naming the field that is wrong."""
+        """The table in a spec's calibration, its last layer on top; raises ModelError naming the field that is wrong."""
         if raw.get("kind") != KIND:
             raise ModelError(f"spec field calibration.kind: expected {KIND}, got {raw.get('kind')!r}; calibrate again")
+        site: Mapping[str, Any] = raw["layers"][-1] if raw.get("layers") else {}
+        merged = {**raw, **site}
         try:
-            names = ("knots", "levels", "quantiles")
-            knots, levels, quantiles = (np.asarray(raw[name], np.float64) for name in names)
-            table = ConformalTable(knots, levels, quantiles, float(raw["base"]), float(raw["slope"]))
+            fields: dict[str, Any] = {n: np.asarray(merged[n], np.float64) for n in LISTS if n in merged}
+            fields |= {n: float(merged[n]) for n in NUMBERS if n in merged}
+            table = ConformalTable(**fields)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"spec field calibration: expected a table, failed at {error}; calibrate again") from None
-        rising = (np.diff(knots) > 0).all() and (np.diff(levels) > 0).all() and (np.diff(quantiles, axis=1) >= 0).all()
-        if quantiles.shape != (len(knots), len(levels)) or not len(knots) or not rising:
-            raise ModelError("spec field calibration.quantiles: expected rising [knots, levels]; calibrate again")
-        if not (np.isfinite(quantiles).all() and table.base > 0 and table.slope >= 0):
-            raise ModelError("spec field calibration.base: expected finite numbers above 0; calibrate again")
+        table.check()
         return table
+
+    def check(self) -> None:
+        """Raise ModelError naming the field that no fit could have made."""
+        rows = (self.knots, self.levels, self.sharpness, -self.widening, *self.quantiles)
+        if self.quantiles.shape != (len(self.knots), len(self.levels)) or not len(self.knots):
+            raise ModelError("spec field calibration.quantiles: expected [knots, levels]; calibrate again")
+        strict = all((np.diff(row) > 0).all() for row in rows[:3])
+        if not strict or any((np.diff(row) < 0).any() for row in rows[3:]):
+            raise ModelError("spec field calibration.quantiles: expected rising rows; calibrate again")
+        positive = self.base > 0 and self.slope >= 0 and self.temperature > 0 and (self.widening >= 1).all()
+        finite = all(np.isfinite(row).all() for row in rows) and np.isfinite(self.offset)
+        if not (positive and finite and len(self.sharpness) == len(self.widening)):
+            raise ModelError("spec field calibration.base: expected finite numbers above 0; calibrate again")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain lists, rounded to 5 digits."""
@@ -58,9 +76,15 @@ class ConformalTable:
         }
         return {"kind": KIND, **fields}
 
-    def difficulty(self, value: Floats, probabilities: Floats, task: TaskSpec) -> Floats:
-        """[N] the expected size of the error, from how far the words disagree: base + slope * spread."""
-        return self.base + self.slope * spread(value, probabilities, task)
+    def correct(self, value: Floats, probabilities: Floats, task: TaskSpec) -> tuple[Floats, Floats]:
+        """Value [N] and probabilities [N, K] of the graph, with the site's offset and the temperature."""
+        shifted = (value + self.offset).clip(task.low, task.high) if self.offset else value
+        return shifted, tempered(probabilities, self.temperature)
+
+    def difficulty(self, value: Floats, probabilities: Floats, sharpness: Floats, task: TaskSpec) -> Floats:
+        """[N] the expected size of the error: (base + slope * spread) * widening, for corrected values."""
+        plain = self.base + self.slope * spread(value, probabilities, task)
+        return plain * np.interp(sharpness, self.sharpness, self.widening)
 
     def quantile(self, value: Floats, difficulty: Floats, level: float) -> Floats:
         """[N] the number that the truth stays below with probability `level`."""
@@ -84,6 +108,15 @@ class ConformalTable:
         part = place - low
         each = np.arange(len(value))
         return 1 - ((1 - part) * below[low, each] + part * below[high, each])
+
+
+def tempered(probabilities: Floats, temperature: float) -> Floats:
+    """[N, K] the softmax of the same logits divided by a temperature."""
+    if temperature == 1:
+        return probabilities
+    logits = np.log(probabilities.clip(1e-12)) / temperature
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def spread(value: Floats, probabilities: Floats, task: TaskSpec) -> Floats:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .frames import Face, FrameResult
-from .gate import Gate
 
 Image = npt.NDArray[np.uint8]
 FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -22,7 +21,6 @@ class Look:
     """What is drawn."""
 
     level: float | None = None  # of the range beside the number; None: no range
-    gate: Gate | None = None  # its answer stands beside the word
     blur: bool = False  # faces are made unrecognisable
 
 
@@ -47,7 +45,7 @@ def label(face: Face, look: Look) -> tuple[str, str]:
     if look.level is not None and face.reading.is_calibrated:
         low, high = face.reading.interval(look.level)
         number += f" ({low:.0f}-{high:.0f})"
-    answer = "" if look.gate is None else f"{look.gate.threshold:g}+ {look.gate.answer(face.reading)}"
+    answer = "" if face.gate is None else f"{face.gate.threshold:g}+ {face.gate.answer}"
     return number, " ".join(part for part in (face.reading.bin, answer, track) if part)
 
 

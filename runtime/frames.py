@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .gate import Gate
+from .gate import Answer
 from .readings import Reading
 from .spec import TaskSpec
 
@@ -65,8 +65,9 @@ class Face:
     track_id: int | None = None
     fresh: bool = True  # the model ran on this face in this frame
     reason: str | None = None  # why there is no reading
+    gate: Answer | None = None  # where the run has a gate
 
-    def to_json(self, task: TaskSpec, level: float | None = None, gate: Gate | None = None) -> dict[str, Any]:
+    def to_json(self, task: TaskSpec, level: float | None = None) -> dict[str, Any]:
         """The face as one JSON object; `low` and `high` are null where the model is not calibrated."""
         reading = self.reading
         low = high = None
@@ -84,8 +85,8 @@ class Face:
             "probabilities": [] if reading is None else [round(float(p), 4) for p in reading.probabilities],
             "fresh": self.fresh,
         }
-        if gate is not None and reading is not None:
-            face["gate"] = gate.to_json(reading)
+        if self.gate is not None:
+            face["gate"] = self.gate.to_json()
         if self.reason is not None:
             face["reason"] = self.reason
         return face
@@ -101,7 +102,7 @@ class FrameResult:
     dropped: int  # frames of this source dropped since the start
     task: TaskSpec
 
-    def to_json(self, level: float | None = None, gate: Gate | None = None) -> dict[str, Any]:
+    def to_json(self, level: float | None = None) -> dict[str, Any]:
         """The result as one JSON object (one line of JSONL)."""
         line: dict[str, Any] = {"source": self.frame.source}
         if self.frame.file is not None:
@@ -111,6 +112,6 @@ class FrameResult:
             "time_s": round(self.frame.time_s, 3),
             "latency_ms": round(self.latency_s * 1000, 2),
             "dropped": self.dropped,
-            "faces": [face.to_json(self.task, level, gate) for face in self.faces],
+            "faces": [face.to_json(self.task, level) for face in self.faces],
         }
         return line

@@ -13,6 +13,7 @@ from .conformal_table import ConformalTable
 from .model_file import graph_sha256, read_spec, resolve
 from .readings import Readings
 from .sessions import Session, open_session
+from .sharpness import sharpness
 from .spec import ModelSpec
 
 
@@ -33,7 +34,11 @@ class Model:
             empty = np.zeros((0, bins + dim + 1), np.float32)
             return Readings(empty[:, 0], empty[:, 1 : 1 + bins], empty[:, 1 + bins :], self.spec, self._table)
         outputs = self.session.run(np.ascontiguousarray(crops))
-        return Readings(outputs.value, outputs.probabilities, outputs.embedding, self.spec, self._table)
+        if self._table is None:
+            return Readings(outputs.value, outputs.probabilities, outputs.embedding, self.spec)
+        given = outputs.value.astype(np.float64), outputs.probabilities.astype(np.float64)
+        value, probabilities = (x.astype(np.float32) for x in self._table.correct(*given, self.spec.task))
+        return Readings(value, probabilities, outputs.embedding, self.spec, self._table, sharpness(crops))
 
 
 def load(name_or_path: str | os.PathLike[str] = "age-nano", device: str = "auto", threads: int | None = None) -> Model:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .crops import crop_faces
 from .detect import Detections, Detector, open_detector
 from .frames import Face, Frame, FrameResult
+from .gate import TrackGate
 from .model import Model, load
 from .readings import Readings
 from .sources import open_source, read_picture
@@ -32,9 +33,10 @@ class Pipeline:
         tracker: Tracker | None,
         max_faces: int = MAX_FACES,
         min_face_px: int = MIN_FACE_PX,
+        gate: TrackGate | None = None,
     ) -> None:
         """tracker: None for pictures that have nothing to do with each other; then every detected face is answered."""
-        self.model, self.detector, self.tracker = model, detector, tracker
+        self.model, self.detector, self.tracker, self.gate = model, detector, tracker, gate
         self.max_faces, self.min_face_px = max_faces, min_face_px
 
     def read(self, frame: Frame, dropped: int = 0) -> FrameResult:
@@ -44,7 +46,7 @@ class Pipeline:
         crops = crop_faces(frame.image, faces, self.model.spec.crop, self.detector.name)
         readings = self.model(crops)
         latency_s = time.monotonic() - frame.captured_s
-        return FrameResult(frame, _join(faces, tracks, readings), latency_s, dropped, self.model.spec.task)
+        return FrameResult(frame, self._join(faces, tracks, readings), latency_s, dropped, self.model.spec.task)
 
     def _worth_reading(self, faces: Detections) -> Detections:
         """Faces of at least min_face_px; the largest max_faces of them."""
@@ -59,6 +61,23 @@ class Pipeline:
         tracks = self.tracker.update(faces)
         shown = sorted((t.track_id, at) for at, t in enumerate(tracks) if t is not None)
         return faces.take(np.array([at for _, at in shown], np.intp)), [tracks[at] for _, at in shown]
+
+    def _join(self, faces: Detections, tracks: list[Track | None], readings: Readings) -> tuple[Face, ...]:
+        joined: list[Face] = []
+        for i, box in enumerate(faces.boxes_xyxy):
+            track = tracks[i]
+            track_id = None if track is None else track.track_id
+            joined.append(
+                Face(
+                    box_xyxy=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+                    score=float(faces.scores[i]),
+                    landmarks=None if faces.landmarks is None else faces.landmarks[i],
+                    reading=readings[i],
+                    track_id=track_id,
+                    gate=None if self.gate is None else self.gate.look(readings[i], track_id),
+                )
+            )
+        return tuple(joined)
 
 
 def read(
@@ -95,16 +114,3 @@ def stream(
 def _default_model() -> Model:
     """age-nano, opened once."""
     return load()
-
-
-def _join(faces: Detections, tracks: list[Track | None], readings: Readings) -> tuple[Face, ...]:
-    return tuple(
-        Face(
-            box_xyxy=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-            score=float(faces.scores[i]),
-            landmarks=None if faces.landmarks is None else faces.landmarks[i],
-            reading=readings[i],
-            track_id=None if (track := tracks[i]) is None else track.track_id,
-        )
-        for i, box in enumerate(faces.boxes_xyxy)
-    )

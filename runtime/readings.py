@@ -18,13 +18,14 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Readings:
-    """The model's answers for N crops, in the order of the crops."""
+    """The model's answers for N crops, in the order of the crops; corrected by the calibration where there is one."""
 
     value: Floats  # [N] in the task's unit
     probabilities: Floats  # [N, K] over the text bins
     embedding: Floats  # [N, D], L2-normalised
     spec: ModelSpec
     table: ConformalTable | None = None  # the spec's calibration, made ready once by the model
+    sharpness: Doubles | None = None  # [N] of the crops; None: not measured, so nothing is widened
 
     def __len__(self) -> int:
         return len(self.value)
@@ -40,7 +41,8 @@ class Readings:
 
     def _slice(self, start: int) -> Readings:
         one = slice(start, start + 1)
-        return Readings(self.value[one], self.probabilities[one], self.embedding[one], self.spec, self.table)
+        sharp = None if self.sharpness is None else self.sharpness[one]
+        return Readings(self.value[one], self.probabilities[one], self.embedding[one], self.spec, self.table, sharp)
 
     def interval(self, level: float = 0.9) -> Floats:
         """[N, 2] low and high in the task's unit, holding the true value with probability `level`.
@@ -55,6 +57,10 @@ class Readings:
         table, value, difficulty = self._judged()
         return table.at_least(value, difficulty, threshold).astype(np.float32)
 
+    def cdf(self, threshold: float) -> Floats:
+        """[N] the probability that the true value is below `threshold`; raises ModelError if not calibrated."""
+        return 1 - self.at_least(threshold)
+
     def difficulty(self) -> Doubles:
         """[N] the expected size of each face's error, in the task's unit; raises ModelError if not calibrated."""
         return self._judged()[2]
@@ -66,8 +72,9 @@ class Readings:
                 f"model {self.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA"
             )
         table = self.table or ConformalTable.from_json(self.spec.calibration)
-        value = self.value.astype(np.float64)
-        return table, value, table.difficulty(value, self.probabilities.astype(np.float64), self.spec.task)
+        value, probabilities = self.value.astype(np.float64), self.probabilities.astype(np.float64)
+        sharp = np.full(len(value), np.inf) if self.sharpness is None else self.sharpness
+        return table, value, table.difficulty(value, probabilities, sharp, self.spec.task)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +117,10 @@ class Reading:
     def at_least(self, threshold: float) -> float:
         """The probability that the true value is at least `threshold`."""
         return float(self.row.at_least(threshold)[0])
+
+    def cdf(self, threshold: float) -> float:
+        """The probability that the true value is below `threshold`."""
+        return 1 - self.at_least(threshold)
 
     def __repr__(self) -> str:
         return f"Reading({self.row.spec.task.name}={self.value:.1f} {self.row.spec.task.unit}, bin={self.bin!r})"

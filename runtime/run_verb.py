@@ -15,7 +15,7 @@ from ..errors import UsageError
 from .detect import open_detector
 from .drawing import Look
 from .frames import FrameResult, Source
-from .gate import open_gate
+from .gate import TrackGate, open_gate
 from .model import Model, load
 from .pipeline import MAX_FACES, MIN_FACE_PX, Pipeline
 from .sessions import DEVICES
@@ -84,12 +84,12 @@ def run(args: argparse.Namespace) -> int:
         model = load(args.model, args.device, args.threads)
         detector = open_detector(args.detector)
         tracker = None if source.stills else Tracker()
-        pipeline = Pipeline(model, detector, tracker, args.max_faces, args.min_face)
+        gate = None if args.gate is None else TrackGate(open_gate(model.spec, args.gate, args.gate_error))
+        pipeline = Pipeline(model, detector, tracker, args.max_faces, args.min_face, gate)
         _say_choices(args, model, detector.name)
         level = args.interval if model.spec.calibration is not None else None
-        gate = None if args.gate is None else open_gate(model.spec, args.gate, args.gate_error)
         sinks: list[Sink] = []
-        for sink in _sinks(args, source, Look(level, gate, args.blur)):
+        for sink in _sinks(args, source, Look(level, args.blur)):
             stack.callback(sink.close)
             sinks.append(sink)
         try:
@@ -132,7 +132,7 @@ def _follow(
 
 def _sinks(args: argparse.Namespace, source: Source, look: Look) -> Iterator[Sink]:
     if args.jsonl:
-        yield JsonlSink(args.jsonl, look.level, look.gate)
+        yield JsonlSink(args.jsonl, look.level)
     if args.save:
         yield VideoSink(args.save, source, look)
     if args.show:

@@ -14,7 +14,6 @@ import cv2
 from ..errors import SinkError
 from .drawing import Look, annotate
 from .frames import FrameResult, Source
-from .gate import Gate
 from .video_writer import VideoWriter
 
 
@@ -33,8 +32,8 @@ class Stop(Exception):
 class JsonlSink:
     """One JSON line per frame, to a file or stdout; what is written is written whole, whatever happens next."""
 
-    def __init__(self, where: str, level: float | None, gate: Gate | None = None) -> None:
-        self._where, self._level, self._gate = where, level, gate
+    def __init__(self, where: str, level: float | None) -> None:
+        self._where, self._level = where, level
         try:
             self._file = (
                 os.dup(sys.stdout.fileno())
@@ -46,7 +45,7 @@ class JsonlSink:
 
     def write(self, result: FrameResult) -> None:
         """Append one line; if it does not fit, take its beginning back and raise SinkError."""
-        self._append((json.dumps(result.to_json(self._level, self._gate), ensure_ascii=False) + "\n").encode())
+        self._append((json.dumps(result.to_json(self._level), ensure_ascii=False) + "\n").encode())
 
     def _append(self, line: bytes) -> None:
         done = 0
