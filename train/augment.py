@@ -32,6 +32,18 @@ class Augmentation:
     dark: float = 0.1
     erase: float = 0.2
 
+    @staticmethod
+    def named(name: str) -> Augmentation:
+        """`strong` (the default), or `light` for a compact tower that no longer fits its training faces."""
+        if name == "strong":
+            return Augmentation()
+        return Augmentation(
+            rotation_deg=5, scale=0.05, shift=0.02, light=0.18, blur=0.1, shrink=0.15, jpeg=0.25, dark=0.05, erase=0.1
+        )
+
+
+AUGMENTATIONS = ("strong", "light")
+
 
 def augment(crop: Image, side: int, inner: int, random: Random, how: Augmentation) -> Image:
     """One random training crop [side, side, 3] from a cached crop [M, M, 3] whose middle `inner` px are the contract's."""

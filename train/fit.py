@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ..calibration.datasets import open_data
 from ..errors import ModelError, UsageError
-from .augment import Augmentation
+from .augment import AUGMENTATIONS, Augmentation
 from .average import Average
 from .batches import TrainingFaces, batches
 from .checkpoint import load_checkpoint, save_checkpoint, save_state
@@ -37,7 +37,19 @@ from .training_data import SMOKE_FACES, short_name, training_faces, validation_f
 
 EMA_DECAY = 0.999
 CLIP_NORM = 5.0
-IDENTITY = ["task", "model", "epochs", "batch", "lr", "weight_decay", "small_side", "small_epochs", "weighting", "seed"]
+IDENTITY = [
+    "task",
+    "model",
+    "epochs",
+    "batch",
+    "lr",
+    "weight_decay",
+    "small_side",
+    "small_epochs",
+    "weighting",
+    "augment",
+    "seed",
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weighting", choices=["inside", "outside", "none"], default="outside", help="weights of the losses"
     )
+    parser.add_argument("--augment", choices=AUGMENTATIONS, default="strong", help="how far training crops are changed")
     parser.add_argument("--as-released", action="store_true", help="the method as its authors' code has it")
     parser.add_argument(
         "--train-text", action="store_true", help="train the text tower too (always, where it is random)"
@@ -137,7 +150,9 @@ class Fit:
         self.network.train()
         small = self.args.small_side if self.epoch < self.args.small_epochs else None
         side = small or self.side
-        source = batches(self.faces, self.epoch, self.args.batch, side, self.args.seed, Augmentation())
+        source = batches(
+            self.faces, self.epoch, self.args.batch, side, self.args.seed, Augmentation.named(self.args.augment)
+        )
         total = torch.zeros(3)
         progress = tqdm(source, total=self.steps, desc=f"epoch {self.epoch + 1}/{self.args.epochs}", disable=None)
         for crops, labels in progress:
