@@ -31,6 +31,7 @@ from .checkpoint import load_checkpoint, save_checkpoint, save_state
 from .losses import bins_of, image_to_text_loss, text_to_image_loss
 from .network import Method, NumCLIP, Outputs
 from .prompts import Prompt
+from .recipe import recipe_names, stages
 from .tasks_file import Task, load_task
 from .towers import build_towers, input_side, open_clip
 from .training_data import SMOKE_FACES, short_name, training_faces, validation_faces
@@ -54,6 +55,7 @@ IDENTITY = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip train`."""
+    parser.add_argument("--recipe", choices=recipe_names(), help="train as a shipped model was trained, in its stages")
     parser.add_argument("--task", default="age", help="a task in train/tasks/ or a .json file")
     parser.add_argument(
         "--data", nargs="+", required=True, metavar="DATA", help="utkface:PATH, aaf:PATH or table:FILE.csv"
@@ -86,6 +88,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and say what to type next."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    defaults = vars(parser.parse_args(["--data", "DATA", "--out", "OUT"]))
+    fit = [_train(part) for part in (stages(args, defaults) if args.recipe else [args])][-1]
+    print(f"best: epoch {fit.best_epoch}, val MAE {fit.best:.2f} {fit.task.spec.unit}")
+    print(f"next: numclip export {args.out / 'best.safetensors'} --out {args.task}.onnx --data {args.data[0]}")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> Fit:
+    """One training from its flags."""
     if (args.out / "last.pt").exists() and not args.resume:
         raise UsageError(f"{args.out} already holds a training; say --resume to continue it or give another --out")
     if args.epochs < 1 or args.batch < 2:
@@ -96,9 +109,7 @@ def run(args: argparse.Namespace) -> int:
     cv2.setNumThreads(1)
     fit = Fit(args)
     fit.loop()
-    print(f"best: epoch {fit.best_epoch}, val MAE {fit.best:.2f} {fit.task.spec.unit}")
-    print(f"next: numclip export {args.out / 'best.safetensors'} --out {args.task}.onnx --data {args.data[0]}")
-    return 0
+    return fit
 
 
 class Fit:
