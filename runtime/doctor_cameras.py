@@ -92,10 +92,10 @@ def another(source: str, dev: Path = DEV) -> str:
     node = Path(f"/dev/video{source}" if source.isdecimal() else source).expanduser()
     if node.exists() and not os.access(node, os.R_OK):
         return 'sudo usermod -aG video "$USER" && newgrp video'
+    meant: list[str] = []
+    if "://" not in source and node.parent != DEV and node.parent.is_dir():
+        names = [path.name for path in node.parent.iterdir() if path.is_file() and path != node]
+        meant = [str(node.with_name(name)) for name in difflib.get_close_matches(node.name, names, n=1, cutoff=0.8)]
     there = [str(path) for path in cameras(dev) if os.access(path, os.R_OK) and path != node]
-    beside = (
-        [str(p) for p in node.parent.iterdir() if p.is_file()] if "://" not in source and node.parent.is_dir() else []
-    )
-    meant = [] if node.parent == DEV else difflib.get_close_matches(str(node), beside, n=1, cutoff=0.8)
-    chosen = [path for path in [*meant, *there] if path != str(node)]
+    chosen = [*meant, *there]
     return shlex.join(["numclip", "doctor", "--camera", chosen[0]]) if chosen else "numclip doctor"

@@ -102,7 +102,7 @@ def opencv_parts() -> Finding:
 
 def _built_with(info: str, name: str) -> bool:
     """One row of OpenCV's build information: `GUI: NONE`, `GUI: QT5`, `FFMPEG: YES`."""
-    row = re.search(rf"^\s*{name}:\s*(\S*)", info, re.M)
+    row = re.search(rf"^[ \t]*{name}:[ \t]*(\S*)", info, re.M)
     if name == "GUI" and row is not None and not row[1]:  # its backends follow, a line each
         return re.search(r"^\s*(GTK\+?|QT|QT5|QT6|Cocoa|Win32 UI|WIN32UI):\s*YES", info, re.M) is not None
     return row is not None and row[1] not in ("NO", "NONE", "")

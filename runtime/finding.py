@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PUBLIC_ROOTS = ("/bin", "/dev", "/etc", "/lib", "/opt/nvidia", "/proc", "/sbin", "/sys", "/usr", "/var/lib/nvpmodel")
 PRIVATE = "…"  # what a name is replaced by
 _URL = re.compile(r"\b(?:rtsps?|https?|rtmp|udp)://[^\s'\"]*[^\s'\":;,]")
-_PATH = re.compile(r"(?<![\w./~-])(?:file://)?/[^\s'\":;,]+")
+_PATH = re.compile(r"(?<![\w./~-])(?:file://)?/(?!/)[^\s'\":;,]+")
 _BY_ID = re.compile(r"(/dev/(?:v4l|disk)/by-\w+/)[^\s'\":]+")  # udev puts serial numbers into these
 
 
