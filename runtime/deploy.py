@@ -17,6 +17,7 @@ from ..errors import UsageError
 from .finding import PACKAGE
 
 KIT = Path(__file__).parent / "jetson"
+NOT_BUILT = (".*", "build", "dist", "runs", "docs", "tests", "*.egg-info", "__pycache__")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +68,9 @@ def build_wheel(folder: Path) -> Path:
         raise UsageError(
             "expected a checkout of numclip to build its wheel from, this is an installed package; give --wheel"
         )
-    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(PACKAGE)]
+    source = folder / "source"  # a copy: an old build folder in the checkout would add its files to the wheel
+    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns(*NOT_BUILT))
+    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(source)]
     done = subprocess.run(words, capture_output=True, text=True)
     made = sorted(folder.glob("numclip-*.whl"))
     if done.returncode != 0 or not made:

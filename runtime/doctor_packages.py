@@ -19,6 +19,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 NEEDED = {"numpy": "numpy>=1.24", "av": "av>=12", "tqdm": "tqdm>=4.60"}  # as in pyproject.toml
 ONNXRUNTIME, OPENCV, HEADLESS = "onnxruntime>=1.17", "opencv-python>=4.8,<5", "opencv-python-headless>=4.8,<5"
+OLD_NUMPY = "numpy>=1.24,<2"
 OPENCV_OF_YUNET = (4, 8)  # older ones cannot run the 2023 YuNet
 SYSTEM_OPENCV = "sudo apt-get install -y libopencv-python"  # JetPack's own build, with GStreamer
 
@@ -78,6 +79,8 @@ def opencv() -> Finding:
         if here and "libGL" in str(error):  # a server without a screen: the build without windows needs no libGL
             lines = [pip("uninstall", "-y", *here), pip("install", HEADLESS)]
             return Finding("opencv", False, _does_not_load(here, error), " && ".join(lines))
+        if "numpy" in str(error):  # an OpenCV built for NumPy 1, as JetPack's is, below a newer NumPy
+            return Finding("opencv", False, _does_not_load(here, error), pip("install", OLD_NUMPY))
         return Finding("opencv", False, _does_not_load(here, error), _opencv_line())
     version = str(getattr(cv2, "__version__", "0"))
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OPENCV_OF_YUNET:
