@@ -383,3 +383,14 @@ def test_an_update_with_something_else(board: tuple[Path, dict[str, str]], name:
     assert done.returncode == 1
     assert done.stderr.startswith("update: expected")
     assert not (board[0] / "calls").exists()
+
+
+def test_the_guide_names_what_is_there(tmp_path: Path) -> None:
+    """Every file of the kit is in the guide, every script the guide calls is in the kit, and ShellCheck passes its lines."""
+    guide = (REPO / "docs/jetson.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", guide, re.M | re.S)
+
+    assert {p.name for p in KIT.iterdir()} - set(re.findall(r"`([\w.-]+)`", guide)) == set()
+    assert {name for block in blocks for name in re.findall(r"/([\w-]+\.sh)\b", block)} <= {p.name for p in SCRIPTS}
+    (tmp_path / "guide.sh").write_text("#!/bin/bash\nset -e\n" + "\n".join(blocks))
+    lint(tool("shellcheck"), tmp_path / "guide.sh")
