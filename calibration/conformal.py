@@ -19,8 +19,8 @@ from ..runtime.spec import TaskSpec
 
 Floats = npt.NDArray[np.float64]
 MIN_FACES = 30
-FACES_PER_KNOT = 300  # fewer faces make fewer knots, down to one
-MAX_KNOTS = 8
+FACES_PER_KNOT = 150  # fewer faces make fewer knots, down to one
+MAX_KNOTS = 12
 LEVELS = np.array([0.005, 0.01, 0.02, 0.025, *np.arange(0.05, 0.951, 0.05).round(3), 0.975, 0.98, 0.99, 0.995])
 FOLDS = 5
 USUAL = 0.02  # faces sharper than this share of the calibration's are usual

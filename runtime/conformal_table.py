@@ -3,9 +3,10 @@
 The table says how far the truth lies from the predicted value, in units of the face's own difficulty, at many quantile
 levels and for several predicted values; between them it is interpolated. The difficulty grows with how far the words
 disagree, and with lost detail: below the sharpness of the calibration's faces it is widened by a factor measured on
-degraded copies of them. Read as one function of the truth the table is a conformal predictive distribution: intervals at any level and the probability of passing any threshold come from the
-same numbers. Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World" (split conformal); Papadopoulos
-et al. 2008 (normalised residuals); Vovk et al. 2019 (conformal predictive systems); Guan 2023 (localised weights).
+degraded copies of them. Read as one function of the truth the table is a conformal predictive distribution: intervals at
+any level and the probability of passing any threshold come from the same numbers. Sources: Vovk, Gammerman, Shafer,
+"Algorithmic Learning in a Random World" (split conformal); Papadopoulos et al. 2008 (normalised residuals); Vovk et al.
+2019 (conformal predictive systems); Guan 2023 (localised weights).
 """
 
 from __future__ import annotations
@@ -57,17 +58,21 @@ class ConformalTable:
         return table
 
     def check(self) -> None:
-        """Raise ModelError naming the field that no fit could have made."""
-        rows = (self.knots, self.levels, self.sharpness, -self.widening, *self.quantiles)
-        if self.quantiles.shape != (len(self.knots), len(self.levels)) or not len(self.knots):
-            raise ModelError("spec field calibration.quantiles: expected [knots, levels]; calibrate again")
-        strict = all((np.diff(row) > 0).all() for row in rows[:3])
-        if not strict or any((np.diff(row) < 0).any() for row in rows[3:]):
-            raise ModelError("spec field calibration.quantiles: expected rising rows; calibrate again")
-        positive = self.base > 0 and self.slope >= 0 and self.temperature > 0 and (self.widening >= 1).all()
-        finite = all(np.isfinite(row).all() for row in rows) and np.isfinite(self.offset)
-        if not (positive and finite and len(self.sharpness) == len(self.widening)):
-            raise ModelError("spec field calibration.base: expected finite numbers above 0; calibrate again")
+        """Raise ModelError naming the first field that no fit could have made."""
+        holds = {
+            "knots": self.knots.ndim == 1 and len(self.knots) > 0 and _rises(self.knots),
+            "levels": self.levels.ndim == 1 and _rises(np.array([0, *self.levels, 1])),
+            "quantiles": self.quantiles.shape == (len(self.knots), len(self.levels)) and bool((np.diff(self.quantiles) >= 0).all()),
+            "sharpness": self.sharpness.ndim == 1 and _rises(self.sharpness),
+            "widening": self.widening.shape == self.sharpness.shape and self.widening.min(initial=1) >= 1,
+            "base": self.base > 0,
+            "slope": self.slope >= 0,
+            "temperature": self.temperature > 0,
+            "offset": True,
+        }
+        for name, holding in holds.items():
+            if not (holding and np.isfinite(getattr(self, name)).all()):
+                raise ModelError(f"spec field calibration.{name}: expected what a fit makes; calibrate again")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain lists, rounded to 5 digits."""
@@ -108,6 +113,10 @@ class ConformalTable:
         part = place - low
         each = np.arange(len(value))
         return 1 - ((1 - part) * below[low, each] + part * below[high, each])
+
+
+def _rises(row: Floats) -> bool:
+    return bool((np.diff(row) > 0).all())
 
 
 def tempered(probabilities: Floats, temperature: float) -> Floats:
