@@ -62,7 +62,8 @@ class ConformalTable:
         holds = {
             "knots": self.knots.ndim == 1 and len(self.knots) > 0 and _rises(self.knots),
             "levels": self.levels.ndim == 1 and _rises(np.array([0, *self.levels, 1])),
-            "quantiles": self.quantiles.shape == (len(self.knots), len(self.levels)) and bool((np.diff(self.quantiles) >= 0).all()),
+            "quantiles": self.quantiles.shape == (len(self.knots), len(self.levels))
+            and bool((np.diff(self.quantiles) >= 0).all()),
             "sharpness": self.sharpness.ndim == 1 and _rises(self.sharpness),
             "widening": self.widening.shape == self.sharpness.shape and self.widening.min(initial=1) >= 1,
             "base": self.base > 0,

@@ -120,4 +120,6 @@ def open_gate(spec: ModelSpec, threshold: float, error: float, buffer: float = 0
             f"expected --gate and --gate-error that {spec.name} holds{layer} ({held}), got {threshold:g} at {error:g}; "
             "choose one of these, or calibrate on more faces on both sides of the threshold"
         )
+    if not all(0 <= limit <= 1 for limit in limits):
+        raise ModelError(f"spec field calibration.gates: expected probabilities, got {limits}; calibrate again")
     return Gate(threshold, error, limits[0], limits[1], float(spec.calibration.get("look_correlation", 1.0)), buffer)

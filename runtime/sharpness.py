@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-STEP = 4  # px: structure below it is detail, below its square everything that counts
+COARSE_PX = 16  # structure below it counts, below a quarter of it is detail
 FLOOR = 1e-6
 
 
@@ -15,7 +15,7 @@ def sharpness(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
     Contrast and brightness cancel out. A face of many pixels has about -1.7, one of 16 pixels, enlarged, -2.5.
     """
-    height, width = (side // STEP**2 * STEP**2 for side in crops.shape[1:3])
+    height, width = (side // COARSE_PX * COARSE_PX for side in crops.shape[1:3])
     picture = crops[:, :height, :width, 1].astype(np.float32) - 128  # green: near enough to luminance
     without_detail = _means(picture)
     coarse = _means(without_detail)
@@ -26,5 +26,7 @@ def sharpness(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 def _means(picture: Floats) -> Floats:
     """[N, H / 4, W / 4] means of 4 x 4 blocks; adding slices is several times faster than a mean over reshaped axes."""
-    rows = sum(picture[:, at::STEP] for at in range(STEP))
-    return np.asarray(sum(rows[:, :, at::STEP] for at in range(STEP)) / STEP**2, np.float32)
+    for axis in (1, 2):
+        parts = np.moveaxis(picture, axis, 0)
+        picture = np.moveaxis((parts[0::4] + parts[1::4] + parts[2::4] + parts[3::4]) / 4, 0, axis)
+    return picture
