@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError, UsageError
-from ..runtime.conformal_table import ConformalTable
+from ..runtime.conformal_table import ConformalTable, log_odds, tempered
 from ..runtime.json_report import write_json
 from ..runtime.model import Model, check_calibration
 from ..runtime.model_file import graph_sha256, read_spec, resolve, write_spec
 from ..runtime.sessions import open_session
 from ..runtime.sharpness import sharpness
 from ..runtime.spec import ModelSpec, TaskSpec
-from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, judged, look_correlation
+from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, look_correlation
 from .crop_cache import FaceCrops
 from .datasets import open_data
 from .degrade import LADDER, second_look
@@ -81,13 +81,12 @@ def _calibration(graph: Model, spec: ModelSpec, args: argparse.Namespace, sha256
     task = spec.task
     data, faces = _labelled_faces(graph, args)
     table = fit_table(faces, task, _degraded(graph, data))
-    values, difficulty = judged(faces, table, task)
     coverage = cross_coverage(faces, task, LEVELS)
     fitted: dict[str, Any] = {
         **table.to_json(),
         "n": len(faces.labels),
         "data": _sources(args, data),
-        "gates": fit_gates(table, values, difficulty, faces.labels, task),
+        "gates": _gates(faces, table, task),
         "look_correlation": round(_look_correlation(graph, data, task), 4),
         "coverage": coverage,
         "date": _today(),
@@ -105,12 +104,11 @@ def _with_layer(graph: Model, spec: ModelSpec, args: argparse.Namespace) -> tupl
     _refuse_a_layer(spec, args.model)
     data, faces = _labelled_faces(graph, args)
     table = fit_layer(faces, ConformalTable.from_json(base), task)
-    values, difficulty = judged(faces, table, task)
     fields = table.to_json()
     layer: dict[str, Any] = {
         "name": args.layer,
         **{name: fields[name] for name in LAYER_FIELDS},
-        "gates": fit_gates(table, values, difficulty, faces.labels, task),
+        "gates": _gates(faces, table, task),
         "n": len(faces.labels),
         "data": _sources(args, data),
         "date": _today(),
@@ -149,6 +147,11 @@ def labelled(graph: Model, crops: npt.NDArray[np.uint8], labels: npt.NDArray[np.
     readings = predict_crops(graph, crops)
     values, probabilities = readings.value.astype(np.float64), readings.probabilities.astype(np.float64)
     return LabelledReadings(values, probabilities, labels, sharpness(np.asarray(crops)))
+
+
+def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> dict[str, dict[str, list[float]]]:
+    words = tempered(faces.probabilities, table.temperature)
+    return fit_gates(lambda threshold: log_odds(words, threshold, task), faces.labels, task)
 
 
 def _degraded(graph: Model, data: list[FaceCrops]) -> LabelledReadings:

@@ -98,7 +98,7 @@ def report(predictions: Predictions, names: dict[str, Any]) -> dict[str, Any]:
         "coverage": {f"{lv:g}": _share_inside(levels.get(lv), labels) for lv in LEVELS},
         "width": {f"{lv:g}": _mean_width(levels.get(lv)) for lv in LEVELS},
         "width_at_equal_coverage": widths_at_equal_coverage(readings, labels),
-        "gates": gate_rows(readings.spec, [readings], labels),
+        "gates": gate_rows([readings], labels),
         "all": measure(faces),
         "bands": _bands(faces, labels, task),
         "bands_by_value": _bands(faces, predictions.values, task),

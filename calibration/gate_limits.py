@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.conformal_table import ConformalTable
 from ..runtime.spec import TaskSpec
 
 Floats = npt.NDArray[np.float64]
 THRESHOLDS = {"age": (13.0, 16.0, 18.0, 21.0, 25.0)}  # asked by law or custom; other tasks have no gates
 ERRORS = (0.005, 0.01, 0.02, 0.05)
-DIGITS = 5
+MARGIN = 1e-4  # of log odds, so that rounding lets nobody pass who was as high as the limit
 
 
-def fit_gates(
-    table: ConformalTable, values: Floats, difficulty: Floats, labels: Floats, task: TaskSpec
-) -> dict[str, dict[str, list[float]]]:
-    """Limits of the probability to be at least the threshold: {"18": {"0.01": [yes_above, no_below]}}.
+def fit_gates(log_odds: Callable[[float], Floats], labels: Floats, task: TaskSpec) -> dict[str, dict[str, list[float]]]:
+    """Limits by threshold and error rate: {"18": {"0.01": [yes_above, no_below]}}.
 
+    log_odds: a threshold to the evidence [N] that each face is at least so old, as the runtime weighs it.
     A rate that the faces cannot show (fewer than 1 / error - 1 on either side) is left out.
     """
     gates: dict[str, dict[str, list[float]]] = {}
     for threshold in THRESHOLDS.get(task.name, ()):
-        p = table.at_least(values, difficulty, threshold)
-        below, above = p[labels < threshold], p[labels >= threshold]
+        evidence = log_odds(threshold)
+        below, above = evidence[labels < threshold], evidence[labels >= threshold]
         limits = {
-            f"{error:g}": [_just_above(yes), round(1 - _just_above(no), DIGITS)]
+            f"{error:g}": [round(yes + MARGIN, 4), round(-no - MARGIN, 4)]
             for error in ERRORS
-            if (yes := upper_limit(below, error)) is not None and (no := upper_limit(1 - above, error)) is not None
+            if (yes := upper_limit(below, error)) is not None and (no := upper_limit(-above, error)) is not None
         }
         if limits:
             gates[f"{threshold:g}"] = limits
     return gates
-
-
-def _just_above(limit: float) -> float:
-    """Rounded so that no answer that was as high as the limit passes it, in float32 either."""
-    return (math.floor(limit * 10**DIGITS) + 1) / 10**DIGITS
 
 
 def upper_limit(evidence: Floats, error: float) -> float | None:

@@ -6,6 +6,7 @@ The intervals of means are percentile bootstraps over faces; those of the gate's
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..runtime.gate import Gate, open_gate, score
+from ..runtime.conformal_table import words_below
+from ..runtime.gate import Evidence, Gate, open_gate
 from ..runtime.readings import Readings
 from ..runtime.spec import ModelSpec, TaskSpec
 
@@ -53,7 +55,7 @@ def judge(readings: Readings, labels: Floats) -> Judged:
         gate = open_gate(readings.spec, *GATE)
     except UsageError:
         return Judged(error, labels, covered, high - low, None)
-    return Judged(error, labels, covered, high - low, answers(gate, readings.at_least(gate.threshold)[:, None]))
+    return Judged(error, labels, covered, high - low, answers(gate, [readings]))
 
 
 def measure(faces: Judged, rounds: int = RESAMPLES) -> dict[str, Any]:
@@ -66,10 +68,10 @@ def measure(faces: Judged, rounds: int = RESAMPLES) -> dict[str, Any]:
     return row | ({} if faces.answers is None else rates(faces.answers, faces.labels, GATE[0]))
 
 
-def answers(gate: Gate, p: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.str_]:
-    """[N] yes, no or ask after all looks, from the probabilities [N, looks] to be at least the gate's threshold."""
-    scores = np.vectorize(score, otypes=[float])(p).mean(axis=1)
-    return np.array([gate.weighed(x, x, p.shape[1]) for x in scores])
+def answers(gate: Gate, looks: Sequence[Readings]) -> npt.NDArray[np.str_]:
+    """[N] yes, no or ask, after as many looks at each of the N faces as there are readings."""
+    each = np.array([[gate.evidence(look, at) for at in range(len(look))] for look in looks])  # [looks, N, 3]
+    return np.array([gate.answer(Evidence(*mean), len(looks)) for mean in each.mean(axis=0).tolist()])
 
 
 def rates(said: npt.NDArray[np.str_], labels: Floats, threshold: float) -> dict[str, Any]:
@@ -89,13 +91,12 @@ def held_gates(spec: ModelSpec) -> list[Gate]:
     return [open_gate(spec, float(at), float(rate)) for at, limits in held.items() for rate in limits]
 
 
-def gate_rows(spec: ModelSpec, readings: list[Readings], labels: Floats) -> list[dict[str, Any]]:
+def gate_rows(looks: Sequence[Readings], labels: Floats) -> list[dict[str, Any]]:
     """How often each gate of the model errs, after as many looks at each of the N faces as there are readings."""
     rows: list[dict[str, Any]] = []
-    for gate in held_gates(spec):
-        p = np.stack([look.at_least(gate.threshold) for look in readings], axis=1)
-        fields = {"threshold": gate.threshold, "error": gate.error, "looks": len(readings)}
-        rows.append(fields | rates(answers(gate, p), labels, gate.threshold))
+    for gate in held_gates(looks[0].spec):
+        fields = {"threshold": gate.threshold, "error": gate.error, "looks": len(looks)}
+        rows.append(fields | rates(answers(gate, looks), labels, gate.threshold))
     return rows
 
 
@@ -132,17 +133,10 @@ def widths_at_equal_coverage(readings: Readings, labels: Floats) -> dict[str, fl
     values, probabilities = readings.value.astype(np.float64), readings.probabilities.astype(np.float64)
     half = np.sort(np.abs(ours.error))[rank]
     everybody = (values + half).clip(task.low, task.high) - (values - half).clip(task.low, task.high)
-    central = np.sort(np.abs(2 * _words_cdf(probabilities, labels, task) - 1))[rank]
+    central = np.sort(np.abs(2 * words_below(probabilities, labels, task) - 1))[rank]
     ends = [_words_quantile(probabilities, (1 + sign * central) / 2, task) for sign in (-1, 1)]
     widths = {"ours": ours.width, "global": everybody, "words": ends[1] - ends[0]}
     return {name: round(float(width.mean()), 3) for name, width in widths.items()}
-
-
-def _words_cdf(probabilities: Floats, at: Floats, task: TaskSpec) -> Floats:
-    """[N] probability that the words [N, K] leave below `at` [N]."""
-    edges = np.asarray(task.bin_edges)
-    below = np.concatenate([np.zeros((len(at), 1)), np.cumsum(probabilities, axis=1)], axis=1)  # [N, K + 1] at edges
-    return np.array([np.interp(x, edges, row) for x, row in zip(at, below, strict=True)])
 
 
 def _words_quantile(probabilities: Floats, level: float, task: TaskSpec) -> Floats:

@@ -103,14 +103,14 @@ def _errors(model: Model, data: Sequence[str]) -> str:
         once.append((predictions.readings, predictions.labels))
         tracks.append(track_readings(model, predictions.faces, LOOKS))
     if model.spec.calibration is not None:
-        rows = _pooled(model.spec, [([readings], labels) for readings, labels in once]) + _pooled(model.spec, tracks)
+        rows = _pooled([([readings], labels) for readings, labels in once]) + _pooled(tracks)
         lines += ["### The gates, on the faces of all test splits together", "", *gate_table(rows), ""]
     return "\n".join(lines)
 
 
-def _pooled(spec: ModelSpec, parts: list[tuple[list[Readings], Labels]]) -> list[dict[str, Any]]:
+def _pooled(parts: list[tuple[list[Readings], Labels]]) -> list[dict[str, Any]]:
     looks = [joined([readings[i] for readings, _ in parts]) for i in range(len(parts[0][0]))]
-    return gate_rows(spec, looks, np.concatenate([labels for _, labels in parts]))
+    return gate_rows(looks, np.concatenate([labels for _, labels in parts]))
 
 
 def _training(spec: ModelSpec) -> str:

@@ -34,7 +34,7 @@ def stress_rows(model: Model, faces: FaceCrops) -> list[dict[str, Any]]:
 def track_rows(model: Model, faces: FaceCrops, looks: int) -> list[dict[str, Any]]:
     """How often each gate errs after so many looks at each face, all simulated from its one picture."""
     readings, labels = track_readings(model, faces, looks)
-    return gate_rows(model.spec, readings, labels)
+    return gate_rows(readings, labels)
 
 
 def track_readings(model: Model, faces: FaceCrops, looks: int) -> tuple[list[Readings], npt.NDArray[np.float64]]:

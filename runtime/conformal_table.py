@@ -89,8 +89,11 @@ class ConformalTable:
 
     def difficulty(self, value: Floats, probabilities: Floats, sharpness: Floats, task: TaskSpec) -> Floats:
         """[N] the expected size of the error: (base + slope * spread) * widening, for corrected values."""
-        plain = self.base + self.slope * spread(value, probabilities, task)
-        return plain * np.interp(sharpness, self.sharpness, self.widening)
+        return (self.base + self.slope * spread(value, probabilities, task)) * self.widened(sharpness)
+
+    def widened(self, sharpness: Floats) -> Floats:
+        """[N] how many times wider than usual, for lost detail."""
+        return np.interp(sharpness, self.sharpness, self.widening)
 
     def quantile(self, value: Floats, difficulty: Floats, level: float) -> Floats:
         """[N] the number that the truth stays below with probability `level`."""
@@ -127,6 +130,19 @@ def tempered(probabilities: Floats, temperature: float) -> Floats:
     logits = np.log(probabilities.clip(1e-12)) / temperature
     raised = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
     return raised / raised.sum(axis=1, keepdims=True)
+
+
+def words_below(probabilities: Floats, number: Floats | float, task: TaskSpec) -> Floats:
+    """[N] the probability that the words [N, K] alone leave below a number or numbers [N], evenly spread in each bin."""
+    edges = np.asarray(task.bin_edges)
+    inside = (np.asarray(number)[..., None] - edges[:-1]) / np.diff(edges)  # [K] or [N, K] share of each bin below
+    return (probabilities * inside.clip(0, 1)).sum(axis=1)
+
+
+def log_odds(probabilities: Floats, threshold: float, task: TaskSpec) -> Floats:
+    """[N] log odds, by the words [N, K] alone, that the truth is at least `threshold`; never surer than a million to one."""
+    below = words_below(probabilities, threshold, task).clip(1e-6, 1 - 1e-6)
+    return np.log1p(-below) - np.log(below)
 
 
 def spread(value: Floats, probabilities: Floats, task: TaskSpec) -> Floats:

@@ -1,31 +1,29 @@
 """The age gate: is this person at least so old? yes, no, or ask for a document; at an error rate that was measured.
 
-The evidence is the probability to be at least the threshold, which `Readings.at_least` gives. For each threshold the model
-file holds two limits per error rate, fitted on held-out faces by `numclip calibrate`: `yes` was said to at most that share
-of those below the threshold, `no` to at most that share of those at or above it (conformal p-values of two classes; Vovk
-et al., "Algorithmic Learning in a Random World", label-conditional). Everyone between the limits is asked.
+The evidence is the log odds that the words give to the threshold. For each threshold the model file holds two limits per
+error rate, fitted on held-out faces by `numclip calibrate`: `yes` was said to at most that share of those below the
+threshold, `no` to at most that share of those at or above it (conformal p-values of two classes; Vovk et al.,
+"Algorithmic Learning in a Random World", label-conditional). Everyone between the limits is asked. Where a face has lost
+detail the limits move apart, as the intervals widen.
 
-Over a track the looks' evidence is averaged as normal scores. Looks at one face err together: a share rho of their
-error's variance is common to all of them, so the mean of n looks has the variance rho + (1 - rho) / n of one, as
-n / (1 + (n - 1) rho) independent looks would (the design effect; Kish, "Survey Sampling", 1965), and the limits shrink
-by its root. rho is measured by `numclip calibrate`; without it it is 1, and more looks then promise nothing more.
+Over a track the mean of the looks' evidence decides. Looks at one face err together: a share rho of their error's
+variance is common to all of them, so the mean of n looks has the variance rho + (1 - rho) / n of one, as
+n / (1 + (n - 1) rho) independent looks would (the design effect; Kish, "Survey Sampling", 1965), and the limits move
+together by its root. rho is measured by `numclip calibrate`; without it it is 1, and more looks promise nothing more.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ModelError, UsageError
-from .readings import Reading
+from .readings import Reading, Readings
 from .spec import ModelSpec
 
 TRACKS = 256  # remembered; the one not seen for longest is forgotten first
-NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -50,24 +48,30 @@ class Gate:
 
     threshold: float  # in the task's unit
     error: float  # the highest share of either kind that may be answered wrongly
-    yes_above: float  # probability above which the answer is yes
+    yes_above: float  # log odds above which the answer is yes
     no_below: float  # and below which it is no
     look_correlation: float = 1.0  # rho: how much of the error's variance all looks at a face share
     buffer: float = 0.0  # in the task's unit; `yes` asks for so much more than the threshold
 
-    def answer(self, p_yes: float, p_no: float) -> str:
-        """`yes`, `no` or `ask` for one look: the probabilities to be at least threshold + buffer, and threshold."""
-        return self.weighed(score(p_yes), score(p_no), 1)
+    def answer(self, evidence: Evidence, looks: int = 1) -> str:
+        """`yes`, `no` or `ask`, for the mean evidence of so many looks at one face."""
+        middle, half = (self.yes_above + self.no_below) / 2, max(0.0, self.yes_above - self.no_below) / 2
+        half *= evidence.widening * math.sqrt(self.look_correlation + (1 - self.look_correlation) / looks)
+        return "yes" if evidence.yes > middle + half else "no" if evidence.no < middle - half else "ask"
 
-    def weighed(self, yes_score: float, no_score: float, looks: int) -> str:
-        """The same for the mean normal scores of so many looks at one face."""
-        shrink = math.sqrt(self.look_correlation + (1 - self.look_correlation) / looks)
-        yes_above, no_below = self._limits
-        return "yes" if yes_score > yes_above * shrink else "no" if no_score < no_below * shrink else "ask"
+    def evidence(self, readings: Readings, index: int) -> Evidence:
+        """What one of the readings says."""
+        no = readings.log_odds(self.threshold).item(index)
+        yes = readings.log_odds(self.threshold + self.buffer).item(index) if self.buffer else no
+        return Evidence(yes, no, readings.widening.item(index))
 
-    @functools.cached_property
-    def _limits(self) -> tuple[float, float]:
-        return score(self.yes_above), score(self.no_below)
+
+class Evidence(NamedTuple):
+    """One look at a face, or the mean of several."""
+
+    yes: float  # log odds to be at least the threshold plus the buffer
+    no: float  # log odds to be at least the threshold
+    widening: float = 1.0  # for lost detail
 
 
 class TrackGate:
@@ -75,27 +79,21 @@ class TrackGate:
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self._looks: OrderedDict[int, tuple[int, float, float]] = OrderedDict()  # track: looks, mean scores
+        self._tracks: OrderedDict[int, tuple[int, Evidence]] = OrderedDict()  # looks, and their mean
 
     def look(self, reading: Reading, track_id: int | None) -> Answer:
         """The answer after one more look at a track; None stands for a face that has no track."""
-        gate = self.gate
-        p = reading.at_least(gate.threshold)
-        looks, no = 1, score(p)
-        yes = score(reading.at_least(gate.threshold + gate.buffer)) if gate.buffer else no
+        gate, looks = self.gate, 1
+        evidence = gate.evidence(reading.rows, reading.index)
         if track_id is not None:
-            before, mean_yes, mean_no = self._looks.pop(track_id, (0, 0.0, 0.0))
+            before, mean = self._tracks.pop(track_id, (0, evidence))
             looks = before + 1
-            yes, no = mean_yes + (yes - mean_yes) / looks, mean_no + (no - mean_no) / looks
-            self._looks[track_id] = looks, yes, no
-            if len(self._looks) > TRACKS:
-                self._looks.popitem(last=False)
-        return Answer(gate.threshold, gate.error, p, gate.weighed(yes, no, looks), looks)
-
-
-def score(p: float) -> float:
-    """The normal score of a probability; the table is never surer than its outermost levels, so the ends are far off."""
-    return NORMAL.inv_cdf(min(max(p, 1e-6), 1 - 1e-6))
+            evidence = Evidence(*(m + (e - m) / looks for m, e in zip(mean, evidence)))
+            self._tracks[track_id] = looks, evidence
+            if len(self._tracks) > TRACKS:
+                self._tracks.popitem(last=False)
+        said = gate.answer(evidence, looks)
+        return Answer(gate.threshold, gate.error, reading.at_least(gate.threshold), said, looks)
 
 
 def open_gate(spec: ModelSpec, threshold: float, error: float, buffer: float = 0.0) -> Gate:
@@ -120,6 +118,4 @@ def open_gate(spec: ModelSpec, threshold: float, error: float, buffer: float = 0
             f"expected --gate and --gate-error that {spec.name} holds{layer} ({held}), got {threshold:g} at {error:g}; "
             "choose one of these, or calibrate on more faces on both sides of the threshold"
         )
-    if not all(0 <= limit <= 1 for limit in limits):
-        raise ModelError(f"spec field calibration.gates: expected probabilities, got {limits}; calibrate again")
     return Gate(threshold, error, limits[0], limits[1], float(spec.calibration.get("look_correlation", 1.0)), buffer)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
-from .conformal_table import ConformalTable
+from .conformal_table import ConformalTable, log_odds
 from .spec import ModelSpec
 
 Floats = npt.NDArray[np.float32]
@@ -44,42 +44,53 @@ class Readings:
 
         Raises ModelError where the model is not calibrated, ValueError for a level outside (0, 1).
         """
-        return self._once(("interval", level), lambda t, v, d: t.interval(v, d, level, self.spec.task))
+        return self._once(("interval", level), lambda: self._table.interval(*self._judged, level, self.spec.task))
 
     def at_least(self, threshold: float) -> Floats:
         """[N] the probability that the true value is at least `threshold`; raises ModelError if not calibrated."""
-        return self._once(("at_least", threshold), lambda t, v, d: t.at_least(v, d, threshold))
+        return self._once(("at_least", threshold), lambda: self._table.at_least(*self._judged, threshold))
 
     def cdf(self, threshold: float) -> Floats:
         """[N] the probability that the true value is below `threshold`; raises ModelError if not calibrated."""
         return 1 - self.at_least(threshold)
 
-    def difficulty(self) -> Doubles:
-        """[N] the expected size of each face's error, in the task's unit; raises ModelError if not calibrated."""
-        return self._judged[2]
+    def log_odds(self, threshold: float) -> Floats:
+        """[N] log odds, by the words alone, that the true value is at least `threshold`."""
+        return self._once(
+            ("log_odds", threshold), lambda: log_odds(self.probabilities.astype(np.float64), threshold, self.spec.task)
+        )
 
     @functools.cached_property
-    def _judged(self) -> tuple[ConformalTable, Doubles, Doubles]:
-        """The table, and value and difficulty [N] of each face."""
+    def widening(self) -> Floats:
+        """[N] how many times wider than usual the intervals are, for lost detail; raises ModelError if not calibrated."""
+        return self._table.widened(self._sharpness).astype(np.float32)
+
+    @functools.cached_property
+    def _table(self) -> ConformalTable:
         if self.spec.calibration is None:
             raise ModelError(
                 f"model {self.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA"
             )
-        table = self.table or ConformalTable.from_json(self.spec.calibration)
+        return self.table or ConformalTable.from_json(self.spec.calibration)
+
+    @functools.cached_property
+    def _judged(self) -> tuple[Doubles, Doubles]:
+        """Value and difficulty [N]: the expected size of each face's error, in the task's unit."""
         value, probabilities = self.value.astype(np.float64), self.probabilities.astype(np.float64)
-        sharp = np.full(len(value), np.inf) if self.sharpness is None else self.sharpness
-        return table, value, table.difficulty(value, probabilities, sharp, self.spec.task)
+        return value, self._table.difficulty(value, probabilities, self._sharpness, self.spec.task)
+
+    @property
+    def _sharpness(self) -> Doubles:
+        return np.full(len(self), np.inf) if self.sharpness is None else self.sharpness
 
     @functools.cached_property
     def _answered(self) -> dict[tuple[str, float], Floats]:
         return {}
 
-    def _once(
-        self, question: tuple[str, float], answer: Callable[[ConformalTable, Doubles, Doubles], Doubles]
-    ) -> Floats:
+    def _once(self, question: tuple[str, float], answer: Callable[[], Doubles]) -> Floats:
         """The answer for all N, computed once: the faces of a frame are asked one by one, numpy costs by the call."""
         if question not in self._answered:
-            self._answered[question] = answer(*self._judged).astype(np.float32)
+            self._answered[question] = answer().astype(np.float32)
             self._answered[question].setflags(write=False)
         return self._answered[question]
 
