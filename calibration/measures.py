@@ -70,7 +70,7 @@ def measure(faces: Judged, rounds: int = RESAMPLES) -> dict[str, Any]:
 
 def answers(gate: Gate, looks: Sequence[Readings]) -> npt.NDArray[np.str_]:
     """[N] yes, no or ask, after as many looks at each of the N faces as there are readings."""
-    each = np.array([[gate.evidence(look, at) for at in range(len(look))] for look in looks])  # [looks, N, 3]
+    each = np.array([gate.evidence(look) for look in looks])  # [looks, N, 3]
     return np.array([gate.answer(Evidence(*mean), len(looks)) for mean in each.mean(axis=0).tolist()])
 
 

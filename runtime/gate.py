@@ -59,11 +59,11 @@ class Gate:
         half *= evidence.widening * math.sqrt(self.look_correlation + (1 - self.look_correlation) / looks)
         return "yes" if evidence.yes > middle + half else "no" if evidence.no < middle - half else "ask"
 
-    def evidence(self, readings: Readings, index: int) -> Evidence:
-        """What one of the readings says."""
-        no = readings.log_odds(self.threshold).item(index)
-        yes = readings.log_odds(self.threshold + self.buffer).item(index) if self.buffer else no
-        return Evidence(yes, no, readings.widening.item(index))
+    def evidence(self, readings: Readings) -> list[Evidence]:
+        """What each of N readings says."""
+        no = readings.log_odds(self.threshold)
+        yes = readings.log_odds(self.threshold + self.buffer) if self.buffer else no
+        return list(map(Evidence, yes.tolist(), no.tolist(), readings.widening.tolist()))
 
 
 class Evidence(NamedTuple):
@@ -80,15 +80,19 @@ class TrackGate:
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self._tracks: OrderedDict[int, tuple[int, Evidence]] = OrderedDict()  # looks, and their mean
+        self._batch: tuple[Readings | None, list[Evidence]] = (None, [])  # the last one seen: faces come one by one
 
     def look(self, reading: Reading, track_id: int | None) -> Answer:
         """The answer after one more look at a track; None stands for a face that has no track."""
         gate, looks = self.gate, 1
-        evidence = gate.evidence(reading.rows, reading.index)
+        if self._batch[0] is not reading.rows:
+            self._batch = reading.rows, gate.evidence(reading.rows)
+        evidence = self._batch[1][reading.index]
         if track_id is not None:
             before, mean = self._tracks.pop(track_id, (0, evidence))
             looks = before + 1
-            evidence = Evidence(*(m + (e - m) / looks for m, e in zip(mean, evidence)))
+            yes, no, widening = (m + (e - m) / looks for m, e in zip(mean, evidence))
+            evidence = Evidence(yes, no, widening)
             self._tracks[track_id] = looks, evidence
             if len(self._tracks) > TRACKS:
                 self._tracks.popitem(last=False)

@@ -28,5 +28,6 @@ def _means(picture: Floats) -> Floats:
     """[N, H / 4, W / 4] means of 4 x 4 blocks; adding slices is several times faster than a mean over reshaped axes."""
     for axis in (1, 2):
         parts = np.moveaxis(picture, axis, 0)
-        picture = np.moveaxis((parts[0::4] + parts[1::4] + parts[2::4] + parts[3::4]) / np.float32(4), 0, axis)
+        means = (parts[0::4] + parts[1::4] + parts[2::4] + parts[3::4]) / np.float32(4)
+        picture = np.moveaxis(means, 0, axis).astype(np.float32, copy=False)
     return picture
