@@ -19,7 +19,9 @@ def sharpness(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     picture = crops[:, :height, :width, 1].astype(np.float32) - 128  # green: near enough to luminance
     without_detail = _means(picture)
     coarse = _means(without_detail)
-    all_, left, rest = (np.einsum("nhw,nhw->n", p, p) / p[0].size for p in (picture, without_detail, coarse))
+    all_, left, rest = (
+        np.einsum("nhw,nhw->n", p, p) / (p.shape[1] * p.shape[2]) for p in (picture, without_detail, coarse)
+    )
     share = (all_ - left).clip(0) / ((all_ - rest).clip(0) + FLOOR)
     return np.log(share + FLOOR).astype(np.float64)
 
