@@ -14,8 +14,8 @@ from .degrade import STRESS, second_look
 from .evaluate import predict_crops
 from .measures import GATE, gate_rows, judge, measure
 
-STRESS_FACES = 1000  # of a larger set so many are made worse, evenly chosen
-TRACK_FACES = 600  # so many at or above the gate's threshold are looked at again; below it all
+STRESS_FACES = 500  # of a larger set so many are made worse, evenly chosen
+TRACK_FACES = 300  # so many at or above the gate's threshold are looked at again; below it all
 
 
 def stress_rows(model: Model, faces: FaceCrops) -> list[dict[str, Any]]:
