@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..runtime.json_report import write_json
 from ..runtime.model import Model, load
 from ..runtime.readings import Readings
@@ -172,6 +172,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print a table, or JSON for a program. `_open_checkpoint` is the command line's opener, if any."""
+    if args.looks < 1:
+        raise UsageError(f"expected --looks of 1 or more, got {args.looks}")
     opener: Callable[[str], Model] | None = getattr(args, "_open_checkpoint", None)
     is_checkpoint = args.model.endswith(".safetensors") and opener is not None
     dataset = open_data(args.data)
