@@ -21,8 +21,8 @@ from ..runtime.readings import Readings
 from ..runtime.spec import ModelSpec
 from .datasets import open_data
 from .evaluate import band_name, joined, named_rows, predict_dataset, report
-from .measures import gate_rows
-from .report import NOTE, gate_table, stress_table, summary, table
+from .measures import gate_rows, widths_at_equal_coverage
+from .report import NOTE, gate_table, stress_table, summary, table, widths_sentence
 from .stress import stress_rows, track_readings
 
 Labels = npt.NDArray[np.float64]
@@ -103,14 +103,17 @@ def _errors(model: Model, data: Sequence[str]) -> str:
         once.append((predictions.readings, predictions.labels))
         tracks.append(track_readings(model, predictions.faces, LOOKS))
     if model.spec.calibration is not None:
-        rows = _pooled([([readings], labels) for readings, labels in once]) + _pooled(tracks)
-        lines += ["### The gates, on the faces of all test splits together", "", *gate_table(rows), ""]
+        lines += _together(once, tracks)
     return "\n".join(lines)
 
 
-def _pooled(parts: list[tuple[list[Readings], Labels]]) -> list[dict[str, Any]]:
-    looks = [joined([readings[i] for readings, _ in parts]) for i in range(len(parts[0][0]))]
-    return gate_rows(looks, np.concatenate([labels for _, labels in parts]))
+def _together(once: list[tuple[Readings, Labels]], tracks: list[tuple[list[Readings], Labels]]) -> list[str]:
+    """Widths, and the gates after one look and many, on the faces of all test splits."""
+    readings, labels = joined([r for r, _ in once]), np.concatenate([y for _, y in once])
+    looks = [joined([r[i] for r, _ in tracks]) for i in range(LOOKS)]
+    rows = gate_rows([readings], labels) + gate_rows(looks, np.concatenate([y for _, y in tracks]))
+    widths = widths_sentence(widths_at_equal_coverage(readings, labels) or {})
+    return ["### All test splits together", "", widths, "", *gate_table(rows), ""]
 
 
 def _training(spec: ModelSpec) -> str:

@@ -78,12 +78,15 @@ def summary(result: dict[str, Any], task: TaskSpec) -> list[str]:
         f"{float(level):.0%} hold {share:.1%}, mean width {result['width'][level]:.1f}"
         for level, share in result["coverage"].items()
     )
-    return [
-        *lines,
-        f"Intervals: {shares}.",
+    return [*lines, f"Intervals: {shares}.", widths_sentence(width)]
+
+
+def widths_sentence(width: dict[str, float]) -> str:
+    """How wide the intervals are beside two simpler kinds."""
+    return (
         f"At the coverage of these 90 % intervals, mean width {width['ours']:.1f}; one quantile for everybody would need "
-        f"{width['global']:.1f}, the words' probabilities alone {width['words']:.1f}.",
-    ]
+        f"{width['global']:.1f}, the words' probabilities alone {width['words']:.1f}."
+    )
 
 
 def table(rows: list[tuple[str, dict[str, Any]]], title: str) -> list[str]:

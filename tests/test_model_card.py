@@ -42,4 +42,4 @@ def test_an_uncalibrated_model_promises_nothing(few: str, yunet_model: Path) -> 
     """Without calibration the card has errors and no intervals or gates."""
     model = numclip.load("age-nano", device="cpu")
     page = card(Model(replace(model.spec, calibration=None), model.session), [few])
-    assert "Not calibrated: no intervals." in page and "The gates" not in page
+    assert "Not calibrated: no intervals." in page and "together" not in page
