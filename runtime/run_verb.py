@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gate-error", type=float, default=0.01, metavar="SHARE", help="share that may be answered wrongly"
     )
+    parser.add_argument(
+        "--buffer", type=float, default=0.0, metavar="YEARS", help="say yes only as if to --gate AGE + YEARS"
+    )
     parser.add_argument("--max-faces", type=int, default=MAX_FACES, metavar="N", help="at most so many faces per frame")
     parser.add_argument("--min-face", type=int, default=MIN_FACE_PX, metavar="PX", help="smallest face to read")
     parser.add_argument("--blur", action="store_true", help="blur faces in window and video")
@@ -78,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"expected --interval between 0 and 1, got {args.interval:g}; 0.9 is usual")
     if args.max_faces < 1 or args.min_face < 1 or (args.fps is not None and args.fps <= 0):
         raise UsageError("expected --max-faces, --min-face and --fps above 0")
+    if args.buffer and args.gate is None:
+        raise UsageError("expected --gate AGE beside --buffer; say which age")
     tally = Tally()
     with ExitStack() as stack:
         source = stack.enter_context(_open(args.source, args.fps))
@@ -85,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         model = load(args.model, args.device, args.threads)
         detector = open_detector(args.detector)
         tracker = None if source.stills else Tracker()
-        gate = None if args.gate is None else TrackGate(open_gate(model.spec, args.gate, args.gate_error))
+        gate = None if args.gate is None else TrackGate(open_gate(model.spec, args.gate, args.gate_error, args.buffer))
         pipeline = Pipeline(model, detector, tracker, args.max_faces, args.min_face, gate)
         _say_choices(args, model, detector.name)
         level = args.interval if model.spec.calibration is not None else None
