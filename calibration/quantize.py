@@ -225,15 +225,16 @@ def quantized(plan: Plan, kept: frozenset[str]) -> onnx.ModelProto:
     model: onnx.ModelProto = quantizer.model.model
     model.producer_name = "numclip"
     if not symmetric:
-        _store_small(model, plan.head)
+        store_small(model, plan.head)
     del model.graph.value_info[:]
     return model
 
 
-def _store_small(model: onnx.ModelProto, head: frozenset[str]) -> None:
+def store_small(model: onnx.ModelProto, head: frozenset[str] = frozenset()) -> None:
     """Narrow storage, float32 arithmetic: runtimes fold the casts when they open the file.
 
-    The head's large matrices become int8 per output channel, every other float tensor float16; zero points that are zero go.
+    Every float tensor is stored as float16, large matrices of the nodes `head` as int8 per output channel; zero points that
+    are zero go.
     """
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:

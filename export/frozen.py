@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..train.losses import MAX_LOGIT_SCALE
 from ..train.network import NumCLIP
+from .attention import written_for_export
 
 
 class Frozen(nn.Module):
@@ -24,7 +25,7 @@ class Frozen(nn.Module):
     def __init__(self, network: NumCLIP) -> None:
         super().__init__()
         network = copy.deepcopy(network).eval()
-        self.image_tower = fold_norms(network.image_tower)
+        self.image_tower = written_for_export(fold_norms(network.image_tower)).eval()
         self.adapter, self.refinement = network.adapter, network.refinement
         self.offset = network.method.label_offset
         self.low, self.high = network.task.spec.low, network.task.spec.high
@@ -41,9 +42,9 @@ class Frozen(nn.Module):
     bias: Tensor
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The contract of the model file; everything inside is float32."""
+        """The contract of the model file; the head is float32 whatever the tower is (half.py)."""
         pixels = crops.permute(0, 3, 1, 2).float() * self.gain + self.bias
-        embedding = functional.normalize(self.adapter(self.image_tower(pixels)), dim=1)
+        embedding = functional.normalize(self.adapter(self.image_tower(pixels).float()), dim=1)
         logits = embedding @ self.scaled_bins
         probabilities, value = self.refinement(logits, embedding if self.sees_embedding else None)
         return (value + self.offset).clamp(self.low, self.high), probabilities, embedding
