@@ -39,19 +39,19 @@ from ..calibration.parity import (
     limits_for,
     proof_faces,
 )
-from ..calibration.quantize import store_small
 from ..calibration.widen import Widened, widen
 from ..errors import ModelError, UsageError
 from ..runtime.model import Model
 from ..runtime.model_file import write_spec, write_whole
 from ..runtime.sessions import Outputs, open_session
 from ..runtime.spec import ModelSpec
+from ..runtime.triton import write_repository
 from ..train.checkpoint import file_sha256, load_checkpoint
 from ..train.checkpoint_model import TorchSession, checkpoint_spec
 from ..train.network import NumCLIP
+from .exact_half import fold_factors, store_half
 from .frozen import Frozen
 from .half import first_not_finite, half_network, product_layers
-from .triton import write_repository
 
 OPSET = 18
 PARITY_FACES, RANKING_FACES = 256, 16
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         frozen = half.network
     with tempfile.TemporaryDirectory(prefix="numclip-export-") as folder:
         draft = Path(folder) / args.out.name
-        to_onnx(frozen, draft, int(network.record["image_side"]), store_half=args.storage == "fp16")
+        to_onnx(frozen, draft, int(network.record["image_side"]), half_weights=args.storage == "fp16")
         write_spec(draft, spec)
         session = open_session(draft, spec, "cpu")
         found = difference(answers(session, proof.crops), reference, proof.labels)
@@ -185,10 +185,10 @@ class FrozenSession:
         return {"library": "torch", "version": torch.__version__, "device": "cpu", "threads": torch.get_num_threads()}
 
 
-def to_onnx(frozen: Frozen, path: Path, side: int, store_half: bool = False) -> None:
+def to_onnx(frozen: Frozen, path: Path, side: int, half_weights: bool = False) -> None:
     """Write a frozen graph, with a dynamic number of faces, as one .onnx without a spec.
 
-    side: S of the crops. store_half: float32 weights are stored in float16 and cast when a runtime opens the file.
+    side: S of the crops. half_weights: float32 weights are stored as half numbers that give them exactly (exact_half.py).
     """
     crops = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
@@ -216,8 +216,8 @@ def to_onnx(frozen: Frozen, path: Path, side: int, store_half: bool = False) -> 
         del initializer.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]  # shapes that every runtime infers again
-    if store_half:
-        store_small(model)
+    if half_weights:
+        store_half(model, fold_factors(frozen))
     onnx.checker.check_model(model)
     write_whole(path, model.SerializeToString())
 
