@@ -184,7 +184,7 @@ def _widened(trial: Trial) -> Widened:
 
 def make_plan(path: Path, spec: ModelSpec, crops: npt.NDArray[np.uint8], flavour: str, ranges: str) -> Plan:
     """Run the float graph over `crops` [N, S, S, 3] and keep the range of every tensor."""
-    graph = onnx.load(path)
+    graph = with_whole_weights(onnx.load(path))
     consumers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.graph.node:
         for name in node.input:
@@ -197,8 +197,13 @@ def make_plan(path: Path, spec: ModelSpec, crops: npt.NDArray[np.uint8], flavour
     layers = {name: node for name, node in layers.items() if node not in fixed}
     with tempfile.TemporaryDirectory(prefix="numclip-ranges-") as folder, _quiet():
         options = {"percentile": PERCENTILE} if ranges == "percentile" else {}
+        onnx.save(graph, Path(folder) / "whole.onnx")
         calibrator: Any = create_calibrator(
-            path, _ops(graph), str(Path(folder) / "a.onnx"), RANGES[ranges], extra_options=options
+            Path(folder) / "whole.onnx",
+            _ops(graph),
+            str(Path(folder) / "a.onnx"),
+            RANGES[ranges],
+            extra_options=options,
         )
         calibrator.collect_data(_Batches(str(spec.graph["input"]), crops))
         return Plan(graph, flavour, calibrator.compute_data(), layers, tuple(fixed), frozenset(head))
@@ -227,6 +232,26 @@ def quantized(plan: Plan, kept: frozenset[str]) -> onnx.ModelProto:
     if not symmetric:
         store_small(model, plan.head)
     del model.graph.value_info[:]
+    return model
+
+
+def with_whole_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with weights that are stored narrow (Cast and Mul of constants) as plain float32 ones."""
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    kept: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type not in ("Cast", "Mul") or any(name not in constants for name in node.input):
+            kept.append(node)
+            continue
+        given = [constants[name] for name in node.input]
+        made = given[0].astype(np.float32) if node.op_type == "Cast" else given[0] * given[1]
+        constants[node.output[0]] = made
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(made), node.output[0]))
+    used = {name for node in kept for name in node.input}
+    weights = [t for t in model.graph.initializer if t.name in used]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.extend(weights)
     return model
 
 

@@ -45,7 +45,8 @@ class Frozen(nn.Module):
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The contract of the model file; the head is float32 whatever the tower is (half.py)."""
-        pixels = crops.permute(0, 3, 1, 2).float() * self.gain + self.bias
+        # The cast comes first: TensorRT takes uint8 as an input and nowhere else.
+        pixels = crops.float().permute(0, 3, 1, 2) * self.gain + self.bias
         features = self.adapter(self.image_tower(pixels).float())
         embedding = features / features.norm(dim=1, keepdim=True).clamp_min(TINY)  # as normalize, without its Expand
         logits = embedding @ self.scaled_bins
