@@ -44,9 +44,14 @@ def sidecar_path(engine: Path) -> Path:
 
 def write_engine(path: Path, data: bytes, spec: ModelSpec, built: Built) -> None:
     """Write engine and sidecar, each whole or not at all; the sidecar last, so that a cut between them is seen."""
-    content = {"schema_version": SCHEMA_VERSION, "spec": json.loads(spec.to_json()), "built": asdict(built)}
     sidecar_path(path).unlink(missing_ok=True)
     write_whole(path, data)
+    write_sidecar(path, spec, built)
+
+
+def write_sidecar(path: Path, spec: ModelSpec, built: Built) -> None:
+    """Write what an engine says about itself."""
+    content = {"schema_version": SCHEMA_VERSION, "spec": json.loads(spec.to_json()), "built": asdict(built)}
     write_whole(sidecar_path(path), (json.dumps(content, indent=1) + "\n").encode())
 
 
