@@ -44,7 +44,7 @@ _EXTRA_OF = {
     "timm": "train",
     "safetensors": "train",
     "tflite": "train",
-    "onnx": "export",
+    "onnx": "quantize",
     "onnxscript": "export",
 }
 
