@@ -87,7 +87,9 @@ def describe(spec: ModelSpec, path: Path) -> str:
 def _parity_line(precision: str, row: Mapping[str, Any]) -> str:
     """How far an artifact was from its reference, and on what."""
     change = f", MAE {row['mae_change']:+.4f}" if row.get("mae_change") is not None else ""
-    rest = [f"{name} {_short(row[key])}" for key, name in (("cosine", "lowest cosine"), ("not_finite", "NaN")) if key in row]
+    rest = [
+        f"{name} {_short(row[key])}" for key, name in (("cosine", "lowest cosine"), ("not_finite", "NaN")) if key in row
+    ]
     figures = ", ".join(f"{name} {_short(row.get(name))}" for name in ("mean", "p99", "max"))
     against = f" against {row['against']}" if "against" in row else ""
     return f"{precision}: {figures} {row.get('unit', '')}{change}{''.join(f', {r}' for r in rest)}; {row.get('n')} faces, {row.get('faces')}{against}"
