@@ -26,6 +26,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("runtime.compare", "two benchmark reports side by side"),
     "evaluate": ("calibration.evaluate", "mean error, bias and coverage on labelled faces"),
     "calibrate": ("calibration.calibrate", "fit intervals on labelled faces and write them into the model"),
+    "quantize": ("calibration.quantize", "static INT8 of a model file, proven in the task's unit"),
+    "engine": ("runtime.engine", "build a TensorRT engine from a model file, on the device"),
+    "verify": ("calibration.verify", "differences between artifacts of one model, in the task's unit"),
     "train": ("train.fit", "train a NumCLIP on labelled faces"),
     "export": ("export.to_onnx", "freeze a checkpoint into one .onnx, proven in the task's unit"),
 }
@@ -42,7 +45,7 @@ _EXTRA_OF = {
     "timm": "train",
     "safetensors": "train",
     "tflite": "train",
-    "onnx": "export",
+    "onnx": "quantize",
     "onnxscript": "export",
 }
 
