@@ -146,6 +146,8 @@ def open_rival(name: str, threads: int, device: str = "cpu") -> Rival:
     module, side = _module(name)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         module(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    if kind.startswith("onnx") or name == "mobilenet-025":
+        _exported(name)  # once, and not while a load is timed
     in_torch = kind in ("eager", "compiled", "eager-tower", "clip", "clip-cached")
     library, version = ("torch", torch.__version__) if in_torch else ("onnxruntime", onnxruntime.__version__)
     return Rival(

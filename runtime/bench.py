@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=_numbers, default=[1], metavar="1,2,…", help="CPU threads per call")
     add("--skip-absent", action="store_true", help="list what cannot run here, with the reason, and time the rest")
     add("--seconds", type=float, help=f"at least so long per contender ({SECONDS:g}; sustained {SUSTAINED_SECONDS:g})")
-    add("--restarts", type=int, default=5, help="how often everything is opened anew; their spread goes into intervals")
+    add("--restarts", type=int, default=6, help="how often everything is opened anew; their spread goes into intervals")
     add("--faces", metavar="SOURCE", help="pictures or a clip whose faces are timed (default: two portraits)")
     add("--clip", metavar="FILE", help="a video with a face, for --scenario pipeline")
     add("--detector", choices=["auto", "yunet", "haar"], default="auto", help="for the pipeline, and to find --faces")

@@ -24,7 +24,7 @@ except ImportError:  # Windows
 
 from ..errors import UsageError
 from .bench_environment import resident_mb
-from .bench_statistics import Round, samples_for
+from .bench_statistics import Timed, samples_for
 
 SLICE_S = 0.01  # one turn lasts at least so long: the noise of a shared machine changes within tens of milliseconds
 STABLE, WINDOW_CALLS, WINDOW_S, WARM_UP_LIMIT_S = 0.05, 10, 1.0, 10.0
@@ -37,14 +37,6 @@ def _nothing() -> None:
     """The call of a contender that is not open."""
 
 
-@dataclass(frozen=True)
-class Timed:
-    """One call's time, and whether the system took a core from this process during it to give to another."""
-
-    ms: float
-    interrupted: bool
-
-
 @dataclass(eq=False)
 class Restart:
     """What a contender showed between being opened and being closed."""
@@ -54,16 +46,17 @@ class Restart:
     first_call_ms: float
     warm_up_calls: int = 0
     stable: bool = False
-    samples_ms: list[float] = field(default_factory=lambda: list[float]())
-    undisturbed_ms: list[float] = field(default_factory=lambda: list[float]())  # those the system did not interrupt
-    rounds: list[Round] = field(default_factory=lambda: list[Round]())
+    rounds: list[list[Timed]] = field(default_factory=lambda: list[list[Timed]]())
 
-    def add(self, times: Sequence[Timed]) -> None:
-        """Keep one round's calls."""
-        undisturbed = [time.ms for time in times if not time.interrupted]
-        self.samples_ms += [time.ms for time in times]
-        self.undisturbed_ms += undisturbed
-        self.rounds.append(Round(median(time.ms for time in times), median(undisturbed) if undisturbed else None))
+    @property
+    def samples_ms(self) -> list[float]:
+        """Every timed call."""
+        return [call.ms for calls in self.rounds for call in calls]
+
+    @property
+    def undisturbed_ms(self) -> list[float]:
+        """Those the system did not interrupt."""
+        return [call.ms for calls in self.rounds for call in calls if not call.interrupted]
 
 
 @dataclass(eq=False)
@@ -74,21 +67,6 @@ class Contender:
     clock: Callable[[], float] = time.perf_counter
     call: Call = _nothing
     restarts: list[Restart] = field(default_factory=lambda: list[Restart]())
-
-    @property
-    def samples_ms(self) -> list[float]:
-        """Every timed call."""
-        return [ms for restart in self.restarts for ms in restart.samples_ms]
-
-    @property
-    def undisturbed_ms(self) -> list[float]:
-        """Every timed call that was not interrupted."""
-        return [ms for restart in self.restarts for ms in restart.undisturbed_ms]
-
-    @property
-    def rounds(self) -> list[list[Round]]:
-        """Each round, by restart."""
-        return [restart.rounds for restart in self.restarts]
 
     def start(self) -> None:
         """Open it anew and warm it up: until the medians of two windows differ by at most 5 %, or 10 s have passed."""
@@ -167,9 +145,9 @@ def contest(
             for i in (*order, *reversed(order)):
                 turns[i] += contenders[i].turn()
             for contender, times in zip(contenders, turns, strict=True):
-                contender.restarts[-1].add(times)
+                contender.restarts[-1].rounds.append(times)
             progress()
-            enough = min(len(c.restarts[-1].samples_ms) for c in contenders) >= samples
+            enough = min(sum(map(len, c.restarts[-1].rounds)) for c in contenders) >= samples
             done = len(contenders[0].restarts[-1].rounds) >= rounds
             if enough and done and clock() - started >= seconds * len(contenders) / restarts:
                 break

@@ -25,7 +25,7 @@ from .bench_energy import energy_per_face
 from .bench_environment import environment, peaks
 from .bench_pipeline import bench_pipeline
 from .bench_sensors import Sensors, Watch
-from .bench_statistics import ENOUGH_ROUNDS, over_restarts, ratio, summary
+from .bench_statistics import ENOUGH_CALLS, over_restarts, ratio, summary
 from .bench_sustained import sustain
 from .detect import open_detector
 from .model import Model, load
@@ -176,9 +176,10 @@ def _yardstick(entry: Entry, entries: Sequence[Entry]) -> Entry:
 
 def _row(entry: Entry, yardstick: Entry, top: Sequence[dict[str, Any]]) -> dict[str, Any]:
     facts, restarts = entry.facts, entry.contender.restarts
-    samples_ms, peak = entry.contender.samples_ms, next(p for p in top if p["threads"] == facts["threads"])
-    undisturbed_ms, flop = entry.contender.undisturbed_ms, facts["flop_per_call"]
-    p50_s = median(undisturbed_ms if len(undisturbed_ms) >= ENOUGH_ROUNDS else samples_ms) / 1000
+    peak = next(p for p in top if p["threads"] == facts["threads"])
+    samples_ms = [ms for r in restarts for ms in r.samples_ms]
+    undisturbed_ms, flop = [ms for r in restarts for ms in r.undisturbed_ms], facts["flop_per_call"]
+    p50_s = median(undisturbed_ms if len(undisturbed_ms) >= ENOUGH_CALLS else samples_ms) / 1000
     return {
         **facts,
         "load_ms": median(r.load_ms for r in restarts),
@@ -196,7 +197,7 @@ def _row(entry: Entry, yardstick: Entry, top: Sequence[dict[str, Any]]) -> dict[
             }
             for r in restarts
         ],
-        "ratio_to_first": ratio(entry.contender.rounds, yardstick.contender.rounds),
+        "ratio_to_first": ratio(*([r.rounds for r in c.restarts] for c in (entry.contender, yardstick.contender))),
         "gemm_share": None if flop is None else flop / p50_s / 1e9 / peak["gemm_gflops"],
         "copy_share": facts["bytes_per_call"] / p50_s / 1e9 / peak["copy_gb_s"],
     }

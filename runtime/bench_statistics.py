@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 TAIL = 0.025  # on either side of a 95 % interval
-RESAMPLES = 2000
-ENOUGH_ROUNDS = 20  # undisturbed ones, to judge by them alone
+RESAMPLES = 500
+ENOUGH_CALLS = 10  # undisturbed ones in a restart, to judge by them alone
 PERCENTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 # 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal's beyond the table.
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -48,36 +48,62 @@ def summary(samples: Sequence[float]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Round:
-    """A contender's median in one round: of all its calls, and of those that were not interrupted, if there were any."""
+class Timed:
+    """One call's time, and whether the system took a core from this process during it to give to another."""
 
-    all_ms: float
-    undisturbed_ms: float | None
+    ms: float
+    interrupted: bool
 
 
-def ratio(ours: Sequence[Sequence[Round]], theirs: Sequence[Sequence[Round]]) -> dict[str, Any]:
+def ratio(ours: Sequence[Sequence[Sequence[Timed]]], theirs: Sequence[Sequence[Sequence[Timed]]]) -> dict[str, Any]:
     """How many times as long ours takes as theirs in one run, with a 95 % interval.
 
-    ours, theirs: the rounds of each restart; round i of both ran side by side, so a noisy moment harms both. The
-    interval is the wider of a bootstrap over the rounds (the noise of the machine) and Student's t over the restarts
-    (two sessions of one file differ by a percent or so, by where their memory came to lie).
+    ours, theirs: each restart's rounds, each round's calls; round i of both ran side by side, so a noisy moment harms
+    both. The value is the quotient of the medians in a restart, its geometric mean over restarts. The interval is the
+    wider of a bootstrap over blocks, which are the rounds (the noise of the machine), and Student's t over the restarts
+    (two sessions of one file differ by a percent or so, by where their memory came to lie). Undisturbed calls alone
+    where every restart has enough of them.
     """
-    pairs = [list(zip(a, b, strict=True)) for a, b in zip(ours, theirs, strict=True)]
-    clean = [
-        [math.log(a.undisturbed_ms / b.undisturbed_ms) for a, b in p if a.undisturbed_ms and b.undisturbed_ms]
-        for p in pairs
-    ]
-    undisturbed = min(map(len, clean)) * len(clean) >= ENOUGH_ROUNDS
-    by_restart = clean if undisturbed else [[math.log(a.all_ms / b.all_ms) for a, b in p] for p in pairs]
-    rounds = np.concatenate(by_restart)
-    drawn = np.random.default_rng(0).integers(0, len(rounds), (RESAMPLES, len(rounds)))
-    low, high = (float(v) for v in np.quantile(np.median(rounds[drawn], axis=1), (TAIL, 1 - TAIL)))
-    if len(by_restart) > 2:  # t with one degree of freedom says nothing
-        centers = np.array([np.median(r) for r in by_restart])
-        middle, half = float(centers.mean()), _t(len(centers) - 1) * _standard_error(centers)
+    few = min(sum(not call.interrupted for r in rounds for call in r) for side in (ours, theirs) for rounds in side)
+    undisturbed = few >= ENOUGH_CALLS
+    random = np.random.default_rng(0)
+    centers: list[float] = []
+    drawn = np.zeros(RESAMPLES)
+    for a, b in zip(ours, theirs, strict=True):
+        blocks = random.multinomial(len(a), np.full(len(a), 1 / len(a)), RESAMPLES)  # how often each round is drawn
+        a_block, b_block = _Blocks.of(a, undisturbed), _Blocks.of(b, undisturbed)
+        once = np.ones((1, len(a)), np.int64)
+        centers.append(float(np.log(a_block.medians(once) / b_block.medians(once))[0]))
+        drawn += np.log(a_block.medians(blocks) / b_block.medians(blocks)) / len(ours)
+    middle = float(np.mean(centers))
+    few_blocks = _t(sum(map(len, ours)) - 1) / NORMAL  # a bootstrap of few blocks is too narrow
+    low, high = (middle + few_blocks * (float(v) - middle) for v in np.quantile(drawn, (TAIL, 1 - TAIL)))
+    if len(centers) > 2:  # t with one degree of freedom says nothing
+        half = _t(len(centers) - 1) * _standard_error(np.array(centers))
         low, high = min(low, middle - half), max(high, middle + half)
-    ends = {"value": math.exp(float(np.median(rounds))), "low": math.exp(low), "high": math.exp(high)}
-    return {**ends, "rounds": len(rounds), "undisturbed": undisturbed}
+    ends = {"value": math.exp(middle), "low": math.exp(low), "high": math.exp(high)}
+    return {**ends, "rounds": sum(len(rounds) for rounds in ours), "undisturbed": undisturbed}
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """Calls in rising order, each with the round it belongs to."""
+
+    ms: npt.NDArray[np.float64]  # [n]
+    block: npt.NDArray[np.int64]  # [n]
+
+    @staticmethod
+    def of(rounds: Sequence[Sequence[Timed]], undisturbed: bool) -> _Blocks:
+        kept = sorted((c.ms, i) for i, calls in enumerate(rounds) for c in calls if not (undisturbed and c.interrupted))
+        return _Blocks(np.array([ms for ms, _ in kept]), np.array([i for _, i in kept]))
+
+    def medians(self, drawn: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """[R] the median call when block i counts drawn[r, i] times; drawn [R, blocks]."""
+        found = np.empty(len(drawn))
+        for r, times in enumerate(drawn):
+            reached = np.cumsum(times[self.block])
+            found[r] = self.ms[min(int(np.searchsorted(reached, reached[-1] / 2)), len(self.ms) - 1)]
+        return found
 
 
 def ratio_of_runs(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
@@ -93,10 +119,10 @@ def ratio_of_runs(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, f
 
 
 def over_restarts(values: Sequence[float]) -> dict[str, float | None]:
-    """Their mean (of the logs) with a 95 % interval by Student's t; no interval from one restart."""
+    """Their mean (of the logs) with a 95 % interval by Student's t; no interval from one or two."""
     logs = np.log(values)
     value = math.exp(float(logs.mean()))
-    if len(logs) < 2:
+    if len(logs) < 3:
         return {"value": value, "low": None, "high": None}
     factor = math.exp(_t(len(logs) - 1) * _standard_error(logs))
     return {"value": value, "low": value / factor, "high": value * factor}
@@ -120,4 +146,6 @@ def _standard_error(values: npt.NDArray[np.float64]) -> float:
 
 
 def _t(freedom: int) -> float:
+    if freedom < 1:
+        return math.inf
     return STUDENT_T[freedom - 1] if freedom <= len(STUDENT_T) else NORMAL + 2.5 / freedom

@@ -23,11 +23,13 @@ def sustain(contender: Contender, seconds: float, watch: Watch, progress: Callab
     restart, windows, started = contender.restarts[-1], list[dict[str, Any]](), contender.clock()
     while contender.clock() - started < seconds:
         at_s = contender.clock() - started
-        restart.add(contender.calls(seconds / WINDOWS))
+        restart.rounds.append(contender.calls(seconds / WINDOWS))
         watch.look()
         now = {name: watch.after[name] for name in ("cpu_mhz", "gpu_mhz")}
         hottest = max(watch.after["temperature_c"].values(), default=None)
-        windows.append({"at_s": at_s, "p50_ms": restart.rounds[-1].all_ms, **now, "temperature_c": hottest})
+        windows.append(
+            {"at_s": at_s, "p50_ms": median(call.ms for call in restart.rounds[-1]), **now, "temperature_c": hottest}
+        )
         progress()
     third = max(len(windows) // 3, 2)
     first, last = windows[:third], windows[-third:]
