@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         for file in write_card(args.card, args.models, args.clip, lambda argv: _report(_parsed(argv, args))):
             print(file)
         return 0
+    if args.plot and args.plot.suffix not in (".svg", ".png"):
+        raise UsageError(f"expected --plot FILE.svg or FILE.png, got {args.plot.name}")
     report = _report(args)
     if args.plot:
         plot([report], args.plot)

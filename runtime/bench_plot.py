@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import SinkError, UsageError
+from ..errors import SinkError
 
 BAR_IN, WIDTH_IN = 0.34, 10.0
 OURS, RIVAL, TAIL = "#1f77b4", "#b8b8b8", "#333333"
@@ -14,9 +14,7 @@ STAGE_COLORS = "tab20"
 
 
 def plot(reports: Sequence[dict[str, Any]], path: Path, titles: Sequence[str] = ()) -> None:
-    """Draw reports below one another and write an .svg or .png; raises UsageError for another suffix."""
-    if path.suffix not in (".svg", ".png"):
-        raise UsageError(f"expected --plot FILE.svg or FILE.png, got {path.name}")
+    """Draw reports below one another and write an .svg or .png."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -78,7 +78,7 @@ def refuse_alone(path: str, report: dict[str, Any]) -> None:
     if report["restarts"] < 2:
         raise UsageError(
             f"{path}: expected at least 2 restarts, whose spread tells how sure a ratio is, got 1; "
-            "run it again with --restarts 5"
+            "run it again with --restarts 6"
         )
 
 

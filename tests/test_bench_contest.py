@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,38 +93,30 @@ def real_session() -> Call:
     return lambda: session.run(CROP)
 
 
-def by_turns(ways: list[Callable[[], list[float]]], calls: int) -> list[float]:
-    """The p50 of `calls` calls each way, in turns."""
-    times: list[list[float]] = [[] for _ in ways]
-    while min(map(len, times)) < calls:
-        for mine, way in zip(times, ways, strict=True):
-            mine += way()
-    return [float(np.median(mine)) for mine in times]
+@pytest.mark.parametrize(
+    ("calls", "within"), [(300, 0.06), pytest.param(2000, 0.03, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_p50_is_what_timing_by_hand_gives(calls: int, within: float) -> None:
+    """Interleaved with time.perf_counter around the same session, 2,000 calls each, the p50 is within 3 % (300: 6 %).
 
-
-@pytest.mark.parametrize("calls", [300, pytest.param(2000, marks=pytest.mark.slow)])
-def test_p50_is_what_timing_by_hand_gives(calls: int) -> None:
-    """Interleaved with time.perf_counter around the same session, the p50 of undisturbed calls is within 3 %."""
+    Of both, calls during which the system switched to another process are left out: where that is every second call, the
+    median call is half somebody else's.
+    """
     contender = Contender(real_session)
     contender.start()
-
-    def by_hand() -> list[float]:
+    hand: list[float] = []
+    bench: list[float] = []
+    while min(len(hand), len(bench)) < calls:
         contender.call()
-        found: list[float] = []
         for _ in range(10):
-            start = time.perf_counter()
+            switches, start = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, time.perf_counter()
             contender.call()
-            found.append(1000 * (time.perf_counter() - start))
-        return found
-
-    def ours() -> list[float]:
+            ms = 1000 * (time.perf_counter() - start)
+            if resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw == switches:
+                hand.append(ms)
         contender.call()
-        return [contender.timed().ms for _ in range(10)]
-
-    # On a machine whose core is taken away in half the calls the median falls between two worlds; the fastest third
-    # of each tenth of calls does not. On a quiet machine the two agree.
-    hand, bench = by_turns([lambda: sorted(by_hand())[:3], lambda: sorted(ours())[:3]], calls * 3 // 10)
-    assert bench == pytest.approx(hand, rel=0.03)
+        bench += [c.ms for c in (contender.timed() for _ in range(10)) if not c.interrupted]
+    assert float(np.median(bench)) == pytest.approx(float(np.median(hand)), rel=within)
 
 
 def test_p50_is_what_onnxruntime_says_itself(tmp_path: Path) -> None:
