@@ -7,6 +7,7 @@ them, computed from the same reports.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from .bench_markdown import interval, markdown
 from .bench_plot import plot
 from .demo_clip import write_clip
 from .json_report import write_json
-from .model_file import shipped_models, write_whole
+from .model_file import read_spec, resolve, shipped_models, write_whole
+from .sessions import DEVICES
 
-DEVICES = "auto,cpu,openvino,cuda,tensorrt"
+VIT = "random:ViT-B-16"
 Measure = Callable[[list[str]], dict[str, Any]]
 
 
@@ -32,35 +34,46 @@ class Section:
 
 
 def sections(models: Sequence[str], cores: int) -> list[Section]:
-    """The card's commands; shared machines have two cores at best, so slow towers get few rounds."""
-    ours, vit = " ".join(models), "random:ViT-B-16"
-    for_all = f"--device {DEVICES} --threads {cores} --skip-absent"
-    towers = [tower for tower in ("nano", "small") if any(tower in model for model in models)]
-    rivals = " ".join(f"{kind}:{tower}" for tower in towers for kind in ("eager", "compiled"))
-    clips = "clip:{0} clip-cached:{0}"
-    big = f"{vit} eager:ViT-B-16 compiled:ViT-B-16 {clips.format('ViT-B-16')}"
-    own_pace = f"--device cpu --threads {cores}"
+    """The card's commands; a tower with over a billion multiply-adds stands with ViT-B/16, which gets few rounds."""
+    large = [name for name in models if is_large(name)]
+    small = [name for name in models if name not in large]
+    towers = [tower for tower in ("nano", "small") if any(f"age-{tower}" in name for name in small)]
+    in_torch = [f"{kind}:{tower}" for tower in towers for kind in ("eager", "compiled")]
+    few = " ".join([*small, *in_torch, "clip:nano", "clip-cached:nano"])
+    big = " ".join([VIT, *large, *(f"{kind}:ViT-B-16" for kind in ("eager", "compiled", "clip", "clip-cached"))])
+    devices = ",".join([*(device for device in DEVICES if device != "auto"), "auto"])
+    everywhere, here = (f"--device {d} --threads {cores}" for d in (f"{devices} --skip-absent", "cpu"))
     return [
-        Section("One face", f"{ours} {rivals} {clips.format('nano')} {for_all} --seconds 3 --restarts 3"),
-        Section("Eight faces", f"{ours} {rivals} {clips.format('nano')} {for_all} --seconds 3 --restarts 3 --batch 8"),
-        Section("ViT-B/16, one face", f"{big} {for_all} --seconds 3 --restarts 2"),
-        Section("ViT-B/16, eight faces", f"{big} {for_all} --scenario offline --seconds 3 --restarts 1 --batch 8"),
-        Section("The head", f"onnx-tower:nano onnx:nano {own_pace} --batch 1,8 --seconds 10 --restarts 10"),
-        Section("The head of ViT-B/16", f"onnx-tower:ViT-B-16 onnx:ViT-B-16 {own_pace} --seconds 10 --restarts 3"),
-        Section("The smallest class, one thread", f"mobilenet-025 {ours} --device cpu --seconds 4"),
+        Section("One face", f"{few} {everywhere} --seconds 3 --restarts 3"),
+        Section("Eight faces", f"{few} {everywhere} --batch 8 --seconds 3 --restarts 3"),
+        Section("ViT-B/16, one face", f"{big} {everywhere} --seconds 3 --restarts 2"),
+        Section("ViT-B/16, eight faces", f"{big} {everywhere} --scenario offline --batch 8 --seconds 3 --restarts 1"),
+        Section("The head", f"onnx-tower:nano onnx:nano {here} --batch 1,8 --seconds 10 --restarts 10"),
+        Section("The head of ViT-B/16", f"onnx-tower:ViT-B-16 onnx:ViT-B-16 {here} --seconds 10 --restarts 3"),
+        Section("The smallest class, one thread", f"mobilenet-025 {' '.join(small)} --device cpu --seconds 4"),
     ]
+
+
+def is_large(name: str) -> bool:
+    """Whether a model file says that a face takes it over a billion multiply-adds."""
+    path = resolve(name)
+    return path.suffix == ".onnx" and (read_spec(path).graph.get("multiply_adds") or 0) > 1e9
 
 
 def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Measure) -> list[Path]:
     """Measure every section and write bench_card.md, .json and .svg into `folder`; the clip defaults to the demo's."""
-    models = [*shipped_models(), *more]
-    parts = [(s, measure(s.argv.split())) for s in sections(models, os.cpu_count() or 1)]
+    cores, models = os.cpu_count() or 1, [*shipped_models(), *more]
+    parts: list[tuple[Section, dict[str, Any]]] = []
     with tempfile.TemporaryDirectory() as temporary:
         film = Path(clip) if clip else Path(temporary) / "demo.mp4"
         if not clip:
             write_clip(film)
-        flags = f"{shipped_models()[0]} --scenario pipeline --device cpu --threads {os.cpu_count()} --frames 60 --clip "
-        parts.append((Section("Capture to result", flags + film.name), measure([*flags.split(), str(film)])))
+        flags = f"{models[0]} --scenario pipeline --device cpu --threads {cores} --frames 60 --clip"
+        plan = [(section, section.argv.split()) for section in sections(models, cores)]
+        plan.append((Section("Capture to result", f"{flags} {film.name}"), [*flags.split(), str(film)]))
+        for at, (section, argv) in enumerate(plan, 1):
+            print(f"{at} of {len(plan)}: numclip bench {section.argv}", file=sys.stderr)
+            parts.append((section, measure(argv)))
     folder.mkdir(parents=True, exist_ok=True)
     page, figures, picture = (folder / f"bench_card.{suffix}" for suffix in ("md", "json", "svg"))
     write_json(str(figures), {section.title: report for section, report in parts})
@@ -101,21 +114,20 @@ def _silence(report: dict[str, Any]) -> str:
 def findings(reports: dict[str, dict[str, Any]]) -> list[str]:
     """Sentences computed from the reports."""
     said: list[str] = []
-    for title in ("The head", "The head of ViT-B/16"):
-        for tower, whole in zip(*_halves(reports[title]["rows"]), strict=True):
+    for report in (reports[title] for title in reports if title.startswith("The head")):
+        for tower, whole in zip(*_halves(report["rows"]), strict=True):
             work = whole["flop_per_call"] / tower["flop_per_call"] - 1
             said.append(
                 f"NumCLIP's head over the bare image tower, {whole['model'].split()[0].partition(':')[2]} with "
                 f"{whole['batch']} faces: {_percent(whole['ratio_to_first'])} in time, {work:.4%} in work."
             )
-    for title in ("One face", "ViT-B/16, one face"):
-        rows = {row["model"].split()[0].partition(":")[0]: row for row in reports[title]["rows"]}
-        if {"clip", "clip-cached"} <= set(rows):
-            every, cached = (rows[kind]["latency_ms"]["p50"]["value"] for kind in ("clip", "clip-cached"))
+    for title, report in reports.items():
+        p50_ms = {row["model"].partition(":")[0]: row["latency_ms"]["p50"] for row in report["rows"] if "batch" in row}
+        every, cached, eager = (interval(p50_ms.get(kind)) for kind in ("clip", "clip-cached", "eager"))
+        if "clip" in p50_ms:
             said.append(
-                f"{title}: plain CLIP zero-shot takes {every:.1f} ms with its text tower run for every call and "
-                f"{cached:.1f} ms with the text embeddings cached; PyTorch eager NumCLIP "
-                f"{rows['eager']['latency_ms']['p50']['value']:.1f} ms."
+                f"{title}: plain CLIP zero-shot takes {every} ms with its text tower run for every call and {cached} ms "
+                f"with the text embeddings cached, NumCLIP in PyTorch too {eager} ms."
             )
     for row in reports["The smallest class, one thread"]["rows"][1:]:
         said.append(
