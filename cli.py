@@ -109,9 +109,9 @@ def _open_checkpoint(path: str) -> Any:
     return importlib.import_module(".train.checkpoint_model", __package__).open_checkpoint(path)
 
 
-def _open_rival(name: str, threads: int) -> Any:
+def _open_rival(name: str, threads: int, device: str) -> Any:
     """What a benchmark measures a model file against, by name (export/rivals.py)."""
-    return importlib.import_module(".export.rivals", __package__).open_rival(name, threads)
+    return importlib.import_module(".export.rivals", __package__).open_rival(name, threads, device)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
