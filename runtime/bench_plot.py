@@ -83,7 +83,7 @@ def _stages(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
                 at, width, left=left, height=0.7, color=colormaps[STAGE_COLORS](i), label=name if at == 0 else None
             )
             left += width
-    axis.set_yticks(range(len(rows)), [f"{row['model']}, {row['faces']} faces" for row in rows])
+    axis.set_yticks(range(len(rows)), [f"{row['model']}, faces: {row['faces']}" for row in rows])
     axis.invert_yaxis()
     axis.legend(ncols=len(names), fontsize=8, frameon=False)
     axis.set_xlabel("ms per frame, p50 of each stage")

@@ -97,13 +97,13 @@ def test_pipeline_stages_add_up(portrait: np.ndarray, tmp_path: Path, capfd: pyt
     for i in range(25):
         writer.write(np.asarray(portrait, np.uint8), i / 20)
     writer.close()
-    flags = ["--scenario", "pipeline", "--clip", str(tmp_path / "clip.mp4"), "--detector", "haar", "--device", "cpu"]
+    flags = ["--scenario", "pipeline", "--clip", str(tmp_path / "clip.mp4"), "--detector", "haar", "--device", "cpu", "--frames", "12"]
     rows = bench(capfd, "age-nano", *flags, "--plot", str(tmp_path / "stages.svg"))["rows"]
-    assert [row["faces"] for row in rows] == [0, 1, 2, 4, 8, 16]
+    assert [row["faces"] for row in rows][-6:] == [0, 1, 2, 4, 8, 16]
     for row in rows:
         *stages, total = (found["p50"]["value"] for found in row["stages"].values())
         assert max(stages) <= total
-    assert "16 faces" in (tmp_path / "stages.svg").read_text()
+    assert "faces: 16" in (tmp_path / "stages.svg").read_text()
 
 
 def test_a_picture_for_a_talk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
