@@ -1,4 +1,7 @@
-"""Live cameras and streams: a thread reads, the newest frame waits, older ones are dropped and counted."""
+"""Live cameras and streams: frames as they come, and a new connection when the old one breaks.
+
+Whoever iterates gets every frame that arrives; `capture.py` keeps the newest and lets older ones go.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,106 +20,169 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SourceError
+from ..errors import SourceError, UsageError
 from .frames import Frame, Source
 
 Image = npt.NDArray[np.uint8]
-OPEN_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 10.0
+OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 5.0
+BACK_OFF_S = (0.25, 5.0)  # wait before the first new try, doubled after each, up to the second
+ENDLESS_FORMATS = {"mpjpeg", "mjpeg", "mpegts", "rtsp", "rtp", "sdp", "flv"}  # that only end when something is wrong
 CSI_PIPELINE = (
-    "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! "
+    "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width={width},height={height},framerate={fps}/1 ! "
     "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
 )
 
 
-def open_live(text: str) -> LiveSource:
+@dataclass(frozen=True)
+class CameraWish:
+    """What is asked of a camera, and may not be given."""
+
+    width: int
+    height: int
+    fps: int = 30
+    format: str | None = None  # four characters, such as MJPG
+
+    @staticmethod
+    def from_text(text: str) -> CameraWish:
+        """Read `1280x720`, `1280x720@30` or `1280x720@30:MJPG`; raises UsageError."""
+        found = re.fullmatch(r"(\d{1,5})x(\d{1,5})(?:@(\d{1,4}))?(?::(\w{4}))?", text)
+        if found is None or "0" in (found[1], found[2], found[3]):
+            raise UsageError(f"--camera: expected WIDTHxHEIGHT[@FPS][:FORMAT], such as 1280x720@30:MJPG, got {text!r}")
+        return CameraWish(int(found[1]), int(found[2]), int(found[3] or 30), found[4])
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An opened camera or stream."""
+
+    read: Callable[[], tuple[Image, float] | None]  # the next picture and when it arrived; None at a proper end
+    close: Callable[[], None]
+    fps: float | None = None
+    endless: bool = False  # a proper end, too, is a break
+    note: str = ""  # what was got, where something was asked for
+
+
+class LiveSource(Source):
+    """Frames from a connection that is opened again, with growing pauses, whenever it breaks."""
+
+    live = True
+
+    def __init__(self, name: str, connect: Callable[[], Connection], again: bool = True) -> None:
+        """connect: raises SourceError; called at once, and later when `again` says that breaks are mended."""
+        self.name, self._connect, self._again = name, connect, again
+        self._connection: Connection | None = connect()
+        self.fps, self.note = self._connection.fps, self._connection.note
+        self.reconnects = 0
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the iteration at its next frame or time-out."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Let go of the device; called by the thread that iterates, or before any does."""
+        self.stop()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        opened_s, index = time.monotonic(), 0
+        while not self._stopped.is_set():
+            assert self._connection is not None
+            got, reason = self._next(self._connection)
+            if got is not None:
+                image, captured_s = got
+                now_s = time.monotonic()
+                yield Frame(image, index, captured_s - opened_s, captured_s, self.name, None, now_s, self.reconnects)
+                index += 1
+                continue
+            if not reason and not self._connection.endless:
+                return
+            if self._stopped.is_set():
+                return
+            if not self._again:
+                raise SourceError(f"{self.name}: the stream ended ({reason or 'no more frames'}); check the camera")
+            self.on_break(reason or "the stream ended")
+            self._reconnect(self._connection)
+
+    def _next(self, connection: Connection) -> tuple[tuple[Image, float] | None, str]:
+        """A picture, or why there is none ("" at a proper end)."""
+        try:
+            return connection.read(), ""
+        except Exception as error:  # whatever the library raises is a break, and told as one
+            return None, str(error) or type(error).__name__
+
+    def _reconnect(self, broken: Connection) -> None:
+        """Try until it is open again or nobody wants it any more."""
+        self._connection = None
+        broken.close()
+        pause_s = BACK_OFF_S[0]
+        while not self._stopped.wait(pause_s):
+            try:
+                self._connection = self._connect()
+            except SourceError:
+                pause_s = min(2 * pause_s, BACK_OFF_S[1])
+            else:
+                self.reconnects += 1
+                return
+
+
+class RealtimeSource(Source):
+    """A video file played at its own speed, as a camera would give it."""
+
+    live = True
+
+    def __init__(self, video: Source) -> None:
+        self._video, self.name, self.files, self.frames, self.fps = (
+            video,
+            video.name,
+            video.files,
+            video.frames,
+            video.fps,
+        )
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the iteration at its next frame."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        self._video.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        started_s = time.monotonic()
+        for frame in self._video:
+            if self._stopped.wait(max(0.0, started_s + frame.time_s - time.monotonic())):
+                return
+            now_s = time.monotonic()
+            yield replace(frame, captured_s=now_s, decoded_s=now_s)
+
+
+def open_live(text: str, wish: CameraWish | None = None) -> LiveSource:
     """Open a camera number, /dev/videoN, URL, csi://N or gst:PIPELINE; raises SourceError saying what to do."""
     if text.startswith("gst:"):
-        return LiveSource("gst:…", *_gstreamer(text.removeprefix("gst:"), "gst:…"))
+        pipeline = text.removeprefix("gst:")
+        return LiveSource("gst:…", lambda: _gstreamer(pipeline, "gst:…"), again=False)
     if text.startswith("csi://"):
         sensor = text.removeprefix("csi://") or "0"
         if not sensor.isdecimal():
             raise SourceError(f"{text}: expected csi://N with the number of the camera, such as csi://0")
-        return LiveSource(text, *_gstreamer(CSI_PIPELINE.format(sensor=sensor), text))
+        asked = wish or CameraWish(1280, 720)
+        numbers = {"sensor": sensor, "width": asked.width, "height": asked.height, "fps": asked.fps}
+        return LiveSource(text, lambda: _gstreamer(CSI_PIPELINE.format(**numbers), text))
     if "://" in text:
-        return LiveSource(hide_credentials(text), *_stream(text))
-    return LiveSource(text, *_camera(text))
+        return LiveSource(hide_credentials(text), lambda: _stream(text))
+    return LiveSource(text, lambda: _camera(text, wish))
 
 
 def hide_credentials(url: str) -> str:
     """The URL without user, password and query, fit for logs and JSON."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = re.search(r":(\d+)$", parts.netloc)
-    return f"{parts.scheme}://{host}{port[0] if port else ''}{parts.path}"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-class LiveSource(Source):
-    """Frames as they come: iteration always yields the newest, and `dropped` counts those that were never looked at."""
-
-    live = True
-
-    def __init__(
-        self, name: str, read: Callable[[], Image | None], close: Callable[[], None], fps: float | None
-    ) -> None:
-        self.name, self.fps, self.dropped = name, fps, 0
-        self._read, self._close = read, close
-        self._newest: tuple[int, Image, float] | None = None
-        self._ended: str | None = None
-        self._changed = threading.Condition()
-        self._stop = False
-        self._thread = threading.Thread(target=self._fill, name=f"capture {name}", daemon=True)
-
-    def close(self) -> None:
-        self._stop = True
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
-        if not self._thread.is_alive():
-            self._close()
-
-    def __iter__(self) -> Iterator[Frame]:
-        opened_s = time.monotonic()
-        self._thread.start()
-        while True:
-            with self._changed:
-                ready = self._changed.wait_for(
-                    lambda: self._newest is not None or self._ended is not None, timeout=READ_TIMEOUT_S
-                )
-                newest, self._newest = self._newest, None
-                if newest is None and self._ended == "":
-                    return
-                if newest is None:
-                    reason = self._ended if ready else f"no frame for {READ_TIMEOUT_S:g} s"
-                    raise SourceError(
-                        f"{self.name}: the stream ended ({reason}); check the camera and its cable or network"
-                    )
-            index, image, captured_s = newest
-            yield Frame(image, index, captured_s - opened_s, captured_s, self.name)
-
-    def _fill(self) -> None:
-        index = 0
-        while not self._stop:
-            try:
-                image = self._read()
-            except Exception as error:  # whatever the library raises ends this stream, and is told by the iterator
-                image, reason = None, str(error) or type(error).__name__
-            else:
-                reason = ""  # a stream that was complete
-            with self._changed:
-                if image is None:
-                    self._ended = reason
-                else:
-                    self.dropped += self._newest is not None
-                    self._newest = (index, image, time.monotonic())
-                    index += 1
-                self._changed.notify()
-            if image is None:
-                return
-
-
-Opened = tuple[Callable[[], "Image | None"], Callable[[], None], "float | None"]
-
-
-def _camera(text: str) -> Opened:
+def _camera(text: str, wish: CameraWish | None) -> Connection:
     """A webcam through OpenCV."""
     number = int(text.removeprefix("/dev/video")) if not text.isdecimal() else int(text)
     if sys.platform.startswith("linux") and not os.path.exists(f"/dev/video{number}"):
@@ -127,10 +194,26 @@ def _camera(text: str) -> Opened:
     if not capture.isOpened():
         capture.release()
         raise SourceError(f"camera {text}: expected a camera that opens, it is busy or refuses; close other programs")
-    return _capture(capture)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    return _capture(capture, "" if wish is None else ask_camera(capture, wish))
 
 
-def _gstreamer(pipeline: str, name: str) -> Opened:
+def ask_camera(capture: Any, wish: CameraWish) -> str:
+    """Ask an open cv2.VideoCapture for a format, size and rate, and say in words what it gives."""
+    if wish.format is not None:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*wish.format))
+    capture.set(cv2.CAP_PROP_FRAME_WIDTH, wish.width)
+    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, wish.height)
+    capture.set(cv2.CAP_PROP_FPS, wish.fps)
+    width, height = (round(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    code = round(capture.get(cv2.CAP_PROP_FOURCC))
+    letters = "".join(chr(code >> shift & 0xFF) for shift in (0, 8, 16, 24))
+    asked = f"{wish.width}x{wish.height}@{wish.fps}" + ("" if wish.format is None else f":{wish.format}")
+    given = f"{width}x{height}@{capture.get(cv2.CAP_PROP_FPS):g}" + (f":{letters}" if letters.isprintable() else "")
+    return f"asked {asked}, got {given}"
+
+
+def _gstreamer(pipeline: str, name: str) -> Connection:
     """A GStreamer pipeline that ends in appsink, through OpenCV."""
     if "GStreamer:                   YES" not in cv2.getBuildInformation():
         raise SourceError(
@@ -142,24 +225,27 @@ def _gstreamer(pipeline: str, name: str) -> Opened:
     if not capture.isOpened():
         capture.release()
         raise SourceError(f"{name}: expected a pipeline that runs; try it with gst-launch-1.0 first")
-    return _capture(capture)
+    return _capture(capture, "")
 
 
-def _capture(capture: Any) -> Opened:
-    def read() -> Image | None:
-        good, image = capture.read()
-        if not good:
+def _capture(capture: Any, note: str) -> Connection:
+    def read() -> tuple[Image, float] | None:
+        if not capture.grab():
             raise SourceError("it sends no more frames")
-        return np.asarray(image, np.uint8)
+        captured_s = time.monotonic()
+        good, image = capture.retrieve()
+        if not good:
+            raise SourceError("its frames cannot be decoded")
+        return np.asarray(image, np.uint8), captured_s
 
-    return read, capture.release, capture.get(cv2.CAP_PROP_FPS) or None
+    return Connection(read, capture.release, capture.get(cv2.CAP_PROP_FPS) or None, True, note)
 
 
-def _stream(url: str) -> Opened:
+def _stream(url: str) -> Connection:
     """A network stream through PyAV; RTSP over TCP, because lost packets show as grey faces."""
     import av
 
-    options = {"rtsp_transport": "tcp", "fflags": "nobuffer"} if url.startswith("rtsp") else {}
+    options = {"fflags": "nobuffer", **({"rtsp_transport": "tcp"} if url.startswith("rtsp") else {})}
     try:
         container = av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
         stream = container.streams.video[0]
@@ -168,11 +254,22 @@ def _stream(url: str) -> Opened:
         raise SourceError(
             f"{hide_credentials(url)}: expected a stream, got: {reason}; check address and login"
         ) from None
-    pictures = container.decode(stream)
-
-    def read() -> Image | None:
-        picture = next(pictures, None)
-        return None if picture is None else np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
-
+    stream.thread_type = "SLICE"  # threads by frame would hold back as many frames
+    pictures = _pictures(container, stream, av.FFmpegError)
     rate = stream.average_rate
-    return read, container.close, float(rate) if rate else None
+    endless = bool(set(str(container.format.name).split(",")) & ENDLESS_FORMATS)
+    return Connection(lambda: next(pictures, None), container.close, float(rate) if rate else None, endless)
+
+
+def _pictures(container: Any, stream: Any, damage: type[Exception]) -> Iterator[tuple[Image, float]]:
+    """Decoded pictures, each with the time its packet came; a packet that cannot be decoded ends nothing."""
+    for packet in container.demux(stream):
+        captured_s = time.monotonic()
+        try:
+            decoded = packet.decode()
+        except EOFError:
+            return
+        except damage:
+            continue
+        for picture in decoded:
+            yield np.asarray(picture.to_ndarray(format="bgr24"), np.uint8), captured_s
