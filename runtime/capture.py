@@ -91,7 +91,7 @@ class Captures:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._changed = threading.Condition()
-        self._stopped = False
+        self._stopped, self._live = False, any(source.live for source in sources)
         self.all = [Capture(source, self._changed) for source in sources]
 
     def start(self) -> None:
@@ -102,7 +102,8 @@ class Captures:
     def __iter__(self) -> Iterator[tuple[list[Event], list[Frame]]]:
         while True:
             with self._changed:
-                self._changed.wait_for(self._something, POLL_S)
+                if not self._changed.wait_for(self._something, POLL_S) and not self._live:
+                    continue
                 taken = [capture.take() for capture in self.all]
                 over = self._stopped or all(capture.ended and capture.idle for capture in self.all)
             events = [event for many, _ in taken for event in many]
@@ -116,7 +117,12 @@ class Captures:
                 raise capture.error
 
     def _something(self) -> bool:
-        return self._stopped or any(not c.idle for c in self.all) or all(c.ended for c in self.all)
+        """A frame of any live source, or of every file that goes on, so that files keep step."""
+        if self._stopped or all(capture.ended for capture in self.all):
+            return True
+        if self._live:
+            return any(not capture.idle for capture in self.all)
+        return all(capture.ended or not capture.idle for capture in self.all)
 
     def stop(self) -> None:
         """End all reading soon."""

@@ -3,8 +3,9 @@
     capture (one thread per source) -> see: detect, track, choose, crop -> answer: model, ages -> whoever iterates
 
 Of files every frame passes, and the slowest stage sets the rate. Of live sources a frame that waits is replaced by a
-newer one, so that no result is older than the stages it went through; what was replaced is counted, exactly: each
-frame has an index, and each is either a result or dropped. Results come in the order of frames, per source.
+newer one, and while the model is busy the next frame is taken just so late that its faces are found when the model is
+free: no result is older than the stages it went through. What was replaced is counted, exactly: each frame has an
+index, and each is either a result or dropped. Results come in the order of frames, per source.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 WAITING = 2  # items between two stages, of files
+LEARNING = 0.3  # share of the newest frame in how long seeing takes
+GRACE_S = 0.02  # that the model may be late
 JOIN_S = 6.0  # a thread that reads a dead network stream needs until its time-out
 
 
@@ -50,11 +53,14 @@ class Conveyor:
         """Raises ValueError when live sources and others are mixed: of the ones frames are skipped, of the others never."""
         if len({source.live for source in sources}) != 1:
             raise ValueError("expected sources that are all live or all not")
-        live = sources[0].live
+        live = self._live = sources[0].live
         self._pipeline, self._handed = pipeline, dict[str, int]()
         self._captures = Captures(sources)
         self._seen: Handover[_Seen] = Handover(1 if live else WAITING, self._newer_seen if live else None)
         self._answered: Handover[_Answered] = Handover(1 if live else WAITING, _newer_answered if live else None)
+        self._free = threading.Condition()  # the model is, or will soon be
+        self._free_s, self._see_s = 0.0, 0.0  # expected time of that; how long seeing takes
+        self._put_s: float | None = None  # when the sight that waits to be answered was put there
         self._threads = [
             threading.Thread(target=self._guarded, args=(stage, out), name=name, daemon=True)
             for name, stage, out in (("see", self._see, self._seen), ("answer", self._answer, self._answered))
@@ -71,6 +77,7 @@ class Conveyor:
         self._captures.stop()
         self._seen.close(drop=True)
         self._answered.close(drop=True)
+        self._expect(0.0)
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -110,15 +117,52 @@ class Conveyor:
             out.close()
 
     def _see(self) -> None:
-        for events, frames in self._captures:
-            if not self._seen.put(_Seen(events, self._pipeline.see(frames))):
+        rounds = iter(self._captures)
+        while True:
+            self._wait_until_needed()
+            for events, frames in rounds:
+                started_s = time.monotonic()
+                seen = _Seen(events, self._pipeline.see(frames))
+                if frames:
+                    self._see_s += LEARNING * (time.monotonic() - started_s - self._see_s)
+                with self._free:
+                    self._put_s = time.monotonic()
+                if not self._seen.put(seen):
+                    return
+                break
+            else:
                 return
 
     def _answer(self) -> None:
         while True:
             seen = self._seen.take()
-            if seen is not None and not self._answered.put(_Answered(seen.events, self._pipeline.answer(seen.sights))):
+            if seen is None:
+                continue
+            faces = sum(len(sight.asked) for sight in seen.sights)
+            self._put_s = None
+            self._expect(time.monotonic() + self._pipeline.budget.expected_s(faces))
+            answered = _Answered(seen.events, self._pipeline.answer(seen.sights))
+            self._expect(0.0)
+            if not self._answered.put(answered):
                 return
+
+    def _wait_until_needed(self) -> None:
+        """Of a live source the next frame is taken when what is seen in it will be answered at once."""
+        with self._free:
+            while self._live:
+                in_time_s = self._free_s - self._see_s
+                if self._put_s is not None and self._put_s > in_time_s:  # what waits is as fresh as another could be
+                    in_time_s = max(self._free_s, self._put_s) + GRACE_S
+                pause_s = in_time_s - time.monotonic()
+                if pause_s <= 0:
+                    return
+                self._free.wait(pause_s)
+
+    def _expect(self, free_s: float) -> None:
+        """The model will be free at this time."""
+        with self._free:
+            self._free_s = free_s
+            self._free.notify_all()
 
     def _newer_seen(self, old: _Seen, new: _Seen) -> _Seen:
         """Of each source the newest sight; looks that were chosen for the others are given back."""

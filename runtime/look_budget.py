@@ -57,6 +57,10 @@ class LookBudget:
             self._credit_s -= len(bought) * self._face_s
         return [[i for *_, of, i in bought if of == frame] for frame in range(len(queues))]
 
+    def expected_s(self, faces: int) -> float:
+        """How long a call for so many faces will take."""
+        return faces * self._face_s
+
     def spent(self, faces: int, seconds: float) -> None:
         """A call for so many faces took so long."""
         if not faces:
