@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .frames import Event, Frame, Source
 
@@ -20,7 +20,7 @@ class Capture:
     def __init__(self, source: Source, changed: threading.Condition) -> None:
         self.source, self.ended = source, False
         self.error: BaseException | None = None
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[Callable[[], Frame | None]] = deque()
         self._events: list[Event] = []
         self._changed, self._stopped = changed, False
         self._opened_s = self._last_s = time.monotonic()
@@ -32,7 +32,7 @@ class Capture:
         self._stopped = True
         self.source.stop()
 
-    def take(self) -> tuple[list[Event], Frame | None]:
+    def take(self) -> tuple[list[Event], Callable[[], Frame | None] | None]:
         """What has come; called with the condition held."""
         if self.source.live and not self.ended and time.monotonic() - self._last_s > STALL_S:
             self._stall(f"no frame for {STALL_S:g} s")
@@ -60,7 +60,7 @@ class Capture:
     def _read(self) -> None:
         self.source.on_break = self.broken  # pyright: ignore[reportAttributeAccessIssue]
         try:
-            for frame in self.source:
+            for frame in self.source.arrivals():
                 with self._changed:
                     if not self.source.live:
                         self._changed.wait_for(lambda: self._stopped or len(self._frames) < AHEAD)
@@ -75,7 +75,7 @@ class Capture:
                 self.ended = True
                 self._changed.notify_all()
 
-    def _keep(self, frame: Frame) -> None:
+    def _keep(self, frame: Callable[[], Frame | None]) -> None:
         self._last_s = time.monotonic()
         if self._stalled:
             self._stalled = False
@@ -107,7 +107,7 @@ class Captures:
                 taken = [capture.take() for capture in self.all]
                 over = self._stopped or all(capture.ended and capture.idle for capture in self.all)
             events = [event for many, _ in taken for event in many]
-            frames = [frame for _, frame in taken if frame is not None]
+            frames = [frame for _, call in taken if call is not None and (frame := call()) is not None]
             if events or frames:
                 yield events, frames
             if over:

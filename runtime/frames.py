@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ class Frame:
     captured_s: float  # time.monotonic() when the picture arrived, still encoded
     source: str  # as the user gave it, credentials hidden
     file: str | None = None  # the picture's name, for folders
-    decoded_s: float | None = None  # time.monotonic() when its pixels were there
+    decoding_s: tuple[float, float] | None = None  # time.monotonic() when its decoding began and ended
     segment: int = 0  # connections of a live source so far: nobody is followed from one into the next
 
 
@@ -62,6 +62,11 @@ class Source:
 
     def __iter__(self) -> Iterator[Frame]:
         raise NotImplementedError
+
+    def arrivals(self) -> Iterator[Callable[[], Frame | None]]:
+        """The same frames, each as a call that gives it, or None if it cannot be decoded; a frame that nobody calls for
+        need not be decoded. Calls may come from another thread, one at a time."""
+        return ((lambda frame=frame: frame) for frame in self)
 
     def stop(self) -> None:
         """Ask the iteration, in whatever thread it runs, to end soon."""

@@ -24,6 +24,7 @@ from ..errors import SourceError, UsageError
 from .frames import Frame, Source
 
 Image = npt.NDArray[np.uint8]
+Pixels = Callable[[], "Image | None"]  # decodes a picture; None if it is broken
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 5.0
 BACK_OFF_S = (0.25, 5.0)  # wait before the first new try, doubled after each, up to the second
 ENDLESS_FORMATS = {"mpjpeg", "mjpeg", "mpegts", "rtsp", "rtp", "sdp", "flv"}  # that only end when something is wrong
@@ -55,7 +56,7 @@ class CameraWish:
 class Connection:
     """An opened camera or stream."""
 
-    read: Callable[[], tuple[Image, float] | None]  # the next picture and when it arrived; None at a proper end
+    read: Callable[[], tuple[Pixels, float] | None]  # the next picture and when it arrived; None at a proper end
     close: Callable[[], None]
     fps: float | None = None
     endless: bool = False  # a proper end, too, is a break
@@ -87,26 +88,40 @@ class LiveSource(Source):
             connection.close()
 
     def __iter__(self) -> Iterator[Frame]:
+        return (frame for call in self.arrivals() if (frame := call()) is not None)
+
+    def arrivals(self) -> Iterator[Callable[[], Frame | None]]:
+        """Frames as they come, not decoded yet where each can be decoded alone."""
         opened_s, index = time.monotonic(), 0
         while not self._stopped.is_set():
             assert self._connection is not None
             got, reason = self._next(self._connection)
             if got is not None:
-                image, captured_s = got
-                now_s = time.monotonic()
-                yield Frame(image, index, captured_s - opened_s, captured_s, self.name, None, now_s, self.reconnects)
+                yield self._arrival(*got, index, opened_s)
                 index += 1
                 continue
-            if not reason and not self._connection.endless:
-                return
-            if self._stopped.is_set():
+            if self._stopped.is_set() or not (reason or self._connection.endless):
                 return
             if not self._again:
                 raise SourceError(f"{self.name}: the stream ended ({reason or 'no more frames'}); check the camera")
             self.on_break(reason or "the stream ended")
             self._reconnect(self._connection)
 
-    def _next(self, connection: Connection) -> tuple[tuple[Image, float] | None, str]:
+    def _arrival(self, pixels: Pixels, captured_s: float, index: int, opened_s: float) -> Callable[[], Frame | None]:
+        segment = self.reconnects
+
+        def decode() -> Frame | None:
+            began_s = time.monotonic()
+            image = pixels()
+            if image is None:
+                self.undecodable += 1
+                return None
+            times_s = began_s, time.monotonic()
+            return Frame(image, index, captured_s - opened_s, captured_s, self.name, None, times_s, segment)
+
+        return decode
+
+    def _next(self, connection: Connection) -> tuple[tuple[Pixels, float] | None, str]:
         """A picture, or why there is none ("" at a proper end)."""
         try:
             return connection.read(), ""
@@ -156,7 +171,7 @@ class RealtimeSource(Source):
             if self._stopped.wait(max(0.0, started_s + frame.time_s - time.monotonic())):
                 return
             now_s = time.monotonic()
-            yield replace(frame, captured_s=now_s, decoded_s=now_s)
+            yield replace(frame, captured_s=now_s, decoding_s=None)
 
 
 def open_live(text: str, wish: CameraWish | None = None) -> LiveSource:
@@ -229,14 +244,12 @@ def _gstreamer(pipeline: str, name: str) -> Connection:
 
 
 def _capture(capture: Any, note: str) -> Connection:
-    def read() -> tuple[Image, float] | None:
+    def read() -> tuple[Pixels, float] | None:
         if not capture.grab():
             raise SourceError("it sends no more frames")
         captured_s = time.monotonic()
         good, image = capture.retrieve()
-        if not good:
-            raise SourceError("its frames cannot be decoded")
-        return np.asarray(image, np.uint8), captured_s
+        return lambda: np.asarray(image, np.uint8) if good else None, captured_s
 
     return Connection(read, capture.release, capture.get(cv2.CAP_PROP_FPS) or None, True, note)
 
@@ -255,21 +268,41 @@ def _stream(url: str) -> Connection:
             f"{hide_credentials(url)}: expected a stream, got: {reason}; check address and login"
         ) from None
     stream.thread_type = "SLICE"  # threads by frame would hold back as many frames
-    pictures = _pictures(container, stream, av.FFmpegError)
+    if stream.codec_context.name == "mjpeg":
+        pictures = _alone(container.demux(stream), av.CodecContext.create("mjpeg", "r"), av.FFmpegError)
+    else:
+        pictures = _in_turn(container.demux(stream), av.FFmpegError)
     rate = stream.average_rate
     endless = bool(set(str(container.format.name).split(",")) & ENDLESS_FORMATS)
     return Connection(lambda: next(pictures, None), container.close, float(rate) if rate else None, endless)
 
 
-def _pictures(container: Any, stream: Any, damage: type[Exception]) -> Iterator[tuple[Image, float]]:
-    """Decoded pictures, each with the time its packet came; a packet that cannot be decoded ends nothing."""
-    for packet in container.demux(stream):
+def _in_turn(packets: Iterator[Any], damage: type[Exception]) -> Iterator[tuple[Pixels, float]]:
+    """Pictures that need those before them: all are decoded, each with the time its packet came."""
+    for packet in packets:
         captured_s = time.monotonic()
         try:
             decoded = packet.decode()
         except EOFError:
             return
         except damage:
+            yield lambda: None, captured_s
             continue
         for picture in decoded:
-            yield np.asarray(picture.to_ndarray(format="bgr24"), np.uint8), captured_s
+            image = np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
+            yield lambda image=image: image, captured_s
+
+
+def _alone(packets: Iterator[Any], decoder: Any, damage: type[Exception]) -> Iterator[tuple[Pixels, float]]:
+    """Motion JPEG: a picture that nobody looks at is not decoded, so a slow machine does not fall behind its socket."""
+
+    def decode(packet: Any) -> Image | None:
+        try:
+            pictures = decoder.decode(packet)
+        except damage:
+            return None
+        return np.asarray(pictures[-1].to_ndarray(format="bgr24"), np.uint8) if pictures else None
+
+    for packet in packets:
+        if packet.size:
+            yield lambda packet=packet: decode(packet), time.monotonic()

@@ -108,8 +108,9 @@ class Pipeline:
     def _sight(self, frame: Frame) -> Sight:
         """Find the faces of one frame, and their tracks."""
         clock = StageClock(frame.captured_s)
-        if frame.decoded_s is not None:
-            clock.lap("decode", frame.decoded_s)
+        if frame.decoding_s is not None:
+            clock.lap("waiting", frame.decoding_s[0])
+            clock.lap("decode", frame.decoding_s[1])
         clock.lap("waiting")
         if self._tracks:
             memory = self._memories.get(frame.source)

@@ -108,7 +108,7 @@ class PictureSource(Source):
                 bad.append(error)
                 continue
             file = path.name if len(self.files) > 1 else None
-            yield Frame(image, index, 0.0, captured_s, self.name, file, time.monotonic())
+            yield Frame(image, index, 0.0, captured_s, self.name, file, (captured_s, time.monotonic()))
             index += 1
         if len(bad) == 1:
             raise bad[0]
@@ -157,7 +157,7 @@ class VideoSource(Source):
         for picture in self._pictures():
             image = _upright(picture)
             time_s = float(picture.time) if self._timed and picture.time is not None else index / self._rate
-            yield Frame(image, index, time_s, captured_s, self.name, decoded_s=time.monotonic())
+            yield Frame(image, index, time_s, captured_s, self.name, None, (captured_s, time.monotonic()))
             index += 1
             captured_s = time.monotonic()  # the next one's way begins: its bytes are read and decoded
         if index == 0:

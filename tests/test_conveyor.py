@@ -73,7 +73,7 @@ class Counter(Source):
         for i in range(self.many):
             time.sleep(self._pause_s)
             now_s = time.monotonic()
-            yield Frame(image, i, i / 30, now_s, self.name, None, now_s)
+            yield Frame(image, i, i / 30, now_s, self.name)
         if self._error:
             raise SourceError(f"{self.name}: cut short")
 
