@@ -126,7 +126,10 @@ class LiveSource(Source):
         try:
             return connection.read(), ""
         except Exception as error:  # whatever the library raises is a break, and told as one
-            return None, str(error) or type(error).__name__
+            # a library's own text may hold the address with its password, so only the system's words are told
+            return None, getattr(error, "strerror", None) or (
+                str(error) if isinstance(error, SourceError) else type(error).__name__
+            )
 
     def _reconnect(self, broken: Connection) -> None:
         """Try until it is open again or nobody wants it any more."""
@@ -258,7 +261,7 @@ def _stream(url: str) -> Connection:
     """A network stream through PyAV; RTSP over TCP, because lost packets show as grey faces."""
     import av
 
-    options = {"fflags": "nobuffer", **({"rtsp_transport": "tcp"} if url.startswith("rtsp") else {})}
+    options = {"rtsp_transport": "tcp", "fflags": "nobuffer"} if url.startswith("rtsp") else {}
     try:
         container = av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
         stream = container.streams.video[0]
