@@ -10,14 +10,13 @@ def markdown(report: dict[str, Any]) -> str:
     machine = report["environment"]
     head = f"{report['scenario']} on {machine['cpu']}, {machine['cores']} cores, load {report['state']['before']['load_1min']}"
     if report["scenario"] == "pipeline":
-        lines = [
-            "| model | threads | faces | decode | detect | model | rest | total p50 | total p99 |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-        ]
+        stages = list(report["rows"][0]["stages"])
+        head_row = ["model", "threads", "faces", *(f"{stage} p50" for stage in stages), f"{stages[-1]} p99"]
+        lines = [f"| {' | '.join(head_row)} |", "|---|" + "--:|" * (len(head_row) - 1)]
         for row in report["rows"]:
-            stages = [_ms(row["stages"][stage], "p50") for stage in ("decode", "detect", "model", "rest", "total")]
-            last = _ms(row["stages"]["total"], "p99")
-            lines.append(f"| {row['model']} | {row['threads']} | {row['faces']} | {' | '.join(stages)} | {last} |")
+            middles = [_ms(row["stages"][stage], "p50") for stage in stages]
+            last = _ms(row["stages"][stages[-1]], "p99")
+            lines.append(f"| {row['model']} | {row['threads']} | {row['faces']} | {' | '.join(middles)} | {last} |")
     else:
         lines = [
             "| model | threads | batch | p50 ms | p90 ms | p99 ms | faces/s | of GEMM peak | times the first |",

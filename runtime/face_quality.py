@@ -38,15 +38,14 @@ def yaws(faces: Detections) -> Floats:
     return np.abs(((nose - (right + left) / 2) * axis).sum(axis=1) / distance)
 
 
-def views(faces: Detections) -> Floats:
-    """[F] 0.01 to 1: how good a look would be, by size and pose, known before the model runs."""
-    return (sides_px(faces) / FULL_SIDE_PX).clip(LEAST, 1) * _ramp(yaws(faces), PROFILE, FRONTAL)
-
-
-def refusals(faces: Detections, min_face_px: float) -> list[str | None]:
-    """Why the model should not look at each of the F faces, or None where it may."""
-    small, turned = sides_px(faces) < min_face_px, yaws(faces) > PROFILE
-    return ["small" if s else "profile" if t else None for s, t in zip(small, turned, strict=True)]
+def judged(faces: Detections, min_face_px: float) -> tuple[Floats, list[str | None]]:
+    """[F] how good a look would be by size and pose, 0.01 to 1, and why the model should not look, or None where it may."""
+    if not len(faces):
+        return np.zeros(0), []
+    sides, turned = sides_px(faces), yaws(faces)
+    views = (sides / FULL_SIDE_PX).clip(LEAST, 1) * _ramp(turned, PROFILE, FRONTAL)
+    pairs = zip(sides.tolist(), turned.tolist(), strict=True)
+    return views, ["small" if s < min_face_px else "profile" if t > PROFILE else None for s, t in pairs]
 
 
 def disbelief(reading: Reading, sharpness: float) -> str | None:
@@ -59,7 +58,7 @@ def disbelief(reading: Reading, sharpness: float) -> str | None:
 
 def quality(view: float, sharpness: float) -> float:
     """The weight of a look, from its view and its sharpness."""
-    return view * float(_ramp(np.array(sharpness), BLURRED, SHARP))
+    return view * (LEAST + (1 - LEAST) * min(max((sharpness - BLURRED) / (SHARP - BLURRED), 0.0), 1.0))
 
 
 def _ramp(numbers: Floats, worst: float, best: float) -> Floats:

@@ -1,4 +1,4 @@
-"""Between two detections faces are followed by the optical flow of a few of their points, which costs a tenth.
+"""Between two detections faces are followed by the optical flow of a few of their points, at a small part of the cost.
 
 Lucas-Kanade on an image pyramid (Bouguet, "Pyramidal implementation of the affine Lucas Kanade feature tracker", 2001), there and
 back again: a point that does not come back to where it was is lost (Kalal et al., "Forward-backward error", ICPR 2010).
@@ -7,6 +7,7 @@ The similarity that fits the points best moves box and landmarks.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from .detect import Detections
 
 WINDOW_PX, LEVELS = (15, 15), 3
-MAX_SIDE_PX = 640  # flow is measured on a picture no larger
+MAX_SIDE_PX = 960  # flow is measured on a picture no larger
 ASTRAY = 0.06  # in box sides: how far a point may come back from where it was, and lie off the fit
 GRID = np.array([(x, y) for y in (0.3, 0.5, 0.7) for x in (0.3, 0.5, 0.7)], np.float32)  # of the box, without landmarks
 
@@ -34,9 +35,12 @@ class Gray:
 
 def gray_of(image: npt.NDArray[np.uint8]) -> Gray:
     """One [H, W, 3] uint8 BGR frame without colour, and no larger than needed."""
-    scale = min(1.0, MAX_SIDE_PX / max(image.shape[:2]))
-    small = image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    return Gray(np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8), scale)
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    shrink = math.ceil(max(gray.shape) / MAX_SIDE_PX)  # whole, because that is quick
+    if shrink > 1:
+        size = max(1, gray.shape[1] // shrink), max(1, gray.shape[0] // shrink)
+        gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+    return Gray(np.asarray(gray, np.uint8), 1 / shrink)
 
 
 def follow(faces: Detections, before: Gray, now: Gray) -> Detections | None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from .conveyor import Conveyor
 from .crops import crop_faces
 from .detect import Detector, open_detector
-from .face_quality import disbelief, quality, refusals, views
+from .face_quality import disbelief, judged, quality
 from .frames import Face, Frame, FrameResult
 from .gate import Gate, TrackGate
 from .look_budget import LookBudget, urgency
@@ -120,8 +120,8 @@ class Pipeline:
         else:
             memory, faces, tracks = None, largest(self.detector.detect(frame.image), self.rules.max_faces), None
             clock.lap("detect")
-        refused = refusals(faces, self.rules.min_face_px)
-        return Sight(frame, faces, tracks, views(faces), refused, memory, clock)
+        views, refused = judged(faces, self.rules.min_face_px)
+        return Sight(frame, faces, tracks, views, refused, memory, clock)
 
     @staticmethod
     def _urgency(sight: Sight, i: int) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ class TrackReading:
     mean: Reading  # value, probabilities and embedding averaged over the looks
     looks: float  # effective number behind it
     shrink: float  # the interval's width in units of one look's
+    _intervals: dict[float, tuple[float, float]] = field(default_factory=lambda: {})  # shown again until the next look
 
     @property
     def value(self) -> float:
@@ -68,8 +69,11 @@ class TrackReading:
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Low and high in the task's unit, holding the true value with probability `level`."""
-        low, high = self.mean.interval(level)
-        return self.value - self.shrink * (self.value - low), self.value + self.shrink * (high - self.value)
+        if level not in self._intervals:
+            low, high = self.mean.interval(level)
+            around = self.value - self.shrink * (self.value - low), self.value + self.shrink * (high - self.value)
+            self._intervals[level] = around
+        return self._intervals[level]
 
     def at_least(self, threshold: float) -> float:
         """The probability that the true value is at least `threshold`."""

@@ -51,7 +51,7 @@ class Memory:
         gray = gray_of(frame.image)
         followed = None if self._is_due(frame.time_s) else self._followed_to(gray)
         self._gray = gray
-        clock.lap("follow")
+        clock.lap("detect")  # what stands in for the detector, or leads to it
         if followed is not None:
             self._followed += 1
             for at, track in enumerate(self.tracker.tracks):

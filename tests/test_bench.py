@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +14,6 @@ from numclip.cli import main
 from numclip.runtime.bench_contest import MIN_ROUNDS, Contender, contest
 from numclip.runtime.bench_markdown import markdown
 from numclip.runtime.bench_statistics import percentile, ratio, samples_for
-from numclip.runtime.video_writer import VideoWriter
 
 
 def test_samples_a_percentile_needs() -> None:
@@ -121,25 +119,6 @@ def test_compare_refuses_other_files(tmp_path: Path, capfd) -> None:
     (tmp_path / "a.json").write_text("{}")
     assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
     assert "expected a report of numclip bench" in capfd.readouterr().err
-
-
-def test_pipeline_stages_add_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Stage by stage for 0 to 16 faces: the stages of the median frame add up to its total, and faces cost model time."""
-    cbook = pytest.importorskip("matplotlib.cbook", reason="needs the extra demo")
-    with cbook.get_sample_data("grace_hopper.jpg", asfileobj=True) as file:
-        portrait = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
-    writer = VideoWriter(tmp_path / "clip.mp4", 20)
-    for i in range(25):
-        writer.write(np.asarray(cv2.resize(portrait, (192, 228)), np.uint8), i / 20)
-    writer.close()
-    flags = ["--scenario", "pipeline", "--clip", str(tmp_path / "clip.mp4"), "--detector", "haar", "--device", "cpu"]
-    assert main(["bench", "age-nano", *flags, "--json", "-"]) == 0
-    rows = json.loads(capfd.readouterr().out)["rows"]
-    assert [row["faces"] for row in rows] == [0, 1, 2, 4, 8, 16]
-    assert all(row["stages"]["total"]["n"] == 15 for row in rows)
-    p50 = [{stage: row["stages"][stage]["p50"]["value"] for stage in row["stages"]} for row in rows]
-    assert all(sum(p[s] for s in ("decode", "detect", "model")) <= 2 * p["total"] for p in p50)
-    assert p50[5]["model"] > p50[1]["model"] > p50[0]["model"]
 
 
 def test_markdown_share_of_peak() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from numclip.runtime.detect import Detections
-from numclip.runtime.face_quality import BLURRED, LEAST, disbelief, quality, refusals, views, yaws
+from numclip.runtime.face_quality import BLURRED, LEAST, disbelief, judged, quality, yaws
 from numclip.runtime.model_file import read_spec, resolve
 from numclip.runtime.readings import Reading, Readings
 
@@ -30,7 +30,7 @@ def test_yaw_by_hand() -> None:
 def test_what_is_not_looked_at() -> None:
     """A face of 23 px is small, one turned by 0.55 eye distances a profile, in this order; others are looked at."""
     cases = [(23, 0), (24, 0), (100, 22), (100, 18), (23, 22)]
-    assert [refusals(_face(s, n), 24)[0] for s, n in cases] == ["small", None, "profile", None, "small"]
+    assert [judged(_face(s, n), 24)[1][0] for s, n in cases] == ["small", None, "profile", None, "small"]
 
 
 def _reading(value: float) -> Reading:
@@ -47,7 +47,9 @@ def test_what_is_not_believed() -> None:
 
 def test_larger_sharper_and_more_frontal_is_better() -> None:
     """The weight grows with size up to 64 px, falls with yaw from 0.15 to 0.5 and with blur; it is never 0."""
-    assert views(_face(64, 0))[0] == views(_face(200, 0))[0] == 1
-    assert views(_face(32, 0))[0] == pytest.approx(0.5) and views(_face(64, 20))[0] == pytest.approx(LEAST)
+    assert judged(_face(64, 0), 24)[0][0] == judged(_face(200, 0), 24)[0][0] == 1
+    assert judged(_face(32, 0), 24)[0][0] == pytest.approx(0.5) and judged(_face(64, 20), 24)[0][0] == pytest.approx(
+        LEAST
+    )
     assert LEAST > 0 and quality(1.0, -1.5) == 1 and quality(1.0, -2.6) == pytest.approx(LEAST)
     assert quality(0.5, -2.3) == pytest.approx(0.5 * 0.55)

@@ -45,7 +45,7 @@ def test_a_move_is_followed(hopper: np.ndarray) -> None:
 
 
 def test_a_large_picture_is_followed_as_well(hopper: np.ndarray) -> None:
-    """Flow is measured on at most 640 px; in a picture of 1920 px the answer is in its own pixels, within 2."""
+    """Flow is measured on at most 960 px; in a picture of 1920 px the answer is in its own pixels, within 2."""
     pair = [cv2.resize(_scene(hopper, 0, 1, s)[0], (1920, 1440)) for s in ((0, 0), (3, 0))]
     found = follow(_faces(4 * POINTS, (480, 280, 920, 800)), *map(gray_of, pair))
     assert found is not None and found.landmarks is not None

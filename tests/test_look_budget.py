@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numclip.runtime.look_budget import SPACING_S, LookBudget, urgency
+from numclip.runtime.look_budget import RESTING_S, SPACING_S, LookBudget, urgency
 from numclip.runtime.tracking import Track
 
 
@@ -18,7 +18,7 @@ def _track(asked: int, asked_s: float, best_view: float = 1.0) -> Track:
 def test_the_order_of_wishes() -> None:
     """Nobody has looked at it > known little > known well; looked at just now: not wanted, unless it is seen better."""
     now = 10.0
-    new, little, well = _track(0, -1), _track(2, now - 2 * SPACING_S), _track(50, now - 2 * SPACING_S)
+    new, little, well = _track(0, -1), _track(2, now - 2 * SPACING_S), _track(50, now - 2 * RESTING_S)
     assert urgency(new, 0.5, now) > urgency(little, 1.0, now) > urgency(well, 1.0, now) > 0
     just = _track(5, now - SPACING_S / 2, best_view=0.5)
     assert urgency(just, 0.5, now) == 0 < urgency(just, 0.7, now)
