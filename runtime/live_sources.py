@@ -263,7 +263,7 @@ def _stream(url: str) -> Connection:
 
     options = {"rtsp_transport": "tcp", "fflags": "nobuffer"} if url.startswith("rtsp") else {}
     try:
-        container = av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+        container = av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S), metadata_errors="replace")
         stream = container.streams.video[0]
     except (av.FFmpegError, OSError, IndexError) as error:
         reason = getattr(error, "strerror", None) or "no video in it"

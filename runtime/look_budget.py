@@ -1,7 +1,8 @@
 """Which faces the model looks at in a frame, so that it takes no more time than it may.
 
-Ages change slowly: a face is due SPACING_S after its last look (RESTING_S when it has had SETTLED of them), or when it is seen
-better than ever. Those nobody has looked at come first, then those known least and waiting longest. Each frame earns --budget-ms of model time; a look
+Ages change slowly: a face is due SPACING_S after its last look (RESTING_S when it has had SETTLED of them that agree), or when
+it is seen better than ever. Those nobody has looked at come first, then those known least and waiting longest. Only new faces get
+their look in frames without a detection: where the detector ran, the landmarks are its own. Each frame earns --budget-ms of model time; a look
 is bought when there is enough for it. A model slower than the budget runs all the same, in debt, and then rests until
 that is paid.
 """
@@ -13,17 +14,19 @@ from collections.abc import Sequence
 
 from .tracking import Track
 
-SPACING_S, SETTLED, RESTING_S = 0.1, 10, 0.3
+SPACING_S, SETTLED, RESTING_S = 0.1, 10, 0.5
 BETTER = 1.2  # a view so many times better than the best so far is worth a look at once
 GUESS_S = 0.004  # per face, before anything was timed
 LEARNING = 0.2  # share of the newest call in the estimate
 
 
-def urgency(track: Track, view: float, time_s: float) -> float:
-    """How much a look at a track is wanted; 0: not now."""
+def urgency(track: Track, view: float, time_s: float, detected: bool) -> float:
+    """How much a look at a track is wanted; 0: not now. detected: whether the detector saw it in this very frame."""
     if track.asked == 0:
         return 1e9 + view
-    waited = (time_s - track.asked_s) / (SPACING_S if track.asked < SETTLED else RESTING_S)
+    if not detected:
+        return 0.0
+    waited = (time_s - track.asked_s) / (SPACING_S if track.asked < SETTLED or track.doubted else RESTING_S)
     if waited < 0.99 and view < BETTER * track.best_view:
         return 0.0
     return max(waited, 1.0) * (1 + 10 / track.asked) * (0.5 + view)

@@ -121,13 +121,16 @@ class Pipeline:
             memory, faces, tracks = None, largest(self.detector.detect(frame.image), self.rules.max_faces), None
             clock.lap("detect")
         views, refused = judged(faces, self.rules.min_face_px)
-        return Sight(frame, faces, tracks, views, refused, memory, clock)
+        detected = memory is None or memory.detected
+        return Sight(frame, faces, tracks, views, refused, detected, memory, clock)
 
     @staticmethod
     def _urgency(sight: Sight, i: int) -> float:
         if sight.refused[i] is not None:
             return 0.0
-        return 1.0 if sight.tracks is None else urgency(sight.tracks[i], float(sight.views[i]), sight.frame.time_s)
+        if sight.tracks is None:
+            return 1.0
+        return urgency(sight.tracks[i], float(sight.views[i]), sight.frame.time_s, sight.detected)
 
     def _faces(self, sight: Sight, looks: dict[int, tuple[Reading, float]]) -> tuple[Face, ...]:
         """Every face with what is shown on it; `looks` holds the new look and its sharpness, by face."""
@@ -165,6 +168,7 @@ class Pipeline:
         if look is not None:
             person.age.look(look, quality(view, sharp), sight.frame.time_s)
             sight.memory.ask_gate(person, track, look)
+            track.doubted = person.age.doubted
         return person
 
 

@@ -94,6 +94,7 @@ class RunningAge:
     def __init__(self, spec: ModelSpec) -> None:
         self.shown: TrackReading | None = None
         self.people = 0  # who were taken for different persons so far
+        self.doubted = False  # the last look said something else: another one soon will tell
         correlation = (spec.calibration or {}).get("look_correlation", 1.0)
         self._correlation = float(correlation)  # rho; 1 where it was not measured: looks add no certainty
         self._recent: deque[_Look] = deque(maxlen=CHANGE_LOOKS)
@@ -111,7 +112,7 @@ class RunningAge:
         self._recent.append(_Look(quality, numbers))
         before = self.shown
         if before is None or self._is_another(before):
-            self.people += 1
+            self.people, self.doubted = self.people + 1, False
             looks = [self._recent[-1]] if before is None else list(self._recent)
             self._recent.clear()
             self._sum = np.zeros(len(numbers))
@@ -120,6 +121,7 @@ class RunningAge:
                 self._add(each.weight, each.numbers, 1.0)
         else:
             away = (reading.value - before.value) / difficulty(before.mean)
+            self.doubted = abs(away) > 1
             self._add(quality / (1 + away**2), numbers, fade)
             self._stay_inside(before)
         self.shown = self._estimate(row)

@@ -42,6 +42,11 @@ class Memory:
         self._scene: tuple[int, tuple[int, ...]] | None = None
         self._detected_s, self._followed = 0.0, 0
 
+    @property
+    def detected(self) -> bool:
+        """Whether the detector ran in the last frame."""
+        return self._followed == 0
+
     def see(self, frame: Frame, detector: Detector, clock: StageClock) -> tuple[Detections, list[Track]]:
         """The faces of the next frame that have a track to show, by track: detected, or followed from the frame before."""
         scene = frame.segment, frame.image.shape
@@ -107,6 +112,7 @@ class Sight:
     tracks: list[Track] | None  # of the faces; None on pictures
     views: npt.NDArray[np.float64]  # [F] how good a look would be
     refused: list[str | None]  # why a face is not looked at
+    detected: bool  # whether the detector ran, or its faces were followed
     memory: Memory | None
     clock: StageClock
     asked: list[int] = field(default_factory=lambda: [])  # which faces the model looks at, A of them

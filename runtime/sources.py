@@ -130,7 +130,7 @@ class VideoSource(Source):
 
         self.name, self.files, self._av = name, [path], av
         try:
-            self._container = av.open(str(path))
+            self._container = av.open(str(path), metadata_errors="replace")  # titles in any encoding
         except (av.FFmpegError, OSError) as error:
             raise SourceError(
                 f"{name}: expected a video, it cannot be opened ({error.strerror}); it may be cut short or another kind"

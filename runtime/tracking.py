@@ -40,6 +40,7 @@ class Track:
     asked: int = 0  # looks that the model was asked for
     asked_s: float = -math.inf  # when it was asked last
     best_view: float = 0.0  # the best view so far
+    doubted: bool = False  # the last look said something else than those before it
 
     def expected(self, time_s: float) -> Floats:
         """[4] the box it should have at a time."""

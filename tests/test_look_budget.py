@@ -19,9 +19,10 @@ def test_the_order_of_wishes() -> None:
     """Nobody has looked at it > known little > known well; looked at just now: not wanted, unless it is seen better."""
     now = 10.0
     new, little, well = _track(0, -1), _track(2, now - 2 * SPACING_S), _track(50, now - 2 * RESTING_S)
-    assert urgency(new, 0.5, now) > urgency(little, 1.0, now) > urgency(well, 1.0, now) > 0
+    assert urgency(new, 0.5, now, True) > urgency(little, 1.0, now, True) > urgency(well, 1.0, now, True) > 0
     just = _track(5, now - SPACING_S / 2, best_view=0.5)
-    assert urgency(just, 0.5, now) == 0 < urgency(just, 0.7, now)
+    assert urgency(just, 0.5, now, True) == 0 < urgency(just, 0.7, now, True)
+    assert urgency(new, 0.5, now, False) > 0 == urgency(little, 1.0, now, False), "between detections only new faces"
 
 
 def test_no_bound_takes_all() -> None:
