@@ -6,8 +6,8 @@ import threading
 from urllib.parse import unquote, urlsplit
 
 from ..errors import SinkError, UsageError
+from .connections import hide_credentials
 from .frames import Event, FrameResult
-from .live_sources import hide_credentials
 from .sinks import LineOf, json_line
 
 CONNECT_TIMEOUT_S = 5.0

@@ -16,13 +16,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import UsageError
+from .connections import CameraWish
 from .conveyor import Conveyor
 from .detect import open_detector
 from .drawing import Look
 from .frames import Event, FrameResult, Source
 from .gate import open_gate
 from .handover import Closed, Handover
-from .live_sources import CameraWish
 from .model import Model, load
 from .outputs import add_output_flags, check_outputs, open_outputs
 from .pipeline import Pipeline, Rules

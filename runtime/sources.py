@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
+from .connections import CameraWish
 from .frames import Frame, Source
-from .live_sources import CameraWish, RealtimeSource, open_live
+from .live_sources import RealtimeSource, open_live
 from .video_promise import promise_of
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
