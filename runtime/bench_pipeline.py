@@ -109,10 +109,6 @@ def _stages_of_crowd(model: Model, detector: Detector, crowd: Path, count: int) 
                 json_line(item.to_json())
                 times.append(_with_sinks(item, time.monotonic() - started_s))
                 shown, dropped = max(shown, len(item.faces)), item.dropped
-    if count and not shown:
-        raise SourceError(
-            f"expected a crowd with faces, {detector.name} found none of {count}; give a clip with a clearer face"
-        )
     kept = times[min(WARM_UP_FRAMES, len(times) - 1) :]
     return {"faces": count, "stages": _summaries(kept), "means_ms": _means(kept), "shown": shown, "dropped": dropped}
 
