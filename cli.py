@@ -17,6 +17,7 @@ EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 # verb: (module relative to this package, what it does)
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("runtime.run_verb", "read ages off a camera, video, stream or folder"),
+    "replay": ("runtime.replay", "play a recording of a run back, without a camera"),
     "demo": ("runtime.demo", "make a clip from two well-known portraits and run on it"),
     "doctor": ("runtime.doctor", "what works on this machine, and the exact line to type for what does not"),
     "info": ("runtime.info", "what a model file says about itself"),
@@ -37,6 +38,8 @@ VERBS: dict[str, tuple[str, str]] = {
 _EXTRA_OF = {
     "cv2": "cpu",
     "onnxruntime": "cpu",
+    "paho": "mqtt",
+    "prometheus_client": "metrics",
     "matplotlib": "demo",
     "skimage": "demo",
     "torch": "train",

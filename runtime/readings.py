@@ -65,6 +65,11 @@ class Readings:
         """[N] how many times wider than usual the intervals are, for lost detail; raises ModelError if not calibrated."""
         return self._table.widened(self._sharpness).astype(np.float32)
 
+    @property
+    def difficulty(self) -> Doubles:
+        """[N] the expected size of each face's error, in the task's unit; raises ModelError if not calibrated."""
+        return self._judged[1]
+
     @functools.cached_property
     def _table(self) -> ConformalTable:
         if self.spec.calibration is None:

@@ -97,7 +97,18 @@ def test_pipeline_stages_add_up(portrait: np.ndarray, tmp_path: Path, capfd: pyt
     for i in range(25):
         writer.write(np.asarray(portrait, np.uint8), i / 20)
     writer.close()
-    flags = ["--scenario", "pipeline", "--clip", str(tmp_path / "clip.mp4"), "--detector", "haar", "--device", "cpu", "--frames", "12"]
+    flags = [
+        "--scenario",
+        "pipeline",
+        "--clip",
+        str(tmp_path / "clip.mp4"),
+        "--detector",
+        "haar",
+        "--device",
+        "cpu",
+        "--frames",
+        "12",
+    ]
     rows = bench(capfd, "age-nano", *flags, "--plot", str(tmp_path / "stages.svg"))["rows"]
     assert [row["faces"] for row in rows][-6:] == [0, 1, 2, 4, 8, 16]
     for row in rows:
