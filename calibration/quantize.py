@@ -227,6 +227,7 @@ def quantized(plan: Plan, kept: frozenset[str]) -> onnx.ModelProto:
             options,
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
     model: onnx.ModelProto = quantizer.model.model
     model.producer_name = "numclip"
     if not symmetric:

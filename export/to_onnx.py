@@ -15,35 +15,23 @@ import argparse
 import platform
 import tempfile
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from ..calibration.datasets import LICENCES, Dataset, open_data
 from ..calibration.evaluate import predict_dataset, report
-from ..calibration.parity import (
-    Difference,
-    ProofFaces,
-    answers,
-    difference,
-    excess,
-    faults,
-    limits_for,
-    proof_faces,
-)
-from ..calibration.widen import Widened, widen
-from ..errors import ModelError, UsageError
+from ..calibration.parity import answers, difference, proof_faces
+from ..calibration.widen import Widened
+from ..errors import UsageError
 from ..runtime.model import Model
 from ..runtime.model_file import write_spec, write_whole
-from ..runtime.sessions import Outputs, open_session
+from ..runtime.sessions import open_session
 from ..runtime.spec import ModelSpec
 from ..runtime.triton import write_repository
 from ..train.checkpoint import file_sha256, load_checkpoint
@@ -51,10 +39,10 @@ from ..train.checkpoint_model import TorchSession, checkpoint_spec
 from ..train.network import NumCLIP
 from .exact_half import fold_factors, store_half
 from .frozen import Frozen
-from .half import first_not_finite, half_network, product_layers
+from .half_proof import check, proven_half
 
 OPSET = 18
-PARITY_FACES, RANKING_FACES = 256, 16
+PARITY_FACES = 256
 CODE_LICENCE = "Apache-2.0"
 
 
@@ -116,73 +104,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.triton}: a Triton model repository")
     print(f"next: numclip run 0 --model {args.out} --show")
     return 0
-
-
-@dataclass(frozen=True, eq=False)
-class ProvenHalf:
-    """A half network and its row of the parity table."""
-
-    network: Frozen
-    row: dict[str, Any]
-
-
-def proven_half(
-    frozen: Frozen, spec: ModelSpec, proof: ProofFaces, reference: Outputs, limit: float | None, may_widen: bool
-) -> tuple[ProvenHalf, Widened]:
-    """The half network of `frozen`, run in PyTorch on the proof's faces; raises ModelError naming the layer that breaks it."""
-    limits = _limits("fp16", spec, limit)
-    wide = Widened((), {})
-
-    def harm(kept: frozenset[str], every: int = 1) -> float:
-        got = answers(FrozenSession(half_network(frozen, kept)), proof.crops[::every])
-        thin = Outputs(reference.value[::every], reference.probabilities[::every], reference.embedding[::every])
-        return excess(difference(got, thin, proof.labels[::every]), limits)
-
-    if may_widen:
-        layers, every = product_layers(frozen), max(1, len(proof.labels) // RANKING_FACES)
-        with tqdm(total=len(layers), desc="layers", unit="layer", leave=False, disable=None) as bar:
-            wide = widen(layers, harm, lambda kept: harm(kept, every), bar.update)
-    half = half_network(frozen, wide.kept)
-    found = difference(answers(FrozenSession(half), proof.crops), reference, proof.labels)
-    try:
-        check(found, "fp16", spec, limit)
-    except ModelError as error:
-        broken = first_not_finite(half, torch.from_numpy(proof.crops))
-        where = f"; the first NaN or Inf comes out of {broken}" if broken else ""
-        raise ModelError(f"{error}{where}; --widen keeps such layers in float32") from None
-    return ProvenHalf(half, found.to_json(spec.task, proof.said, "PyTorch")), wide
-
-
-def check(found: Difference, precision: str, spec: ModelSpec, limit: float | None) -> None:
-    """Raise ModelError where an artifact misses its limits."""
-    missed = faults(found, _limits(precision, spec, limit), spec.task.unit)
-    if missed:
-        raise ModelError(
-            f"{precision} differs from PyTorch by more than it may on {found.n} faces: {', '.join(missed)}; nothing was written"
-        )
-
-
-def _limits(precision: str, spec: ModelSpec, limit: float | None) -> dict[str, float]:
-    limits = limits_for(precision, spec.task)
-    return limits if limit is None else {next(iter(limits)): limit}
-
-
-class FrozenSession:
-    """A frozen network in PyTorch behind the runtime's session interface."""
-
-    device = "cpu"
-
-    def __init__(self, frozen: Frozen) -> None:
-        self.frozen = frozen.eval()
-
-    @torch.inference_mode()
-    def run(self, crops: npt.NDArray[np.uint8]) -> Outputs:
-        """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
-        return Outputs(*(t.numpy() for t in self.frozen(torch.from_numpy(np.ascontiguousarray(crops)))))
-
-    def describe(self) -> dict[str, Any]:
-        """Library, version, device and threads."""
-        return {"library": "torch", "version": torch.__version__, "device": "cpu", "threads": torch.get_num_threads()}
 
 
 def to_onnx(frozen: Frozen, path: Path, side: int, half_weights: bool = False) -> None:

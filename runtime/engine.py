@@ -127,12 +127,9 @@ def compile_graph(trt: Any, path: Path, spec: ModelSpec, wish: Wish, here: Card 
     config = builder.create_builder_config()
     use_full_float32(trt, config)
     flags = set_portability(trt, config, versions=wish.versions, hardware=wish.hardware, targets=wish.targets)
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _workspace_mb(wish, here) * 2**20)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb(wish, here) * 2**20)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # layer names and types, for the inspector
-    profile, side = builder.create_optimization_profile(), spec.crop.side
-    sizes = (1, min(USUAL_BATCH, wish.max_batch), wish.max_batch)
-    profile.set_shape(str(spec.graph["input"]), *((n, side, side, 3) for n in sizes))
-    config.add_optimization_profile(profile)
+    config.add_optimization_profile(faces_profile(builder, spec, wish.max_batch))
     cache_file = _load_timings(trt, config, here)
     with tqdm(desc="engine", unit="step", leave=False, disable=None, file=sys.stderr) as bar:
         monitor = _monitor(trt, bar)  # kept until the end: the builder holds no reference of its own
@@ -145,6 +142,14 @@ def compile_graph(trt: Any, path: Path, spec: ModelSpec, wish: Wish, here: Card 
     if cache_file is not None and (timings := config.get_timing_cache()) is not None:
         write_whole(cache_file, bytes(timings.serialize()))
     return bytes(data), flags
+
+
+def faces_profile(builder: Any, spec: ModelSpec, max_batch: int) -> Any:
+    """The optimization profile: 1 to `max_batch` faces, best at a few."""
+    profile, side = builder.create_optimization_profile(), spec.crop.side
+    sizes = (1, min(USUAL_BATCH, max_batch), max_batch)
+    profile.set_shape(str(spec.graph["input"]), *((n, side, side, 3) for n in sizes))
+    return profile
 
 
 def parsed(trt: Any, builder: Any, logger: Any, path: Path) -> tuple[Any, Any]:
@@ -176,7 +181,8 @@ def cached_engine(path: Path, spec: ModelSpec) -> Path:
     return engine
 
 
-def _workspace_mb(wish: Wish, here: Card | None) -> int:
+def workspace_mb(wish: Wish, here: Card | None) -> int:
+    """The builder's memory: as wished, else fitted to what is free; raises DeviceError where that is too little."""
     if wish.workspace_mb is not None:
         return wish.workspace_mb
     if here is None:

@@ -16,7 +16,8 @@ from numclip.calibration.datasets import open_data  # noqa: E402
 from numclip.calibration.parity import answers, difference, excess, faults, limits_for, proof_faces  # noqa: E402
 from numclip.export.frozen import Frozen  # noqa: E402
 from numclip.export.half import half_network  # noqa: E402
-from numclip.export.to_onnx import FrozenSession, to_onnx  # noqa: E402
+from numclip.export.half_proof import FrozenSession  # noqa: E402
+from numclip.export.to_onnx import to_onnx  # noqa: E402
 from numclip.runtime.model_file import read_spec, write_spec  # noqa: E402
 from numclip.runtime.sessions import open_session  # noqa: E402
 from numclip.train.checkpoint_model import TorchSession, checkpoint_spec  # noqa: E402
