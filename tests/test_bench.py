@@ -63,7 +63,8 @@ def test_scenarios_of_mlperf(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_sustained_watches_for_drift(capfd: pytest.CaptureFixture[str]) -> None:
     """Windows in time order, their last third over their first as a ratio, and a verdict."""
-    report = bench(capfd, "age-nano", "--scenario", "sustained", *QUICK, "--seconds", "2")
+    report = bench(capfd, "age-nano", "age-nano", "--scenario", "sustained", *QUICK, "--seconds", "2")
+    assert len(report["rows"]) == 2
     row = report["rows"][0]
     times = [w["at_s"] for w in row["windows"]]
     assert len(times) >= 6 and times == sorted(times) and row["windows"][0]["cpu_mhz"] in (None, *range(100, 9000))
@@ -97,7 +98,18 @@ def test_pipeline_stages_add_up(portrait: np.ndarray, tmp_path: Path, capfd: pyt
     for i in range(25):
         writer.write(np.asarray(portrait, np.uint8), i / 20)
     writer.close()
-    flags = ["--scenario", "pipeline", "--clip", str(tmp_path / "clip.mp4"), "--detector", "haar", "--device", "cpu", "--frames", "12"]
+    flags = [
+        "--scenario",
+        "pipeline",
+        "--clip",
+        str(tmp_path / "clip.mp4"),
+        "--detector",
+        "haar",
+        "--device",
+        "cpu",
+        "--frames",
+        "12",
+    ]
     rows = bench(capfd, "age-nano", *flags, "--plot", str(tmp_path / "stages.svg"))["rows"]
     assert [row["faces"] for row in rows][-6:] == [0, 1, 2, 4, 8, 16]
     for row in rows:
