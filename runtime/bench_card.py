@@ -46,7 +46,7 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
     return [
         Section("One face", f"{few} {everywhere} --seconds 3 --restarts 3"),
         Section("Eight faces", f"{few} {everywhere} --batch 8 --seconds 3 --restarts 3"),
-        Section("ViT-B/16, one face", f"{big} {everywhere} --seconds 3 --restarts 2"),
+        Section("ViT-B/16, one face", f"{big} {everywhere} --seconds 3 --restarts 1"),
         Section("ViT-B/16, eight faces", f"{big} {everywhere} --scenario offline --batch 8 --seconds 3 --restarts 1"),
         Section("The head", f"onnx-tower:nano onnx:nano {here} --batch 1,8 --seconds 10 --restarts 10"),
         Section("The head of ViT-B/16", f"onnx-tower:ViT-B-16 onnx:ViT-B-16 {here} --seconds 10 --restarts 3"),

@@ -69,7 +69,9 @@ def ratio(ours: Sequence[Sequence[Sequence[Timed]]], theirs: Sequence[Sequence[S
     random = np.random.default_rng(0)
     centers: list[float] = []
     drawn = np.zeros(RESAMPLES)
-    for a, b in zip(ours, theirs, strict=True):
+    for our_rounds, their_rounds in zip(ours, theirs, strict=True):
+        both = min(len(our_rounds), len(their_rounds))  # contenders that ran one after the other may differ by one
+        a, b = our_rounds[:both], their_rounds[:both]
         blocks = random.multinomial(len(a), np.full(len(a), 1 / len(a)), RESAMPLES)  # how often each round is drawn
         a_block, b_block = _Blocks.of(a, undisturbed), _Blocks.of(b, undisturbed)
         once = np.ones((1, len(a)), np.int64)

@@ -63,7 +63,8 @@ def test_scenarios_of_mlperf(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_sustained_watches_for_drift(capfd: pytest.CaptureFixture[str]) -> None:
     """Windows in time order, their last third over their first as a ratio, and a verdict."""
-    report = bench(capfd, "age-nano", "--scenario", "sustained", *QUICK, "--seconds", "2")
+    report = bench(capfd, "age-nano", "age-nano", "--scenario", "sustained", *QUICK, "--seconds", "2")
+    assert len(report["rows"]) == 2
     row = report["rows"][0]
     times = [w["at_s"] for w in row["windows"]]
     assert len(times) >= 6 and times == sorted(times) and row["windows"][0]["cpu_mhz"] in (None, *range(100, 9000))
