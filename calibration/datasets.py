@@ -37,6 +37,7 @@ class Sample:
     subject: str | None = None
     near_duplicate_group: str | None = None
     groups: dict[str, str] = field(default_factory=lambda: {})
+    fold: int | None = None  # of the data set's own folds
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +224,7 @@ def _table(path: Path) -> tuple[list[Sample], Callable[[str], bytes]]:
 
 
 READERS: dict[str, Reader] = {"utkface": _named(_utkface_label), "aaf": _named(_aaf_label), "table": _table}
+DATA_FORMS = ", ".join(f"{kind}:PATH" for kind in READERS if kind != "table") + " or table:FILE.csv"
 HINTS = {
     "utkface": "get the aligned and cropped UTKFace chips and give their folder or .tar",
     "aaf": "get the All-Age-Faces original images and give their folder or .tar",

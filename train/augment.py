@@ -31,6 +31,12 @@ class Augmentation:
     jpeg: float = 0.3
     dark: float = 0.1
     erase: float = 0.2
+    jitter: float = 0.0  # of the side: the cut is shifted by up to this, evenly
+
+
+# The authors' code cuts 224 of 256 px at random, and mirrors.
+RELEASED = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, jitter=16 / 224)
+AUGMENTATIONS = {"full": Augmentation(), "released": RELEASED}
 
 
 def augment(crop: Image, side: int, inner: int, random: Random, how: Augmentation) -> Image:
@@ -68,6 +74,8 @@ def _cut(crop: Image, side: int, inner: int, random: Random, how: Augmentation) 
     angle = np.deg2rad(how.rotation_deg) * random.normal()
     scale = inner / side * np.exp(how.scale * random.normal())
     shift = how.shift * inner * random.normal(size=2)
+    if how.jitter:
+        shift = shift + how.jitter * inner * random.uniform(-1, 1, 2)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (crop.shape[0] - 1) / 2 + shift - turn @ np.full(2, (side - 1) / 2)
     matrix = np.hstack([turn, middle[:, None]])

@@ -69,15 +69,16 @@ class TextTower(nn.Module):
         return x @ self.text_projection
 
 
-def build_towers(name: str, pretrained: str | None, pictures: Tensor) -> Towers:
+def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: int | None = None) -> Towers:
     """Build both towers by open_clip's model name (or one of ours), with weights from a tag, a checkpoint or a .tflite.
 
     pictures: uint8 [N, S, S, 3] RGB crops of the task, on which a .tflite's batch norms are measured.
+    side: of the crops, px, where it is not the model's own; a transformer's positions are then interpolated.
     Raises UsageError for an unknown name or tag, ModelError for a file that does not fit.
     """
     _check_name(name)
     from_tflite = pretrained is not None and pretrained.endswith(".tflite")
-    clip = _create(name, None if from_tflite else pretrained)
+    clip = _create(name, None if from_tflite else pretrained, side=side)
     visual = clip.visual
     mean, std = _normalisation(visual, own=(TOWERS / f"{name}.json").is_file())
     if from_tflite:
@@ -90,7 +91,7 @@ def build_towers(name: str, pretrained: str | None, pictures: Tensor) -> Towers:
         "config": open_clip.get_model_config(name),
         "pretrained": None if pretrained is None else Path(pretrained).name,
         "language_pretrained": pretrained is not None and not from_tflite,
-        "image_side": _side(visual),
+        "image_side": side or _side(visual),
         "image_mean": list(mean),
         "image_std": list(std),
         "quick_gelu": any(type(m).__name__ == "QuickGELU" for m in clip.modules()),
@@ -102,11 +103,13 @@ def rebuild_towers(record: dict[str, Any]) -> Towers:
     """The architecture that a checkpoint recorded, without weights; needs no network."""
     _register()
     name = str(record["name"])
+    side = int(record["image_side"])
     if open_clip.get_model_config(name) != record["config"]:
         raise ModelError(
             f"the checkpoint's tower {name!r} has another config than this installation's; use its versions"
         )
-    return _towers(_create(name, None, quick_gelu=bool(record["quick_gelu"])), record)
+    clip = _create(name, None, quick_gelu=bool(record["quick_gelu"]), side=None if side == input_side(name) else side)
+    return _towers(clip, record)
 
 
 def _register() -> None:
@@ -114,7 +117,7 @@ def _register() -> None:
         open_clip.add_model_config(TOWERS)
 
 
-def _create(name: str, pretrained: str | None, quick_gelu: bool = False) -> Any:
+def _create(name: str, pretrained: str | None, *, quick_gelu: bool = False, side: int | None = None) -> Any:
     path = Path(pretrained) if pretrained else None
     if pretrained and path is not None and not path.is_file():
         tags = [tag for model, tag in open_clip.list_pretrained() if model == name]
@@ -123,7 +126,13 @@ def _create(name: str, pretrained: str | None, quick_gelu: bool = False) -> Any:
             raise UsageError(f"expected --pretrained a file or a tag of {name} ({known}), got {pretrained!r}")
     with _quiet():
         try:
-            return open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick_gelu, weights_only=True)
+            return open_clip.create_model(
+                name,
+                pretrained=pretrained,
+                force_quick_gelu=quick_gelu,
+                force_image_size=side,
+                weights_only=True,
+            )
         except (RuntimeError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"--model {name} --pretrained {pretrained}: cannot be loaded ({reason})") from None
