@@ -46,5 +46,5 @@ $(VENV)/.demo: $(SETUP) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: $(SETUP) | $(BIN)/python
-	$(PIP) -e ".[demo,train,export,dev]"
+	$(PIP) -e ".[demo,train,study,export,dev]"
 	@touch $@ $(VENV)/.demo

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("calibration.evaluate", "mean error, bias and coverage on labelled faces"),
     "calibrate": ("calibration.calibrate", "fit intervals on labelled faces and write them into the model"),
     "train": ("train.fit", "train a NumCLIP on labelled faces"),
+    "study": ("train.studies.study_verb", "the experiments of the paper and of its open questions"),
     "export": ("export.to_onnx", "freeze a checkpoint into one .onnx, proven in the task's unit"),
 }
 
@@ -41,6 +42,8 @@ _EXTRA_OF = {
     "timm": "train",
     "safetensors": "train",
     "tflite": "train",
+    "sklearn": "study",
+    "scipy": "study",
     "onnx": "export",
     "onnxscript": "export",
 }

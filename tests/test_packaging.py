@@ -15,7 +15,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 DATA = ("py.typed", "runtime/models/*", "train/tasks/*.json", "train/towers/*.json")
-FOLDERS = ("runtime", "calibration", "train", "export")
+FOLDERS = ("runtime", "calibration", "train", "train/studies", "export")
 LEFT_OUT = (".git", ".venv", "build", "dist", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 
 
