@@ -81,7 +81,7 @@ def test_a_finished_study_trains_nothing_and_writes_its_page_again(
     printed = capfd.readouterr().out
 
     assert (tmp_path / "coarse.md").read_text() == page
-    assert json.loads(printed[printed.index("{") :])["runs"] == load(tmp_path / "coarse.json").runs
+    assert json.loads(printed)["runs"] == load(tmp_path / "coarse.json").runs
 
 
 def test_a_trained_tower_is_trained(drawings: list[str], tmp_path: Path) -> None:
@@ -95,7 +95,9 @@ def test_a_trained_tower_is_trained(drawings: list[str], tmp_path: Path) -> None
     [
         (["los", "--data", "table:x.csv"], 2, "did you mean loss?"),
         (["loss"], 2, "expected --data"),
+        (["all", "--data", "table:x.csv"], 2, "expected two or more --data sets"),
         (["loss", "--data", "table:x.csv", "--steps", "0"], 2, "expected --steps of at least 1, got 0"),
+        (["loss", "--data", "table:x.csv", "--faces", "0"], 2, "expected --faces of at least 1, got 0"),
         (["loss", "--data", "table:nothing.csv"], 1, "found nothing at"),
     ],
 )

@@ -11,10 +11,10 @@ from .study_bench import Bench, Settings
 from .study_frame import Column, Results, Run, Study
 from .study_head import Recipe, answers, train
 from .study_plot import dots
-from .study_rows import L1_ALONE, NUMCLIP, ORDINALCLIP, PLAIN
+from .study_rows import L1_ALONE, NUMCLIP, ORDINALCLIP
 
 LOW, HIGH = 0.1, 0.6  # shares of the scale: of ages, below 10 and from 60 on
-WAYS = {"NumCLIP": NUMCLIP, "plain contrastive": PLAIN, "OrdinalCLIP": ORDINALCLIP, "L1 alone": L1_ALONE}
+WAYS = {"NumCLIP": NUMCLIP, "OrdinalCLIP": ORDINALCLIP, "L1 alone": L1_ALONE}
 
 
 def limits(task: str) -> tuple[float, float]:

@@ -9,9 +9,9 @@ from .study_bench import Bench, Settings
 from .study_frame import Column, Results, Run, Study
 from .study_head import Recipe, answers, figures, train
 from .study_plot import dots
-from .study_rows import L1_ALONE, NUMCLIP, PLAIN
+from .study_rows import L1_ALONE, NUMCLIP
 
-WAYS = {"NumCLIP": NUMCLIP, "plain contrastive": PLAIN, "L1 alone": L1_ALONE}
+WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE}
 
 
 def kinds(data: Any) -> list[str]:

@@ -62,7 +62,16 @@ def run(args: argparse.Namespace) -> int:
     cv2.setNumThreads(1)
     names = NAMES if args.name == "all" else (args.name,)
     settings, seeds = settings_of(args)
-    found = [carry_out_and_write(study_named(name), settings, seeds, args.out) for name in names]
+    studies = [study_named(name) for name in names]
+    for study in studies:  # before hours of work, not in the midst of them
+        if study.needs_data and not settings.data:
+            raise UsageError(f"expected --data for the study {study.name}, got none; as --data utkface:utkface.tar")
+        study.rows(settings)
+    found: list[Results] = []
+    for name, study in zip(names, studies, strict=True):
+        found.append(carry_out_and_write(study, settings, seeds, args.out))
+        where = sys.stderr if args.json == "-" else sys.stdout
+        print(f"{name}: {len(found[-1].runs)} runs, {args.out / f'{name}.md'}", file=where)
     if args.json:
         content = [{"study": r.study, "base": dict(r.base), "runs": r.runs} for r in found]
         write_json(args.json, content if args.name == "all" else content[0])
@@ -73,7 +82,12 @@ def settings_of(args: argparse.Namespace) -> tuple[Settings, int]:
     """What the flags say, over the budget's; raises UsageError."""
     budget: dict[str, Any] = dict(BUDGETS[args.budget])
     budget |= {name: getattr(args, name) for name in budget if getattr(args, name) is not None}
-    numbers = {"faces": budget["faces"] or 1, "steps": budget["steps"], "seeds": budget["seeds"], "batch": args.batch}
+    numbers = {
+        "faces": 1 if budget["faces"] is None else budget["faces"],
+        "steps": budget["steps"],
+        "seeds": budget["seeds"],
+        "batch": args.batch,
+    }
     for name, number in numbers.items():
         if number < (2 if name == "batch" else 1):
             raise UsageError(f"expected --{name} of at least {2 if name == 'batch' else 1}, got {number}")
@@ -92,8 +106,6 @@ def study_named(name: str) -> Study:
 
 def carry_out_and_write(study: Study, settings: Settings, seeds: int, out: Path) -> Results:
     """The missing runs, then page and plot."""
-    if study.needs_data and not settings.data:
-        raise UsageError(f"expected --data for the study {study.name}, got none; as --data utkface:utkface.tar")
     settings = settings if study.needs_data else replace(settings, data=())
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{study.name}.json"
@@ -105,5 +117,4 @@ def carry_out_and_write(study: Study, settings: Settings, seeds: int, out: Path)
         save(results, path)
     write_plot(out / f"{study.name}.png", study, results)
     write_page(out / f"{study.name}.md", study, results)
-    print(f"{study.name}: {len(results.runs)} runs, {out / f'{study.name}.md'}")
     return results
