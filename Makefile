@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo test lint types format test-slow build clean
+.PHONY: demo test lint types format help test-slow build clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo
@@ -25,6 +25,10 @@ types: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What every verb's --help says, stored in docs/help and compared by a test.
+help: $(VENV)/.dev
+	$(BIN)/python tests/test_help.py
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -21,11 +21,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("runtime.doctor", "what works on this machine, and the exact line to type for what does not"),
     "info": ("runtime.info", "what a model file says about itself"),
     "fetch": ("runtime.fetch", "download the YuNet face detector, checked by its sha256"),
+    "deploy": ("runtime.deploy", "the kit that sets a Jetson up: containers, service, engine scripts"),
     "bench": ("runtime.bench", "latency, throughput and stages of models on this machine"),
     "compare": ("runtime.compare", "two benchmark reports side by side"),
     "evaluate": ("calibration.evaluate", "mean error, bias and coverage on labelled faces"),
     "calibrate": ("calibration.calibrate", "fit intervals on labelled faces and write them into the model"),
-    "train": ("train.fit", "train a NumCLIP on labelled faces"),
+    "train": ("train.train_verb", "train a NumCLIP on labelled faces"),
     "study": ("train.studies.study_verb", "the experiments of the paper and of its open questions"),
     "export": ("export.to_onnx", "freeze a checkpoint into one .onnx, proven in the task's unit"),
 }

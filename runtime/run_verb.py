@@ -18,6 +18,7 @@ from .frames import FrameResult, Source
 from .gate import TrackGate, open_gate
 from .model import Model, load
 from .pipeline import MAX_FACES, MIN_FACE_PX, Pipeline
+from .service import ServiceSink, supervised, until_terminated
 from .sessions import DEVICES
 from .sinks import JsonlSink, Sink, Stop, VideoSink, WindowSink
 from .sources import open_pictures, open_source
@@ -120,7 +121,8 @@ def _follow(
     source: Source, pipeline: Pipeline, sinks: list[Sink], tally: Tally, level: float | None, quiet: bool
 ) -> None:
     """The loop: each frame becomes a result, each result goes to every sink."""
-    progress = tqdm(source, total=source.frames, unit="frame", disable=None, file=sys.stderr)
+    frames = until_terminated(source) if source.live or supervised() else source
+    progress = tqdm(frames, total=source.frames, unit="frame", disable=None, file=sys.stderr)
     for frame in progress:
         result = pipeline.read(frame, source.dropped)
         for sink in sinks:
@@ -137,6 +139,8 @@ def _sinks(args: argparse.Namespace, source: Source, look: Look) -> Iterator[Sin
         yield VideoSink(args.save, source, look)
     if args.show:
         yield WindowSink(look, hold=source.stills)
+    if supervised():
+        yield ServiceSink()
 
 
 def describe(result: FrameResult, level: float | None) -> str:

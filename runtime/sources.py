@@ -37,7 +37,9 @@ def open_source(text: str, fps: float | None = None) -> Source:
 
     fps: frame rate of a raw stream that carries no timestamps (30 when not given).
     """
-    if text.isdecimal() or text.startswith("/dev/video") or re.match(r"(rtsps?|https?|rtmp|udp|csi)://|gst:", text):
+    if text.startswith("/dev/video"):
+        text = os.path.realpath(text)  # udev gives a camera a name that stays, as a link
+    if re.fullmatch(r"(/dev/video)?\d+", text) or re.match(r"(rtsps?|https?|rtmp|udp|csi)://|gst:", text):
         return open_live(text)
     path = Path(text).expanduser()
     if path.is_dir():

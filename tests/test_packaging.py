@@ -1,4 +1,4 @@
-"""What is shipped: the wheel holds exactly the package, one version, and runs in an empty environment."""
+"""What is shipped: sdist and wheel hold exactly what they should, one version, types, and a run on every Python here."""
 
 from __future__ import annotations
 
@@ -8,57 +8,96 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-DATA = ("py.typed", "runtime/models/*", "train/tasks/*.json", "train/towers/*.json")
+DATA = (
+    "py.typed",
+    "runtime/models/*",
+    "runtime/jetson/*",
+    "train/tasks/*.json",
+    "train/towers/*.json",
+    "train/recipes/*.json",
+)
 FOLDERS = ("runtime", "calibration", "train", "train/studies", "export")
 LEFT_OUT = (".git", ".venv", "build", "dist", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+NOT_SHIPPED = re.compile(r"\.ci/|\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+# JetPack 6: Python 3.10, NVIDIA's OpenCV 4.8 built for NumPy 1; the wheels of the same versions stand in for it.
+BOARD = ("numpy>=1.24,<2", "opencv-python==4.8.0.74", "onnxruntime")
 
 
 def call(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> tuple[int, str, str]:
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
     return done.returncode, done.stdout, done.stderr
 
 
+def alone() -> dict[str, str]:
+    """This environment without what would lead a fresh one back here."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NUMCLIP", "PYENV"))}
+    return {k: v for k, v in kept.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy so that the repository stays clean."""
-    source, out = tmp_path_factory.mktemp("source") / "numclip", tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with sdist and wheel, the wheel made from the sdist; built from a copy so that the repository stays clean."""
+    source, out = tmp_path_factory.mktemp("source") / "numclip", tmp_path_factory.mktemp("built")
     shutil.copytree(REPO, source, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    pip = (sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "-w", out, source)
-    code, _, said = call(*pip)
+    code, _, said = call(sys.executable, "-m", "build", "--outdir", out, source, env=alone())
     if code != 0 and "No matching distribution found for setuptools" in said:
         pytest.skip("the build backend setuptools cannot be installed here (offline)")
     assert code == 0, said
-    (made,) = out.glob("numclip-*.whl")
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """The wheel."""
+    (made,) = built.glob("numclip-*.whl")
     return made
+
+
+def package_files() -> set[str]:
+    """Every module and data file of the package, relative to its root."""
+    modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).glob("*.py"))]
+    data = [p for pattern in DATA for p in REPO.glob(pattern) if p.is_file()]
+    return {p.relative_to(REPO).as_posix() for p in [*modules, *data]}
 
 
 def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
     """Every module and data file of the package, its licence and metadata; no tests, no build files."""
-    modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).glob("*.py"))]
-    data = [p for pattern in DATA for p in REPO.glob(pattern) if p.is_file()]
-    expected = {f"numclip/{p.relative_to(REPO).as_posix()}" for p in [*modules, *data]}
-
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        metadata = [name for name in archive.namelist() if ".dist-info/" in name]
+        metadata = {name.partition(".dist-info/")[2] for name in archive.namelist() if ".dist-info/" in name}
 
-    assert names == expected
-    assert any(name.endswith("licenses/LICENSE") for name in metadata)
-    assert any(name.endswith("entry_points.txt") for name in metadata)
+    assert names == {f"numclip/{name}" for name in package_files()}
+    assert metadata == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
 
 
-def test_the_wheel_is_named_by_the_one_version(wheel: Path) -> None:
-    """The number in pyproject is the number of the wheel, pure Python."""
+def test_the_sdist_holds_exactly_the_project(built: Path) -> None:
+    """Every file of the repository but those of its CI, its tools and training's start weights, and setuptools' own records."""
+    code, listed, said = call("git", "-C", REPO, "ls-files", "--cached", "--others", "--exclude-standard")
+    if code != 0:
+        pytest.skip(f"the repository's files are asked of git: {said.strip()}")
+    expected = {n for n in listed.splitlines() if not NOT_SHIPPED.match(n) and (REPO / n).is_file()}
+    (archive,) = built.glob("numclip-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {m.name.partition("/")[2] for m in opened.getmembers() if m.isfile()}
+    own = {n for n in names if n.startswith("numclip.egg-info/")} | {"PKG-INFO", "setup.cfg"}
+
+    assert names - own == expected
+
+
+def test_both_are_named_by_the_one_version(built: Path) -> None:
+    """The number in pyproject is the number of both, and the wheel is pure Python."""
     match = re.search(r'^version = "([^"]+)"', (REPO / "pyproject.toml").read_text(), re.M)
     assert match is not None
 
-    assert wheel.name == f"numclip-{match[1]}-py3-none-any.whl"
+    assert {p.name for p in built.iterdir()} == {f"numclip-{match[1]}-py3-none-any.whl", f"numclip-{match[1]}.tar.gz"}
 
 
 def test_the_version_is_written_once() -> None:
@@ -66,6 +105,42 @@ def test_the_version_is_written_once() -> None:
     modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).rglob("*.py"))]
 
     assert [p.name for p in modules if re.search(r'__version__\s*=\s*"\d', p.read_text(encoding="utf-8"))] == []
+
+
+PROGRAM = """
+import numclip
+from typing_extensions import assert_type
+
+model = numclip.load("age-nano", device="cpu")
+spec: numclip.ModelSpec = model.spec
+for result in numclip.stream("clip.mp4", model=model):
+    for face in result.faces:
+        if face.reading is not None:
+            assert_type(face.reading.value, float)
+            assert_type(face.track_id, int | None)
+assert_type(numclip.__version__, str)
+"""
+
+
+def test_a_program_is_type_checked_against_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    """pyright in strict mode sees the installed package's types: a right program passes, a wrong one does not."""
+    call(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    (site,) = (tmp_path / "venv").glob("lib/python3*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    import numpy as np
+
+    (site / "others.pth").write_text(str(Path(np.__file__).parents[1]))  # numpy's types, from this environment
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "pythonVersion": "3.10"}')
+    pyright = [sys.executable, "-m", "pyright", "--pythonpath", tmp_path / "venv/bin/python", "-p", tmp_path]
+    (tmp_path / "program.py").write_text(PROGRAM)
+    right, said, _ = call(*pyright)
+    (tmp_path / "program.py").write_text(PROGRAM + "wrong: str = model.spec.crop.side\nmodel.no_such_thing\n")
+    wrong, faults, _ = call(*pyright)
+
+    assert right == 0, said
+    assert wrong == 1
+    assert faults.count(" error: ") >= 2, faults
 
 
 def requirements(extra: str) -> set[str]:
@@ -91,35 +166,195 @@ def test_no_extra_brings_two_of_a_kind() -> None:
         assert ("torch" in names) == (extra in ("train", "export"))
 
 
+def test_the_base_install_leaves_the_system_s_packages_alone(wheel: Path) -> None:
+    """Without an extra no OpenCV, ONNX Runtime or TensorRT comes: a Jetson's own stay, and are used."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        lines = archive.read(name).decode().splitlines()
+    base = {
+        re.split(r"[\s;<>=!\[]", line.partition(": ")[2])[0]
+        for line in lines
+        if line.startswith("Requires-Dist") and "extra ==" not in line
+    }
+
+    assert base == {"numpy", "av", "tqdm"}
+
+
+def resolves(*words: str | Path, folder: Path) -> None:
+    """pip finds wheels for another Python or machine; nothing is installed."""
+    dry = ["install", "--dry-run", "--ignore-installed", "--only-binary=:all:", "--target", folder]
+    code, _, said = call(sys.executable, "-m", "pip", *dry, *words, env=alone())
+    if code != 0 and re.search(r"connection|Temporary failure|Network is unreachable|timed out", said, re.I):
+        pytest.skip("the package registry cannot be reached")
+    assert code == 0, said
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
-    """With `cpu` alone: `numclip run` reads a video, `numclip demo` names its extra; without any, the extra is named."""
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("extra", ["", "[cpu]", "[headless]"])
+def test_the_install_resolves(wheel: Path, tmp_path: Path, python: str, extra: str) -> None:
+    """From the registry, wheels only, for every Python that pyproject names."""
+    resolves("--python-version", python, f"{wheel}{extra}", folder=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", ["3.10", "3.12"])
+def test_the_install_resolves_on_a_board(wheel: Path, tmp_path: Path, python: str) -> None:
+    """For a Jetson (64-bit Arm; JetPack 6 has Python 3.10, JetPack 7 has 3.12), with the system's NumPy 1."""
+    platforms = [w for tag in ("manylinux_2_28_aarch64", "manylinux2014_aarch64") for w in ("--platform", tag)]
+    resolves("--python-version", python, *platforms, "numpy>=1.24,<2", wheel, folder=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's clip of two portraits."""
     pytest.importorskip("skimage", reason="the clip is made from the demo extra's portraits")
     from numclip.runtime import demo_clip
 
-    clip = tmp_path / "clip.mp4"
-    demo_clip.write_clip(clip)
-    call(sys.executable, "-m", "venv", tmp_path / "venv")
-    pip = (tmp_path / "venv/bin/pip", "install", "-q", "--disable-pip-version-check", "-c", REPO / "constraints.txt")
-    numclip = tmp_path / "venv/bin/numclip"
-    env = {k: v for k, v in os.environ.items() if not k.startswith("NUMCLIP") and k != "PYTHONPATH"}
-    env["NUMCLIP_CACHE"] = str(tmp_path / "cache")
+    made = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    demo_clip.write_clip(made)
+    return made
 
-    code, _, said = call(*pip, wheel)
+
+def check_run(numclip: Path, clip: Path, folder: Path, env: dict[str, str]) -> None:
+    """`numclip run` on the clip: every frame has its line, and both faces are seen."""
+    from numclip.runtime import demo_clip
+
+    code, _, said = call(numclip, "run", clip, "--jsonl", "out.jsonl", cwd=folder, env=env)
     assert code == 0, said
-    code, _, said = call(numclip, "run", clip, "--jsonl", "none.jsonl", cwd=tmp_path, env=env)
-    assert code == 1, said
+    lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert len(lines) == demo_clip.NUM_FRAMES
+    assert sum(len(line["faces"]) == 2 for line in lines) >= 0.9 * len(lines)
+
+
+def install(folder: Path, python: str | Path, *words: str | Path) -> Path:
+    """A fresh environment of one Python with these packages; its bin folder."""
+    code, _, said = call(python, "-m", "venv", folder / "venv", env=alone())
+    assert code == 0, said
+    code, _, said = call(
+        folder / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *words, env=alone()
+    )
+    assert code == 0, said
+    return folder / "venv/bin"
+
+
+def pythons() -> dict[str, Path]:
+    """Every interpreter on this machine that really runs, by version."""
+    found: dict[str, Path] = {}
+    for version in PYTHONS:
+        beside = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+        for candidate in [shutil.which(f"python{version}"), *beside]:
+            if candidate is None:
+                continue
+            code, out, _ = call(
+                candidate, "-c", "import sys, ensurepip; print('%d.%d' % sys.version_info[:2])", env=alone()
+            )
+            if code == 0 and out.strip() == version:
+                found.setdefault(version, Path(candidate))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("version", PYTHONS)
+def test_a_video_on_every_python(wheel: Path, clip: Path, tmp_path: Path, version: str) -> None:
+    """A fresh environment with `cpu` alone reads the clip, and its doctor finds no broken package."""
+    python = pythons().get(version)
+    if python is None:
+        pytest.skip(f"no Python {version} runs here")
+    bin_folder = install(tmp_path, python, "-c", REPO / "constraints.txt", f"{wheel}[cpu]")
+    env = {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache")}
+
+    check_run(bin_folder / "numclip", clip, tmp_path, env)
+    _, out, _ = call(bin_folder / "numclip", "doctor", env=env)
+    assert [row for row in out.splitlines() if row.startswith("PROBLEM")] == [
+        row for row in out.splitlines() if row.startswith("PROBLEM  detector yunet")
+    ], out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_video_with_a_board_s_versions(wheel: Path, clip: Path, tmp_path: Path) -> None:
+    """Python 3.10, NumPy 1, OpenCV 4.8: what JetPack 6 brings, from wheels, on this machine's processor."""
+    python = pythons().get("3.10")
+    if python is None:
+        pytest.skip("no Python 3.10 runs here")
+    bin_folder = install(tmp_path, python, *BOARD, wheel)
+
+    check_run(bin_folder / "numclip", clip, tmp_path, {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache")})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_numpy_too_new_for_the_system_s_opencv(wheel: Path, tmp_path: Path) -> None:
+    """NumPy 2 over an OpenCV built for NumPy 1, the usual accident on a board: found, and the line mends it."""
+    python = pythons().get("3.10")
+    if python is None:
+        pytest.skip("no Python 3.10 runs here")
+    bin_folder = install(tmp_path, python, "numpy>=2", "opencv-python==4.8.0.74", "onnxruntime", wheel)
+    env = {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache"), "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    _, out, _ = call("numclip", "doctor", env=env)
+    row, line = re.search(r"^PROBLEM  opencv  .*\n {28}(.*)$", out, re.M), ""
+    assert row is not None, out
+    line = row[1]
+    assert "numpy>=1.24,<2" in line
+    _, after, said = call("bash", "-c", f"{line} >&2; numclip doctor", env=env)
+
+    assert re.search(r"^ok       opencv  ", after, re.M), after + said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_wheel_names_what_is_missing(wheel: Path, clip: Path, tmp_path: Path) -> None:
+    """Without an extra the extra is named; with `cpu`, the demo names its own; a spoilt model comes back by doctor's line."""
+    pinned = ("-c", REPO / "constraints.txt")
+    bin_folder = install(tmp_path, sys.executable, *pinned, wheel)
+    env = {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache"), "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    code, _, said = call("numclip", "run", clip, cwd=tmp_path, env=env)
+    assert code == 1
     assert "numclip[cpu]" in said
     assert said.count("\n") == 1
 
-    code, _, said = call(*pip, f"{wheel}[cpu]")
-    assert code == 0, said
-    code, _, said = call(numclip, "run", clip, "--jsonl", "out.jsonl", cwd=tmp_path, env=env)
-    assert code == 0, said
-    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert len(lines) == demo_clip.NUM_FRAMES
-    assert sum(len(line["faces"]) == 2 for line in lines) >= 0.9 * len(lines)
-    code, _, said = call(numclip, "demo", cwd=tmp_path, env=env)
+    call(bin_folder / "python", "-m", "pip", "install", "-q", *pinned, f"{wheel}[cpu]", env=env)
+    code, _, said = call("numclip", "demo", cwd=tmp_path, env=env)
     assert code == 1
     assert 'pip install "numclip[demo]"' in said
+
+    (model,) = (tmp_path / "venv").glob("lib/python3*/site-packages/numclip/runtime/models/age-nano.onnx")
+    model.write_bytes(model.read_bytes()[:1000])
+    _, out, _ = call("numclip", "doctor", env=env)
+    row = re.search(r"^PROBLEM  model age-nano .*\n {28}(.*)$", out, re.M)
+    assert row is not None, out
+    _, after, said = call("bash", "-c", f"{row[1]} >&2; numclip doctor", env=env)
+    assert re.search(r"^ok       model age-nano ", after, re.M), after + said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_pipx_runs_it(wheel: Path, tmp_path: Path) -> None:
+    """`pipx run --spec WHEEL[cpu] numclip …`: one line from nothing to the command."""
+    bin_folder = install(tmp_path, sys.executable, "pipx>=1.7")
+    env = {
+        **alone(),
+        "PIPX_HOME": str(tmp_path / "pipx"),
+        "PIPX_BIN_DIR": str(tmp_path / "bin"),
+        "PIPX_DEFAULT_BACKEND": "pip",
+    }
+    code, out, said = call(
+        bin_folder / "pipx", "run", "--spec", f"{wheel}[cpu]", "numclip", "info", "age-nano", env=env
+    )
+
+    assert code == 0, said
+    assert "age-nano" in out
+
+
+def test_the_kit_is_built_from_a_checkout(tmp_path: Path, built: Path) -> None:
+    """Without --wheel, `numclip deploy` builds one; it is the wheel, and the kit holds it."""
+    from numclip.cli import main
+
+    (expected,) = (p.name for p in built.glob("*.whl"))
+
+    before = {p.name for p in REPO.iterdir()}
+    assert main(["deploy", "jetson", "--out", str(tmp_path / "kit")]) == 0
+    assert {p.name for p in REPO.iterdir()} == before
+    assert (tmp_path / "kit" / expected).is_file()

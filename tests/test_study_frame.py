@@ -49,6 +49,14 @@ def test_an_interrupted_study_does_the_missing_runs_only(tmp_path: Path) -> None
     assert open_results(path, "made-up", BASE).missing(wanted) == []
 
 
+def test_what_is_not_random_is_measured_once() -> None:
+    """A row with `once` has the first seed only, the others have all three."""
+    rows = {"a": {}, "fixed": {study_frame.ONCE: "no seed in it"}}
+    study = Study("s", "?", lambda base: rows, lambda bench, run: {}, lambda base: (), lambda figure, results: None)
+    runs = [(run.row, run.seed) for run in plan(study, BASE, seeds=3)]
+    assert runs == [("a", 0), ("fixed", 0), ("a", 1), ("a", 2)]
+
+
 KILLED = """
 import sys, time
 from pathlib import Path

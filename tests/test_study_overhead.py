@@ -28,7 +28,7 @@ def test_padding_changes_no_word() -> None:
 def test_zero_shot_answers_the_same_with_and_without_its_text_tower() -> None:
     """Cached words are the text tower's words, so both zero-shot contenders give the same values."""
     crops = torch.randint(0, 255, (3, 112, 112, 3), dtype=torch.uint8)
-    cached, once = (overhead.contender("nano", "age", name)[0] for name in (overhead.CACHED, overhead.ONCE))
+    cached, once = (overhead.contender("nano", "age", name)[0] for name in (overhead.CACHED, overhead.TEXT_ONCE))
     torch.testing.assert_close(torch.cat(cached(crops)), torch.cat(once(crops)), atol=1e-2, rtol=1e-3)
 
 
@@ -38,10 +38,10 @@ def test_what_each_contender_holds_and_computes() -> None:
     size = {name: weights for name, (_, weights) in found.items()}
     work = {name: overhead.flops(answer, 112) for name, (answer, _) in found.items()}
 
-    assert size[overhead.ONCE] - size[overhead.CACHED] >= 4 * 49408 * 128, "the vocabulary alone"
+    assert size[overhead.TEXT_ONCE] - size[overhead.CACHED] >= 4 * 49408 * 128, "the vocabulary alone"
     assert 0 < size[overhead.FROZEN] - size[overhead.CACHED] < 1e6
     assert work[overhead.CACHED] < work[overhead.FROZEN] < 1.01 * work[overhead.CACHED]
-    assert work[overhead.ONCE] > 1.5 * work[overhead.CACHED] and work[overhead.EVERY] > work[overhead.FROZEN]
+    assert work[overhead.TEXT_ONCE] > 1.5 * work[overhead.CACHED] and work[overhead.EVERY] > work[overhead.FROZEN]
 
 
 def test_the_text_tower_is_read_once_or_for_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:

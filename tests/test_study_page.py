@@ -68,4 +68,4 @@ def test_the_committed_page_agrees_with_its_results(name: str) -> None:
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in results.base.items()}
     seeds = 1 + max(run["seed"] for run in results.runs)
     assert results.missing(plan(study, Settings(**fields), seeds)) == []
-    assert seeds == 3 or not study.repeats
+    assert seeds == 3 or name == "overhead"

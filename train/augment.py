@@ -34,9 +34,15 @@ class Augmentation:
     jitter: float = 0.0  # of the side: the cut is shifted by up to this, evenly
 
 
-# The authors' code cuts 224 of 256 px at random, and mirrors.
-RELEASED = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, jitter=16 / 224)
-AUGMENTATIONS = {"full": Augmentation(), "released": RELEASED}
+AUGMENTATIONS = {
+    "strong": Augmentation(),
+    # for a compact tower that no longer fits its training faces
+    "light": Augmentation(
+        rotation_deg=5, scale=0.05, shift=0.02, light=0.18, blur=0.1, shrink=0.15, jpeg=0.25, dark=0.05, erase=0.1
+    ),
+    # the authors' code cuts 224 of 256 px at random, and mirrors
+    "released": Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, jitter=16 / 224),
+}
 
 
 def augment(crop: Image, side: int, inner: int, random: Random, how: Augmentation) -> Image:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..calibration.protocols import SPLIT_RULES, Protocol, parse_fold, parse_shift
+from .augment import AUGMENTATIONS
 from .groups import GROUPS
 from .method import METHODS, Method
 from .tasks_file import Task
@@ -24,7 +25,7 @@ DEFAULTS: dict[str, tuple[Any, Any]] = {
     "clip": (5.0, 0.0),
     "ema": (0.999, 0.0),
     "select": ("val", "test"),
-    "augment": ("full", "released"),
+    "augment": ("strong", "released"),
     "normalisation": ("own", "imagenet"),
     "precision": ("32", "16"),
 }
@@ -58,7 +59,11 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--clip", type=float, help="largest norm of the gradient, 0: any; 5")
     group.add_argument("--ema", type=float, help="decay of the averaged weights, 0: none; 0.999")
     group.add_argument("--select", choices=["val", "test"], help="the split that chooses the epoch; as released: test")
-    group.add_argument("--augment", choices=["full", "released"], help="full; released: shifted cuts and mirrors alone")
+    group.add_argument(
+        "--augment",
+        choices=list(AUGMENTATIONS),
+        help="how far training crops are changed: strong; as released: released",
+    )
     group.add_argument("--normalisation", choices=["own", "imagenet"], help="the tower's own; as released: imagenet")
 
 

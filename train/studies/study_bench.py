@@ -48,6 +48,7 @@ class Settings:
     lr: float = 1e-3
     weight_decay: float = 0.05
     checkpoint: str | None = None  # a trained network to look at beside the others
+    checkpoint_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the results file: names no machine's folders."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..validation import bins_of
 from .study_bench import Bench, Settings
-from .study_frame import Column, Results, Run, Study
+from .study_frame import ONCE, Column, Results, Run, Study
 from .study_head import train_and_judge
 from .study_plot import dots
 from .study_rows import COARSE, CS5, L1_ALONE, MAE, NEAR, WORDS_ALONE
@@ -26,13 +26,13 @@ def rows(base: Settings) -> dict[str, dict[str, Any]]:
         "words alone, cross-entropy": {"method": {**unrefined, "weighting": None, "loss_weights": [1.0, 0.0, 0.0]}},
         "the number alone (L1)": dict(L1_ALONE),
         "as released": {"method": {"as_released": True}},
-        ALWAYS_RIGHT: {"always_right": True},
+        ALWAYS_RIGHT: {ONCE: "always right"},
     }
 
 
 def measure(bench: Bench, run: Run) -> dict[str, Any]:
     """A training; or what remains as error where the right word's center is always answered."""
-    if not run.changes.get("always_right"):
+    if ONCE not in run.changes:
         return train_and_judge(bench, run)
     labels, task = bench.pictures(0, "val").labels, bench.task.spec
     error = np.array(task.bin_centers)[bins_of(labels, task)] - labels

@@ -25,14 +25,9 @@ def limits(task: str) -> tuple[float, float]:
 
 def rows(base: Settings) -> dict[str, dict[str, Any]]:
     low, high = limits(base.task)
-    ranges = {
-        "all labels": [None, None],
-        f"without labels from {high:g}": [None, high],
-        f"without labels below {low:g}": [low, None],
-    }
-    return {
-        f"{name}, {way}": {**changes, "keep": keep} for name, keep in ranges.items() for way, changes in WAYS.items()
-    }
+    cuts = {f"without labels from {high:g}": [None, high], f"without labels below {low:g}": [low, None]}
+    whole = {f"all labels, {way}": dict(WAYS[way]) for way in ("NumCLIP", "L1 alone")}
+    return whole | {f"{name}, {way}": {**WAYS[way], "keep": keep} for name, keep in cuts.items() for way in WAYS}
 
 
 def measure(bench: Bench, run: Run) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ..checkpoint import load_checkpoint
 from .study_bench import Bench, Settings
-from .study_frame import Column, Results, Run, Study
+from .study_frame import ONCE, Column, Results, Run, Study
 from .study_head import Recipe, answers, figures, train
 from .study_ordinality import falling_share, ordinality
 from .study_rows import L1_ALONE, MAE, NUMCLIP, ORDINALCLIP, PLAIN, WORDS_ALONE
@@ -29,11 +29,10 @@ TRAINED = {
 
 
 def rows(base: Settings) -> dict[str, dict[str, Any]]:
-    """Nothing trained; each way to train; and, where --checkpoint names one, a network trained with its tower."""
-    found = {UNTRAINED: {"untrained": True}, **{name: dict(changes) for name, changes in TRAINED.items()}}
+    """Nothing trained; each way to train; and, where --checkpoint names one, a network whose tower was trained."""
+    found = {UNTRAINED: {ONCE: "features"}, **{name: dict(changes) for name, changes in TRAINED.items()}}
     if base.checkpoint is not None:
-        name = Path(base.checkpoint).name
-        found[f"checkpoint {name}, its tower trained"] = {"checkpoint": name}
+        found[f"{Path(base.checkpoint).name}, its tower trained"] = {ONCE: "checkpoint"}
     return found
 
 
@@ -41,10 +40,10 @@ def measure(bench: Bench, run: Run) -> dict[str, Any]:
     """Ordinality of the val split's embeddings and of the text bins; with the first seed, the t-SNE picture."""
     pictures = bench.pictures(0, "val")
     found: dict[str, float] = {}
-    if run.changes.get("untrained"):
+    if run.changes.get(ONCE) == "features":
         embedding = functional.normalize(pictures.inputs.float().flatten(1), dim=1).cpu()
     else:
-        if "checkpoint" in run.changes:
+        if ONCE in run.changes:
             network, _ = load_checkpoint(Path(str(bench.settings.checkpoint)))
             inputs = torch.from_numpy(bench.crops(0, "val")[0])
         else:

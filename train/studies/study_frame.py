@@ -19,6 +19,7 @@ from typing import Any
 from ...errors import DataError, SinkError
 
 Record = dict[str, Any]
+ONCE = "once"
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 
 
@@ -57,7 +58,6 @@ class Study:
     columns: Callable[[Any], Sequence[Column]]  # base settings -> the table's columns
     draw: Callable[[Any, Results], None]  # matplotlib figure, results
     needs_data: bool = True
-    repeats: bool = True  # False: one seed says all
     set_up: Callable[[Results], str] | None = None  # the conditions, where they are not those of a training
 
 
@@ -86,9 +86,17 @@ class Results:
 
 
 def plan(study: Study, base: Any, seeds: int) -> list[Run]:
-    """All runs of a study: every row with the first seed, then every row with the next, so that a part is a whole table."""
+    """All runs of a study: every row with the first seed, then every row with the next, so that a part is a whole table.
+
+    A row whose changes hold ONCE has nothing random in it and is measured with the first seed only.
+    """
     rows = study.rows(base)
-    return [Run(row, changes, seed) for seed in range(seeds if study.repeats else 1) for row, changes in rows.items()]
+    return [
+        Run(row, changes, seed)
+        for seed in range(seeds)
+        for row, changes in rows.items()
+        if seed == 0 or ONCE not in changes
+    ]
 
 
 def carry_out(

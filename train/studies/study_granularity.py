@@ -10,8 +10,8 @@ from .study_head import train_and_judge
 from .study_plot import lines
 from .study_rows import CS5, MAE, WORDS_ALONE
 
-COUNTS = (2, 3, 5, 11, 25)
 REFINED, ALONE = "refined", "words alone"
+COUNTS = {REFINED: (2, 3, 5, 11, 25), ALONE: (2, 5, 25)}
 
 
 def rows(base: Settings) -> dict[str, dict[str, Any]]:
@@ -20,9 +20,9 @@ def rows(base: Settings) -> dict[str, dict[str, Any]]:
 
     edges = load_task(base.task).spec.bin_edges
     per_unit = round(edges[-1] - edges[0])
-    counts = [*(c for c in COUNTS if c < per_unit), per_unit]
     found: dict[str, dict[str, Any]] = {}
     for way, changes in ((REFINED, {}), (ALONE, WORDS_ALONE)):
+        counts = [*(c for c in COUNTS[way] if c < per_unit), *([per_unit] if way == REFINED else [])]
         found |= {f"{count} equal bins, {way}": {**changes, "bins": count} for count in counts}
         found[f"the task's {len(edges) - 1} words, {way}"] = dict(changes)
     return found

@@ -25,21 +25,21 @@ from ..prompts import Prompt
 from ..tasks_file import load_task
 from ..towers import build_towers, input_side, open_clip
 from .study_bench import Bench, Settings
-from .study_frame import Column, Record, Results, Run, Study
+from .study_frame import ONCE, Column, Record, Results, Run, Study
 from .study_plot import lines
 
 MODELS = ("nano", "ViT-B-32")
 SIZES, BATCH, ROUNDS = (1, 10, 100), 25, 5
 FROZEN, CACHED = "NumCLIP, words frozen", "zero-shot, words cached"
-ONCE, EVERY = "zero-shot, text tower once", "NumCLIP as released, text tower for every batch"
-CONTENDERS = (FROZEN, CACHED, ONCE, EVERY)
+TEXT_ONCE, EVERY = "zero-shot, text tower once", "NumCLIP as released, text tower for every batch"
+CONTENDERS = (FROZEN, CACHED, TEXT_ONCE, EVERY)
 STATM = Path("/proc/self/statm")
 Answer = Callable[[Tensor], list[Tensor]]
 
 
 def rows(base: Settings) -> dict[str, dict[str, Any]]:
     """One measurement for each tower; all contenders take turns in it."""
-    return {model: {"model": model} for model in dict.fromkeys((base.model, *MODELS))}
+    return {model: {"model": model, ONCE: "rounds"} for model in dict.fromkeys((base.model, *MODELS))}
 
 
 def measure(bench: Bench, run: Run) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def contender(model: str, task_name: str, name: str) -> tuple[Answer, int]:
         fixed = network.text_bins()
 
     def text() -> Tensor:
-        return plain_text_bins(network, length) if name in (ONCE, EVERY) else fixed
+        return plain_text_bins(network, length) if name in (TEXT_ONCE, EVERY) else fixed
 
     @torch.no_grad()
     def answer(crops: Tensor) -> list[Tensor]:
@@ -96,7 +96,7 @@ def contender(model: str, task_name: str, name: str) -> tuple[Answer, int]:
 
     parts: list[Any] = [network.image_tower, network.adapter, network.refinement]
     size = sum(t.nbytes for part in parts for t in part.state_dict().values()) + fixed.nbytes
-    if name in (ONCE, EVERY):
+    if name in (TEXT_ONCE, EVERY):
         size += sum(t.nbytes for t in network.text_tower.state_dict().values()) + embedding.weight.nbytes
         answer.__dict__["holds"] = embedding  # a zero-shot CLIP keeps its vocabulary
     else:
@@ -191,6 +191,5 @@ STUDY = Study(
     columns,
     draw,
     needs_data=False,
-    repeats=False,
     set_up=lambda results: f"Set-up: task `{results.base['task']}`, {results.runs[0]['threads']} thread(s).",
 )

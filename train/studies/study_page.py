@@ -50,6 +50,8 @@ def set_up(results: Results) -> str:
         f"{tower}. Task `{base['task']}`; {base['steps']} steps of {base['batch']} pictures, learning rate up to "
         f"{base['lr']:g}. Mean ± sample standard deviation over seeds."
     ]
+    if base.get("checkpoint"):
+        lines.append(f"`{base['checkpoint']}`: SHA-256 {base['checkpoint_sha256'][:12]}….")
     if not base["pretrained"] or base["pretrained"].endswith(".tflite"):
         lines.append(
             "The text tower starts at random: without language pre-training a word is only the name of its bin."

@@ -23,6 +23,7 @@ import torch
 
 from ...errors import UsageError
 from ...runtime.json_report import write_json
+from ..checkpoint import file_sha256, read_record
 from .study_bench import Bench, Settings
 from .study_frame import Results, Study, carry_out, open_results, plan, save
 from .study_page import write_page
@@ -92,6 +93,9 @@ def settings_of(args: argparse.Namespace) -> tuple[Settings, int]:
         if number < (2 if name == "batch" else 1):
             raise UsageError(f"expected --{name} of at least {2 if name == 'batch' else 1}, got {number}")
     shared = {n: getattr(args, n) for n in ("task", "model", "pretrained", "tower", "batch", "lr", "checkpoint")}
+    if args.checkpoint:
+        read_record(Path(args.checkpoint))  # a sentence now rather than an hour from now
+        shared["checkpoint_sha256"] = file_sha256(Path(args.checkpoint))
     return Settings(tuple(args.data), faces=budget["faces"], steps=budget["steps"], **shared), budget["seeds"]
 
 

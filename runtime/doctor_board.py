@@ -1,0 +1,129 @@
+"""doctor: the board. On a Jetson its model, L4T and JetPack, power mode, clocks, and memory to build an engine in.
+
+Everything is read from files below `root`, so that another board's files can be laid out and looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .finding import Finding, read_line, read_text
+
+ROOT = Path("/")
+OLDEST_L4T = (36, 4)  # JetPack 6.1: TensorRT 10.3, CUDA 12.6, Python 3.10
+JETPACKS = {  # L4T release: JetPack
+    (36, 4, 0): "6.1",
+    (36, 4, 3): "6.2",
+    (36, 4, 4): "6.2.1",
+    (38, 2, 0): "7.0",
+    (38, 4, 0): "7.1",
+}
+NEEDED_BUILD_GB = (
+    6.0  # memory and swap together; judged, not measured: TensorRT's builder is killed first on small boards
+)
+SWAP_LINE = (
+    "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
+)
+
+
+@dataclass(frozen=True)
+class L4T:
+    """A release of NVIDIA's Linux for Tegra."""
+
+    major: int
+    minor: int
+    patch: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+    @property
+    def jetpack(self) -> str:
+        """The JetPack it belongs to, as near as the table knows."""
+        known = JETPACKS.get((self.major, self.minor, self.patch))
+        return known or {35: "5", 36: "6", 38: "7"}.get(self.major, "unknown")
+
+
+def is_jetson(root: Path = ROOT) -> bool:
+    """Whether this is an NVIDIA board: its L4T release file is there."""
+    return l4t(root) is not None
+
+
+def l4t(root: Path = ROOT) -> L4T | None:
+    """The L4T release, from `# R36 (release), REVISION: 4.3, …`; None where there is none."""
+    found = re.match(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*(\d+)(?:\.(\d+))?", read_line(_release(root)) or "")
+    return None if found is None else L4T(int(found[1]), int(found[2]), int(found[3] or 0))
+
+
+def _release(root: Path) -> Path:
+    return root / "etc/nv_tegra_release"
+
+
+def checks(root: Path = ROOT) -> Iterator[Finding]:
+    """The board's model, then its software, power, clocks and memory."""
+    release = l4t(root)
+    if release is None:
+        yield Finding("board", True, "not a Jetson")
+        return
+    yield Finding("board", True, read_line(root / "proc/device-tree/model") or "a Jetson of unknown model")
+    ok = (release.major, release.minor) >= OLDEST_L4T
+    said = f"L4T {release}, JetPack {release.jetpack}"
+    upgrade = "sudo apt-get update && sudo apt-get dist-upgrade" if release.major == OLDEST_L4T[0] else None
+    yield Finding(
+        "jetpack",
+        ok,
+        said if ok else f"{said}; 6.1 is the oldest that has been planned for",
+        upgrade if not ok else None,
+    )
+    yield power_mode(root)
+    yield clocks(root)
+    yield memory(root)
+
+
+def power_mode(root: Path = ROOT) -> Finding:
+    """The mode nvpmodel left, and the line for the strongest one; a weaker mode is a choice, not a fault."""
+    names = dict(
+        re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=([^\s>]+)\s*>", read_text(root / "etc/nvpmodel.conf") or "")
+    )
+    status = re.match(r"pmode:0*(\d+)", read_line(root / "var/lib/nvpmodel/status") or "")
+    if status is None:
+        return Finding("power mode", True, "unknown", "sudo nvpmodel -q")
+    strongest = next((number for number, name in names.items() if name.startswith("MAXN")), None)
+    now = names.get(status[1], f"mode {status[1]}")
+    if strongest is None or strongest == status[1]:
+        return Finding("power mode", True, now)
+    return Finding("power mode", True, f"{now}; the strongest is {names[strongest]}", f"sudo nvpmodel -m {strongest}")
+
+
+def clocks(root: Path = ROOT) -> Finding:
+    """Whether GPU and CPU clocks are held at one frequency, as jetson_clocks does; timings jump where they are not."""
+    pairs = [(p / "min_freq", p / "max_freq") for p in _gpus(root)]
+    cpus = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
+    pairs += [(p / "scaling_min_freq", p / "scaling_max_freq") for p in cpus]
+    ranges = [(read_line(low), read_line(high)) for low, high in pairs]
+    if not ranges or None in ranges[0]:
+        return Finding("clocks", True, "unknown", "sudo jetson_clocks --show")
+    if all(low == high for low, high in ranges):
+        return Finding("clocks", True, "locked")
+    return Finding("clocks", True, "not locked: latency varies with the load", "sudo jetson_clocks")
+
+
+def _gpus(root: Path) -> list[Path]:
+    return sorted(p for p in (root / "sys/class/devfreq").glob("*") if re.search(r"gpu|ga10b|gp10b|gv11b", p.name))
+
+
+def memory(root: Path = ROOT) -> Finding:
+    """Memory and swap, zram included: a build that is killed without a word has run out of both."""
+    found = re.search(r"^MemTotal:\s+(\d+) kB", read_text(root / "proc/meminfo") or "", re.M)
+    if found is None:
+        return Finding("memory", True, "unknown")
+    rows = (read_text(root / "proc/swaps") or "").splitlines()[1:]
+    swaps = [(row.split()[0], int(row.split()[2]) / 1024**2) for row in rows if len(row.split()) >= 3]
+    zram, disk = (sum(gb for name, gb in swaps if ("zram" in name) == z) for z in (True, False))
+    total = int(found[1]) / 1024**2
+    ok = total + zram / 2 + disk >= NEEDED_BUILD_GB  # zram lives in the memory it extends: half of it, at best
+    said = f"{total:.1f} GB, swap {disk:.1f} GB, zram {zram:.1f} GB"
+    return Finding("memory", ok, said if ok else f"{said}; an engine's build may be killed", None if ok else SWAP_LINE)

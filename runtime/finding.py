@@ -1,0 +1,108 @@
+"""What a check of `numclip doctor` reports, the lines it tells to type, and how a report is kept free of names."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# Paths that are alike on every machine; any other path may name a person, a firm or a place.
+PUBLIC_ROOTS = ("/bin", "/dev", "/etc", "/lib", "/opt/nvidia", "/proc", "/sbin", "/sys", "/usr", "/var/lib/nvpmodel")
+PRIVATE = "…"  # what a name is replaced by
+_URL = re.compile(r"\b(?:rtsps?|https?|rtmp|udp)://[^\s'\"]*[^\s'\":;,]")
+_PATH = re.compile(r"(?<![\w./~-])(?:file://)?/(?!/)[^\s'\":;,]+")
+_BY_ID = re.compile(r"(/dev/(?:v4l|disk)/by-\w+/)[^\s'\":]+")  # udev puts serial numbers into these
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    check: str
+    ok: bool
+    said: str
+    fix: str | None = None  # the line to type; on a finding that is ok, the line that would change it
+
+
+def pip(*words: str) -> str:
+    """The pip line for this very interpreter, quoted for a shell."""
+    return shlex.join([sys.executable, "-m", "pip", *words])
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """Those of the distributions that are installed, and their versions."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def restore(file: str) -> str:
+    """The line that brings a file of this package back: from the checkout, or from where it was installed."""
+    if (PACKAGE / ".git").exists():
+        return shlex.join(["git", "-C", str(PACKAGE), "checkout", "--", file])
+    try:
+        record = json.loads(distribution("numclip").read_text("direct_url.json") or "{}")
+        origin = str(record.get("url") or f"numclip=={version('numclip')}")
+    except PackageNotFoundError:
+        origin = "numclip"
+    return pip("install", "--force-reinstall", "--no-deps", origin)
+
+
+def read_line(path: Path) -> str | None:
+    """The first line of a small system file, without its closing zero; None where it cannot be read."""
+    text = read_text(path)
+    return text.splitlines()[0].strip().strip("\0") if text and text.strip() else None
+
+
+def read_text(path: Path) -> str | None:
+    """A small system file; None where it cannot be read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return None
+
+
+def without_names(text: str, private: Iterable[str] = ()) -> str:
+    """The text for a bug report: no home folder, user, host, address, serial number, private path, or word of `private`."""
+    for word in sorted((w for w in {*private} if w and not _is_public(w)), key=len, reverse=True):
+        text = text.replace(word, PRIVATE)
+    text = _URL.sub(lambda m: m[0].partition("://")[0] + "://" + PRIVATE, text)
+    text = _BY_ID.sub(rf"\g<1>{PRIVATE}", text)
+    text = text.replace(str(Path.home()), "~") if str(Path.home()) != "/" else text
+    text = _PATH.sub(lambda m: m[0] if _is_public(m[0]) else f"{PRIVATE}/{_last_part(m[0])}", text)
+    for name in _names():
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", PRIVATE, text)
+    return text
+
+
+def _is_public(path: str) -> bool:
+    return any(path == root or path.startswith(root + "/") for root in PUBLIC_ROOTS)
+
+
+def _last_part(path: str) -> str:
+    """A file's own name helps; a folder's or an unknown one's may be somebody's."""
+    last = path.rstrip("/").rpartition("/")[2]
+    known = (".onnx", ".engine", ".whl", "python", "python3")
+    return last if last.endswith(known) or last.startswith("python3.") else PRIVATE
+
+
+def _names() -> list[str]:
+    """This user's and this host's names, the longest first."""
+    names = {platform.node(), platform.node().partition(".")[0], os.environ.get("USER", "")}
+    with contextlib.suppress(OSError, KeyError):  # a container's user without an entry has no name to hide
+        names.add(getpass.getuser())
+    return sorted(names - {"", "root", "localhost"}, key=len, reverse=True)

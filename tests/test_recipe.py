@@ -1,0 +1,56 @@
+"""A recipe: the stages of a shipped model's training, from nothing to a model file that reads ages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("onnx", reason="needs the extra export")
+import numclip
+from numclip.cli import main
+from numclip.train.checkpoint import read_record
+from numclip.train.recipe import recipe_names
+
+
+def test_every_shipped_model_has_a_recipe() -> None:
+    """Each model file in the package, flavours aside, is named by a recipe."""
+    shipped = {p.name.partition(".")[0] for p in (Path(numclip.__file__).parent / "runtime" / "models").glob("*.onnx")}
+    assert shipped and shipped <= set(recipe_names())
+
+
+def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
+    """train --recipe age-small --smoke, export: every stage leaves its checkpoint, the last is copied up, the file answers ages."""
+    data, out = shared_data / "data", tmp_path / "small"
+    faces = [f"utkface:{data / 'utkface.tar'}"]
+    start = shared_data / "models" / "mobilenetv2_imagenet_int8.tflite"
+    flags = [
+        "train",
+        "--recipe",
+        "age-small",
+        "--data",
+        *faces,
+        "--pretrained",
+        str(start),
+        "--out",
+        str(out),
+        "--smoke",
+    ]
+    assert main(flags) == 0
+    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["first", "longer", "small"]
+    record = read_record(out / "best.safetensors")
+    assert record["towers"]["name"] == "small" and record["towers"]["pretrained"] == start.name
+    model_file = tmp_path / "age-small.onnx"
+    assert main(["export", str(out / "best.safetensors"), "--out", str(model_file), "--data", *faces]) == 0
+    readings = numclip.load(model_file)(np.full((2, 160, 160, 3), 128, np.uint8))
+    assert ((readings.value >= 0) & (readings.value <= 120)).all()
+    assert main(flags) == 1 or main(flags) == 2, "a folder that holds a training is not begun again"
+    assert main([*flags, "--resume"]) == 0
+
+
+def test_a_recipe_fixes_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    """--recipe with --lr is refused in a sentence that names the flag."""
+    assert main(["train", "--recipe", "age-nano", "--data", "table:x.csv", "--out", "x", "--lr", "1"]) == 2
+    assert "--lr" in capsys.readouterr().err

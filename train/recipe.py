@@ -1,0 +1,61 @@
+"""A recipe: the trainings that made a shipped model, one after the other, each started from the one before.
+
+`train/recipes/NAME.json` names the stages and the flags in which each differs from the defaults; it may come `after`
+another recipe, whose stages, if they lie in the same folder already, --resume takes as they are. What a recipe leaves to
+the user is where things lie: the faces, the start weights, the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+RECIPES = Path(__file__).parent / "recipes"
+LEFT_TO_THE_USER = ("data", "pretrained", "out", "threads", "resume", "smoke")
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship, by name."""
+    return sorted(path.stem for path in RECIPES.glob("*.json"))
+
+
+def stages(args: argparse.Namespace, defaults: dict[str, Any]) -> Iterator[argparse.Namespace]:
+    """The flags of each stage, in order; each stage must have ended before the next one is asked for.
+
+    defaults: every flag of `numclip train` by name. Raises UsageError where the user set a flag that the recipe fixes.
+    """
+    fixed = [n for n, v in defaults.items() if n not in (*LEFT_TO_THE_USER, "recipe") and getattr(args, n) != v]
+    if fixed:
+        flag = f"--{fixed[0].replace('_', '-')}"
+        raise UsageError(f"expected --recipe {args.recipe} without {flag}, which the recipe fixes; leave it out")
+    start: Path | None = None
+    for stage in _stages_of(args.recipe):
+        flags = {**vars(args), **{n: v for n, v in stage.items() if n != "name"}, "recipe": None, "start": start}
+        if args.smoke:
+            flags |= {"epochs": 1, "small_epochs": 0}
+        if start is not None:
+            flags["pretrained"] = None
+        out: Path = args.out / stage["name"]
+        yield argparse.Namespace(**{**flags, "out": out, "resume": args.resume and (out / "last.pt").exists()})
+        start = out / "best.safetensors"
+    if start is not None:
+        _copy_whole(start, args.out / "best.safetensors")
+
+
+def _stages_of(name: str) -> list[dict[str, Any]]:
+    """A recipe's stages, those of the recipe it comes `after` first."""
+    recipe = json.loads((RECIPES / f"{name}.json").read_text())
+    return [*(_stages_of(recipe["after"]) if "after" in recipe else []), *recipe["stages"]]
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
