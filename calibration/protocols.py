@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import DataError, UsageError
 from .datasets import Dataset, Sample
 
-SHARES = {"test": 0.2, "val": 0.1}  # of the persons (or pictures), where a data set brings no splits; the rest trains
+TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of the pictures, where a data set brings no splits; the rest trains
 SPLIT_RULES = ("own", "subject", "random")
 
 
@@ -22,7 +22,7 @@ SPLIT_RULES = ("own", "subject", "random")
 class Protocol:
     """Which samples train, choose and test."""
 
-    split: str = "own"  # the data set's own splits where it has them, else as subject; subject; random
+    split: str | None = None  # own, subject or random; None: own where that keeps persons apart, else subject
     fold: tuple[int, int] | None = None  # I of N: fold I tests, the rest trains and chooses
     shots: int | None = None  # training pictures of each whole label
     shift: tuple[int, float] | None = None  # of the TOPK most frequent labels only this share trains
@@ -30,13 +30,25 @@ class Protocol:
     seed: int = 0
 
     def splits(self, dataset: Dataset) -> Dataset:
-        """The data set with train, val and test in every sample; itself where its own splits serve."""
-        has_splits = any(s.split for s in dataset.samples)
-        if self.split == "own" and self.fold is None and has_splits:
-            return dataset
-        if self.fold is not None:
-            return in_folds(dataset, self.fold, self.split, self.seed)
-        return with_splits(dataset, self.split, self.seed)
+        """The data set with train, val and test in every sample; itself where its own splits serve.
+
+        Where its own lists know only train and test, a tenth of the persons of train chooses.
+        """
+        if self.fold is None:
+            has_own = any(s.split for s in dataset.samples)
+            if self.split == "own" and not has_own:
+                raise UsageError(f"{dataset.name}: expected splits of its own for --split-by own, it has none")
+            if has_own and (self.split == "own" or (self.split is None and not _leaks(dataset))):
+                return with_choosing(dataset, self.seed)
+            return with_splits(dataset, self.split or "subject", self.seed)
+        own = in_own_folds(dataset, self.fold)
+        if own is not None and (self.split == "own" or (self.split is None and not _leaks(own))):
+            return with_choosing(own, self.seed)
+        if self.split == "own":
+            raise UsageError(
+                f"{dataset.name}: expected {self.fold[1]} folds of its own for --split-by own; leave it out"
+            )
+        return in_folds(dataset, self.fold, self.split or "subject", self.seed)
 
     def training(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
         """Those of the training samples that the protocol leaves: few shots first, then the shift, then the limit."""
@@ -82,34 +94,46 @@ def with_splits(dataset: Dataset, rule: str, seed: int) -> Dataset:
     order = _shuffled(dataset, rule, seed)
     home: dict[Hashable, str] = {}
     sizes = Counter(_unit(s, rule) for s in dataset.samples)
-    done, total = 0, len(dataset.samples)
+    done, tested, choosing = 0, *(round(share * len(dataset.samples)) for share in (TEST_SHARE, VAL_SHARE))
     for unit in order:
-        place = done / total
-        home[unit] = "test" if place < SHARES["test"] else "val" if place < sum(SHARES.values()) else "train"
+        home[unit] = "test" if done < tested else "val" if done < tested + choosing else "train"
         done += sizes[unit]
-    return replace(dataset, samples=tuple(replace(s, split=home[_unit(s, rule)]) for s in dataset.samples))
+    return _home(dataset, lambda s: home[_unit(s, rule)])
 
 
 def in_folds(dataset: Dataset, fold: tuple[int, int], rule: str, seed: int) -> Dataset:
-    """Fold I of N tests; of the rest a tenth (of the persons) chooses and the others train.
+    """Persons (or pictures, rule `random`) dealt out to N folds: fold I tests, of the rest a tenth chooses."""
+    number, of = fold
+    tested = set(_shuffled(dataset, rule, seed)[number::of])
+    return with_choosing(_home(dataset, lambda s: "test" if _unit(s, rule) in tested else "train"), seed, rule)
 
-    The folds are the data set's own where it has N of them; else persons (or pictures, rule `random`) are dealt out.
-    """
+
+def in_own_folds(dataset: Dataset, fold: tuple[int, int]) -> Dataset | None:
+    """Train and test by the data set's own folds; None where it has not N of them."""
     number, of = fold
     own = sorted({s.fold for s in dataset.samples if s.fold is not None})
-    if rule == "own" and len(own) == of:
-        tested = {s.file for s in dataset.samples if s.fold == own[number]}
-    else:
-        dealt = set(_shuffled(dataset, rule, seed)[number::of])
-        tested = {s.file for s in dataset.samples if _unit(s, rule) in dealt}
-    rest = replace(dataset, samples=tuple(s for s in dataset.samples if s.file not in tested))
-    order = _shuffled(rest, rule, seed)
-    choosing = set(order[: max(1, len(order) // 10)])
+    if len(own) != of:
+        return None
+    return _home(dataset, lambda s: "test" if s.fold == own[number] else "train")
 
-    def home(sample: Sample) -> str:
-        return "test" if sample.file in tested else "val" if _unit(sample, rule) in choosing else "train"
 
-    return replace(dataset, samples=tuple(replace(s, split=home(s)) for s in dataset.samples))
+def with_choosing(dataset: Dataset, seed: int, rule: str = "subject") -> Dataset:
+    """A tenth of the persons of train becomes val, where there is train but no val; else the data set itself."""
+    found = {s.split for s in dataset.samples}
+    if "train" not in found or "val" in found:
+        return dataset
+    order = _shuffled(replace(dataset, samples=tuple(s for s in dataset.samples if s.split == "train")), rule, seed)
+    chosen = set(order[: max(1, len(order) // 10)])
+    return _home(dataset, lambda s: "val" if s.split == "train" and _unit(s, rule) in chosen else s.split)
+
+
+def _home(dataset: Dataset, split_of: Callable[[Sample], str | None]) -> Dataset:
+    return replace(dataset, samples=tuple(replace(s, split=split_of(s)) for s in dataset.samples))
+
+
+def _leaks(dataset: Dataset) -> bool:
+    shared = leaking(dataset)
+    return shared is not None and shared[0] > 0
 
 
 def leaking(dataset: Dataset) -> tuple[int, int] | None:
@@ -124,20 +148,14 @@ def leaking(dataset: Dataset) -> tuple[int, int] | None:
 
 def _unit(sample: Sample, rule: str) -> Hashable:
     """What may not be torn apart: a person, a group of near duplicates, or one picture."""
-    if rule == "random":
-        return sample.file
-    return (
-        ("subject", sample.subject)
-        if sample.subject
-        else ("twins", sample.near_duplicate_group)
-        if sample.near_duplicate_group
-        else sample.file
-    )
+    if rule != "random" and sample.subject:
+        return ("person", sample.subject)
+    if rule != "random" and sample.near_duplicate_group:
+        return ("twins", sample.near_duplicate_group)
+    return sample.file
 
 
 def _shuffled(dataset: Dataset, rule: str, seed: int) -> list[Hashable]:
-    if rule not in SPLIT_RULES:
-        raise UsageError(f"expected --split-by {', '.join(SPLIT_RULES)}, got {rule!r}; choose one of them")
     units = sorted({_unit(s, rule) for s in dataset.samples}, key=str)
     if len(units) < 3:
         raise DataError(f"{dataset.name}: expected at least 3 persons or pictures to split, got {len(units)}; add some")

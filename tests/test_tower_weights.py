@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
-from numclip.errors import ModelError, UsageError  # noqa: E402
-from numclip.train.tower_weights import OPENAI_FACTS, read_weights  # noqa: E402
-from numclip.train.towers import build_towers, open_clip, rebuild_towers  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import save_file
+
+from numclip.errors import ModelError, UsageError
+from numclip.train.tower_weights import OPENAI_FACTS, read_weights
+from numclip.train.towers import build_towers, open_clip, rebuild_towers
 
 TINY = {
     "embed_dim": 48,
@@ -146,5 +147,5 @@ def test_a_tag_brings_its_activation(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError):
         build_towers("ViT-B-16", "openai", PICTURES)
     assert asked["force_quick_gelu"] is True and asked["pretrained"] == "openai"
-    with pytest.raises(UsageError, match="a tag of ViT-B-16 .*openai"):
+    with pytest.raises(UsageError, match=r"a tag of ViT-B-16 .*openai"):
         build_towers("ViT-B-16", "opneai", PICTURES)

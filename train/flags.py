@@ -73,8 +73,8 @@ def add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--split-by",
         choices=SPLIT_RULES,
-        default="own",
-        help="own: the data set's splits, else whole persons; random: single pictures, as in papers, which leaks persons",
+        help="own: the data set's splits or folds; subject: persons apart; random: single pictures, as papers have it, "
+        "which leaks persons; by default own where it leaks none, else subject",
     )
     group.add_argument("--fold", type=parse_fold, metavar="I/N", help="fold I (from 0) of N tests, the rest trains")
     group.add_argument("--shots", type=int, metavar="K", help="so many training pictures of each label")
