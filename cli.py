@@ -30,7 +30,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "quantize": ("calibration.quantize", "static INT8 of a model file, proven in the task's unit"),
     "engine": ("runtime.engine", "build a TensorRT engine from a model file, on the device"),
     "verify": ("calibration.verify", "differences between artifacts of one model, in the task's unit"),
-    "train": ("train.fit", "train a NumCLIP on labelled faces"),
+    "train": ("train.train_verb", "train a NumCLIP on labelled faces"),
+    "study": ("train.studies.study_verb", "the experiments of the paper and of its open questions"),
     "export": ("export.to_onnx", "freeze a checkpoint into one .onnx, proven in the task's unit"),
 }
 
@@ -49,6 +50,8 @@ _EXTRA_OF = {
     "safetensors": "train",
     "tflite": "train",
     "onnx": "quantize",
+    "sklearn": "study",
+    "scipy": "study",
     "onnxscript": "export",
 }
 

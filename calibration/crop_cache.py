@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from ..errors import DataError, DetectorError
 from ..runtime.crops import crop_faces
-from ..runtime.detect import Detections, Detector, cache_dir, open_detector
+from ..runtime.detect import WHOLE, Detections, Detector, cache_dir, open_detector
 from ..runtime.spec import CropSpec
 from .datasets import Dataset, Sample
 
@@ -35,7 +36,7 @@ SKIP_WARNING_SHARE = 0.02
 class FaceCrops:
     """The faces of a data set, the largest of each picture, in the data set's order."""
 
-    crops: npt.NDArray[np.uint8]  # [N, S, S, 3] RGB, memory-mapped
+    crops: Any  # uint8 [N, S, S, 3] RGB, memory-mapped
     samples: tuple[Sample, ...]  # N
     skipped: tuple[str, ...]  # files without a detected face
     face_px: npt.NDArray[np.float32]  # [N] longer side of the detected box in the picture
@@ -44,6 +45,29 @@ class FaceCrops:
     def labels(self) -> npt.NDArray[np.float64]:
         """[N] in the task's unit."""
         return np.array([s.label for s in self.samples], np.float64)
+
+    def take(self, samples: Sequence[Sample]) -> FaceCrops:
+        """Only the faces of these samples, by file, in this row's order; their labels and splits are those given."""
+        wanted = {s.file: s for s in samples}
+        places = [i for i, s in enumerate(self.samples) if s.file in wanted]
+        chosen = tuple(wanted[self.samples[i].file] for i in places)
+        skipped = tuple(name for name in self.skipped if name in wanted)
+        crops = self.crops if len(places) == len(self.samples) else Rows(self.crops, np.array(places, np.intp))
+        return FaceCrops(crops, chosen, skipped, self.face_px[places])
+
+
+class Rows:
+    """Some rows of an array that stays on disk: crops[i] and crops[i:j] read only what they name."""
+
+    def __init__(self, rows: Any, places: npt.NDArray[np.intp]) -> None:
+        self.rows, self.places = rows, places
+        self.shape = (len(places), *rows.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, at: Any) -> npt.NDArray[np.uint8]:
+        return np.asarray(self.rows[self.places[at]])
 
 
 def labelled_detector(name: str = "yunet") -> Detector:
@@ -59,7 +83,7 @@ def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = "yunet") -
 
     Raises DataError when no face is found at all; more than 2 % of pictures without a face is a warning on stderr.
     """
-    detector = labelled_detector(detector_name)
+    detector = labelled_detector(WHOLE if WHOLE in crop.box_rules else detector_name)
     folder = cache_dir() / "crops" / _key(dataset, crop, detector.name)
     if not (folder / "index.json").is_file():
         _fill(folder, dataset, crop, detector)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
-from .detect import Detections
+from .detect import WHOLE, Detections
 from .spec import BoxRule, CropSpec
 
 Image = npt.NDArray[np.uint8]
@@ -32,12 +32,28 @@ def crop_faces(image: Image, detections: Detections, crop: CropSpec, detector_na
     """
     crops = np.empty((len(detections), crop.side, crop.side, 3), np.uint8)
     for i in range(len(detections)):
+        if detector_name == WHOLE:
+            crops[i] = squeeze(image, box_rule(crop, WHOLE), crop.side)[:, :, ::-1]
+            continue
         if detections.landmarks is not None:
             to_source = alignment(detections.landmarks[i], crop)
         else:
             to_source = box_transform(detections.boxes_xyxy[i], box_rule(crop, detector_name), crop.side)
         crops[i] = cut(image, to_source, crop.side)[:, :, ::-1]
     return crops
+
+
+def squeeze(image: Image, rule: BoxRule, side: int) -> Image:
+    """[side, side, 3] the whole picture squeezed to a square, of which `rule.scale` is kept; above 1 borders replicate."""
+    inner = max(1, round(side / rule.scale))
+    way = cv2.INTER_AREA if min(image.shape[:2]) > inner else cv2.INTER_LINEAR
+    square = cv2.resize(image, (inner, inner), interpolation=way)
+    if inner >= side:
+        start = (inner - side) // 2
+        return np.asarray(square[start : start + side, start : start + side], np.uint8)
+    before = (side - inner) // 2
+    after = side - inner - before
+    return np.asarray(cv2.copyMakeBorder(square, before, after, before, after, cv2.BORDER_REPLICATE), np.uint8)
 
 
 def box_rule(crop: CropSpec, detector_name: str) -> BoxRule:

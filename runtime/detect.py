@@ -21,6 +21,7 @@ YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 YUNET_SIDES_PX = (960, 320)  # longest side looked at first, and again when nothing was found (very large faces)
 HAAR_FILE = "haarcascade_frontalface_default.xml"
+WHOLE = "whole"  # no detector: the whole picture is the one "face", for tasks that are not about faces
 KEEP_SCORE = 0.6  # a track is kept at this score; it starts at a higher one (tracking.py)
 
 
@@ -85,6 +86,8 @@ def open_detector(name: str = "auto", score_threshold: float = KEEP_SCORE) -> De
         return YuNetDetector(score_threshold)
     if name == "haar":
         return HaarDetector()
+    if name == WHOLE:
+        return WholePicture()
     raise DetectorError(f"expected detector auto, yunet or haar, got {name!r}; choose one of them")
 
 
@@ -160,6 +163,17 @@ class HaarDetector:
         boxes = np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
         order = np.argsort(-boxes_xywh[:, 2], kind="stable")
         return Detections(boxes[order], np.ones(len(boxes), np.float32), None)
+
+
+class WholePicture:
+    """Finds the whole picture, surely: for models whose box rules name `whole`."""
+
+    name = WHOLE
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
+        """One box around a [H, W, 3] uint8 BGR picture."""
+        height, width = image.shape[:2]
+        return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32), None)
 
 
 def _no_faces(with_landmarks: bool) -> Detections:

@@ -69,7 +69,7 @@ def test_a_start_takes_over_weights_and_origin(faces: Path, trained: Path, tmp_p
 def test_another_network_is_no_start(faces: Path, trained: Path, tmp_path: Path, capsys) -> None:
     """A start whose tensors have other shapes is refused in one sentence that names one."""
     start = str(trained / "best.safetensors")
-    assert main([*_flags(faces, tmp_path / "other"), "--as-released", "--start", start]) == 1
+    assert main([*_flags(faces, tmp_path / "other"), "--as-released", "--select", "val", "--start", start]) == 1
     assert "expected the same network" in capsys.readouterr().err
 
 

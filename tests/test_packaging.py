@@ -23,7 +23,7 @@ DATA = (
     "train/towers/*.json",
     "train/recipes/*.json",
 )
-FOLDERS = ("runtime", "calibration", "train", "export")
+FOLDERS = ("runtime", "calibration", "train", "train/studies", "export")
 LEFT_OUT = (".git", ".venv", "build", "dist", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 NOT_SHIPPED = re.compile(r"\.ci/|\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")

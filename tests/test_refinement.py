@@ -88,3 +88,60 @@ def test_released_total_of_the_worked_batch() -> None:
         image_to_text_loss(s, bins, "inside") + text_to_image_loss(s, bins, "inside") + (value - labels).abs().mean()
     )
     assert float(total) == pytest.approx(8.937321, abs=1e-4)
+
+
+def test_every_other_shared_vector(shared_data) -> None:
+    """All sections of the shared worked numbers beside the losses are reproduced, and there is no section unread."""
+    import json
+
+    from numclip.train import losses
+
+    read = json.loads((shared_data / "reference" / "numclip_vectors.json").read_text())
+    double = _released().double()
+    for case in read.pop("refinement"):
+        p, delta = (torch.tensor([case[k]], dtype=torch.float64) for k in ("probabilities", "delta"))
+        assert case["bin_values"] == list(MORPH[:-1])
+        assert float(double.combine(p, delta)) == pytest.approx(case["value"], abs=1e-9)
+    head = read.pop("head")
+    with torch.no_grad():
+        for parameter in double.parameters():
+            parameter.zero_()
+        for matrix, key in ((double.hidden.weight, "A1_nonzero"), (double.delta.weight, "A2_nonzero")):
+            for place, number in head[key].items():
+                matrix[tuple(int(i) for i in place.split(","))] = number
+        for place, number in head["c1_nonzero"].items():
+            double.hidden.bias[int(place)] = number
+        s = torch.tensor([head["logits"]], dtype=torch.float64)
+        assert float(double(s)[1]) == pytest.approx(head["value"], abs=2e-5)
+        delta = torch.tanh(double.delta(torch.relu(double.hidden(s))))
+        assert delta[0].tolist() == pytest.approx(head["delta"], abs=1e-6)
+    ages = read.pop("age_bins")
+    raw = torch.tensor(ages["raw"], dtype=torch.float64)
+    assert losses.bins_of(raw - 1, MORPH, as_released=True).tolist() == ages["as_released_label_minus_one"]
+    assert losses.bins_of(raw, MORPH).tolist() == ages["without_the_shift"]
+    whole = read.pop("total")
+    s, labels = (torch.tensor(whole[k], dtype=torch.float64) for k in ("logits", "raw_labels"))
+    delta = torch.tensor([whole["delta"]] * len(s), dtype=torch.float64)
+    labels = labels - whole["label_offset"]
+    bins = losses.bins_of(labels, MORPH, as_released=True)
+    l1 = (double.combine(torch.softmax(s, 1), delta) - labels).abs().mean()
+    total = losses.image_to_text_loss(s, bins, "inside") + losses.text_to_image_loss(s, bins, "inside") + l1
+    assert float(total) == pytest.approx(whole["total"], abs=1e-6)
+    weights = losses.bin_weights(5, torch.zeros(1, dtype=torch.float64))
+    for row, expected in zip(weights.tolist(), read.pop("weights_image_to_text_5_bins"), strict=True):
+        assert row == pytest.approx(expected, abs=1e-9)
+    for name, expected in read.pop("gradient_at_zero_logits_batch_1").items():
+        s = torch.zeros(1, 5, dtype=torch.float64, requires_grad=True)
+        losses.image_to_text_loss(s, torch.tensor([int(name[-1])]), "inside").backward()
+        assert s.grad is not None and s.grad[0].tolist() == pytest.approx(expected, abs=1e-9)
+    assert set(read) == {"about", "losses"}, "test_losses.py reads the section losses"
+
+
+def test_released_values_of_a_task() -> None:
+    """Where a task names the released regressor's values, they stand in the place of the lower edges."""
+    edges = (-0.5, 0.5, 1.5, 2.5)
+    head = refinement.Refinement(edges, as_released=True, hidden=10, released_values=(0.0, 1.0, 2.0))
+    assert head.values.tolist() == [0, 1, 2]
+    plain = refinement.Expectation(edges)
+    probabilities, value = plain(torch.log(torch.tensor([[0.25, 0.25, 0.5]])))
+    assert probabilities[0].tolist() == pytest.approx([0.25, 0.25, 0.5]) and float(value) == pytest.approx(1.25)

@@ -31,18 +31,18 @@ class Augmentation:
     jpeg: float = 0.3
     dark: float = 0.1
     erase: float = 0.2
-
-    @staticmethod
-    def named(name: str) -> Augmentation:
-        """`strong` (the default), or `light` for a compact tower that no longer fits its training faces."""
-        if name == "strong":
-            return Augmentation()
-        return Augmentation(
-            rotation_deg=5, scale=0.05, shift=0.02, light=0.18, blur=0.1, shrink=0.15, jpeg=0.25, dark=0.05, erase=0.1
-        )
+    jitter: float = 0.0  # of the side: the cut is shifted by up to this, evenly
 
 
-AUGMENTATIONS = ("strong", "light")
+AUGMENTATIONS = {
+    "strong": Augmentation(),
+    # for a compact tower that no longer fits its training faces
+    "light": Augmentation(
+        rotation_deg=5, scale=0.05, shift=0.02, light=0.18, blur=0.1, shrink=0.15, jpeg=0.25, dark=0.05, erase=0.1
+    ),
+    # the authors' code cuts 224 of 256 px at random, and mirrors
+    "released": Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, jitter=16 / 224),
+}
 
 
 def augment(crop: Image, side: int, inner: int, random: Random, how: Augmentation) -> Image:
@@ -80,6 +80,8 @@ def _cut(crop: Image, side: int, inner: int, random: Random, how: Augmentation) 
     angle = np.deg2rad(how.rotation_deg) * random.normal()
     scale = inner / side * np.exp(how.scale * random.normal())
     shift = how.shift * inner * random.normal(size=2)
+    if how.jitter:
+        shift = shift + how.jitter * inner * random.uniform(-1, 1, 2)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (crop.shape[0] - 1) / 2 + shift - turn @ np.full(2, (side - 1) / 2)
     matrix = np.hstack([turn, middle[:, None]])

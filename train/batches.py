@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ AHEAD = 3  # batches prepared while one is trained on
 class TrainingFaces:
     """Crops with margin, several data sets in a row."""
 
-    parts: tuple[npt.NDArray[np.uint8], ...]  # each [n, M, M, 3] RGB, memory-mapped
+    parts: tuple[Any, ...]  # each uint8 [n, M, M, 3] RGB, memory-mapped
     labels: npt.NDArray[np.float64]  # [N]
     inner: int  # px of the contract's square in the middle of each crop
 
@@ -37,14 +38,23 @@ class TrainingFaces:
 
 
 def batches(
-    faces: TrainingFaces, epoch: int, batch: int, side: int, seed: int, how: Augmentation
+    faces: TrainingFaces,
+    epoch: int,
+    batch: int,
+    side: int,
+    seed: int,
+    how: Augmentation,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch: crops uint8 [B, side, side, 3] and labels float32 [B]; the last, smaller batch is left out."""
+    """One epoch: crops uint8 [B, side, side, 3] and labels float32 [B]; the last, smaller batch is left out.
+
+    share: (i, n) gives every n-th crop of each batch, from its i-th on, to one of n processes.
+    """
     order = np.random.default_rng([seed, epoch]).permutation(len(faces))
     starts = range(0, len(order) - batch + 1, batch)
 
     def make(start: int) -> tuple[Tensor, Tensor]:
-        chosen = order[start : start + batch]
+        chosen = order[start : start + batch][share[0] :: share[1]]
         crops = [
             augment(faces.crop(int(i)), side, faces.inner, np.random.default_rng([seed, epoch, int(i)]), how)
             for i in chosen

@@ -19,9 +19,10 @@ from safetensors.torch import save_file
 
 from ..errors import ModelError
 from ..runtime.spec import BoxRule, TaskSpec
-from .network import Method, NumCLIP
+from .method import Method
+from .network import NumCLIP
 from .prompts import Prompt
-from .tasks_file import Task
+from .tasks_file import Task, released_of
 from .towers import rebuild_towers
 
 SCHEMA_VERSION = 1
@@ -34,7 +35,11 @@ def save_checkpoint(path: Path, network: NumCLIP, training: dict[str, Any]) -> N
         "task": _task_to_json(network.task),
         "method": network.method.to_json(),
         "towers": network.record,
-        "prompt": {"context": len(network.prompt.context), "counts": network.prompt.counts},
+        "prompt": {
+            "context": len(network.prompt.context),
+            "counts": network.prompt.counts,
+            "base_ranks": network.prompt.base_ranks,
+        },
         "training": training,
     }
     tensors = {
@@ -59,7 +64,8 @@ def load_checkpoint(path: Path) -> tuple[NumCLIP, dict[str, Any]]:
         towers = rebuild_towers(content["towers"])
         counts, context = [int(n) for n in content["prompt"]["counts"]], int(content["prompt"]["context"])
         length, width = towers.text.positional_embedding.shape
-        network = NumCLIP(task, towers, Prompt(length, counts, context, width), method)
+        prompt = Prompt(length, counts, context, width, int(content["prompt"].get("base_ranks", 0)))
+        network = NumCLIP(task, towers, prompt, method)
         with safe_open(path, "pt") as file:
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (KeyError, TypeError, RuntimeError) as error:
@@ -112,4 +118,6 @@ def _task_from_json(raw: dict[str, Any]) -> Task:
         raw["context"],
         tuple((float(x), float(y)) for x, y in raw["landmarks"]),
         {name: BoxRule(**rule) for name, rule in raw["box_rules"].items()},
+        str(raw.get("words_by", "ours")),
+        released_of(raw.get("released"), len(spec.words)),
     )

@@ -1,7 +1,7 @@
-"""Train a NumCLIP on labelled faces: the loop, its flags, and the folder it leaves.
+"""The loop of a training, and the folder it leaves.
 
 OUT gets best.safetensors (averaged weights of the epoch with the lowest mean error on the `val` splits), last.pt (all that
---resume needs to continue exactly) and log.jsonl (one line per epoch).
+--resume needs to continue exactly), log.jsonl (one line per epoch) and, with --test, result.json.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,92 +23,28 @@ from tqdm import tqdm
 
 from ..calibration.datasets import open_data
 from ..errors import ModelError, UsageError
-from .augment import AUGMENTATIONS, Augmentation
+from ..runtime.json_report import write_json
+from .augment import AUGMENTATIONS
 from .average import Average
-from .batches import TrainingFaces, batches
+from .batches import batches
+from .build import build_network, crop_side
 from .checkpoint import load_checkpoint, save_checkpoint, save_state
-from .losses import bins_of, image_to_text_loss, text_to_image_loss
-from .network import Method, NumCLIP, Outputs
-from .prompts import Prompt
-from .recipe import recipe_names, stages
+from .flags import protocol_of
+from .groups import learning_rates, lock, parameter_groups, parse_rates
+from .losses import bins_of, image_to_text_loss, on_device, text_to_image_loss
+from .method import Method
+from .network import NumCLIP, Outputs
+from .processes import Waiting, gathered, open_fabric, synchronised
+from .schedule import build_optimizer, build_schedule
 from .tasks_file import Task, load_task
-from .towers import build_towers, input_side, open_clip
-from .training_data import SMOKE_FACES, short_name, training_faces, validation_faces
+from .training_data import leaks, short_name, split_faces, training_faces
+from .validation import figures, predict
 
-EMA_DECAY = 0.999
-CLIP_NORM = 5.0
-IDENTITY = [
-    "task",
-    "model",
-    "epochs",
-    "batch",
-    "lr",
-    "weight_decay",
-    "small_side",
-    "small_epochs",
-    "weighting",
-    "augment",
-    "seed",
-]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `numclip train`."""
-    parser.add_argument("--recipe", choices=recipe_names(), help="train as a shipped model was trained, in its stages")
-    parser.add_argument("--task", default="age", help="a task in train/tasks/ or a .json file")
-    parser.add_argument(
-        "--data", nargs="+", required=True, metavar="DATA", help="utkface:PATH, aaf:PATH or table:FILE.csv"
-    )
-    parser.add_argument("--model", default="nano", help="nano, small, or any open_clip model name")
-    parser.add_argument(
-        "--pretrained", help="an open_clip tag, a checkpoint file, or a MobileNetV2 .tflite to start from"
-    )
-    parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="start from this trained network's weights")
-    parser.add_argument("--out", required=True, type=Path, help="the folder to write")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=32, help="crops per step")
-    parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate")
-    parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--small-side", type=int, metavar="PX", help="side of the crops in the first --small-epochs")
-    parser.add_argument("--small-epochs", type=int, default=0, help="epochs on smaller crops, which are cheaper")
-    parser.add_argument(
-        "--weighting", choices=["inside", "outside", "none"], default="outside", help="weights of the losses"
-    )
-    parser.add_argument("--augment", choices=AUGMENTATIONS, default="strong", help="how far training crops are changed")
-    parser.add_argument("--as-released", action="store_true", help="the method as its authors' code has it")
-    parser.add_argument(
-        "--train-text", action="store_true", help="train the text tower too (always, where it is random)"
-    )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="continue OUT/last.pt exactly")
-    parser.add_argument("--smoke", action="store_true", help=f"only {SMOKE_FACES} faces per data set: does it run?")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Train, and say what to type next."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    defaults = vars(parser.parse_args(["--data", "DATA", "--out", "OUT"]))
-    fit = [_train(part) for part in (stages(args, defaults) if args.recipe else [args])][-1]
-    print(f"best: epoch {fit.best_epoch}, val MAE {fit.best:.2f} {fit.task.spec.unit}")
-    print(f"next: numclip export {args.out / 'best.safetensors'} --out {args.task}.onnx --data {args.data[0]}")
-    return 0
-
-
-def _train(args: argparse.Namespace) -> Fit:
-    """One training from its flags."""
-    if (args.out / "last.pt").exists() and not args.resume:
-        raise UsageError(f"{args.out} already holds a training; say --resume to continue it or give another --out")
-    if args.epochs < 1 or args.batch < 2:
-        raise UsageError(f"expected --epochs >= 1 and --batch >= 2, got {args.epochs} and {args.batch}")
-    torch.manual_seed(args.seed)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    cv2.setNumThreads(1)
-    fit = Fit(args)
-    fit.loop()
-    return fit
+IDENTITY = (
+    *("task", "model", "side", "epochs", "batch", "lr", "weight_decay", "small_side", "small_epochs", "seed"),
+    *("lr_of", "lock", "optimizer", "schedule", "clip", "ema", "select", "augment", "normalisation", "precision"),
+    *("split_by", "fold", "shots", "shift", "limit"),
+)
 
 
 class Fit:
@@ -117,90 +52,142 @@ class Fit:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.task = args, load_task(args.task)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        data = [open_data(text) for text in args.data]
-        side = input_side(args.model)
-        crop = self.task.crop(side)
-        self.faces, self.counts = training_faces(data, crop, args.smoke)
-        self.validation = [validation_faces(d, crop, args.smoke) for d in data]
-        self.side = side
-        self.network = _build(args, self.task, self.faces, side).to(self.device)
+        self.fabric = open_fabric(args.precision, args.batch)
+        self.device = self.fabric.device
+        self.protocol = protocol_of(args)
+        self.data = [open_data(text) for text in args.data]
+        self.side = crop_side(args)
+        crop = self.task.crop(self.side)
+        with self.fabric.rank_zero_first():
+            self.faces, self.counts = training_faces(self.data, crop, args.smoke, self.protocol)
+            self.validation = [split_faces(d, args.select, crop, args.smoke, self.protocol) for d in self.data]
+        self.network = build_network(args, self.task, self.faces).to(self.device)
         self.network = self.network.to(memory_format=torch.channels_last)
-        self.average = Average(self.network, EMA_DECAY)
+        rates = learning_rates(
+            self.network,
+            args.lr,
+            dict.fromkeys(args.lock, 0.0) | parse_rates(args.lr_of),
+            train_text=args.train_text,
+        )
+        lock(self.network, rates)
+        self.average = Average(self.network, args.ema)
         self.steps = len(self.faces) // args.batch
         if self.steps == 0:
             raise UsageError(
                 f"expected at least --batch {args.batch} training faces, got {len(self.faces)}; lower --batch"
             )
-        self.optimizer = torch.optim.AdamW(_groups(self.network, args), lr=args.lr)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, args.lr, total_steps=self.steps * args.epochs + 1, pct_start=0.1
-        )
+        self.groups = parameter_groups(self.network, rates, args.weight_decay)
+        self._prepare()
         self.epoch, self.best, self.best_epoch = 0, math.inf, -1
+        self.kept: dict[str, dict[str, float]] = {}
         args.out.mkdir(parents=True, exist_ok=True)
         if args.resume:
             self._resume()
+
+    def _prepare(self) -> None:
+        """Optimiser and schedule, and network and optimiser as the processes run them; none where nothing is learned."""
+        if not self.groups:
+            self.args.epochs = 1
+            return
+        self.optimizer = build_optimizer(self.groups, self.args.optimizer)
+        self.schedule = build_schedule(self.optimizer, self.args, self.steps)
+        self.model, self.stepper = self.fabric.setup(synchronised(self.network, self.fabric), self.optimizer)
 
     def loop(self) -> None:
         """All remaining epochs: train, measure on val, write."""
         while self.epoch < self.args.epochs:
             started = time.monotonic()
-            losses = self._train_epoch()
-            metrics = self._validate()
-            mean = float(np.mean(list(metrics.values())))
+            losses, wait_s = self._train_epoch() if self.groups else ({}, 0.0)
+            trained_s = time.monotonic() - started
             self.epoch += 1
-            if mean < self.best:
-                self.best, self.best_epoch = mean, self.epoch
-                save_checkpoint(self.args.out / "best.safetensors", self.average.network, self._record(metrics))
-            self._save_state()
-            self._log(
-                {"epoch": self.epoch, "loss": losses, "val_mae": metrics, "seconds": round(time.monotonic() - started)}
-            )
+            if self.fabric.is_global_zero:
+                metrics = self._validate()
+                self._keep(metrics)
+                line = {
+                    "epoch": self.epoch,
+                    "loss": losses,
+                    **_by_figure(metrics),
+                    "data_wait": round(wait_s / trained_s, 4),
+                }
+                self._log(line | {"train_s": round(trained_s, 1), "seconds": round(time.monotonic() - started, 1)})
+            self.fabric.barrier()
 
-    def _train_epoch(self) -> dict[str, float]:
+    def _keep(self, metrics: dict[str, dict[str, float]]) -> None:
+        """Write the checkpoint if it is the best so far, and the state to continue from."""
+        mean = float(np.mean([m["mae"] for m in metrics.values()]))
+        if mean < self.best:
+            self.best, self.best_epoch, self.kept = mean, self.epoch, metrics
+            save_checkpoint(self.args.out / "best.safetensors", self.average.network, self._record(metrics))
+        self._save_state()
+
+    def result(self) -> dict[str, Any]:
+        """The kept epoch and its figures; with --test those of the test splits, also in OUT/result.json."""
+        found: dict[str, Any] = {
+            "rank": self.fabric.global_rank,
+            "out": str(self.args.out),
+            "unit": self.task.spec.unit,
+            "selected_on": self.args.select,
+        }
+        found |= {"epoch": self.best_epoch, "mae": self.best, self.args.select: self.kept, "faces": len(self.faces)}
+        if self.args.test and self.fabric.is_global_zero:
+            network, _ = load_checkpoint(self.args.out / "best.safetensors")
+            crop = self.task.crop(self.side)
+            parts = [split_faces(d, "test", crop, self.args.smoke, self.protocol) for d in self.data]
+            network = network.to(self.device)
+            found["test"] = {v.name: figures(network, v.crops, v.labels, self.task.spec) for v in parts}
+            found["leaks"] = leaks(self.data, self.protocol)
+            write_json(str(self.args.out / "result.json"), found | {"flags": self._flags()})
+        return found
+
+    def _train_epoch(self) -> tuple[dict[str, float], float]:
+        """Mean losses of the epoch, and the seconds its steps waited for data."""
         self.network.train()
         small = self.args.small_side if self.epoch < self.args.small_epochs else None
         side = small or self.side
-        source = batches(
-            self.faces, self.epoch, self.args.batch, side, self.args.seed, Augmentation.named(self.args.augment)
-        )
+        how, share = AUGMENTATIONS[self.args.augment], (self.fabric.global_rank, self.fabric.world_size)
+        source = Waiting(batches(self.faces, self.epoch, self.args.batch, side, self.args.seed, how, share))
         total = torch.zeros(3)
         progress = tqdm(source, total=self.steps, desc=f"epoch {self.epoch + 1}/{self.args.epochs}", disable=None)
         for crops, labels in progress:
-            outputs = self.network(crops.to(self.device))
-            parts = loss_parts(outputs, labels.to(self.device), self.task, self.network.method)
+            outputs, labels = gathered(self.fabric, self.model(crops.to(self.device)), labels.to(self.device))
+            parts = loss_parts(outputs, labels, self.network.task, self.network.method)
             loss = sum(w * part for w, part in zip(self.network.method.loss_weights, parts, strict=True))
             assert isinstance(loss, Tensor)
             if not torch.isfinite(loss):
                 raise ModelError(
                     f"epoch {self.epoch + 1}: the loss is {loss.item()}; lower --lr or resume an earlier state"
                 )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
-            self.optimizer.step()
+            self.stepper.zero_grad(set_to_none=True)
+            self.fabric.backward(loss)
+            if self.args.clip:
+                self.fabric.clip_gradients(self.model, self.stepper, max_norm=self.args.clip, error_if_nonfinite=False)
+            self.stepper.step()
             self.schedule.step()
             self.average.update()
             total += torch.stack([p.detach().cpu() for p in parts])
         names = ("image_to_text", "text_to_image", "l1")
-        return {n: round(float(v) / self.steps, 4) for n, v in zip(names, total, strict=True)}
+        return {n: round(float(v) / self.steps, 6) for n, v in zip(names, total, strict=True)}, source.waited_s
 
-    def _validate(self) -> dict[str, float]:
-        """Mean absolute error of the averaged weights on each data set's val split."""
-        network = self.average.network
-        return {v.name: round(float(np.abs(values_of(network, v.crops) - v.labels).mean()), 4) for v in self.validation}
+    def _validate(self) -> dict[str, dict[str, float]]:
+        """The figures of the averaged weights on each data set's split to choose on."""
+        return {v.name: figures(self.average.network, v.crops, v.labels, self.task.spec) for v in self.validation}
 
-    def _record(self, metrics: dict[str, float]) -> dict[str, Any]:
-        packages = ("torch", "open_clip_torch", "timm", "numpy", "opencv-python")
+    def _flags(self) -> dict[str, Any]:
+        """The flags, without this machine's folders."""
         flags = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items() if not k.startswith("_")}
         flags |= {"data": [short_name(d) for d in self.args.data], "out": self.args.out.name}
         for name in ("pretrained", "start"):
             flags[name] = None if flags[name] is None else Path(flags[name]).name
+        return flags
+
+    def _record(self, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+        packages = ("torch", "open_clip_torch", "timm", "numpy", "opencv-python")
         return {
             "data": self.counts,
             "epoch": self.epoch,
-            "val_mae": metrics,
-            "flags": flags,
+            **_by_figure(metrics),
+            "selected_on": self.args.select,
+            "flags": self._flags(),
             "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         }
 
@@ -214,10 +201,12 @@ class Fit:
             "epoch": self.epoch,
             "best": self.best,
             "best_epoch": self.best_epoch,
+            "kept": self.kept,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "optimizer": self.optimizer.state_dict() if self.groups else {},
+            "schedule": self.schedule.state_dict() if self.groups else {},
+            "scaler": self.fabric.strategy.precision.state_dict(),
             "rng": torch.get_rng_state(),
             "identity": self._identity(),
         }
@@ -241,69 +230,33 @@ class Fit:
                 )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        if self.groups:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+        self.fabric.strategy.precision.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"].cpu())
         self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
+        self.kept = state["kept"]
+
+
+def _by_figure(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """`val_mae`, `val_cs5`, `val_coarse`: each by data set."""
+    return {f"val_{key}": {name: m[key] for name, m in metrics.items()} for key in ("mae", "cs5", "coarse")}
 
 
 def loss_parts(outputs: Outputs, labels: Tensor, task: Task, method: Method) -> tuple[Tensor, Tensor, Tensor]:
     """Image-to-text, text-to-image and L1, each a scalar; the weights are the method's. labels: float [N]."""
     shifted = labels - method.label_offset
     bins = bins_of(shifted, task.spec.bin_edges, as_released=method.label_offset != 0)
+    centers = task.spec.bin_centers
+    at = on_device(centers, outputs.logits.dtype, outputs.logits.device) if method.distance == "values" else None
     return (
-        image_to_text_loss(outputs.logits, bins, method.weighting),
-        text_to_image_loss(outputs.logits, bins, method.weighting),
+        image_to_text_loss(outputs.logits, bins, method.weighting, at),
+        text_to_image_loss(outputs.logits, bins, method.weighting, at),
         (outputs.value - labels).abs().mean(),
     )
 
 
-@torch.no_grad()
-def values_of(network: NumCLIP, crops: Any, batch: int = 128) -> Any:
+def values_of(network: NumCLIP, crops: Any) -> Any:
     """float64 [N] the clipped values for uint8 crops [N, S, S, 3]."""
-    device = network.mean.device
-    bins = network.text_bins()
-    found: list[Any] = []
-    for start in range(0, len(crops), batch):
-        part = torch.from_numpy(np.array(crops[start : start + batch])).to(device)
-        found.append(network.read(network.embed(part), bins).value.cpu().numpy())
-    return np.clip(np.concatenate(found).astype(np.float64), network.task.spec.low, network.task.spec.high)
-
-
-def _build(args: argparse.Namespace, task: Task, faces: TrainingFaces, side: int) -> NumCLIP:
-    start = (faces.parts[0].shape[1] - side) // 2
-    chosen = np.linspace(0, len(faces) - 1, 64).astype(int)
-    pictures = np.stack([faces.crop(int(i))[start : start + side, start : start + side] for i in chosen])
-    towers = build_towers(args.model, args.pretrained, torch.from_numpy(pictures))
-    length = towers.text.positional_embedding.shape[0]
-    tokenize = open_clip.get_tokenizer(args.model, context_length=length)
-    prompt = Prompt.from_words(tokenize, towers.token_embedding, task.context, task.spec.words, length)
-    method = Method.as_released() if args.as_released else Method(None if args.weighting == "none" else args.weighting)
-    network = NumCLIP(task, towers, prompt, method)
-    if args.start is not None:
-        _start_from(network, args.start)
-    if network.record["language_pretrained"]:
-        network.text_tower.requires_grad_(args.train_text)
-        network.logit_scale.requires_grad_(False)
-    return network
-
-
-def _start_from(network: NumCLIP, path: Path) -> None:
-    """Take over all weights of a checkpoint; its crops may have another side, its tensors not another shape."""
-    trained, _ = load_checkpoint(path)
-    try:
-        network.load_state_dict(trained.state_dict())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"--start {path}: expected the same network with another side at most: {reason}") from None
-    network.record |= {name: trained.record[name] for name in ("pretrained", "language_pretrained")}
-
-
-def _groups(network: NumCLIP, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Weight decay on matrices and kernels only; none on biases, norms, prompts and the logit scale."""
-    decayed: list[Tensor] = []
-    free: list[Tensor] = []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            (free if parameter.ndim < 2 or name.startswith("prompt") else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": args.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return predict(network, crops)[0]

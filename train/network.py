@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .losses import MAX_LOGIT_SCALE, Weighting
+from .losses import MAX_LOGIT_SCALE
+from .method import Method
 from .prompts import Prompt
-from .refinement import Refinement
+from .refinement import Expectation, Refinement
 from .tasks_file import Task
 from .towers import Towers
-
-
-@dataclass(frozen=True)
-class Method:
-    """The switches of the method; the defaults are the repaired form, `as_released` is what the authors' code does."""
-
-    weighting: Weighting = "outside"
-    refinement_as_released: bool = False
-    refinement_embedding: bool = True  # the refinement also sees the image embedding, not only the K logits
-    refinement_hidden: int = 64
-    adapter_ratio: float = 0.5
-    adapter_hidden: int = 128
-    label_offset: float = 0.0  # subtracted from labels in training, added back to the value
-    loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # image to text, text to image, L1
-
-    @staticmethod
-    def as_released() -> Method:
-        """Weights inside the exponent, lower edges, logits only, adapter ratio 0.8, label - 1."""
-        return Method("inside", True, False, 10, 0.8, 128, 1.0)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @staticmethod
-    def from_json(raw: dict[str, Any]) -> Method:
-        first, second, third = raw["loss_weights"]
-        return replace(Method(**raw), loss_weights=(first, second, third))
 
 
 class Outputs(NamedTuple):
@@ -78,14 +51,10 @@ class NumCLIP(nn.Module):
         self.task, self.method, self.record = task, method, towers.record
         dim = towers.text.text_projection.shape[1]
         self.image_tower, self.text_tower, self.prompt = towers.image, towers.text, prompt
-        self.adapter = Adapter(dim, method.adapter_hidden, method.adapter_ratio)
+        hidden = method.adapter_hidden
+        self.adapter = Adapter(dim, hidden, method.adapter_ratio) if hidden else nn.Identity()
         self.logit_scale = nn.Parameter(torch.tensor(towers.logit_scale))
-        self.refinement = Refinement(
-            task.spec.bin_edges,
-            as_released=method.refinement_as_released,
-            hidden=method.refinement_hidden,
-            embedding_dim=dim if method.refinement_embedding else 0,
-        )
+        self.refinement = _refinement(task, method, dim)
         self.register_buffer("mean", 255 * torch.tensor(towers.record["image_mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(towers.record["image_std"]).view(1, 3, 1, 1), persistent=False)
 
@@ -100,11 +69,25 @@ class NumCLIP(nn.Module):
 
     def read(self, embedding: Tensor, text_bins: Tensor) -> Outputs:
         """From image embedding [N, D] and text bins [K, D] to words and number."""
-        scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-        logits = scale * embedding @ text_bins.T  # [N, K]
-        probabilities, value = self.refinement(logits, embedding if self.method.refinement_embedding else None)
+        with torch.autocast(embedding.device.type, enabled=False):  # a cosine's error counts a hundredfold in a logit
+            embedding = embedding.float()
+            scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+            logits = scale * embedding @ text_bins.float().T  # [N, K]
+            probabilities, value = self.refinement(logits, embedding if self.method.refinement_embedding else None)
         return Outputs(value + self.method.label_offset, probabilities, embedding, logits)
 
     def forward(self, crops: Tensor) -> Outputs:
         """crops: uint8 [N, S, S, 3] RGB."""
         return self.read(self.embed(crops), self.text_bins())
+
+
+def _refinement(task: Task, method: Method, dim: int) -> nn.Module:
+    if method.refinement_hidden == 0:
+        return Expectation(task.spec.bin_edges)
+    return Refinement(
+        task.spec.bin_edges,
+        as_released=method.refinement_as_released,
+        hidden=method.refinement_hidden,
+        embedding_dim=dim if method.refinement_embedding else 0,
+        released_values=task.released.values,
+    )

@@ -17,14 +17,17 @@ Tokenizer = Callable[[str], Any]
 class Prompt(nn.Module):
     """Context tokens shared by all bins, rank tokens of each bin, and CLIP's fixed tokens around them.
 
-    Only these rows of the token embedding are kept: a trained prompt needs no tokenizer and no vocabulary.
+    Only these rows of the token embedding are kept: a trained prompt needs no tokenizer and no vocabulary. With
+    `base_ranks` the K words are not learned one by one: each is one token, interpolated from so many learned ones that
+    stand at equal steps along the scale (OrdinalCLIP, arXiv 2206.02338, linear interpolation).
     """
 
     fixed: Tensor
     slots: Tensor
     end: Tensor
+    mix: Tensor | None
 
-    def __init__(self, context_length: int, counts: list[int], context: int, width: int) -> None:
+    def __init__(self, context_length: int, counts: list[int], context: int, width: int, base_ranks: int = 0) -> None:
         """context: number of context tokens C; counts: number of word tokens n_k of each of the K bins."""
         super().__init__()
         longest = context + max(counts) + 3
@@ -32,9 +35,10 @@ class Prompt(nn.Module):
             raise ModelError(
                 f"expected at most {context_length} tokens per sentence, got {longest}; shorten the context or the words"
             )
-        self.counts = counts
+        self.counts, self.base_ranks = counts, base_ranks
         self.context = nn.Parameter(torch.zeros(context, width))
-        self.words = nn.Parameter(torch.zeros(sum(counts), width))
+        self.words = nn.Parameter(torch.zeros(base_ranks or sum(counts), width))
+        self.register_buffer("mix", rank_weights(len(counts), base_ranks) if base_ranks else None, persistent=False)
         self.register_buffer("fixed", torch.zeros(4, width))  # SOT, full stop, EOT, pad
         slots, end = _layout(counts, context, longest)
         self.register_buffer("slots", slots, persistent=False)
@@ -42,22 +46,45 @@ class Prompt(nn.Module):
 
     @staticmethod
     def from_words(
-        tokenize: Tokenizer, embedding: nn.Embedding, context: str, words: tuple[str, ...], context_length: int
+        tokenize: Tokenizer,
+        embedding: nn.Embedding,
+        context: str,
+        words: tuple[str, ...],
+        context_length: int,
+        base_ranks: int = 0,
     ) -> Prompt:
-        """The prompt whose rows are the pretrained embeddings of the context sentence and the K words."""
+        """The prompt whose rows are the pretrained embeddings of the context sentence and the K words.
+
+        With `base_ranks` the learned ranks start from noise of the embedding's own size, as OrdinalCLIP's do.
+        """
         context_ids = token_ids(tokenize, context)
-        word_ids = [token_ids(tokenize, word) for word in words]
-        prompt = Prompt(context_length, [len(ids) for ids in word_ids], len(context_ids), embedding.weight.shape[1])
+        word_ids = [[PAD] if base_ranks else token_ids(tokenize, word) for word in words]
+        counts, width = [len(ids) for ids in word_ids], embedding.weight.shape[1]
+        prompt = Prompt(context_length, counts, len(context_ids), width, base_ranks)
         with torch.no_grad():
             prompt.context.copy_(embedding.weight[context_ids])
-            prompt.words.copy_(embedding.weight[[i for ids in word_ids for i in ids]])
+            if base_ranks:
+                prompt.words.normal_(std=float(embedding.weight.std()))
+            else:
+                prompt.words.copy_(embedding.weight[[i for ids in word_ids for i in ids]])
             prompt.fixed.copy_(embedding.weight[[SOT, STOP, EOT, PAD]])
         return prompt
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Embeddings float [K, L, W] of the K sentences, and int64 [K] the slot of EOT in each."""
-        rows = torch.cat([self.fixed, self.context, self.words])
+        words = self.words if self.mix is None else self.mix @ self.words
+        rows = torch.cat([self.fixed, self.context, words])
         return rows[self.slots], self.end
+
+
+def rank_weights(num_ranks: int, base_ranks: int) -> Tensor:
+    """float [K, B] how much each of B base ranks, at equal steps from the first to the last, gives to each of K ranks.
+
+    Linear in the distance: (1 - |i - a_j| / (K - 1)), normalised over j.
+    """
+    anchors = torch.linspace(0, num_ranks - 1, base_ranks)
+    weights = 1 - (torch.arange(num_ranks)[:, None] - anchors[None, :]).abs() / (num_ranks - 1)
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def token_ids(tokenize: Tokenizer, text: str) -> list[int]:

@@ -8,6 +8,22 @@ from torch import Tensor, nn
 MIN_DENOMINATOR = 0.05  # released refinement only: 1 + delta is kept away from 0
 
 
+class Expectation(nn.Module):
+    """No refinement: value = sum_k p_k b_k over the bin centers b, as CLIP, CoOp and OrdinalCLIP are read."""
+
+    values: Tensor
+
+    def __init__(self, edges: tuple[float, ...]) -> None:
+        super().__init__()
+        edge = torch.tensor(edges, dtype=torch.float32)
+        self.register_buffer("values", (edge[:-1] + edge[1:]) / 2, persistent=False)
+
+    def forward(self, logits: Tensor, embedding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """logits float [N, K] to probabilities [N, K] and value [N]; the embedding is not looked at."""
+        probabilities = torch.softmax(logits, dim=1)
+        return probabilities, (probabilities * self.values).sum(dim=1)
+
+
 class Refinement(nn.Module):
     """Two small layers that move each bin's value, and the expectation over the bins.
 
@@ -19,11 +35,20 @@ class Refinement(nn.Module):
     values: Tensor
     widths: Tensor
 
-    def __init__(self, edges: tuple[float, ...], *, as_released: bool, hidden: int, embedding_dim: int = 0) -> None:
+    def __init__(
+        self,
+        edges: tuple[float, ...],
+        *,
+        as_released: bool,
+        hidden: int,
+        embedding_dim: int = 0,
+        released_values: tuple[float, ...] | None = None,
+    ) -> None:
         super().__init__()
         edge = torch.tensor(edges, dtype=torch.float32)
         self.as_released = as_released
-        self.register_buffer("values", edge[:-1] if as_released else (edge[:-1] + edge[1:]) / 2, persistent=False)
+        released = edge[:-1] if released_values is None else torch.tensor(released_values, dtype=torch.float32)
+        self.register_buffer("values", released if as_released else (edge[:-1] + edge[1:]) / 2, persistent=False)
         self.register_buffer("widths", edge[1:] - edge[:-1], persistent=False)
         num_bins = len(edges) - 1
         self.hidden = nn.Linear(num_bins + embedding_dim, hidden)

@@ -1,20 +1,51 @@
 """Ordinal tasks as data: the bins, their words and the sentence that the words complete.
 
-A task is a JSON file in `train/tasks/` (or any path): name, unit, range, context, and the bins as a rising list of
-`{"from": edge, "word": word}`; `to` closes the last bin; and how a face is cut for it.
+A task is a JSON file in `train/tasks/` (or any path): FIELDS says what it holds. A new task is a new file.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, UsageError
+from ..runtime.detect import WHOLE
 from ..runtime.spec import BoxRule, CropSpec, TaskSpec, check_task
 
 TASKS = Path(__file__).parent / "tasks"
+# A task about whole pictures has no faces to align; the model file's contract still asks for five points.
+WHOLE_LANDMARKS = ((0.25, 0.25), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.75, 0.75))
+
+# field: (type, what it must be); those of OPTIONAL may be left out
+FIELDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "name": (str, "a text, the key of the value in JSON"),
+    "unit": (str, "a text, what the value counts"),
+    "low": ((int, float), "a number, the smallest value that may be answered"),
+    "high": ((int, float), "a number, the largest"),
+    "context": (str, "a text, the sentence that the words complete"),
+    "bins": (list, 'a rising list of {"from": edge, "word": word}'),
+    "to": ((int, float), "a number, where the last bin ends"),
+    "words_by": (str, f"who chose the words: {', '.join(('paper', 'released code', 'data set', 'ours'))}"),
+    "crop": (dict, '{"landmarks": five points, "box_rules": rules} or {"whole_picture": share of it that is kept}'),
+    "about": (str, "a text for people"),
+    "released": (dict, "as the authors' code has it: label_offset, values (one number a bin), epochs, learns_context"),
+}
+OPTIONAL = ("released",)
+WORDS_BY = ("paper", "released code", "data set", "ours")
+
+
+@dataclass(frozen=True)
+class Released:
+    """What the authors' code does with one task, beyond the method's own switches."""
+
+    label_offset: float = 1.0  # subtracted from the labels
+    values: tuple[float, ...] | None = None  # the b of its regressor; None: the lower edges
+    epochs: int = 200
+    learns_context: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,10 +56,25 @@ class Task:
     context: str  # "age estimation: the person is a"
     landmarks: tuple[tuple[float, float], ...]  # five (x, y) in [0, 1] of the crop's side
     box_rules: dict[str, BoxRule]
+    words_by: str = "ours"
+    released: Released = Released()
 
     def crop(self, side: int) -> CropSpec:
         """The crop contract at a tower's input side, px."""
         return CropSpec(side, self.landmarks, box_rules=self.box_rules)
+
+    def with_ranks(self) -> Task:
+        """The same task with one bin around every whole number of the scale, named by the number (CoOp, OrdinalCLIP).
+
+        A task whose bins are that already keeps its words.
+        """
+        edges = self.spec.bin_edges
+        if all(b - a == 1 for a, b in pairwise(edges)):
+            return self
+        numbers = range(round(edges[0]), round(edges[-1]) + 1)
+        ranked = tuple(n - 0.5 for n in numbers) + (numbers[-1] + 0.5,)
+        spec = replace(self.spec, bin_edges=ranked, words=tuple(str(n) for n in numbers))
+        return replace(self, spec=spec, words_by="ours", released=Released())
 
 
 def load_task(name_or_path: str) -> Task:
@@ -38,22 +84,70 @@ def load_task(name_or_path: str) -> Task:
         known = ", ".join(sorted(p.stem for p in TASKS.glob("*.json")))
         raise UsageError(f"expected a task ({known}) or a .json file, got {name_or_path!r}; choose one of them")
     try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        bins = raw["bins"]
-        spec = TaskSpec(
-            name=str(raw["name"]),
-            unit=str(raw["unit"]),
-            low=float(raw["low"]),
-            high=float(raw["high"]),
-            bin_edges=(*(float(b["from"]) for b in bins), float(raw["to"])),
-            words=tuple(str(b["word"]) for b in bins),
-        )
-        landmarks = tuple((float(x), float(y)) for x, y in raw["crop"]["landmarks"])
-        rules = {name: BoxRule(**rule) for name, rule in raw["crop"]["box_rules"].items()}
-        task = Task(spec, str(raw["context"]), landmarks, rules)
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: expected a task as JSON ({error}); correct the file") from None
+    try:
+        task = task_of(raw)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: expected a task with name, unit, low, high, context, bins, to and crop, failed at {error}; correct the file"
-        ) from None
-    check_task(spec)
+        raise ModelError(f"{path}: expected a task, failed at {_sentence(error)}; correct the file") from None
+    check_task(task.spec)
     return task
+
+
+def task_of(raw: Any) -> Task:
+    """A task from its JSON; raises KeyError, TypeError or ValueError that names the field."""
+    check_fields(raw)
+    bins = raw["bins"]
+    for at, entry in enumerate(bins):
+        if not isinstance(entry, dict) or set(entry) != {"from", "word"} or not str(entry["word"]).strip():
+            raise ValueError(f'bins[{at}]: {{"from": edge, "word": word}} is wanted, got {entry!r}')
+    words = tuple(str(b["word"]) for b in bins)
+    if len(set(words)) != len(words):
+        raise ValueError(f"bins: every word once is wanted, got {list(words)}")
+    if raw["words_by"] not in WORDS_BY:
+        raise ValueError(f"words_by: {', '.join(WORDS_BY)} is wanted, got {raw['words_by']!r}")
+    edges = (*(float(b["from"]) for b in bins), float(raw["to"]))
+    spec = TaskSpec(raw["name"], raw["unit"], float(raw["low"]), float(raw["high"]), edges, words)
+    landmarks, rules = _crop_of(raw["crop"])
+    released = released_of(raw.get("released"), len(words))
+    return Task(spec, raw["context"], landmarks, rules, raw["words_by"], released)
+
+
+def check_fields(raw: Any) -> None:
+    """Every field there, of its type, and no other; raises ValueError that names the field."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"the whole: an object is wanted, got {type(raw).__name__}")
+    for name in raw:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(str(name), FIELDS, n=1)
+            raise ValueError(f"{name}: there is no such field" + (f", did you mean {near[0]}?" if near else ""))
+    for name, (kind, meaning) in FIELDS.items():
+        if name not in raw and name not in OPTIONAL:
+            raise ValueError(f"{name}: {meaning} is wanted, got nothing")
+        if name in raw and (not isinstance(raw[name], kind) or isinstance(raw[name], bool)):
+            raise ValueError(f"{name}: {meaning} is wanted, got {raw[name]!r}"[:200])
+
+
+def _crop_of(raw: dict[str, Any]) -> tuple[tuple[tuple[float, float], ...], dict[str, BoxRule]]:
+    if set(raw) == {"whole_picture"}:
+        return WHOLE_LANDMARKS, {WHOLE: BoxRule(float(raw["whole_picture"]), 0.0, 0.0)}
+    if set(raw) != {"landmarks", "box_rules"} or len(raw["landmarks"]) != 5:
+        raise ValueError(f"crop: {FIELDS['crop'][1]} is wanted, got {sorted(raw)}")
+    points = tuple((float(x), float(y)) for x, y in raw["landmarks"])
+    return points, {name: BoxRule(**rule) for name, rule in raw["box_rules"].items()}
+
+
+def released_of(raw: dict[str, Any] | None, num_bins: int) -> Released:
+    """The record from its JSON; None gives the defaults. Raises ValueError that names the field."""
+    if raw is None:
+        return Released()
+    unknown = set(raw) - set(Released.__annotations__)
+    values = raw.get("values")
+    if unknown or (values is not None and len(values) != num_bins):
+        raise ValueError(f"released: {FIELDS['released'][1]} is wanted, got {raw!r}"[:300])
+    return replace(Released(**raw), values=None if values is None else tuple(float(v) for v in values))
+
+
+def _sentence(error: Exception) -> str:
+    return f"field {error}" if isinstance(error, KeyError) else str(error)

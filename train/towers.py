@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
 from .start_weights import load_tflite
+from .tower_weights import fill, read_weights
 
 TOWERS = Path(__file__).parent / "towers"
 HALF = (0.5, 0.5, 0.5)
@@ -69,15 +70,16 @@ class TextTower(nn.Module):
         return x @ self.text_projection
 
 
-def build_towers(name: str, pretrained: str | None, pictures: Tensor) -> Towers:
+def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: int | None = None) -> Towers:
     """Build both towers by open_clip's model name (or one of ours), with weights from a tag, a checkpoint or a .tflite.
 
     pictures: uint8 [N, S, S, 3] RGB crops of the task, on which a .tflite's batch norms are measured.
+    side: of the crops, px, where it is not the model's own; a transformer's positions are then interpolated.
     Raises UsageError for an unknown name or tag, ModelError for a file that does not fit.
     """
     _check_name(name)
     from_tflite = pretrained is not None and pretrained.endswith(".tflite")
-    clip = _create(name, None if from_tflite else pretrained)
+    clip = _with_weights(name, None if from_tflite else pretrained, side)
     visual = clip.visual
     mean, std = _normalisation(visual, own=(TOWERS / f"{name}.json").is_file())
     if from_tflite:
@@ -90,7 +92,7 @@ def build_towers(name: str, pretrained: str | None, pictures: Tensor) -> Towers:
         "config": open_clip.get_model_config(name),
         "pretrained": None if pretrained is None else Path(pretrained).name,
         "language_pretrained": pretrained is not None and not from_tflite,
-        "image_side": _side(visual),
+        "image_side": side or _side(visual),
         "image_mean": list(mean),
         "image_std": list(std),
         "quick_gelu": any(type(m).__name__ == "QuickGELU" for m in clip.modules()),
@@ -102,11 +104,13 @@ def rebuild_towers(record: dict[str, Any]) -> Towers:
     """The architecture that a checkpoint recorded, without weights; needs no network."""
     _register()
     name = str(record["name"])
+    side = int(record["image_side"])
     if open_clip.get_model_config(name) != record["config"]:
         raise ModelError(
             f"the checkpoint's tower {name!r} has another config than this installation's; use its versions"
         )
-    return _towers(_create(name, None, quick_gelu=bool(record["quick_gelu"])), record)
+    clip = _create(name, None, quick_gelu=bool(record["quick_gelu"]), side=None if side == input_side(name) else side)
+    return _towers(clip, record)
 
 
 def _register() -> None:
@@ -114,19 +118,33 @@ def _register() -> None:
         open_clip.add_model_config(TOWERS)
 
 
-def _create(name: str, pretrained: str | None, quick_gelu: bool = False) -> Any:
-    path = Path(pretrained) if pretrained else None
-    if pretrained and path is not None and not path.is_file():
-        tags = [tag for model, tag in open_clip.list_pretrained() if model == name]
-        if pretrained not in tags:
-            known = ", ".join(tags) or "no tags"
-            raise UsageError(f"expected --pretrained a file or a tag of {name} ({known}), got {pretrained!r}")
+def _with_weights(name: str, pretrained: str | None, side: int | None) -> Any:
+    """A model with the weights of a tag or a file, and with the activation that they were trained with."""
+    if pretrained is None:
+        return _create(name, None, side=side)
+    path = Path(pretrained)
+    if path.is_file():
+        weights = read_weights(path)
+        clip = _create(name, None, quick_gelu=weights.openai, side=side)
+        fill(clip, weights, path, name)
+        return clip
+    tags = [tag for model, tag in open_clip.list_pretrained() if model == name]
+    if pretrained not in tags:
+        known = ", ".join(tags) or "no tags"
+        raise UsageError(f"expected --pretrained a file or a tag of {name} ({known}), got {pretrained!r}")
+    facts = open_clip.get_pretrained_cfg(name, pretrained)
+    return _create(name, pretrained, quick_gelu=bool(facts.get("quick_gelu")), side=side)
+
+
+def _create(name: str, tag: str | None, *, quick_gelu: bool = False, side: int | None = None) -> Any:
     with _quiet():
         try:
-            return open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick_gelu, weights_only=True)
+            return open_clip.create_model(
+                name, pretrained=tag, force_quick_gelu=quick_gelu, force_image_size=side, weights_only=True
+            )
         except (RuntimeError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise ModelError(f"--model {name} --pretrained {pretrained}: cannot be loaded ({reason})") from None
+            raise ModelError(f"--model {name} --pretrained {tag}: cannot be loaded ({reason})") from None
 
 
 @contextlib.contextmanager

@@ -10,11 +10,13 @@ import numpy as np
 
 from ..calibration.crop_cache import face_crops, scaled_crop
 from ..calibration.datasets import Dataset
+from ..calibration.protocols import Protocol, leaking
 from ..runtime.spec import CropSpec
 from .batches import TrainingFaces
 
 MARGIN = 9 / 7  # side of a cached training crop over the model's side
 SMOKE_FACES = 256  # faces per data set with --smoke
+OWN = Protocol()
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +28,21 @@ class ValidationFaces:
     labels: Any  # float64 [N]
 
 
-def training_faces(data: list[Dataset], crop: CropSpec, smoke: bool) -> tuple[TrainingFaces, dict[str, Any]]:
-    """The train splits in a row, copies dropped, and how many of what by data set."""
+def training_faces(
+    data: list[Dataset], crop: CropSpec, smoke: bool, protocol: Protocol = OWN
+) -> tuple[TrainingFaces, dict[str, Any]]:
+    """The train splits in a row, copies dropped, those that the protocol leaves, and how many of what by data set.
+
+    Faces are cut before the protocol chooses, so that another seed, fold or number of shots cuts nothing again.
+    """
     larger = scaled_crop(crop, 2 * round(crop.side * MARGIN / 2))
     found, counts = [], {}
     for dataset in data:
-        chosen = _few(dataset.select("train"), smoke).without_copies()
-        faces = face_crops(chosen, larger)
+        drawn = protocol.splits(dataset)
+        chosen = _few(drawn.select("train"), smoke).without_copies()
+        cut = face_crops(chosen if drawn is dataset or smoke else dataset, larger)
+        faces = cut.take(chosen.samples)
+        faces = faces.take(protocol.training(faces.samples))
         found.append(faces)
         counts[short_name(dataset.name)] = {
             "n": len(faces.samples),
@@ -44,10 +54,24 @@ def training_faces(data: list[Dataset], crop: CropSpec, smoke: bool) -> tuple[Tr
     return TrainingFaces(tuple(f.crops for f in found), labels, crop.side), counts
 
 
-def validation_faces(dataset: Dataset, crop: CropSpec, smoke: bool) -> ValidationFaces:
-    """The val split of one data set."""
-    faces = face_crops(_few(dataset.select("val"), smoke), crop)
+def split_faces(
+    dataset: Dataset, split: str, crop: CropSpec, smoke: bool = False, protocol: Protocol = OWN
+) -> ValidationFaces:
+    """One split of one data set, cut by the contract: val to choose on, test to report."""
+    drawn = protocol.splits(dataset)
+    chosen = _few(drawn.select(split), smoke)
+    faces = face_crops(chosen if drawn is dataset or smoke else dataset, crop).take(chosen.samples)
     return ValidationFaces(short_name(dataset.name), faces.crops, faces.labels)
+
+
+def leaks(data: list[Dataset], protocol: Protocol) -> dict[str, str]:
+    """By data set, how many test pictures show a person of the training split, where any do."""
+    found: dict[str, str] = {}
+    for dataset in data:
+        shared = leaking(protocol.splits(dataset))
+        if shared is not None and shared[0]:
+            found[short_name(dataset.name)] = f"{shared[0]} of {shared[1]} test pictures show a person who is in train"
+    return found
 
 
 def _few(dataset: Dataset, smoke: bool) -> Dataset:
