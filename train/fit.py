@@ -34,7 +34,7 @@ from .groups import learning_rates, lock, parameter_groups, parse_rates
 from .losses import bins_of, image_to_text_loss, on_device, text_to_image_loss
 from .method import Method
 from .network import NumCLIP, Outputs
-from .processes import Waiting, gathered, open_fabric, synchronised
+from .processes import Waiting, backward, gathered, open_fabric, synchronised
 from .schedule import build_optimizer, build_schedule
 from .tasks_file import Task, load_task
 from .training_data import leaks, short_name, split_faces, training_faces
@@ -158,7 +158,7 @@ class Fit:
                     f"epoch {self.epoch + 1}: the loss is {loss.item()}; lower --lr or resume an earlier state"
                 )
             self.stepper.zero_grad(set_to_none=True)
-            self.fabric.backward(loss)
+            backward(self.fabric, loss)
             if self.args.clip:
                 self.fabric.clip_gradients(self.model, self.stepper, max_norm=self.args.clip, error_if_nonfinite=False)
             self.stepper.step()
