@@ -17,6 +17,7 @@ EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 # verb: (module relative to this package, what it does)
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("runtime.run_verb", "read ages off a camera, video, stream or folder"),
+    "replay": ("runtime.replay", "play a recording of a run back, without a camera"),
     "demo": ("runtime.demo", "make a clip from two well-known portraits and run on it"),
     "doctor": ("runtime.doctor", "what works on this machine, and the exact line to type for what does not"),
     "info": ("runtime.info", "what a model file says about itself"),
@@ -26,8 +27,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("runtime.compare", "two benchmark reports side by side"),
     "evaluate": ("calibration.evaluate", "mean error, bias and coverage on labelled faces"),
     "calibrate": ("calibration.calibrate", "fit intervals on labelled faces and write them into the model"),
+    "quantize": ("calibration.quantize", "static INT8 of a model file, proven in the task's unit"),
+    "engine": ("runtime.engine", "build a TensorRT engine from a model file, on the device"),
+    "verify": ("calibration.verify", "differences between artifacts of one model, in the task's unit"),
     "train": ("train.train_verb", "train a NumCLIP on labelled faces"),
     "study": ("train.studies.study_verb", "the experiments of the paper and of its open questions"),
+    "rebin": ("train.rebin", "put new words and bins into a checkpoint without training its tower"),
     "export": ("export.to_onnx", "freeze a checkpoint into one .onnx, proven in the task's unit"),
 }
 
@@ -35,6 +40,8 @@ VERBS: dict[str, tuple[str, str]] = {
 _EXTRA_OF = {
     "cv2": "cpu",
     "onnxruntime": "cpu",
+    "paho": "mqtt",
+    "prometheus_client": "metrics",
     "matplotlib": "demo",
     "skimage": "demo",
     "torch": "train",
@@ -43,9 +50,10 @@ _EXTRA_OF = {
     "timm": "train",
     "safetensors": "train",
     "tflite": "train",
+    "lightning_fabric": "train",
     "sklearn": "study",
     "scipy": "study",
-    "onnx": "export",
+    "onnx": "quantize",
     "onnxscript": "export",
 }
 
@@ -109,9 +117,9 @@ def _open_checkpoint(path: str) -> Any:
     return importlib.import_module(".train.checkpoint_model", __package__).open_checkpoint(path)
 
 
-def _open_rival(name: str, threads: int) -> Any:
+def _open_rival(name: str, threads: int, device: str) -> Any:
     """What a benchmark measures a model file against, by name (export/rivals.py)."""
-    return importlib.import_module(".export.rivals", __package__).open_rival(name, threads)
+    return importlib.import_module(".export.rivals", __package__).open_rival(name, threads, device)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

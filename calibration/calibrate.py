@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError, UsageError
-from ..runtime.conformal_table import ConformalTable
+from ..runtime.conformal_table import ConformalTable, log_odds, tempered
 from ..runtime.json_report import write_json
-from ..runtime.model import Model, load
-from ..runtime.model_file import graph_sha256, resolve, write_spec
+from ..runtime.model import Model, check_calibration
+from ..runtime.model_file import graph_sha256, read_spec, resolve, write_spec
+from ..runtime.sessions import open_session
 from ..runtime.sharpness import sharpness
-from ..runtime.spec import TaskSpec
-from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, judged, look_correlation
+from ..runtime.spec import ModelSpec, TaskSpec
+from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, look_correlation
 from .crop_cache import FaceCrops
 from .datasets import open_data
 from .degrade import LADDER, second_look
@@ -55,15 +56,17 @@ def run(args: argparse.Namespace) -> int:
     if (args.data is None) == (args.remove_layer is None):
         raise UsageError("expected --data with labelled faces, or --remove-layer NAME and no --data")
     path = resolve(args.model)
-    model = load(path, "auto")
+    spec = read_spec(path)
+    graph = Model(spec.with_calibration(None), open_session(path, spec))  # whatever it holds now, a new one can be made
     if args.remove_layer is not None:
-        fitted = _without_layer(model, args.remove_layer)
+        fitted = _without_layer(spec, args.remove_layer)
         said = f"layer {args.remove_layer} removed"
     elif args.layer is not None:
-        fitted, said = _with_layer(model, args)
+        check_calibration(path, spec)
+        fitted, said = _with_layer(graph, spec, args)
     else:
-        fitted, said = _calibration(model, args, graph_sha256(path))
-    write_spec(path, model.spec.with_calibration(fitted), args.out)
+        fitted, said = _calibration(graph, spec, args, graph_sha256(path))
+    write_spec(path, spec.with_calibration(fitted), args.out)
     if args.json:
         write_json(args.json, fitted)
     if args.json != "-":
@@ -72,18 +75,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _calibration(model: Model, args: argparse.Namespace, sha256: str) -> tuple[dict[str, Any], str]:
-    graph, task = Model(model.spec.with_calibration(None), model.session), model.spec.task
-    data = [dataset_faces(graph, open_data(text).select(args.split), args.detector) for text in args.data]
-    faces = LabelledReadings.join([labelled(graph, part.crops, part.labels) for part in data])
+def _calibration(graph: Model, spec: ModelSpec, args: argparse.Namespace, sha256: str) -> tuple[dict[str, Any], str]:
+    """The calibration of the graph itself, and what to say of it."""
+    _refuse_a_layer(spec, args.model)
+    task = spec.task
+    data, faces = _labelled_faces(graph, args)
     table = fit_table(faces, task, _degraded(graph, data))
-    values, difficulty = judged(faces, table, task)
     coverage = cross_coverage(faces, task, LEVELS)
     fitted: dict[str, Any] = {
         **table.to_json(),
         "n": len(faces.labels),
         "data": _sources(args, data),
-        "gates": fit_gates(values, difficulty, faces.labels, task),
+        "gates": _gates(faces, table, task),
         "look_correlation": round(_look_correlation(graph, data, task), 4),
         "coverage": coverage,
         "date": _today(),
@@ -93,25 +96,19 @@ def _calibration(model: Model, args: argparse.Namespace, sha256: str) -> tuple[d
     return fitted, f"calibrated on {len(faces.labels)} faces; coverage in cross-validation: {shares}"
 
 
-def _with_layer(model: Model, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _with_layer(graph: Model, spec: ModelSpec, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """The calibration with a site's layer on top, and what to say of it."""
-    base = model.spec.calibration
+    base, task = spec.calibration, spec.task
     if base is None:
         raise ModelError(f"{args.model}: expected a calibrated model under a layer; run numclip calibrate without it")
-    layers: list[dict[str, Any]] = base.get("layers", [])
-    if layers:
-        name = layers[-1]["name"]
-        raise UsageError(f"{args.model} has the layer {name}; take it off first: --remove-layer {name}")
-    graph, task = Model(model.spec.with_calibration(None), model.session), model.spec.task
-    data = [dataset_faces(graph, open_data(text).select(args.split), args.detector) for text in args.data]
-    faces = LabelledReadings.join([labelled(graph, part.crops, part.labels) for part in data])
+    _refuse_a_layer(spec, args.model)
+    data, faces = _labelled_faces(graph, args)
     table = fit_layer(faces, ConformalTable.from_json(base), task)
-    values, difficulty = judged(faces, table, task)
     fields = table.to_json()
     layer: dict[str, Any] = {
         "name": args.layer,
         **{name: fields[name] for name in LAYER_FIELDS},
-        "gates": fit_gates(values, difficulty, faces.labels, task),
+        "gates": _gates(faces, table, task),
         "n": len(faces.labels),
         "data": _sources(args, data),
         "date": _today(),
@@ -123,8 +120,8 @@ def _with_layer(model: Model, args: argparse.Namespace) -> tuple[dict[str, Any],
     return {**base, "layers": [layer]}, said
 
 
-def _without_layer(model: Model, name: str) -> dict[str, Any]:
-    base = dict(model.spec.calibration or {})
+def _without_layer(spec: ModelSpec, name: str) -> dict[str, Any]:
+    base = dict(spec.calibration or {})
     layers: list[dict[str, Any]] = base.pop("layers", [])
     if [layer["name"] for layer in layers] != [name]:
         there = ", ".join(layer["name"] for layer in layers) or "none"
@@ -132,11 +129,29 @@ def _without_layer(model: Model, name: str) -> dict[str, Any]:
     return base
 
 
+def _refuse_a_layer(spec: ModelSpec, name: str) -> None:
+    for layer in (spec.calibration or {}).get("layers", []):
+        raise UsageError(
+            f"{name}: expected a model without layers, it has {layer['name']}; first --remove-layer {layer['name']}"
+        )
+
+
+def _labelled_faces(graph: Model, args: argparse.Namespace) -> tuple[list[FaceCrops], LabelledReadings]:
+    """The faces of each data set, and what the graph answers for all of them."""
+    data = [dataset_faces(graph, open_data(text).select(args.split), args.detector) for text in args.data]
+    return data, LabelledReadings.join([labelled(graph, part.crops, part.labels) for part in data])
+
+
 def labelled(graph: Model, crops: npt.NDArray[np.uint8], labels: npt.NDArray[np.float64]) -> LabelledReadings:
     """What the graph answers for these crops, beside their labels."""
     readings = predict_crops(graph, crops)
     values, probabilities = readings.value.astype(np.float64), readings.probabilities.astype(np.float64)
     return LabelledReadings(values, probabilities, labels, sharpness(np.asarray(crops)))
+
+
+def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> dict[str, dict[str, list[float]]]:
+    words = tempered(faces.probabilities, table.temperature)
+    return fit_gates(lambda threshold: log_odds(words, threshold, task), faces.labels, task)
 
 
 def _degraded(graph: Model, data: list[FaceCrops]) -> LabelledReadings:

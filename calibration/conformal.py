@@ -19,8 +19,7 @@ from ..runtime.spec import TaskSpec
 
 Floats = npt.NDArray[np.float64]
 MIN_FACES = 30
-FACES_PER_KNOT = 300  # fewer faces make fewer knots, down to one
-MAX_KNOTS = 8
+FACES_PER_KNOT = 250  # fewer faces make fewer knots, down to one
 LEVELS = np.array([0.005, 0.01, 0.02, 0.025, *np.arange(0.05, 0.951, 0.05).round(3), 0.975, 0.98, 0.99, 0.995])
 FOLDS = 5
 USUAL = 0.02  # faces sharper than this share of the calibration's are usual
@@ -58,13 +57,16 @@ def fit_table(faces: LabelledReadings, task: TaskSpec, degraded: LabelledReading
     residuals = faces.labels - faces.values
     spreads = spread(faces.values, tempered(faces.probabilities, temperature), task)
     base, slope = _difficulty(spreads, np.abs(residuals))
-    count = int(np.clip(len(faces.values) // FACES_PER_KNOT, 1, MAX_KNOTS))
-    knots, rows = _localised(faces.values, residuals / (base + slope * spreads), count)
-    table = ConformalTable(knots, LEVELS, rows, base, slope, temperature)
+    difficulty = base + slope * spreads
+    count = int(np.clip(len(faces.values) // FACES_PER_KNOT, 1, task.num_bins))
+    table = ConformalTable(*_localised(faces.values, residuals / difficulty, count, task), base, slope, temperature)
     if degraded is None:
         return table
     sharp, widening = fit_widening(table, faces, degraded, task)
-    return replace(table, sharpness=sharp, widening=widening)
+    # The least sharp of the calibration's own faces are widened too, so the quantiles are taken again with that.
+    difficulty *= np.interp(faces.sharpness, sharp, widening)
+    knots, _, rows = _localised(faces.values, residuals / difficulty, count, task)
+    return replace(table, knots=knots, quantiles=rows, sharpness=sharp, widening=widening)
 
 
 def fit_layer(faces: LabelledReadings, base: ConformalTable, task: TaskSpec) -> ConformalTable:
@@ -76,8 +78,8 @@ def fit_layer(faces: LabelledReadings, base: ConformalTable, task: TaskSpec) -> 
     offset = float(np.median(faces.labels - faces.values))
     shifted = replace(base, offset=offset)
     values, difficulty = judged(faces, shifted, task)
-    knots, rows = _localised(values, (faces.labels - values) / difficulty, 1)
-    return replace(shifted, knots=knots, levels=LEVELS, quantiles=rows)
+    knots, levels, rows = _localised(values, (faces.labels - values) / difficulty, 1, task)
+    return replace(shifted, knots=knots, levels=levels, quantiles=rows)
 
 
 def judged(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> tuple[Floats, Floats]:
@@ -190,15 +192,20 @@ def _check_enough(n: int) -> None:
         )
 
 
-def _localised(values: Floats, normalised: Floats, count: int) -> tuple[Floats, Floats]:
-    """Knots [M], equally many faces between them, and at each the quantiles [M, L] of the residuals near it."""
-    if count == 1:
-        knots = np.array([float(np.median(values))])
-    else:
-        knots = np.unique(np.quantile(values, np.linspace(0, 1, count)).round(3))
+def _localised(values: Floats, normalised: Floats, count: int, task: TaskSpec) -> tuple[Floats, Floats, Floats]:
+    """Knots [M], levels [L], and at each knot the quantiles [M, L] of the residuals near it.
+
+    The knots are the middles of `count` of the words, evenly chosen, less those that too few faces lie near.
+    """
+    chosen = np.linspace(0, task.num_bins - 1, count).round().astype(np.intp)
+    knots = np.asarray(task.bin_centers)[chosen]
+    near = _nearness(values, knots)
+    while len(knots) > 1 and near.sum(axis=1).min() < MIN_FACES:
+        knots = np.delete(knots, near.sum(axis=1).argmin())
+        near = _nearness(values, knots)
     order = np.argsort(normalised, kind="stable")
-    rows = [weighted_quantiles(normalised[order], w[order], LEVELS) for w in _nearness(values, knots)]
-    return knots, np.array(rows)
+    rows = [weighted_quantiles(normalised[order], w[order], LEVELS) for w in near]
+    return knots, LEVELS, np.array(rows)
 
 
 def _nearness(values: Floats, knots: Floats) -> Floats:

@@ -1,7 +1,11 @@
-"""Worse pictures of the same faces: what calibration widens for, what `evaluate --stress` measures, and what a second look is."""
+"""Worse pictures of the same faces: what calibration widens for, what `evaluate --stress` measures, and what a second look is.
+
+Everything here works on crops and is deterministic; a crop's faces lie as the crop contract puts them.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -10,6 +14,8 @@ import numpy.typing as npt
 
 Crop = npt.NDArray[np.uint8]  # [S, S, 3] RGB
 Degradation = Callable[[Crop], Crop]
+EYES, EYE_RADIUS = ((0.30, 0.29), (0.70, 0.29)), 0.15  # shares of the side, where the crop contract puts them
+HEAD_RADIUS = 0.65  # of the side, where a head is taken for a cylinder
 
 
 def fewer_pixels(crop: Crop, side: int) -> Crop:
@@ -23,14 +29,9 @@ def blurred(crop: Crop, sigma: float) -> Crop:
     return np.asarray(cv2.GaussianBlur(crop, (0, 0), sigma * crop.shape[0] / 100), np.uint8)
 
 
-def darkened(crop: Crop, share: float) -> Crop:
-    """So much of the light."""
-    return (crop * share).astype(np.uint8)
-
-
-def overexposed(crop: Crop, gain: float) -> Crop:
-    """So much more light, clipped as a sensor clips."""
-    return np.clip(crop * gain, 0, 255).astype(np.uint8)
+def lit(crop: Crop, gain: float) -> Crop:
+    """So many times the light, clipped as a sensor clips."""
+    return np.clip(crop * np.float32(gain), 0, 255).astype(np.uint8)
 
 
 def compressed(crop: Crop, quality: int) -> Crop:
@@ -44,11 +45,38 @@ def grey(crop: Crop) -> Crop:
     return np.repeat(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, axis=2)
 
 
+def old_print(crop: Crop) -> Crop:
+    """A faded, soft, grainy print, scanned: brown, half the contrast, grain of a fixed seed."""
+    light = grey(blurred(crop, 1.0)).astype(np.float32) * 0.5 + 70
+    grain = np.random.default_rng(0).normal(0, 6, crop.shape[:2])[..., None]
+    return np.clip(light + grain + (12, 0, -18), 0, 255).astype(np.uint8)
+
+
 def masked(crop: Crop) -> Crop:
     """The lower half of the face covered in light blue, as by a surgical mask."""
     covered = crop.copy()
-    covered[int(0.58 * len(crop)) :, int(0.12 * len(crop)) : int(0.88 * len(crop))] = (150, 190, 215)
+    covered[int(0.5 * len(crop)) :, int(0.05 * len(crop)) : int(0.95 * len(crop))] = (150, 190, 215)
     return covered
+
+
+def dark_glasses(crop: Crop) -> Crop:
+    """Both eyes behind black glass."""
+    covered, side = crop.copy(), len(crop)
+    for x, y in EYES:
+        cv2.circle(covered, (round(x * side), round(y * side)), round(EYE_RADIUS * side), (20, 20, 20), cv2.FILLED)
+    return covered
+
+
+def turned(crop: Crop, degrees: float) -> Crop:
+    """Turned to the side, as if painted on a cylinder and followed by the crop; a real profile shows what this cannot."""
+    side, radius, yaw = len(crop), HEAD_RADIUS * len(crop), math.radians(degrees)
+    out = (np.arange(side) + 0.5 - side / 2) / radius + math.sin(yaw)
+    angle = np.arcsin(out.clip(-1, 1)) - yaw
+    x = np.tile((radius * np.sin(angle) + side / 2 - 0.5).astype(np.float32), (side, 1))
+    y = np.tile(np.arange(side, dtype=np.float32)[:, None], (1, side))
+    seen = np.asarray(cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    seen[:, np.abs(out) > 1] = crop.mean(axis=(0, 1)).astype(np.uint8)  # beside the head
+    return seen
 
 
 # What `evaluate --stress` shows, in this order.
@@ -59,11 +87,17 @@ STRESS: dict[str, Degradation] = {
     "16 px": lambda crop: fewer_pixels(crop, 16),
     "blur 3 %": lambda crop: blurred(crop, 3),
     "blur 5 %": lambda crop: blurred(crop, 5),
-    "a quarter of the light": lambda crop: darkened(crop, 0.25),
-    "overexposed": lambda crop: overexposed(crop, 1.8),
+    "light x 0.5": lambda crop: lit(crop, 0.5),
+    "light x 0.2": lambda crop: lit(crop, 0.2),
+    "light x 1.8": lambda crop: lit(crop, 1.8),
+    "JPEG 30": lambda crop: compressed(crop, 30),
     "JPEG 10": lambda crop: compressed(crop, 10),
     "grey": grey,
+    "old print": old_print,
     "mask": masked,
+    "dark glasses": dark_glasses,
+    "turned 20 degrees": lambda crop: turned(crop, 20),
+    "turned 40 degrees": lambda crop: turned(crop, 40),
 }
 
 # What calibration widens for: a ladder of lost detail, other rungs than those above.
@@ -81,5 +115,5 @@ def second_look(crop: Crop, random: np.random.Generator) -> Crop:
     moved = cv2.warpAffine(crop, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     if random.random() < 0.5:
         moved = moved[:, ::-1]
-    lit = moved * np.exp(random.normal(0, 0.15)) + random.normal(0, 4, crop.shape)
-    return np.clip(lit, 0, 255).astype(np.uint8)
+    seen = moved * np.exp(random.normal(0, 0.15)) + random.normal(0, 4, crop.shape)
+    return np.clip(seen, 0, 255).astype(np.uint8)

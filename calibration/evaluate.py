@@ -7,7 +7,7 @@ Every face is detected and cut by the model's crop contract, as in a live run. F
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,15 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..runtime.json_report import write_json
 from ..runtime.model import Model, load
 from ..runtime.readings import Readings
 from ..runtime.spec import ModelSpec, TaskSpec
 from .crop_cache import FaceCrops, face_crops
 from .datasets import Dataset, open_data
-from .degrade import STRESS
-from .measures import SMALL, Judged, judge, measure, widths_at_equal_coverage
+from .measures import CLEARLY, GATE, SMALL, Judged, gate_rows, judge, measure, widths_at_equal_coverage
 
 Floats = npt.NDArray[np.float64]
 BATCH = 64
@@ -53,20 +52,24 @@ class Predictions:
 
 def dataset_faces(model: Model, dataset: Dataset, detector: str = "yunet") -> FaceCrops:
     """Detect and cut the faces of a data set (already one split) for a model, from the cache; raises DataError."""
-    _check_labels(dataset, model.spec.task)
+    check_labels(dataset, model.spec.task)
     return face_crops(dataset, model.spec.crop, detector)
 
 
 def predict_crops(model: Model, crops: npt.NDArray[np.uint8]) -> Readings:
     """Read any number of crops [N, S, S, 3], N >= 1, in batches."""
     starts = tqdm(range(0, len(crops), BATCH), desc="model", unit="batch", leave=False, disable=None)
-    parts = [model(np.array(crops[start : start + BATCH])) for start in starts]
+    return joined([model(np.array(crops[start : start + BATCH])) for start in starts])
+
+
+def joined(parts: Sequence[Readings]) -> Readings:
+    """One model's readings, one after the other."""
     sharp = [p.sharpness for p in parts if p.sharpness is not None]
     return Readings(
         np.concatenate([p.value for p in parts]),
         np.concatenate([p.probabilities for p in parts]),
         np.concatenate([p.embedding for p in parts]),
-        model.spec,
+        parts[0].spec,
         parts[0].table,
         np.concatenate(sharp) if sharp else None,
     )
@@ -95,6 +98,7 @@ def report(predictions: Predictions, names: dict[str, Any]) -> dict[str, Any]:
         "coverage": {f"{lv:g}": _share_inside(levels.get(lv), labels) for lv in LEVELS},
         "width": {f"{lv:g}": _mean_width(levels.get(lv)) for lv in LEVELS},
         "width_at_equal_coverage": widths_at_equal_coverage(readings, labels),
+        "gates": gate_rows([readings], labels),
         "all": measure(faces),
         "bands": _bands(faces, labels, task),
         "bands_by_value": _bands(faces, predictions.values, task),
@@ -103,15 +107,6 @@ def report(predictions: Predictions, names: dict[str, Any]) -> dict[str, Any]:
             for column, members in group_masks(predictions.faces).items()
         },
     }
-
-
-def stress(model: Model, faces: FaceCrops) -> list[dict[str, Any]]:
-    """The same figures with the faces made worse, one row by kind of it."""
-    rows: list[dict[str, Any]] = []
-    for name, worse in STRESS.items():
-        crops = np.stack([worse(np.asarray(crop)) for crop in faces.crops])
-        rows.append({"name": name, **measure(judge(predict_crops(model, crops), faces.labels))})
-    return rows
 
 
 def band_edges(task: TaskSpec) -> tuple[float, ...]:
@@ -150,7 +145,8 @@ def _mean_width(interval: Floats | None) -> float | None:
     return None if interval is None else round(float((interval[:, 1] - interval[:, 0]).mean()), 4)
 
 
-def _check_labels(dataset: Dataset, task: TaskSpec) -> None:
+def check_labels(dataset: Dataset, task: TaskSpec) -> None:
+    """Raise DataError naming the first sample whose label no answer of the task can meet."""
     for sample in dataset.samples:
         if not task.low <= sample.label <= task.high:
             raise DataError(
@@ -170,12 +166,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or tensorrt")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--stress", action="store_true", help="measure on worse pictures of the same faces too")
+    parser.add_argument("--looks", type=int, default=1, metavar="N", help="judge gates after N simulated looks too")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.md, report.json and plots there")
     parser.add_argument("--json", metavar="FILE|-", help="the report as one JSON object, to a file or to stdout")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print a table, or JSON for a program. `_open_checkpoint` is the command line's opener, if any."""
+    if args.looks < 1:
+        raise UsageError(f"expected --looks of 1 or more, got {args.looks}")
     opener: Callable[[str], Model] | None = getattr(args, "_open_checkpoint", None)
     is_checkpoint = args.model.endswith(".safetensors") and opener is not None
     dataset = open_data(args.data)
@@ -185,11 +184,14 @@ def run(args: argparse.Namespace) -> int:
     predictions = predict_dataset(model, chosen, args.detector)
     names = {"model": args.model, "data": args.data, "split": split, "detector": args.detector}
     result = report(predictions, names)
-    if args.stress:
-        result["stress"] = stress(model, predictions.faces)
-    if args.report:
-        from .report import write_report  # matplotlib comes with it
+    from .report import write_report  # these two build on this module
+    from .stress import stress_rows, track_rows
 
+    if args.stress:
+        result["stress"] = stress_rows(model, predictions.faces)
+    if args.looks > 1:
+        result["gates"] += track_rows(model, predictions.faces, args.looks)
+    if args.report:
         write_report(args.report, result, predictions)
     if args.json:
         write_json(args.json, result)
@@ -207,19 +209,24 @@ def _table(result: dict[str, Any], spec: ModelSpec) -> list[str]:
         "",
         f"{'true value or group':<24}{'n':>7}{'MAE':>8}{'95 %':>14}{'bias':>8}{'inside 90 %':>13}",
     ]
-    lines += [_line(name, row) for name, row in named_rows(result)]
-    small = sum(row["few"] for _, row in named_rows(result))
+    rows = named_rows(result) + [(row["name"], row) for row in result.get("stress", [])]
+    lines += [_line(name, row) for name, row in rows]
+    lines += [_gate_line(row) for row in result["gates"] if (row["threshold"], row["error"]) == GATE]
+    small = sum(row["few"] for _, row in rows)
     return [*lines, *([f"{small} rows have fewer than {SMALL} faces: their figures are rough"] if small else [])]
 
 
 def named_rows(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Every row of a report by a name to print: bands of the true value, groups, kinds of stress."""
-    rows: list[tuple[str, dict[str, Any]]] = []
-    for band in result["bands"]:
-        rows.append((f"{band['low']:g}+" if band["high"] is None else f"{band['low']:g} to {band['high']:g}", band))
+    """Every row of a report by a name to print: bands of the true value, then groups."""
+    rows = [(band_name(band), band) for band in result["bands"]]
     for column, members in result["groups"].items():
         rows += [(f"{column} {value}", row) for value, row in members.items()]
-    return rows + [(row["name"], row) for row in result.get("stress", [])]
+    return rows
+
+
+def band_name(band: dict[str, Any]) -> str:
+    """`13 to 19`, `65+`."""
+    return f"{band['low']:g}+" if band["high"] is None else f"{band['low']:g} to {band['high']:g}"
 
 
 def _line(name: str, row: dict[str, Any]) -> str:
@@ -228,3 +235,10 @@ def _line(name: str, row: dict[str, Any]) -> str:
     return (
         f"{name[:23]:<24}{row['n']:>7}{row['mae']:>8.2f}{f'{low:.2f}-{high:.2f}':>14}{row['bias']:>+8.2f}{covered:>13}"
     )
+
+
+def _gate_line(row: dict[str, Any]) -> str:
+    said = f"gate {row['threshold']:g} at {row['error']:.0%}, {row['looks']} look{'s' * (row['looks'] > 1)}: yes to "
+    said += "" if row["false_accept"] is None else f"{row['false_accept']:.1%} of {row['false_accept_n']} below, "
+    clear = row["threshold"] + CLEARLY
+    return said + ("" if row["accept"] is None else f"{row['accept']:.1%} of {row['accept_n']} from {clear:g}")

@@ -12,13 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..runtime.info import commercial_use
 from ..runtime.model import Model, load
+from ..runtime.readings import Readings
 from ..runtime.spec import ModelSpec
 from .datasets import open_data
-from .evaluate import named_rows, predict_dataset, report, stress
-from .measures import SMALL
-from .report import table
+from .evaluate import band_name, joined, named_rows, predict_dataset, report
+from .measures import gate_rows, widths_at_equal_coverage
+from .report import NOTE, gate_table, stress_table, summary, table, widths_sentence
+from .stress import stress_rows, track_readings
+
+Labels = npt.NDArray[np.float64]
+LOOKS = 30  # of a simulated track
 
 USES = """\
 ## For what, and for what not
@@ -74,35 +82,38 @@ Reads {spec.task.name} in {spec.task.unit} off a face crop of {spec.crop.side} x
 
 
 def _errors(model: Model, data: Sequence[str]) -> str:
-    lines = ["## How wrong it is", "", f"In brackets: 95 % bootstrap intervals. (few): under {SMALL} faces.", ""]
+    """Every data set by itself, then the gates on the faces of all of them."""
+    lines = ["## How wrong it is", "", NOTE, ""]
+    once: list[tuple[Readings, Labels]] = []
+    tracks: list[tuple[list[Readings], Labels]] = []
     for text in data:
         dataset = open_data(text).select(None)
         predictions = predict_dataset(model, dataset)
-        full = report(predictions, {"stress": stress(model, predictions.faces)})
-        low, high = full["all"]["mae_95"]
+        full = report(predictions, {})
         skipped = f", {full['skipped']} without a detected face" if full["skipped"] else ""
         lines += [
             f"### {dataset.kind}, test split ({full['n']} faces{skipped})",
             "",
-            f"MAE **{full['mae']:.2f}** {model.spec.task.unit} (95 % bootstrap {low:.2f}-{high:.2f}), within 5: {full['cs5']:.1%}, "
-            f"bias {full['bias']:+.2f}. {_coverage(full)}",
-            "",
-            *table(named_rows(full), "true value, group or kind of picture"),
+            *summary(full, model.spec.task),
             "",
         ]
+        lines += [*table(named_rows(full), "true value or group"), "", "By what the model says:", ""]
+        lines += [*table([(band_name(band), band) for band in full["bands_by_value"]], "value"), ""]
+        lines += [*stress_table(stress_rows(model, predictions.faces)), ""]
+        once.append((predictions.readings, predictions.labels))
+        tracks.append(track_readings(model, predictions.faces, LOOKS))
+    if model.spec.calibration is not None:
+        lines += _together(once, tracks)
     return "\n".join(lines)
 
 
-def _coverage(full: dict[str, Any]) -> str:
-    shares = [(level, full["coverage"][level], full["width"][level]) for level in full["coverage"]]
-    if shares[0][1] is None:
-        return "Not calibrated: no intervals."
-    said = "Intervals: " + "; ".join(f"{float(k):.0%} hold {c:.1%}, width {w:.1f}" for k, c, w in shares) + "."
-    width = full["width_at_equal_coverage"]
-    return (
-        f"{said} At equal coverage one quantile for everybody is {width['global']:.1f} wide, the words' probabilities "
-        f"alone {width['words']:.1f}, these {width['ours']:.1f}."
-    )
+def _together(once: list[tuple[Readings, Labels]], tracks: list[tuple[list[Readings], Labels]]) -> list[str]:
+    """Widths, and the gates after one look and many, on the faces of all test splits."""
+    readings, labels = joined([r for r, _ in once]), np.concatenate([y for _, y in once])
+    looks = [joined([r[i] for r, _ in tracks]) for i in range(LOOKS)]
+    rows = gate_rows([readings], labels) + gate_rows(looks, np.concatenate([y for _, y in tracks]))
+    widths = widths_sentence(widths_at_equal_coverage(readings, labels) or {})
+    return ["### All test splits together", "", widths, "", *gate_table(rows), ""]
 
 
 def _training(spec: ModelSpec) -> str:

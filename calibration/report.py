@@ -11,10 +11,12 @@ import numpy as np
 
 from ..errors import DeviceError, SinkError
 from ..runtime.json_report import write_json
-from .evaluate import Predictions, named_rows
-from .measures import GATE, SMALL
+from ..runtime.spec import TaskSpec
+from .evaluate import Predictions, band_name, named_rows
+from .measures import CLEARLY, GATE, SMALL
 
 BLUE, ORANGE = "#1f5f8b", "#c8632d"
+NOTE = f"In brackets: 95 % intervals. (few): under {SMALL} faces, a rough figure. Gate: {GATE[0]:g} at {GATE[1]:.0%}."
 SHOWN_LEVELS = np.arange(0.1, 1.0, 0.1)
 
 
@@ -42,41 +44,56 @@ def write_report(folder: Path, result: dict[str, Any], predictions: Predictions)
 def markdown(result: dict[str, Any], predictions: Predictions, plots: list[str]) -> str:
     """The page."""
     task = predictions.readings.spec.task
-    head = ["model", "data", "split", "detector"]
     lines = [
-        f"# {result['model']} on {result['split']}",
+        f"# {Path(result['model']).name} on {result['data'].partition(':')[0]}, {result['split']}",
         "",
-        *(f"- {name}: {Path(result[name]).name if name == 'model' else result[name]}" for name in head),
-        f"- {result['n']} faces, {result['skipped']} pictures without a detected face",
-        f"- MAE {_with(result['all'], 'mae', '.2f')} {task.unit}, within 5: {result['cs5']:.1%}, "
-        f"bias {_with(result['all'], 'bias', '+.2f')}",
+        f"{result['n']} faces, {result['skipped']} pictures without a detected face, detector {result['detector']}.",
+        *summary(result, task),
+        "",
+        NOTE,
+        "",
+        *table(named_rows(result), "true value or group"),
+        "",
+        "By what the model says:",
+        "",
+        *table([(band_name(band), band) for band in result["bands_by_value"]], "value"),
     ]
-    if result["all"]["coverage"] is not None:
-        shares = "; ".join(
-            f"{float(lv):.0%} hold {share:.1%}, mean width {result['width'][lv]:.1f}"
-            for lv, share in result["coverage"].items()
-        )
-        width: dict[str, float] = result["width_at_equal_coverage"]
-        lines += [
-            f"- intervals: {shares}",
-            f"- mean width at the coverage of our 90 % intervals: ours {width['ours']:.1f}, one quantile for everybody "
-            f"{width['global']:.1f}, the words' probabilities alone {width['words']:.1f}",
-        ]
-    lines += ["", f"In brackets: 95 % bootstrap intervals. (few): under {SMALL} faces, a rough figure.", ""]
-    lines += table(named_rows(result), "true value or group")
-    value_rows = [(_band_name(band), band) for band in result["bands_by_value"]]
-    lines += ["", "By what the model says:", "", *table(value_rows, "value")]
+    if result["gates"]:
+        lines += ["", *gate_table(result["gates"])]
+    if "stress" in result:
+        lines += ["", *stress_table(result["stress"])]
     return "\n".join([*lines, "", *(f"![{name}]({name})" for name in plots), ""])
+
+
+def summary(result: dict[str, Any], task: TaskSpec) -> list[str]:
+    """The figures over all faces, in sentences."""
+    lines = [
+        f"MAE **{_with(result['all'], 'mae', '.2f')}** {task.unit}, within 5: {result['cs5']:.1%}, "
+        f"bias {_with(result['all'], 'bias', '+.2f')}."
+    ]
+    width: dict[str, float] | None = result["width_at_equal_coverage"]
+    if width is None:
+        return [*lines, "Not calibrated: no intervals."]
+    shares = "; ".join(
+        f"{float(level):.0%} hold {share:.1%}, mean width {result['width'][level]:.1f}"
+        for level, share in result["coverage"].items()
+    )
+    return [*lines, f"Intervals: {shares}.", widths_sentence(width)]
+
+
+def widths_sentence(width: dict[str, float]) -> str:
+    """How wide the intervals are beside two simpler kinds."""
+    return (
+        f"At the coverage of these 90 % intervals, mean width {width['ours']:.1f}; one quantile for everybody would need "
+        f"{width['global']:.1f}, the words' probabilities alone {width['words']:.1f}."
+    )
 
 
 def table(rows: list[tuple[str, dict[str, Any]]], title: str) -> list[str]:
     """Markdown lines of rows from `measure`."""
-    lines = [
-        f"| {title} | n | MAE | bias | inside 90 % | width | yes below {GATE[0]:g} | no from {GATE[0]:g} |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, row in rows:
-        cells = [
+    head = [title, "n", "MAE", "bias", "inside 90 %", "width", f"yes below {GATE[0]:g}", f"no from {GATE[0]:g}"]
+    body = [
+        [
             name + (" (few)" if row["few"] else ""),
             str(row["n"]),
             _with(row, "mae", ".2f"),
@@ -86,8 +103,52 @@ def table(rows: list[tuple[str, dict[str, Any]]], title: str) -> list[str]:
             _with(row, "false_accept", ".1%"),
             _with(row, "false_reject", ".1%"),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        for name, row in rows
+    ]
+    return _markdown_table(head, body)
+
+
+def stress_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown lines of what worse pictures of the same faces cost, for all and for the children among them."""
+    young = f"below {GATE[0]:g}"
+    head = ["picture", "n", "MAE", "bias", "inside 90 %", "width", f"{young}: n", "MAE", "inside 90 %", "yes"]
+    body: list[list[str]] = []
+    for row in rows:
+        below: dict[str, Any] = row["below"] or {}
+        cells = [row["name"], str(row["n"]), _plain(row, "mae", ".2f"), _plain(row, "bias", "+.2f")]
+        cells += [_plain(row, "coverage", ".1%"), _plain(row, "width", ".1f"), str(below.get("n", 0))]
+        cells += [_plain(below, "mae", ".2f"), _plain(below, "coverage", ".1%"), _plain(below, "false_accept", ".1%")]
+        body.append(cells)
+    return ["Worse pictures of the same faces, made by `calibration/degrade.py`:", "", *_markdown_table(head, body)]
+
+
+def gate_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown lines of how often the gates err, and whom they spare the question."""
+    head = ["at least", "asked error", "looks", "yes below", "no from", f"yes from {CLEARLY:g} above"]
+    body = [
+        [
+            f"{row['threshold']:g}",
+            f"{row['error']:.1%}",
+            str(row["looks"]),
+            *(
+                f"{_with(row, name, '.1%')} of {row[f'{name}_n']}"
+                for name in ("false_accept", "false_reject", "accept")
+            ),
+        ]
+        for row in rows
+    ]
+    note = "Gates (in brackets: Wilson's 95 % intervals). More looks than one are simulated from the one picture:"
+    return [note, "", *_markdown_table(head, body)]
+
+
+def _markdown_table(head: list[str], body: list[list[str]]) -> list[str]:
+    """The first column is text, the others are numbers."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in [head, *body]]
+    return [lines[0], "|---" + "|--:" * (len(head) - 1) + "|", *lines[1:]]
+
+
+def _plain(row: dict[str, Any], name: str, how: str) -> str:
+    return "" if row.get(name) is None else f"{row[name]:{how}}"
 
 
 def _with(row: dict[str, Any], name: str, how: str) -> str:
@@ -96,10 +157,6 @@ def _with(row: dict[str, Any], name: str, how: str) -> str:
         return ""
     low, high = row[f"{name}_95"]
     return f"{row[name]:{how}} ({low:{how}} to {high:{how}})"
-
-
-def _band_name(band: dict[str, Any]) -> str:
-    return f"{band['low']:g}+" if band["high"] is None else f"{band['low']:g} to {band['high']:g}"
 
 
 def _plot(path: Path, draw: Callable[[Any, dict[str, Any], Predictions], None], result: Any, p: Predictions) -> None:

@@ -8,13 +8,22 @@ its report says so. KIND is one of
     onnx, onnx-tower  the same two in ONNX Runtime
     clip              plain CLIP zero-shot over the task's words, the text tower run for every call
     clip-cached       the same with the text embeddings computed once
+
+and `mobilenet-025`, which has no tower to name, is MobileNetV1 (arXiv 1704.04861) at a quarter of its width in ONNX
+Runtime: the size of the smallest age models in use. `random:TOWER` is the project's own export of such a network, run by
+the project's own sessions, so that it takes any device.
 """
 
 from __future__ import annotations
 
+import atexit
+import copy
+import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,126 +32,131 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import UsageError
-from ..train.network import Method, NumCLIP
-from ..train.prompts import Prompt
-from ..train.tasks_file import load_task
-from ..train.towers import build_towers, input_side
+from ..errors import DeviceError, UsageError
+from ..runtime.model import load
+from ..runtime.model_file import write_spec
+from ..train.checkpoint_model import checkpoint_spec
+from ..train.towers import input_side
 from .frozen import Frozen
-from .to_onnx import OPSET
+from .rival_networks import MobileNet, Tower, ZeroShot, random_network
+from .to_onnx import OPSET, size_of, to_onnx
 
-KINDS = ("eager", "compiled", "eager-tower", "onnx", "onnx-tower", "clip", "clip-cached")
-CONTEXT_TOKENS, CLIP_CONTEXT = 5, 77
-
-
-class Tower(nn.Module):
-    """The image tower alone, with the model file's own pixels in."""
-
-    gain: Tensor
-    bias: Tensor
-
-    def __init__(self, frozen: Frozen) -> None:
-        super().__init__()
-        self.image_tower = frozen.image_tower
-        self.register_buffer("gain", frozen.gain)
-        self.register_buffer("bias", frozen.bias)
-
-    def forward(self, crops: Tensor) -> Tensor:
-        """uint8 [N, S, S, 3] RGB to features [N, D]."""
-        return self.image_tower(crops.permute(0, 3, 1, 2).float() * self.gain + self.bias)
+KINDS = ("eager", "compiled", "eager-tower", "onnx", "onnx-tower", "clip", "clip-cached", "random")
 
 
-class ZeroShot(nn.Module):
-    """Plain CLIP: cosine of image and K sentences of 77 tokens, softmax, expectation over the bin centers."""
-
-    sentences: Tensor
-    end: Tensor
-    centers: Tensor
-
-    def __init__(self, network: NumCLIP, cached: bool) -> None:
-        super().__init__()
-        self.tower, self.text_tower = Tower(Frozen(network)), network.text_tower
-        bins, width = network.task.spec.num_bins, network.prompt.words.shape[1]
-        self.register_buffer("sentences", torch.randn(bins, CLIP_CONTEXT, width))
-        self.register_buffer("end", torch.full((bins,), CONTEXT_TOKENS + 4))
-        self.register_buffer("centers", torch.tensor(network.task.spec.bin_centers))
-        self.scale = network.logit_scale.detach().exp()
-        self.texts = self.encode() if cached else None
-
-    def encode(self) -> Tensor:
-        """[K, D] L2-normalised."""
-        with torch.no_grad():
-            return functional.normalize(self.text_tower(self.sentences, self.end), dim=1)
-
-    def forward(self, crops: Tensor) -> Tensor:
-        """uint8 [N, S, S, 3] RGB to ages [N]."""
-        texts = self.encode() if self.texts is None else self.texts
-        images = functional.normalize(self.tower(crops), dim=1)
-        return torch.softmax(self.scale * images @ texts.T, dim=1) @ self.centers
-
-
+@dataclass(frozen=True, eq=False)
 class Rival:
-    """A call on crops, and the facts that a report needs."""
+    """What a report needs to know, and how to open it anew: that gives the call on crops uint8 [N, S, S, 3]."""
 
-    multiply_adds: int | None = None  # per face; None where a call has work that no face brings
-
-    def __init__(self, side: int, call: Callable[[npt.NDArray[np.uint8]], object], session: dict[str, Any]) -> None:
-        self.side, self.call, self.session = side, call, session
-
-    def __call__(self, crops: npt.NDArray[np.uint8]) -> object:
-        return self.call(crops)
+    side: int
+    multiply_adds: int | None  # per face; None where a call has work that no face brings
+    weight_bytes: int
+    session: dict[str, Any]
+    open: Callable[[], Callable[[npt.NDArray[np.uint8]], object]]
 
 
-def open_rival(name: str, threads: int) -> Rival:
-    """A rival by name, on the CPU; raises UsageError for a name that is none."""
+def open_rival(name: str, threads: int, device: str = "cpu") -> Rival:
+    """A rival by name, on CUDA where `device` is cuda or tensorrt, else on the CPU; raises UsageError for a name that
+    is none and DeviceError for a card that is not there."""
     kind, _, tower = name.partition(":")
-    if kind not in KINDS or not tower:
-        raise UsageError(f"expected --rivals KIND:TOWER with KIND {', '.join(KINDS)}, got {name!r}")
-    network = random_network(tower)
-    side = input_side(tower)
-    if kind in ("clip", "clip-cached"):
-        module: nn.Module = ZeroShot(network, cached=kind == "clip-cached")
-    else:
-        module = Frozen(network)
-        module = Tower(module) if kind.endswith("-tower") else module
-    module.eval()
+    if name != "mobilenet-025" and (kind not in KINDS or not tower):
+        raise UsageError(f"expected a rival KIND:TOWER with KIND {', '.join(KINDS)}, or mobilenet-025; got {name!r}")
+    if kind == "random":
+        return _in_session(tower, device, threads)
+    on = "cuda" if device in ("cuda", "tensorrt") else "cpu"
+    if on == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            f"device cuda: expected a card for {name}, PyTorch {torch.__version__} sees none; say --device cpu"
+        )
+    module, side = _module(name)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         module(torch.zeros(1, side, side, 3, dtype=torch.uint8))
-    if kind.startswith("onnx"):
-        rival = _in_onnxruntime(module, side, threads)
-    else:
-        rival = _in_torch(module, side, threads, compiled=kind == "compiled")
-    rival.multiply_adds = None if kind == "clip" else counter.get_total_flops() // 2
-    return rival
+    if kind.startswith("onnx") or name == "mobilenet-025":
+        _exported(name)  # once, and not while a load is timed
+    in_torch = kind in ("eager", "compiled", "eager-tower", "clip", "clip-cached")
+    library, version = ("torch", torch.__version__) if in_torch else ("onnxruntime", onnxruntime.__version__)
+    return Rival(
+        side,
+        None if kind == "clip" else counter.get_total_flops() // 2,
+        sum(p.numel() * p.element_size() for p in _read_at_each_call(module)),
+        {"library": library, "version": version, "device": on, "threads": threads},
+        partial(_in_torch, module, on, threads, kind == "compiled")
+        if in_torch
+        else partial(_in_ort, name, on, threads),
+    )
 
 
-def random_network(tower: str) -> NumCLIP:
-    """A NumCLIP for ages with random weights."""
-    torch.manual_seed(0)
-    task, side = load_task("age"), input_side(tower)
-    towers = build_towers(tower, None, torch.zeros(1, side, side, 3, dtype=torch.uint8))
-    width = towers.token_embedding.weight.shape[1]
-    return NumCLIP(task, towers, Prompt(CLIP_CONTEXT, [1] * task.spec.num_bins, CONTEXT_TOKENS, width), Method()).eval()
+@cache
+def _module(name: str) -> tuple[nn.Module, int]:
+    """The network of a rival's name, and the side of its crops in px."""
+    kind, _, tower = name.partition(":")
+    if name == "mobilenet-025":
+        return MobileNet().eval(), 112
+    network = random_network(tower)
+    if kind in ("clip", "clip-cached"):
+        return ZeroShot(network, cached=kind == "clip-cached").eval(), input_side(tower)
+    frozen = Frozen(network)
+    return (Tower(frozen) if kind.endswith("-tower") else frozen).eval(), input_side(tower)
 
 
-def _in_torch(module: nn.Module, side: int, threads: int, compiled: bool) -> Rival:
+def _read_at_each_call(module: nn.Module) -> Iterator[Tensor]:
+    """The weights that a call needs: of cached zero-shot all but the text tower."""
+    cached = isinstance(module, ZeroShot) and module.texts is not None
+    return (p for name, p in module.named_parameters() if not (cached and name.startswith("text_tower")))
+
+
+@cache
+def random_model(tower: str) -> Path:
+    """The model file of a NumCLIP for ages with random weights, in a folder that goes with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="numclip-random-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    network, out = random_network(tower), folder / f"random-{tower}.onnx"
+    to_onnx(network, out)
+    spec = checkpoint_spec(network, out.stem)
+    write_spec(out, replace(spec, graph={**spec.graph, **size_of(network)}))
+    return out
+
+
+def _in_session(tower: str, device: str, threads: int) -> Rival:
+    path = random_model(tower)
+    model = load(path, device, threads)
+    multiply_adds, size = int(model.spec.graph["multiply_adds"]), path.stat().st_size
+    facts = {**model.session.describe(), "device": device}
+    return Rival(model.spec.crop.side, multiply_adds, size, facts, lambda: load(path, device, threads).session.run)
+
+
+def _in_torch(
+    module: nn.Module, device: str, threads: int, compiled: bool
+) -> Callable[[npt.NDArray[np.uint8]], object]:
+    module = copy.deepcopy(module).to(device)  # new memory at each opening
     run: Any = torch.compile(module, dynamic=False) if compiled else module
 
     @torch.inference_mode()
     def call(crops: npt.NDArray[np.uint8]) -> object:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        return run(torch.from_numpy(crops))
+        answer = run(torch.from_numpy(crops).to(device))
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return answer
 
-    return Rival(side, call, {"library": "torch", "version": torch.__version__, "device": "cpu", "threads": threads})
+    return call
 
 
-def _in_onnxruntime(module: nn.Module, side: int, threads: int) -> Rival:
+def _in_ort(name: str, device: str, threads: int) -> Callable[[npt.NDArray[np.uint8]], object]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+    session = onnxruntime.InferenceSession(_exported(name), options, providers=[provider])
+    return lambda crops: session.run(None, {"crops": crops})
+
+
+@cache
+def _exported(name: str) -> bytes:
+    """The rival's graph as ONNX."""
+    module, side = _module(name)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         path = Path(folder) / "rival.onnx"
@@ -156,6 +170,4 @@ def _in_onnxruntime(module: nn.Module, side: int, threads: int) -> Rival:
             verbose=False,
         )
         program.save(str(path), external_data=False)
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    facts = {"library": "onnxruntime", "version": onnxruntime.__version__, "device": "cpu", "threads": threads}
-    return Rival(side, lambda crops: session.run(None, {"crops": crops}), facts)
+        return path.read_bytes()

@@ -1,8 +1,12 @@
 """Freeze a checkpoint into one self-describing .onnx, proven on real faces in the task's unit.
 
 The text bins are computed once and become constants; the file takes uint8 crops and answers value, probabilities and
-embedding. PyTorch and the written file are then run on real faces: if any value differs by more than --limit, nothing is
-written.
+embedding. PyTorch and the written file are then run on real faces: if they differ by more than --limit, nothing is written.
+
+--precision fp16 writes a typed graph: the trunk in half, norms, softmax and head in float32. Its proof is the half module
+itself in PyTorch, which rounds at every operation; a CPU runtime would compute it in float32. --widen keeps in float32 the
+layers that overflow or round too much in half, and names them. --storage fp16 halves the file of a float32 graph: weights are
+stored in half and cast when the file is opened; arithmetic stays float32.
 """
 
 from __future__ import annotations
@@ -16,24 +20,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..calibration.crop_cache import face_crops
 from ..calibration.datasets import LICENCES, Dataset, open_data
 from ..calibration.evaluate import predict_dataset, report
-from ..errors import ModelError
+from ..calibration.parity import answers, difference, proof_faces
+from ..calibration.widen import Widened
+from ..errors import UsageError
 from ..runtime.model import Model
 from ..runtime.model_file import write_spec, write_whole
 from ..runtime.sessions import open_session
 from ..runtime.spec import ModelSpec
+from ..runtime.triton import write_repository
 from ..train.checkpoint import file_sha256, load_checkpoint
 from ..train.checkpoint_model import TorchSession, checkpoint_spec
 from ..train.network import NumCLIP
+from .exact_half import fold_factors, store_half
 from .frozen import Frozen
+from .half_proof import check, proven_half
 
 OPSET = 18
 PARITY_FACES = 256
@@ -47,40 +53,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", nargs="+", required=True, metavar="DATA", help="real faces: proof on val, error on test"
     )
-    parser.add_argument("--limit", type=float, default=0.02, help="largest difference allowed, in the task's unit")
+    parser.add_argument("--precision", choices=["fp32", "fp16"], default="fp32", help="of the arithmetic")
+    parser.add_argument("--storage", choices=["fp32", "fp16"], default="fp32", help="of the weights in a float32 file")
+    parser.add_argument("--widen", action="store_true", help="with fp16: keep in float32 the layers that need it")
+    parser.add_argument(
+        "--limit", type=float, help="largest difference allowed, in the task's unit (0.02; fp16: mean 0.1, p99 0.5)"
+    )
+    parser.add_argument("--triton", type=Path, metavar="DIR", help="also write a Triton model repository there")
     parser.add_argument("--backbone-licence", default=None, help="licence of the weights the image tower started from")
 
 
 def run(args: argparse.Namespace) -> int:
     """Freeze, prove, measure, write; and say what to type next."""
+    if args.precision == "fp16" and args.storage == "fp16":
+        raise UsageError("--storage fp16 is for float32 arithmetic; --precision fp16 already stores half weights")
+    if args.widen and args.precision != "fp16":
+        raise UsageError("--widen keeps layers of a half graph in float32; say --precision fp16 with it")
     network, training = load_checkpoint(args.checkpoint)
     data = [open_data(text) for text in args.data]
     spec = checkpoint_spec(network, args.out.stem)
+    proof = proof_faces(data, spec, PARITY_FACES)
+    reference = answers(TorchSession(network), proof.crops)
+    frozen, wide = Frozen(network).eval(), Widened((), {})
+    if args.precision == "fp16":
+        half, wide = proven_half(frozen, spec, proof, reference, args.limit, args.widen)
+        parity = {"fp16": half.row}
+        frozen = half.network
     with tempfile.TemporaryDirectory(prefix="numclip-export-") as folder:
         draft = Path(folder) / args.out.name
-        to_onnx(network, draft)
+        to_onnx(frozen, draft, int(network.record["image_side"]), half_weights=args.storage == "fp16")
         write_spec(draft, spec)
-        model = Model(spec, open_session(draft, spec, "cpu"))
-        parity = parity_on(network, model, data, args.limit)
+        session = open_session(draft, spec, "cpu")
+        found = difference(answers(session, proof.crops), reference, proof.labels)
+        if args.precision == "fp32":
+            check(found, "fp32", spec, args.limit)
+            parity = {"fp32": found.to_json(spec.task, proof.said, "PyTorch")}
         spec = replace(
             spec,
-            parity={"fp32": parity},
-            metrics=[_metrics(model, d) for d in data],
-            graph={**spec.graph, **size_of(network)},
-            provenance=_provenance(args, network, training),
+            parity=parity,
+            metrics=[_metrics(Model(spec, session), d) for d in data],
+            graph={**spec.graph, **size_of(network), "precision": args.precision, "storage": args.storage},
+            provenance={**_provenance(args, network, training), "kept_float32": list(wide.kept)},
             licences=_licences(network, data, args.backbone_licence),
         )
         write_spec(draft, spec)
         write_whole(args.out, draft.read_bytes())
     print(_summary(spec, args.out))
+    if args.triton:
+        write_repository(args.triton, args.out, spec)
+        print(f"{args.triton}: a Triton model repository")
     print(f"next: numclip run 0 --model {args.out} --show")
     return 0
 
 
-def to_onnx(network: NumCLIP, path: Path) -> None:
-    """Write the frozen graph of a network, with a dynamic number of faces, as one .onnx without a spec."""
-    frozen = Frozen(network).eval()
-    side = int(network.record["image_side"])
+def to_onnx(frozen: Frozen, path: Path, side: int, half_weights: bool = False) -> None:
+    """Write a frozen graph, with a dynamic number of faces, as one .onnx without a spec.
+
+    side: S of the crops. half_weights: float32 weights are stored as half numbers that give them exactly (exact_half.py).
+    """
     crops = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
@@ -106,38 +136,11 @@ def to_onnx(network: NumCLIP, path: Path) -> None:
     for initializer in model.graph.initializer:
         del initializer.metadata_props[:]
     del model.graph.metadata_props[:]
+    del model.graph.value_info[:]  # shapes that every runtime infers again
+    if half_weights:
+        store_half(model, fold_factors(frozen))
     onnx.checker.check_model(model)
     write_whole(path, model.SerializeToString())
-
-
-def parity_on(network: NumCLIP, model: Model, data: list[Dataset], limit: float) -> dict[str, Any]:
-    """Differences between PyTorch (text tower and all) and the file on real faces; raises ModelError above the limit."""
-    each = -(-PARITY_FACES // len(data))
-    crops = np.concatenate([_faces(d, model.spec, each) for d in data])[:PARITY_FACES]
-    reference = Model(model.spec, TorchSession(network))
-    expected, got = ([m(crops[i : i + 64]) for i in range(0, len(crops), 64)] for m in (reference, model))
-    difference = np.abs(np.concatenate([r.value for r in expected]) - np.concatenate([r.value for r in got]))
-    worst = float(difference.max())
-    if not worst <= limit:
-        unit = model.spec.task.unit
-        raise ModelError(
-            f"expected the file to agree with PyTorch within {limit} {unit}, got {worst:.4f} on {len(crops)} faces; "
-            "nothing was written: report the versions of torch and onnxruntime"
-        )
-    return {
-        "mean": float(difference.mean()),
-        "p99": float(np.quantile(difference, 0.99)),
-        "max": worst,
-        "n": len(crops),
-        "faces": "val of " + ", ".join(_short(d) for d in data),
-        "unit": model.spec.task.unit,
-    }
-
-
-def _faces(dataset: Dataset, spec: ModelSpec, n: int) -> npt.NDArray[np.uint8]:
-    split = "val" if any(s.split == "val" for s in dataset.samples) else "all"
-    chosen = dataset.select(split)
-    return np.array(face_crops(chosen, spec.crop).crops[:n])
 
 
 def _metrics(model: Model, dataset: Dataset) -> dict[str, Any]:
@@ -191,10 +194,11 @@ def _short(dataset: Dataset) -> str:
 
 
 def _summary(spec: ModelSpec, path: Path) -> str:
-    fp32 = spec.parity["fp32"]
+    row, kept = spec.parity[spec.graph["precision"]], spec.provenance["kept_float32"]
     lines = [
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB, differs from PyTorch by at most {fp32['max']:.5f} {fp32['unit']} "
-        f"on {fp32['n']} faces"
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {row['mean']:.5f} {row['unit']} in the mean, "
+        f"at most {row['max']:.5f}, on {row['n']} faces"
     ]
+    lines += [f"  kept in float32: {', '.join(kept)}"] if kept else []
     lines += [f"  {m['data']} {m['split']}: MAE {m['mae']:.2f} {spec.task.unit}, n {m['n']}" for m in spec.metrics]
     return "\n".join(lines)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import time
-from collections.abc import Callable
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 PACKAGES = (
     "numclip",
@@ -20,9 +18,37 @@ PACKAGES = (
     "opencv-python",
     "opencv-python-headless",
     "av",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
     "torch",
 )
-GEMM_SIDE, COPY_BYTES, PEAK_REPEATS = 1024, 1 << 27, 7
+PEAK_SECONDS = 0.8  # for each of the two; the fastest repeat counts, so that a busy moment does not lower the peak
+PEAK_CODE = """
+import itertools, sys, time
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+threads, seconds, chunk = int(sys.argv[1]), float(sys.argv[2]), 1 << 20
+def best(work, items):
+    rates, end = [], time.perf_counter() + seconds
+    for item in itertools.cycle(items):  # pieces of a millisecond or two, which a busy system lets through whole
+        start = time.perf_counter()
+        done = work(item)
+        rates.append(done / (time.perf_counter() - start))
+        if time.perf_counter() > end:
+            return max(rates) / 1e9
+def product(side):
+    a[:side, :side] @ a[:side, :side]
+    return 2 * side**3
+def copy(parts):
+    list(pool.map(lambda part: np.copyto(part[1], part[0]), parts))
+    return 2 * 4 * chunk * threads
+a = np.ones((768, 768), np.float32)
+pieces = [[np.ones((2, chunk), np.float32) for _ in range(threads)] for _ in range(32)]  # more than the caches hold
+with ThreadPoolExecutor(threads) as pool:
+    print(best(product, [384, 512, 768]), best(copy, pieces))
+"""
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def environment() -> dict[str, Any]:
@@ -30,24 +56,13 @@ def environment() -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "governor": _line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "board": _line("/proc/device-tree/model"),
+        "board": read_line("/proc/device-tree/model"),
+        "jetpack": read_line("/etc/nv_tegra_release"),
+        "nvidia_driver": read_line("/proc/driver/nvidia/version"),
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
-    }
-
-
-def state() -> dict[str, Any]:
-    """What changes during a run: load, clock and temperature now; null where this machine does not tell."""
-    clock = _line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
-    zones = [t for z in sorted(Path("/sys/class/thermal").glob("thermal_zone*")) if (t := _line(z / "temp"))]
-    return {
-        "load_1min": round(os.getloadavg()[0], 2),
-        "clock_mhz": round(int(clock) / 1000) if clock else None,
-        "temperature_c": max((int(t) / 1000 for t in zones), default=None),
-        "rss_mb": round(resident_mb(), 1),
     }
 
 
@@ -59,25 +74,17 @@ def resident_mb() -> float:
     return 0.0
 
 
-def peaks() -> dict[str, float]:
-    """What this machine reaches at best, all cores: a float32 matrix product in GFLOP/s and a memory copy in GB/s."""
-    a = np.ones((GEMM_SIDE, GEMM_SIDE), np.float32)
-    source, target = (np.ones(COPY_BYTES // 4, np.float32) for _ in range(2))
-    product_s = _fastest(lambda: a @ a)
-    copy_s = _fastest(lambda: np.copyto(target, source))
-    return {
-        "gemm_gflops": round(2 * GEMM_SIDE**3 / product_s / 1e9, 1),
-        "copy_gb_s": round(2 * COPY_BYTES / copy_s / 1e9, 1),
-    }
+def peaks(threads: int) -> dict[str, Any]:
+    """What this machine reaches at best with so many threads: float32 matrix products in GFLOP/s, copies in GB/s.
 
-
-def _fastest(work: Callable[[], object]) -> float:
-    times: list[float] = []
-    for _ in range(PEAK_REPEATS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    In a process of its own, because numpy's library takes its number of threads when it is loaded. The copy counts each
+    byte twice, read and written.
+    """
+    limits = dict.fromkeys(THREAD_LIMITS, str(threads))
+    command = [sys.executable, "-c", PEAK_CODE, str(threads), str(PEAK_SECONDS)]
+    done = subprocess.run(command, env={**os.environ, **limits}, capture_output=True, text=True, check=True)
+    gemm, copy = (round(float(word), 1) for word in done.stdout.split())
+    return {"threads": threads, "gemm_gflops": gemm, "copy_gb_s": copy}
 
 
 def _cpu() -> str:
@@ -101,9 +108,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _line(path: str | Path) -> str | None:
-    text = _text(path)
-    return text.strip().strip("\0") if text else None
+def read_line(path: str | Path) -> str | None:
+    """The first line of a file, or None where it cannot be read or is empty."""
+    lines = (_text(path) or "").strip().strip("\0").splitlines()
+    return lines[0] if lines else None
 
 
 def _text(path: str | Path) -> str | None:

@@ -1,43 +1,153 @@
-"""A benchmark report as a table that a person reads and a page takes."""
+"""A benchmark report as tables that a person reads and a page takes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+JUDGED = {"single-stream": "p90", "multi-stream": "p99", "offline": "p50", "sustained": "p90"}
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """One row per contender; the share of peak is of this run's matrix product, for as many cores as threads."""
-    machine = report["environment"]
-    head = f"{report['scenario']} on {machine['cpu']}, {machine['cores']} cores, load {report['state']['before']['load_1min']}"
+    """What ran where, how fast, and what it takes."""
+    machine, state = report["environment"], report["state"]["before"]
+    head = f"{report['scenario']} on {machine['cpu']}, {machine['cores']} cores, load {state['load_1min']}"
+    parts = [head] if report["valid"] else [head, f"**Invalid: {'; '.join(report['invalid_because'])}.**"]
     if report["scenario"] == "pipeline":
-        lines = [
-            "| model | threads | faces | decode | detect | model | rest | total p50 | total p99 |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-        ]
-        for row in report["rows"]:
-            stages = [_ms(row["stages"][stage], "p50") for stage in ("decode", "detect", "model", "rest", "total")]
-            last = _ms(row["stages"]["total"], "p99")
-            lines.append(f"| {row['model']} | {row['threads']} | {row['faces']} | {' | '.join(stages)} | {last} |")
-    else:
-        lines = [
-            "| model | threads | batch | p50 ms | p90 ms | p99 ms | faces/s | of GEMM peak | times the first |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-        ]
-        for row in report["rows"]:
-            latency, times = row["latency_ms"], row["ratio_to_first"]
-            cells = [_ms(latency, "p50"), _ms(latency, "p90"), _ms(latency, "p99"), f"{row['faces_per_s']:.0f}"]
-            cells.append(
-                _share(row["gflop_s"], report["peaks"]["gemm_gflops"] * row["threads"] / (machine["cores"] or 1))
-            )
-            cells.append(f"{times['value']:.2f} ({times['low']:.2f}-{times['high']:.2f})")
-            lines.append(f"| {row['model']} | {row['threads']} | {row['batch']} | {' | '.join(cells)} |")
-    return "\n".join([head, "", *lines])
+        return "\n\n".join([*parts, _stages(report["rows"])])
+    tops = ", ".join(
+        f"{p['gemm_gflops']:.0f} GFLOP/s and {p['copy_gb_s']:.0f} GB/s with {p['threads']}" for p in report["peaks"]
+    )
+    parts.append(
+        f"{report['crops']}; {report['restarts']} restarts; this machine at its best: {tops} threads "
+        "(float32 matrix product, copy)"
+    )
+    parts += [_latency(report["rows"], report["scenario"]), _costs(report["rows"])]
+    if any(row["energy"] for row in report["rows"]):
+        parts.append(_energy(report["rows"]))
+    parts += [f"- not here: {a['model']} on {a['device']}: {a['reason']}" for a in report["absent"]]
+    parts += [f"- {line}" for line in report["energy_unreadable"]]
+    if report["scenario"] == "sustained":
+        parts.append(_drift(report["rows"]))
+    return "\n\n".join(parts)
 
 
-def _ms(latency: dict[str, Any], name: str) -> str:
-    found = latency[name]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
+    """A Markdown table whose first `texts` columns are words and the others numbers."""
+    rule = ["---"] * texts + ["--:"] * (len(head) - texts)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def interval(found: dict[str, Any] | None, digits: int = 2) -> str:
+    """A value with its 95 % interval; `too few` where there were too few samples."""
+    if found is None:
+        return "too few"
+    value = f"{found['value']:.{digits}f}"
+    return value if found["low"] is None else f"{value} ({found['low']:.{digits}f}-{found['high']:.{digits}f})"
+
+
+def _latency(rows: Sequence[dict[str, Any]], scenario: str) -> str:
+    judged = JUDGED[scenario]
+    names = ["p50", "p90", "p95", "p99", "p99.9"]
+    head = [
+        "model",
+        "device",
+        "threads",
+        "batch",
+        "n",
+        *(f"{n} ms" for n in names),
+        "interrupted",
+        "faces/s",
+        "times the first",
+    ]
+    cells = [
+        [
+            row["model"],
+            row["device"],
+            str(row["threads"]),
+            str(row["batch"]),
+            str(row["latency_ms"]["n"]),
+            *(interval(row["latency_ms"][n]) if n in ("p50", judged) else _short(row["latency_ms"][n]) for n in names),
+            f"{row['interrupted']:.0%}",
+            interval(row["faces_per_s"], 0),
+            interval(row["ratio_to_first"]),
+        ]
+        for row in rows
+    ]
+    return table(head, cells, 2)
+
+
+def _costs(rows: Sequence[dict[str, Any]]) -> str:
+    head = ["model", "device", "threads", "batch", "MAE", "file MB", "GFLOP", "MB moved", "of GEMM peak"]
+    head += ["of copy peak", "load ms", "first call ms", "RSS MB", "GPU MB", "readings ms"]
+    cells = [
+        [
+            row["model"],
+            row["device"],
+            str(row["threads"]),
+            str(row["batch"]),
+            errors(row),
+            _number(row["file_bytes"], 1e-6, 1),
+            _number(row["flop_per_call"], 1e-9, 3),
+            _number(row["bytes_per_call"], 1e-6, 1),
+            _share(row["gemm_share"]),
+            _share(row["copy_share"]),
+            f"{row['load_ms']:.0f}",
+            f"{row['first_call_ms']:.1f}",
+            f"{row['rss_mb']:.0f}",
+            _number(row["gpu_mb"], 1, 0),
+            _number(row["readings_ms"], 1, 2),
+        ]
+        for row in rows
+    ]
+    return table(head, cells, 2)
+
+
+def errors(row: dict[str, Any]) -> str:
+    """The model's mean errors on its test sets, as its own file states them."""
+    return ", ".join(f"{m['mae']:.2f} {m['data']}" for m in row["mae"] if m["mae"] is not None) or "-"
+
+
+def _energy(rows: Sequence[dict[str, Any]]) -> str:
+    head = ["model", "device", "batch", "rail", "W at rest", "W at work", "mJ a face", "of them above rest"]
+    cells = [
+        [row["model"], row["device"], str(row["batch"]), rail["rail"]]
+        + [f"{rail[n]:.2f}" for n in ("rest_w", "work_w", "mj_per_face", "mj_per_face_above_rest")]
+        for row in rows
+        for rail in row["energy"]
+    ]
+    return table(head, cells, 4)
+
+
+def _drift(rows: Sequence[dict[str, Any]]) -> str:
+    said = [
+        f"{row['model']} {row['device']} x{row['batch']}: the last third takes {interval(row['drift'])} times the first, "
+        + ("steady" if row["steady"] else "NOT steady")
+        for row in rows
+    ]
+    return "\n".join(f"- {line}" for line in said)
+
+
+def _stages(rows: Sequence[dict[str, Any]]) -> str:
+    """The p50 of each stage, and the p99 of the last, which is the whole."""
+    stages = list(rows[0]["stages"])
+    head = ["model", "device", "threads", "faces", *(f"{stage} p50" for stage in stages), f"{stages[-1]} p99"]
+    cells = [
+        [row["model"], row["device"], str(row["threads"]), str(row["faces"])]
+        + [_short(row["stages"][stage]["p50"]) for stage in stages]
+        + [_short(row["stages"][stages[-1]]["p99"])]
+        for row in rows
+    ]
+    return table(head, cells, 2)
+
+
+def _short(found: dict[str, Any] | None) -> str:
     return "too few" if found is None else f"{found['value']:.2f}"
 
 
-def _share(gflop_s: float | None, peak_gflops: float) -> str:
-    return "unknown" if gflop_s is None else f"{gflop_s / peak_gflops:.0%}"
+def _number(value: float | None, unit: float, digits: int) -> str:
+    return "-" if value is None else f"{value * unit:.{digits}f}"
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"

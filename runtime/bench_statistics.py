@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-Z_95 = 1.959964  # of the standard normal distribution
-RESAMPLES = 2000
+TAIL = 0.025  # on either side of a 95 % interval
+RESAMPLES = 500
+ENOUGH_CALLS = 10  # undisturbed ones in a restart, to judge by them alone
 PERCENTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+# 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal's beyond the table.
+STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+NORMAL = 1.960
 
 
 def samples_for(q: float) -> int:
-    """How many samples it takes until one of them lies above the q-quantile with 95 % probability."""
-    return math.ceil(math.log(0.05) / math.log(q))
+    """How many samples it takes until the largest lies above the q-quantile with 97.5 % probability, the least for a
+    95 % interval."""
+    return math.ceil(math.log(TAIL) / math.log(q))
 
 
 def percentile(samples: Sequence[float], q: float) -> dict[str, float] | None:
-    """The q-quantile and its 95 % confidence interval from order statistics; None where there are too few samples.
+    """The q-quantile, a sample itself (the smallest with at least the share q at or below it), and its 95 % interval.
 
-    The k-th smallest of n is below the quantile with the binomial probability of fewer than k of n; the normal
-    approximation gives the ranks n q +- 1.96 sqrt(n q (1 - q)).
+    The interval is distribution-free, from order statistics: the k-th smallest of n lies above the quantile with the
+    binomial probability of fewer than k of n at or below it. None where n is too few for an upper end.
     """
     n = len(samples)
     if n < samples_for(q):
         return None
     rising = np.sort(np.asarray(samples, np.float64))
-    half = Z_95 * math.sqrt(n * q * (1 - q))
-    low, middle, high = (round(n * q + offset - 0.5) for offset in (-half, 0.0, half))
-    value, below, above = (float(rising[min(max(rank, 0), n - 1)]) for rank in (middle, low, high))
+    at_most = _binomial_cdf(n, q)  # [n + 1]
+    low = max(int(np.searchsorted(at_most, TAIL, "right")) - 1, 0)
+    high = min(int(np.searchsorted(at_most, 1 - TAIL, "left")), n - 1)
+    value, below, above = (float(rising[rank]) for rank in (_rank(n, q), low, high))
     return {"value": value, "low": below, "high": above}
 
 
@@ -39,20 +47,107 @@ def summary(samples: Sequence[float]) -> dict[str, Any]:
     return {"n": len(samples), **{f"p{100 * q:g}": percentile(samples, q) for q in PERCENTILES}}
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float], paired: bool) -> dict[str, float]:
-    """How many times as long ours takes as theirs, with a 95 % bootstrap interval over rounds.
+@dataclass(frozen=True)
+class Timed:
+    """One call's time, and whether the system took a core from this process during it to give to another."""
 
-    Each number is one round's median. Paired: round i of both ran side by side, so that a noisy moment harms both.
+    ms: float
+    interrupted: bool
+
+
+def ratio(ours: Sequence[Sequence[Sequence[Timed]]], theirs: Sequence[Sequence[Sequence[Timed]]]) -> dict[str, Any]:
+    """How many times as long ours takes as theirs in one run, with a 95 % interval.
+
+    ours, theirs: each restart's rounds, each round's calls; round i of both ran side by side, so a noisy moment harms
+    both. The value is the quotient of the medians in a restart, its geometric mean over restarts. The interval is the
+    wider of a bootstrap over blocks, which are the rounds (the noise of the machine), and Student's t over the restarts
+    (two sessions of one file differ by a percent or so, by where their memory came to lie). Undisturbed calls alone
+    where every restart has enough of them.
     """
-    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    few = min(sum(not call.interrupted for r in rounds for call in r) for side in (ours, theirs) for rounds in side)
+    undisturbed = few >= ENOUGH_CALLS
     random = np.random.default_rng(0)
-    if paired:
-        quotients = a / b
-        drawn = np.median(quotients[random.integers(0, len(a), (RESAMPLES, len(a)))], axis=1)
-        value = float(np.median(quotients))
-    else:
-        up = np.median(a[random.integers(0, len(a), (RESAMPLES, len(a)))], axis=1)
-        down = np.median(b[random.integers(0, len(b), (RESAMPLES, len(b)))], axis=1)
-        drawn, value = up / down, float(np.median(a) / np.median(b))
-    low, high = (float(v) for v in np.quantile(drawn, (0.025, 0.975)))
-    return {"value": value, "low": low, "high": high}
+    centers: list[float] = []
+    drawn = np.zeros(RESAMPLES)
+    for our_rounds, their_rounds in zip(ours, theirs, strict=True):
+        both = min(len(our_rounds), len(their_rounds))  # contenders that ran one after the other may differ by one
+        a, b = our_rounds[:both], their_rounds[:both]
+        blocks = random.multinomial(len(a), np.full(len(a), 1 / len(a)), RESAMPLES)  # how often each round is drawn
+        a_block, b_block = _Blocks.of(a, undisturbed), _Blocks.of(b, undisturbed)
+        once = np.ones((1, len(a)), np.int64)
+        centers.append(float(np.log(a_block.medians(once) / b_block.medians(once))[0]))
+        drawn += np.log(a_block.medians(blocks) / b_block.medians(blocks)) / len(ours)
+    middle = float(np.mean(centers))
+    few_blocks = _t(sum(map(len, ours)) - 1) / NORMAL  # a bootstrap of few blocks is too narrow
+    low, high = (middle + few_blocks * (float(v) - middle) for v in np.quantile(drawn, (TAIL, 1 - TAIL)))
+    if len(centers) > 2:  # t with one degree of freedom says nothing
+        half = _t(len(centers) - 1) * _standard_error(np.array(centers))
+        low, high = min(low, middle - half), max(high, middle + half)
+    ends = {"value": math.exp(middle), "low": math.exp(low), "high": math.exp(high)}
+    return {**ends, "rounds": sum(len(rounds) for rounds in ours), "undisturbed": undisturbed}
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """Calls in rising order, each with the round it belongs to."""
+
+    ms: npt.NDArray[np.float64]  # [n]
+    block: npt.NDArray[np.int64]  # [n]
+
+    @staticmethod
+    def of(rounds: Sequence[Sequence[Timed]], undisturbed: bool) -> _Blocks:
+        kept = sorted((c.ms, i) for i, calls in enumerate(rounds) for c in calls if not (undisturbed and c.interrupted))
+        return _Blocks(np.array([ms for ms, _ in kept]), np.array([i for _, i in kept]))
+
+    def medians(self, drawn: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """[R] the median call when block i counts drawn[r, i] times; drawn [R, blocks]."""
+        found = np.empty(len(drawn))
+        for r, times in enumerate(drawn):
+            reached = np.cumsum(times[self.block])
+            found[r] = self.ms[min(int(np.searchsorted(reached, reached[-1] / 2)), len(self.ms) - 1)]
+        return found
+
+
+def ratio_of_runs(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
+    """The same for two runs, one after the other: rounds do not pair, so only the spread between restarts counts.
+
+    ours, theirs: each restart's median, at least two of each. Welch's interval for the difference of the mean logs, with
+    the degrees of freedom of the smaller group.
+    """
+    a, b = np.log(ours), np.log(theirs)
+    middle = float(a.mean() - b.mean())
+    half = _t(min(len(a), len(b)) - 1) * math.hypot(_standard_error(a), _standard_error(b))
+    return {name: math.exp(middle + side * half) for name, side in (("value", 0), ("low", -1), ("high", 1))}
+
+
+def over_restarts(values: Sequence[float]) -> dict[str, float | None]:
+    """Their mean (of the logs) with a 95 % interval by Student's t; no interval from one or two."""
+    logs = np.log(values)
+    value = math.exp(float(logs.mean()))
+    if len(logs) < 3:
+        return {"value": value, "low": None, "high": None}
+    factor = math.exp(_t(len(logs) - 1) * _standard_error(logs))
+    return {"value": value, "low": value / factor, "high": value * factor}
+
+
+def _rank(n: int, q: float) -> int:
+    """Index of the q-quantile among n sorted samples; the rounding takes out float noise such as 0.95 * 20 > 19."""
+    return max(math.ceil(round(n * q, 9)) - 1, 0)
+
+
+def _binomial_cdf(n: int, p: float) -> npt.NDArray[np.float64]:
+    """[n + 1] the probability of at most k successes in n tries."""
+    k = np.arange(1, n + 1)
+    log_choose = np.concatenate([[0.0], np.cumsum(np.log(n - k + 1) - np.log(k))])
+    successes = np.arange(n + 1)
+    return np.cumsum(np.exp(log_choose + successes * math.log(p) + (n - successes) * math.log1p(-p)))
+
+
+def _standard_error(values: npt.NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+def _t(freedom: int) -> float:
+    if freedom < 1:
+        return math.inf
+    return STUDENT_T[freedom - 1] if freedom <= len(STUDENT_T) else NORMAL + 2.5 / freedom

@@ -3,9 +3,10 @@
 The table says how far the truth lies from the predicted value, in units of the face's own difficulty, at many quantile
 levels and for several predicted values; between them it is interpolated. The difficulty grows with how far the words
 disagree, and with lost detail: below the sharpness of the calibration's faces it is widened by a factor measured on
-degraded copies of them. Read as one function of the truth the table is a conformal predictive distribution: intervals at any level and the probability of passing any threshold come from the
-same numbers. Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World" (split conformal); Papadopoulos
-et al. 2008 (normalised residuals); Vovk et al. 2019 (conformal predictive systems); Guan 2023 (localised weights).
+degraded copies of them. Read as one function of the truth the table is a conformal predictive distribution: intervals at
+any level and the probability of passing any threshold come from the same numbers. Sources: Vovk, Gammerman, Shafer,
+"Algorithmic Learning in a Random World" (split conformal); Papadopoulos et al. 2008 (normalised residuals); Vovk et al.
+2019 (conformal predictive systems); Guan 2023 (localised weights).
 """
 
 from __future__ import annotations
@@ -57,17 +58,22 @@ class ConformalTable:
         return table
 
     def check(self) -> None:
-        """Raise ModelError naming the field that no fit could have made."""
-        rows = (self.knots, self.levels, self.sharpness, -self.widening, *self.quantiles)
-        if self.quantiles.shape != (len(self.knots), len(self.levels)) or not len(self.knots):
-            raise ModelError("spec field calibration.quantiles: expected [knots, levels]; calibrate again")
-        strict = all((np.diff(row) > 0).all() for row in rows[:3])
-        if not strict or any((np.diff(row) < 0).any() for row in rows[3:]):
-            raise ModelError("spec field calibration.quantiles: expected rising rows; calibrate again")
-        positive = self.base > 0 and self.slope >= 0 and self.temperature > 0 and (self.widening >= 1).all()
-        finite = all(np.isfinite(row).all() for row in rows) and np.isfinite(self.offset)
-        if not (positive and finite and len(self.sharpness) == len(self.widening)):
-            raise ModelError("spec field calibration.base: expected finite numbers above 0; calibrate again")
+        """Raise ModelError naming the first field that no fit could have made."""
+        holds = {
+            "knots": self.knots.ndim == 1 and len(self.knots) > 0 and _rises(self.knots),
+            "levels": self.levels.ndim == 1 and _rises(np.array([0, *self.levels, 1])),
+            "quantiles": self.quantiles.shape == (len(self.knots), len(self.levels))
+            and bool((np.diff(self.quantiles) >= 0).all()),
+            "sharpness": self.sharpness.ndim == 1 and _rises(self.sharpness),
+            "widening": self.widening.shape == self.sharpness.shape and self.widening.min(initial=1) >= 1,
+            "base": self.base > 0,
+            "slope": self.slope >= 0,
+            "temperature": self.temperature > 0,
+            "offset": True,
+        }
+        for name, holding in holds.items():
+            if not (holding and np.isfinite(getattr(self, name)).all()):
+                raise ModelError(f"spec field calibration.{name}: expected what a fit makes; calibrate again")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain lists, rounded to 5 digits."""
@@ -83,8 +89,11 @@ class ConformalTable:
 
     def difficulty(self, value: Floats, probabilities: Floats, sharpness: Floats, task: TaskSpec) -> Floats:
         """[N] the expected size of the error: (base + slope * spread) * widening, for corrected values."""
-        plain = self.base + self.slope * spread(value, probabilities, task)
-        return plain * np.interp(sharpness, self.sharpness, self.widening)
+        return (self.base + self.slope * spread(value, probabilities, task)) * self.widened(sharpness)
+
+    def widened(self, sharpness: Floats) -> Floats:
+        """[N] how many times wider than usual, for lost detail."""
+        return np.interp(sharpness, self.sharpness, self.widening)
 
     def quantile(self, value: Floats, difficulty: Floats, level: float) -> Floats:
         """[N] the number that the truth stays below with probability `level`."""
@@ -110,6 +119,10 @@ class ConformalTable:
         return 1 - ((1 - part) * below[low, each] + part * below[high, each])
 
 
+def _rises(row: Floats) -> bool:
+    return bool((np.diff(row) > 0).all())
+
+
 def tempered(probabilities: Floats, temperature: float) -> Floats:
     """[N, K] the softmax of the same logits divided by a temperature."""
     if temperature == 1:
@@ -117,6 +130,19 @@ def tempered(probabilities: Floats, temperature: float) -> Floats:
     logits = np.log(probabilities.clip(1e-12)) / temperature
     raised = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
     return raised / raised.sum(axis=1, keepdims=True)
+
+
+def words_below(probabilities: Floats, number: Floats | float, task: TaskSpec) -> Floats:
+    """[N] the probability that the words [N, K] alone leave below a number or numbers [N], evenly spread in each bin."""
+    edges = np.asarray(task.bin_edges)
+    inside = (np.asarray(number)[..., None] - edges[:-1]) / np.diff(edges)  # [K] or [N, K] share of each bin below
+    return (probabilities * inside.clip(0, 1)).sum(axis=1)
+
+
+def log_odds(probabilities: Floats, threshold: float, task: TaskSpec) -> Floats:
+    """[N] log odds, by the words [N, K] alone, that the truth is at least `threshold`; never surer than a million to one."""
+    below = words_below(probabilities, threshold, task).clip(1e-6, 1 - 1e-6)
+    return np.log1p(-below) - np.log(below)
 
 
 def spread(value: Floats, probabilities: Floats, task: TaskSpec) -> Floats:

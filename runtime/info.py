@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .engine_file import read_sidecar
 from .json_report import write_json
 from .model_file import graph_sha256, read_spec, resolve
 from .spec import ModelSpec
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the spec for a person, or as JSON for a program."""
     path = resolve(args.model)
-    spec = read_spec(path)
+    spec = read_sidecar(path)[0] if path.suffix == ".engine" else read_spec(path)
     if args.json != "-":
         print(describe(spec, path))
         print(f"\nnext: numclip run 0 --model {args.model} --show")
@@ -73,13 +74,25 @@ def describe(spec: ModelSpec, path: Path) -> str:
         f"bins         {bins}",
         f"crop         {crop.side} x {crop.side} px, box rules for: {', '.join(crop.box_rules) or 'none'}",
         *_section("metrics", [_pairs(m) for m in spec.metrics] or ["none measured"]),
-        *_section("parity", _named(spec.parity) or ["not measured"]),
+        f"precision    {spec.graph.get('precision', 'fp32')}",
+        *_section("parity", [_parity_line(k, row) for k, row in spec.parity.items()] or ["not measured"]),
         *_section("calibration", _calibration_lines(spec)),
         *_section("provenance", _named(spec.provenance) or ["not recorded"]),
         *_section("licences", _named(spec.licences) or ["none named"]),
         f"commercial   {'yes' if allowed else 'no'}: {why}",
     ]
     return "\n".join(lines)
+
+
+def _parity_line(precision: str, row: Mapping[str, Any]) -> str:
+    """How far an artifact was from its reference, and on what."""
+    change = f", MAE {row['mae_change']:+.4f}" if row.get("mae_change") is not None else ""
+    rest = [
+        f"{name} {_short(row[key])}" for key, name in (("cosine", "lowest cosine"), ("not_finite", "NaN")) if key in row
+    ]
+    figures = ", ".join(f"{name} {_short(row.get(name))}" for name in ("mean", "p99", "max"))
+    against = f" against {row['against']}" if "against" in row else ""
+    return f"{precision}: {figures} {row.get('unit', '')}{change}{''.join(f', {r}' for r in rest)}; {row.get('n')} faces, {row.get('faces')}{against}"
 
 
 def _calibration_lines(spec: ModelSpec) -> list[str]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..errors import ModelError
 from .conformal_table import ConformalTable
+from .engine_file import read_sidecar
 from .model_file import graph_sha256, read_spec, resolve
 from .readings import Readings
 from .sessions import Session, open_session
@@ -44,12 +45,36 @@ class Model:
 def load(name_or_path: str | os.PathLike[str] = "age-nano", device: str = "auto", threads: int | None = None) -> Model:
     """Open a model by name or file; raises ModelError or DeviceError saying what to do.
 
-    threads: CPU threads for one call, None for onnxruntime's own choice.
+    device: `auto` takes the fastest session that answers rightly here; for a name, not for a file, that may be the INT8 form
+    shipped beside it, whose spec the model then has. threads: CPU threads for one call, None for the library's choice.
     """
     path = resolve(name_or_path)
+    if path.suffix == ".engine":
+        spec, _ = read_sidecar(path)
+        return Model(spec, open_session(path, spec, device, threads))
+    files = [(path, _checked_spec(path))]
+    if device == "auto" and os.fspath(name_or_path) == path.stem:
+        files += _sibling(path, files[0][1])
+    if device == "auto":
+        from .session_choice import choose_among
+
+        return Model(*choose_among(files, threads))
+    return Model(files[0][1], open_session(path, files[0][1], device, threads))
+
+
+def _checked_spec(path: Path) -> ModelSpec:
     spec = read_spec(path)
     check_calibration(path, spec)
-    return Model(spec, open_session(path, spec, device, threads))
+    return spec
+
+
+def _sibling(path: Path, spec: ModelSpec) -> list[tuple[Path, ModelSpec]]:
+    """The INT8 form beside a shipped model; only with intervals of its own, where the float32 file has them."""
+    file = path.with_name(f"{path.stem}.int8.onnx")
+    if not file.is_file():
+        return []
+    found = _checked_spec(file)
+    return [] if found.calibration is None and spec.calibration is not None else [(file, found)]
 
 
 def check_calibration(path: Path, spec: ModelSpec) -> None:

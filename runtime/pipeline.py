@@ -1,87 +1,190 @@
-"""The way of a frame: source -> Frame -> faces -> crops -> model -> Reading -> track -> FrameResult."""
+"""The way of a frame: source -> Frame -> faces -> tracks -> crops -> model -> the track's running age -> FrameResult -> sinks.
+
+`Pipeline.see` goes as far as the crops, `Pipeline.answer` from there on; `Pipeline.read` is both. `conveyor.py` runs the two in
+threads of their own, for live sources and for `numclip run`.
+"""
 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from .conveyor import Conveyor
 from .crops import crop_faces
-from .detect import Detections, Detector, open_detector
+from .detect import Detector, open_detector
+from .face_quality import disbelief, judged, quality
 from .frames import Face, Frame, FrameResult
-from .gate import TrackGate
+from .gate import Gate, TrackGate
+from .look_budget import LookBudget, urgency
 from .model import Model, load
-from .readings import Readings
+from .readings import Reading
+from .sharpness import sharpness
+from .sight import Memory, Person, Sight, largest
 from .sources import open_source, read_picture
-from .tracking import Track, Tracker
+from .stage_clock import StageClock
+from .tracking import Track
 
-MIN_FACE_PX, MAX_FACES = 24, 32
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a run asks of its faces."""
+
+    max_faces: int = 32  # per frame, the largest
+    min_face_px: int = 24  # longer side of the box; the model does not look at smaller ones
+    budget_ms: float = 10.0  # model time per frame; infinite for no bound
+    gate: Gate | None = None
 
 
 class Pipeline:
-    """Detector, model and tracker, joined once and used for every frame."""
+    """Detector and model, joined once and used for every frame of every source."""
 
-    def __init__(
-        self,
-        model: Model,
-        detector: Detector,
-        tracker: Tracker | None,
-        max_faces: int = MAX_FACES,
-        min_face_px: int = MIN_FACE_PX,
-        gate: TrackGate | None = None,
-    ) -> None:
-        """tracker: None for pictures that have nothing to do with each other; then every detected face is answered."""
-        self.model, self.detector, self.tracker, self.gate = model, detector, tracker, gate
-        self.max_faces, self.min_face_px = max_faces, min_face_px
+    def __init__(self, model: Model, detector: Detector, rules: Rules | None = None, tracks: bool = True) -> None:
+        """tracks: False for pictures that have nothing to do with each other; then the model looks at every face."""
+        self.model, self.detector, self.rules, self._tracks = model, detector, rules or Rules(), tracks
+        self.budget = LookBudget(self.rules.budget_ms / 1000)
+        self._memories: dict[str, Memory] = {}  # by source
 
-    def read(self, frame: Frame, dropped: int = 0) -> FrameResult:
-        """Everything about one frame, with one batched call of the model."""
-        faces = self._worth_reading(self.detector.detect(frame.image))
-        faces, tracks = self._tracked(faces)
-        crops = crop_faces(frame.image, faces, self.model.spec.crop, self.detector.name)
-        readings = self.model(crops)
-        latency_s = time.monotonic() - frame.captured_s
-        return FrameResult(frame, self._join(faces, tracks, readings), latency_s, dropped, self.model.spec.task)
+    def read(self, frame: Frame) -> FrameResult:
+        """Everything about one frame."""
+        return self.answer(self.see([frame]))[0]
 
-    def _worth_reading(self, faces: Detections) -> Detections:
-        """Faces of at least min_face_px; the largest max_faces of them."""
-        sides = (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).max(axis=1, initial=0)  # [F] px
-        order = np.argsort(-sides, kind="stable")
-        return faces.take(order[sides[order] >= self.min_face_px][: self.max_faces])
+    def see(self, frames: Sequence[Frame]) -> list[Sight]:
+        """Faces, tracks and crops of frames that are answered together: at most one per source."""
+        sights = [self._sight(frame) for frame in frames]
+        wanted = [[self._urgency(sight, i) for i in range(len(sight.faces))] for sight in sights]
+        chosen = self.budget.choose(wanted) if self._tracks else [_all_wanted(urgencies) for urgencies in wanted]
+        for sight, asked in zip(sights, chosen, strict=True):
+            sight.asked = sorted(asked)
+            for i in asked:
+                _note_asked(sight, i)
+            sight.clock.lap("track")
+            picked = sight.faces.take(np.array(sight.asked, np.intp))
+            sight.crops = crop_faces(sight.frame.image, picked, self.model.spec.crop, self.detector.name)
+            sight.clock.lap("crop")
+        return sights
 
-    def _tracked(self, faces: Detections) -> tuple[Detections, list[Track | None]]:
-        """Only faces with a track to show, by track; without a tracker all of them."""
-        if self.tracker is None:
-            return faces, [None] * len(faces)
-        tracks = self.tracker.update(faces)
-        shown = sorted((t.track_id, at) for at, t in enumerate(tracks) if t is not None)
-        return faces.take(np.array([at for _, at in shown], np.intp)), [tracks[at] for _, at in shown]
+    def answer(self, sights: Sequence[Sight]) -> list[FrameResult]:
+        """One call of the model for all crops of all these frames, and what is known about each face after it."""
+        for sight in sights:
+            sight.clock.lap("waiting")
+        crops = [sight.crops for sight in sights if sight.crops is not None and len(sight.crops)]
+        looks: list[tuple[Reading, float]] = []
+        if crops:
+            together = crops[0] if len(crops) == 1 else np.concatenate(crops)  # [A, S, S, 3]
+            started_s = time.perf_counter()
+            readings = self.model(together)
+            self.budget.spent(len(together), time.perf_counter() - started_s)
+            sharp = sharpness(together) if readings.sharpness is None else readings.sharpness
+            looks = list(zip(readings, sharp.tolist(), strict=True))
+        results: list[FrameResult] = []
+        for sight in sights:
+            sight.clock.lap("model")
+            mine, looks = looks[: len(sight.asked)], looks[len(sight.asked) :]
+            faces = self._faces(sight, dict(zip(sight.asked, mine, strict=True)))
+            sight.clock.lap("age")
+            latency_s = time.monotonic() - sight.frame.captured_s
+            results.append(FrameResult(sight.frame, faces, latency_s, 0, self.model.spec.task, sight.clock.times_s))
+        return results
 
-    def _join(self, faces: Detections, tracks: list[Track | None], readings: Readings) -> tuple[Face, ...]:
-        joined: list[Face] = []
-        for i, box in enumerate(faces.boxes_xyxy):
-            track = tracks[i]
-            track_id = None if track is None else track.track_id
-            joined.append(
+    def unask(self, sights: Sequence[Sight]) -> None:
+        """These are given up because newer frames are there: what was to be looked at is due again."""
+        self.budget.refund(sum(len(sight.asked) for sight in sights))
+        for sight in sights:
+            for i in sight.asked:
+                track = None if sight.tracks is None else sight.tracks[i]
+                if track is not None:
+                    track.asked, track.asked_s = track.asked - 1, -math.inf
+
+    def _sight(self, frame: Frame) -> Sight:
+        """Find the faces of one frame, and their tracks."""
+        clock = StageClock(frame.captured_s)
+        if frame.decoding_s is not None:
+            clock.lap("waiting", frame.decoding_s[0])
+            clock.lap("decode", frame.decoding_s[1])
+        clock.lap("waiting")
+        if self._tracks:
+            memory = self._memories.get(frame.source)
+            if memory is None:
+                memory = self._memories[frame.source] = Memory(self.rules.max_faces, self.rules.gate)
+            faces, tracks = memory.see(frame, self.detector, clock)
+        else:
+            memory, faces, tracks = None, largest(self.detector.detect(frame.image), self.rules.max_faces), None
+            clock.lap("detect")
+        views, refused = judged(faces, self.rules.min_face_px)
+        detected = memory is None or memory.detected
+        return Sight(frame, faces, tracks, views, refused, detected, memory, clock)
+
+    @staticmethod
+    def _urgency(sight: Sight, i: int) -> float:
+        if sight.refused[i] is not None:
+            return 0.0
+        if sight.tracks is None:
+            return 1.0
+        return urgency(sight.tracks[i], float(sight.views[i]), sight.frame.time_s, sight.detected)
+
+    def _faces(self, sight: Sight, looks: dict[int, tuple[Reading, float]]) -> tuple[Face, ...]:
+        """Every face with what is shown on it; `looks` holds the new look and its sharpness, by face."""
+        faces: list[Face] = []
+        for i, box in enumerate(sight.faces.boxes_xyxy.tolist()):
+            look, sharp = looks.get(i, (None, 0.0))
+            reason = sight.refused[i] if look is None else disbelief(look, sharp)
+            believed = look if reason is None else None
+            reading, answer, track = believed, None, None if sight.tracks is None else sight.tracks[i]
+            if sight.memory is not None and track is not None:
+                person = self._person_after(sight, track, believed, float(sight.views[i]), sharp)
+                person.reason = reason if look is not None or reason is not None else person.reason
+                reading, answer, reason = person.age.shown, person.answer, person.reason
+            elif believed is not None and self.rules.gate is not None:
+                answer = TrackGate(self.rules.gate).look(believed, None)
+            faces.append(
                 Face(
-                    box_xyxy=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-                    score=float(faces.scores[i]),
-                    landmarks=None if faces.landmarks is None else faces.landmarks[i],
-                    reading=readings[i],
-                    track_id=track_id,
-                    gate=None if self.gate is None else self.gate.look(readings[i], track_id),
+                    box_xyxy=tuple(box),
+                    score=float(sight.faces.scores[i]),
+                    landmarks=None if sight.faces.landmarks is None else sight.faces.landmarks[i],
+                    reading=reading,
+                    look=believed,
+                    track_id=None if track is None else track.track_id,
+                    fresh=look is not None,
+                    reason=reason if reading is None else None,
+                    gate=answer,
                 )
             )
-        return tuple(joined)
+        return tuple(faces)
+
+    def _person_after(self, sight: Sight, track: Track, look: Reading | None, view: float, sharp: float) -> Person:
+        """The person behind a track, after this look if there was one."""
+        assert sight.memory is not None
+        person = sight.memory.person(track, self.model.spec)
+        if look is not None:
+            person.age.look(look, quality(view, sharp), sight.frame.time_s)
+            sight.memory.ask_gate(person, track, look)
+            track.doubted = person.age.doubted
+        return person
+
+
+def _all_wanted(urgencies: list[float]) -> list[int]:
+    return [i for i, wanted in enumerate(urgencies) if wanted > 0]
+
+
+def _note_asked(sight: Sight, i: int) -> None:
+    """Remember at the track that it gets a look."""
+    if sight.tracks is not None:
+        track, view = sight.tracks[i], float(sight.views[i])
+        track.asked, track.asked_s, track.best_view = track.asked + 1, sight.frame.time_s, max(track.best_view, view)
 
 
 def read(
-    image: str | os.PathLike[str] | npt.NDArray[np.uint8], model: Model | None = None, detector: str = "auto"
+    image: str | os.PathLike[str] | Image, model: Model | None = None, detector: str | Detector = "auto"
 ) -> FrameResult:
     """Read the faces in one picture: a path (EXIF turned) or [H, W, 3] uint8 BGR; model None is the default one.
 
@@ -94,20 +197,31 @@ def read(
         frame = Frame(image, 0, 0.0, captured_s, "array")
     else:
         frame = Frame(read_picture(image), 0, 0.0, captured_s, os.fspath(image), Path(image).name)
-    return Pipeline(model or _default_model(), open_detector(detector), tracker=None).read(frame)
+    return Pipeline(model or _default_model(), _detector(detector), tracks=False).read(frame)
 
 
 def stream(
-    source: str | int | os.PathLike[str], model: Model | None = None, detector: str = "auto"
+    source: str | int | os.PathLike[str],
+    model: Model | None = None,
+    detector: str | Detector = "auto",
+    rules: Rules | None = None,
 ) -> Iterator[FrameResult]:
     """Read a camera, video, stream or folder, frame by frame; model None is the default one.
 
-    Raises SourceError when the source cannot be opened, and at its end if parts of it could not be read.
+    Of a live source the newest frame is read and older ones are skipped and counted; of files every frame. Raises
+    SourceError when the source cannot be opened, and at its end if parts of it could not be read.
     """
     with open_source(os.fspath(source) if not isinstance(source, int) else str(source)) as opened:
-        pipeline = Pipeline(model or _default_model(), open_detector(detector), None if opened.stills else Tracker())
-        for frame in opened:
-            yield pipeline.read(frame, opened.dropped)
+        pipeline = Pipeline(model or _default_model(), _detector(detector), rules, tracks=not opened.stills)
+        if opened.live:
+            with Conveyor([opened], pipeline) as conveyor:
+                yield from (item for item in conveyor if isinstance(item, FrameResult))
+        else:
+            yield from map(pipeline.read, opened)
+
+
+def _detector(detector: str | Detector) -> Detector:
+    return open_detector(detector) if isinstance(detector, str) else detector
 
 
 @functools.cache

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
-from .conformal_table import ConformalTable
+from .conformal_table import ConformalTable, log_odds
 from .spec import ModelSpec
 
 Floats = npt.NDArray[np.float32]
@@ -33,94 +34,118 @@ class Readings:
     def __getitem__(self, index: int) -> Reading:
         if not -len(self) <= index < len(self):
             raise IndexError(f"expected an index below {len(self)}, got {index}")
-        start = index % len(self)
-        return Reading(self._slice(start))
+        return Reading(self, index % len(self))
 
     def __iter__(self) -> Iterator[Reading]:
         return (self[i] for i in range(len(self)))
-
-    def _slice(self, start: int) -> Readings:
-        one = slice(start, start + 1)
-        sharp = None if self.sharpness is None else self.sharpness[one]
-        return Readings(self.value[one], self.probabilities[one], self.embedding[one], self.spec, self.table, sharp)
 
     def interval(self, level: float = 0.9) -> Floats:
         """[N, 2] low and high in the task's unit, holding the true value with probability `level`.
 
         Raises ModelError where the model is not calibrated, ValueError for a level outside (0, 1).
         """
-        table, value, difficulty = self._judged()
-        return table.interval(value, difficulty, level, self.spec.task).astype(np.float32)
+        return self._once(("interval", level), lambda: self._table.interval(*self._judged, level, self.spec.task))
 
     def at_least(self, threshold: float) -> Floats:
         """[N] the probability that the true value is at least `threshold`; raises ModelError if not calibrated."""
-        table, value, difficulty = self._judged()
-        return table.at_least(value, difficulty, threshold).astype(np.float32)
+        return self._once(("at_least", threshold), lambda: self._table.at_least(*self._judged, threshold))
 
     def cdf(self, threshold: float) -> Floats:
         """[N] the probability that the true value is below `threshold`; raises ModelError if not calibrated."""
         return 1 - self.at_least(threshold)
 
+    def log_odds(self, threshold: float) -> Floats:
+        """[N] log odds, by the words alone, that the true value is at least `threshold`."""
+        return self._once(
+            ("log_odds", threshold), lambda: log_odds(self.probabilities.astype(np.float64), threshold, self.spec.task)
+        )
+
+    @functools.cached_property
+    def widening(self) -> Floats:
+        """[N] how many times wider than usual the intervals are, for lost detail; raises ModelError if not calibrated."""
+        return self._table.widened(self._sharpness).astype(np.float32)
+
+    @property
     def difficulty(self) -> Doubles:
         """[N] the expected size of each face's error, in the task's unit; raises ModelError if not calibrated."""
-        return self._judged()[2]
+        return self._judged[1]
 
-    def _judged(self) -> tuple[ConformalTable, Doubles, Doubles]:
-        """The table, and value and difficulty [N] of each face."""
+    @functools.cached_property
+    def _table(self) -> ConformalTable:
         if self.spec.calibration is None:
             raise ModelError(
                 f"model {self.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA"
             )
-        table = self.table or ConformalTable.from_json(self.spec.calibration)
+        return self.table or ConformalTable.from_json(self.spec.calibration)
+
+    @functools.cached_property
+    def _judged(self) -> tuple[Doubles, Doubles]:
+        """Value and difficulty [N]: the expected size of each face's error, in the task's unit."""
         value, probabilities = self.value.astype(np.float64), self.probabilities.astype(np.float64)
-        sharp = np.full(len(value), np.inf) if self.sharpness is None else self.sharpness
-        return table, value, table.difficulty(value, probabilities, sharp, self.spec.task)
+        return value, self._table.difficulty(value, probabilities, self._sharpness, self.spec.task)
+
+    @property
+    def _sharpness(self) -> Doubles:
+        return np.full(len(self), np.inf) if self.sharpness is None else self.sharpness
+
+    @functools.cached_property
+    def _answered(self) -> dict[tuple[str, float], Floats]:
+        return {}
+
+    def _once(self, question: tuple[str, float], answer: Callable[[], Doubles]) -> Floats:
+        """The answer for all N, computed once: the faces of a frame are asked one by one, numpy costs by the call."""
+        if question not in self._answered:
+            self._answered[question] = answer().astype(np.float32)
+            self._answered[question].setflags(write=False)
+        return self._answered[question]
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
     """The model's answer for one face."""
 
-    row: Readings  # of length one
+    rows: Readings
+    index: int = 0
 
     @property
     def value(self) -> float:
         """The refined number, in the task's unit."""
-        return float(self.row.value[0])
+        return float(self.rows.value[self.index])
 
     @property
     def probabilities(self) -> Floats:
         """[K] over the text bins."""
-        return self.row.probabilities[0]
+        return self.rows.probabilities[self.index]
 
     @property
     def embedding(self) -> Floats:
         """[D], L2-normalised."""
-        return self.row.embedding[0]
+        return self.rows.embedding[self.index]
 
     @property
     def bin(self) -> str:
         """The word of the bin that holds the value."""
-        task = self.row.spec.task
+        task = self.rows.spec.task
         return task.words[task.bin_of(self.value)]
 
     @property
     def is_calibrated(self) -> bool:
         """Whether `interval` and `at_least` can answer."""
-        return self.row.spec.calibration is not None
+        return self.rows.spec.calibration is not None
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Low and high in the task's unit, holding the true value with probability `level`."""
-        low, high = self.row.interval(level)[0]
-        return float(low), float(high)
+        low, high = self.rows.interval(level)[self.index].tolist()
+        return low, high
 
     def at_least(self, threshold: float) -> float:
         """The probability that the true value is at least `threshold`."""
-        return float(self.row.at_least(threshold)[0])
+        return self.rows.at_least(threshold).item(self.index)
 
     def cdf(self, threshold: float) -> float:
         """The probability that the true value is below `threshold`."""
         return 1 - self.at_least(threshold)
 
     def __repr__(self) -> str:
-        return f"Reading({self.row.spec.task.name}={self.value:.1f} {self.row.spec.task.unit}, bin={self.bin!r})"
+        task = self.rows.spec.task
+        return f"Reading({task.name}={self.value:.1f} {task.unit}, bin={self.bin!r})"

@@ -1,28 +1,38 @@
-"""Read ages off a camera, video, stream or folder: live in a window, as annotated video, as JSON lines."""
+"""Read ages off cameras, videos, streams or folders: live in a window, as annotated video, as JSON lines, over the network.
+
+A live source is never behind: its newest frame is read, older ones are skipped and counted, and a broken connection is
+opened again. Of files every frame is read, unless --realtime plays them like a camera.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..errors import UsageError
+from .connections import CameraWish
+from .conveyor import Conveyor
 from .detect import open_detector
 from .drawing import Look
-from .frames import FrameResult, Source
-from .gate import TrackGate, open_gate
+from .frames import Event, FrameResult, Source
+from .gate import open_gate
+from .handover import Closed, Handover
 from .model import Model, load
-from .pipeline import MAX_FACES, MIN_FACE_PX, Pipeline
+from .outputs import add_output_flags, check_outputs, open_outputs
+from .pipeline import Pipeline, Rules
+from .run_statistics import RunStatistics
 from .service import ServiceSink, supervised, until_terminated
 from .sessions import DEVICES
-from .sinks import JsonlSink, Sink, Stop, VideoSink, WindowSink
-from .sources import open_pictures, open_source
-from .tracking import Tracker
+from .sinks import Sink, Stop, WindowSink
+from .sources import PICTURES, open_pictures, open_source
+
+JOIN_S = 10.0  # for a sink that is in the middle of a record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,132 +44,171 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=DEVICES, help="where the model runs")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
     parser.add_argument("--detector", default="auto", choices=["auto", "yunet", "haar"], help="face detector")
-    parser.add_argument("--show", action="store_true", help="show a window; q stops")
-    parser.add_argument("--save", type=Path, metavar="FILE.mp4", help="write the annotated video")
-    parser.add_argument("--jsonl", metavar="FILE|-", help="write one JSON line per frame, to a file or to stdout")
-    parser.add_argument("--interval", type=float, default=0.9, metavar="LEVEL", help="level of the shown range")
+    add_output_flags(parser)
     parser.add_argument("--gate", type=float, metavar="AGE", help="answer for each face: at least so old? yes, no, ask")
     parser.add_argument(
         "--gate-error", type=float, default=0.01, metavar="SHARE", help="share that may be answered wrongly"
     )
-    parser.add_argument("--max-faces", type=int, default=MAX_FACES, metavar="N", help="at most so many faces per frame")
-    parser.add_argument("--min-face", type=int, default=MIN_FACE_PX, metavar="PX", help="smallest face to read")
-    parser.add_argument("--blur", action="store_true", help="blur faces in window and video")
+    parser.add_argument(
+        "--buffer", type=float, default=0.0, metavar="YEARS", help="say yes only as if to --gate AGE + YEARS"
+    )
+    parser.add_argument(
+        "--budget-ms", type=float, default=Rules.budget_ms, metavar="MS", help="model time per frame; inf: no bound"
+    )
+    parser.add_argument(
+        "--max-faces", type=int, default=Rules.max_faces, metavar="N", help="at most so many faces per frame"
+    )
+    parser.add_argument(
+        "--min-face", type=int, default=Rules.min_face_px, metavar="PX", help="smallest face that is read"
+    )
+    parser.add_argument(
+        "--realtime", action="store_true", help="play video files at their own speed, as a camera would"
+    )
+    parser.add_argument("--camera", metavar="WxH@FPS:FORMAT", help="ask a camera for this, such as 1280x720@30:MJPG")
     parser.add_argument("--fps", type=float, help="frame rate of a raw stream without timestamps (30 if not said)")
-
-
-@dataclass
-class Tally:
-    """What a run has seen."""
-
-    frames: int = 0
-    faces: int = 0
-    dropped: int = 0
-    tracks: set[int] = field(default_factory=lambda: set[int]())
-
-    def add(self, result: FrameResult) -> None:
-        """Count one frame."""
-        self.frames += 1
-        self.faces += len(result.faces)
-        self.dropped = result.dropped
-        self.tracks |= {face.track_id for face in result.faces if face.track_id is not None}
-
-    def sentence(self) -> str:
-        """One line for the end of a run."""
-        parts = [f"{self.frames} frames", f"{self.faces} faces"]
-        parts += [f"{len(self.tracks)} tracks"] if self.tracks else []
-        parts += [f"{self.dropped} dropped"] if self.dropped else []
-        return ", ".join(parts)
+    parser.add_argument("--record", metavar="FILE", help="record what was seen, when, for numclip replay; no pixels")
+    parser.add_argument("--record-pixels", action="store_true", help="record the pictures too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Open everything, then follow the frames; whatever happens, every sink is closed whole."""
-    if not 0 < args.interval < 1:
-        raise UsageError(f"expected --interval between 0 and 1, got {args.interval:g}; 0.9 is usual")
-    if args.max_faces < 1 or args.min_face < 1 or (args.fps is not None and args.fps <= 0):
-        raise UsageError("expected --max-faces, --min-face and --fps above 0")
-    tally = Tally()
+    _check(args)
+    statistics = RunStatistics()
     with ExitStack() as stack:
-        source = stack.enter_context(_open(args.source, args.fps))
-        _refuse_to_overwrite(source, [Path(out) for out in (args.jsonl, args.save) if out and out != "-"])
+        sources = _open_sources(args, stack)
+        check_outputs(args, sources)
         model = load(args.model, args.device, args.threads)
         detector = open_detector(args.detector)
-        tracker = None if source.stills else Tracker()
-        gate = None if args.gate is None else TrackGate(open_gate(model.spec, args.gate, args.gate_error))
-        pipeline = Pipeline(model, detector, tracker, args.max_faces, args.min_face, gate)
-        _say_choices(args, model, detector.name)
+        gate = None if args.gate is None else open_gate(model.spec, args.gate, args.gate_error, args.buffer)
+        rules = Rules(args.max_faces, args.min_face, args.budget_ms, gate)
+        pipeline = Pipeline(model, detector, rules, tracks=not sources[0].stills)
+        _say_choices(args, model, detector.name, sources)
         level = args.interval if model.spec.calibration is not None else None
-        sinks: list[Sink] = []
-        for sink in _sinks(args, source, Look(level, args.blur)):
+        total = None if len(sources) > 1 else sources[0].frames
+        progress = stack.enter_context(tqdm(total=total, unit="frame", disable=None, file=sys.stderr))
+        sinks: list[Sink] = [statistics]
+        for sink in open_outputs(args, sources, model.spec.task, level, statistics, progress.write):
             stack.callback(sink.close)
             sinks.append(sink)
+        if supervised():
+            sinks.append(ServiceSink())
+            stack.callback(sinks[-1].close)
+        window = WindowSink(Look(level, args.blur), sources) if args.show else None
+        if window is not None:
+            stack.callback(window.close)
+
+        def deliver(item: FrameResult | Event) -> None:
+            _deliver(item, sinks)
+            progress.update(isinstance(item, FrameResult))
+
+        def show(result: FrameResult) -> None:
+            if window is not None:
+                window.write(result)
+
         try:
-            _follow(source, pipeline, sinks, tally, level, quiet=args.jsonl == "-")
+            if sources[0].stills:
+                _read_stills(sources[0], pipeline, deliver, show)
+            else:
+                _convey(Conveyor(sources, pipeline), deliver, show)
         except Stop:
             pass
         except KeyboardInterrupt:
-            print(f"numclip: stopped after {tally.sentence()}; outputs hold what was seen", file=sys.stderr)
+            said = statistics.sentence(model.spec.task.unit, sources)
+            print(f"numclip: stopped after {said}; outputs hold what was seen", file=sys.stderr)
             raise
-    print(f"{tally.sentence()}", file=sys.stderr)
+    print(statistics.sentence(model.spec.task.unit, sources), file=sys.stderr)
     return 0
 
 
-def _open(texts: list[str], fps: float | None) -> Source:
-    return open_source(texts[0], fps) if len(texts) == 1 else open_pictures(texts)
+def _check(args: argparse.Namespace) -> None:
+    if args.max_faces < 1 or args.min_face < 1 or (args.fps is not None and not args.fps > 0):
+        raise UsageError("expected --max-faces, --min-face and --fps above 0")
+    if not args.budget_ms > 0:
+        raise UsageError(f"expected --budget-ms above 0, or inf, got {args.budget_ms:g}")
+    if args.buffer and args.gate is None:
+        raise UsageError("expected --gate AGE beside --buffer; say which age")
+    if args.record_pixels and not args.record:
+        raise UsageError("expected --record-pixels together with --record FILE")
 
 
-def _refuse_to_overwrite(source: Source, outputs: list[Path]) -> None:
-    """UsageError where an output is a file that is being read, or the other output."""
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise UsageError(f"expected two files for --jsonl and --save, got {outputs[0]} for both; name another")
-    for path in outputs:
-        if path.exists() and any(path.samefile(file) for file in source.files):
-            raise UsageError(f"expected an output that is not the source, got {path} for both; name another")
+def _open_sources(args: argparse.Namespace, stack: ExitStack) -> list[Source]:
+    """One source, several pictures as one, or several videos and cameras."""
+    texts: list[str] = args.source
+    if len(texts) > 1 and any(Path(text).suffix.lower() in PICTURES for text in texts):
+        return [stack.enter_context(open_pictures(texts))]
+    if len(set(texts)) < len(texts):
+        raise UsageError(f"expected each source once, got {max(texts, key=texts.count)} twice")
+    wish = None if args.camera is None else CameraWish.from_text(args.camera)
+    sources = [stack.enter_context(open_source(text, args.fps, args.realtime, wish)) for text in texts]
+    if len(sources) > 1 and any(source.stills for source in sources):
+        raise UsageError("expected one folder at a time, or several cameras or videos")
+    if len({source.live for source in sources}) > 1:
+        raise UsageError("expected files beside a live source to be played like it; add --realtime")
+    return sources
 
 
-def _follow(
-    source: Source, pipeline: Pipeline, sinks: list[Sink], tally: Tally, level: float | None, quiet: bool
+def _deliver(item: FrameResult | Event, sinks: Sequence[Sink]) -> None:
+    for sink in sinks:
+        if isinstance(item, FrameResult):
+            sink.write(item)
+        else:
+            sink.tell(item)
+    if isinstance(item, Event):
+        print(f"numclip: {item.source} {item.kind}" + (f" ({item.reason})" if item.reason else ""), file=sys.stderr)
+
+
+def _read_stills(
+    source: Source,
+    pipeline: Pipeline,
+    deliver: Callable[[FrameResult], None],
+    show: Callable[[FrameResult], None],
 ) -> None:
-    """The loop: each frame becomes a result, each result goes to every sink."""
-    frames = until_terminated(source) if source.live or supervised() else source
-    progress = tqdm(frames, total=source.frames, unit="frame", disable=None, file=sys.stderr)
-    for frame in progress:
-        result = pipeline.read(frame, source.dropped)
-        for sink in sinks:
-            sink.write(result)
-        tally.add(result)
-        if not sinks and not quiet:
-            progress.write(describe(result, level))
+    for frame in source:
+        result = pipeline.read(frame)
+        deliver(result)
+        show(result)
 
 
-def _sinks(args: argparse.Namespace, source: Source, look: Look) -> Iterator[Sink]:
-    if args.jsonl:
-        yield JsonlSink(args.jsonl, look.level)
-    if args.save:
-        yield VideoSink(args.save, source, look)
-    if args.show:
-        yield WindowSink(look, hold=source.stills)
-    if supervised():
-        yield ServiceSink()
+def _convey(
+    conveyor: Conveyor, deliver: Callable[[FrameResult | Event], None], show: Callable[[FrameResult], None]
+) -> None:
+    """Results are written in a thread of their own; this one shows the newest of each source, and hears Ctrl-C and SIGTERM."""
+    newest: Handover[dict[str, FrameResult]] = Handover(1, lambda old, new: {**old, **new})
+
+    def work() -> None:
+        try:
+            for item in conveyor:
+                deliver(item)
+                if isinstance(item, FrameResult):
+                    newest.put({item.frame.source: item})
+        except BaseException as error:  # raised again where the newest is taken
+            newest.close(error)
+        else:
+            newest.close()
+
+    writer = threading.Thread(target=work, name="sinks", daemon=True)
+    with conveyor:
+        writer.start()
+        try:
+            for shown in until_terminated(_takes(newest)):
+                for result in shown.values():
+                    show(result)
+        finally:
+            conveyor.stop()
+            writer.join(JOIN_S)
 
 
-def describe(result: FrameResult, level: float | None) -> str:
-    """One line for a terminal: where, and each face's number, range and word."""
-    where = result.frame.file or f"{result.frame.time_s:8.2f} s"
-    faces: list[str] = []
-    for face in result.faces:
-        if face.reading is None:
-            continue
-        text = f"{face.reading.value:.0f}"
-        if level is not None:
-            low, high = face.reading.interval(level)
-            text += f" ({low:.0f}-{high:.0f})"
-        faces.append(f"{text} {face.reading.bin}" + ("" if face.track_id is None else f" #{face.track_id}"))
-    return f"{where}: " + ("; ".join(faces) or "no face")
+def _takes(newest: Handover[dict[str, FrameResult]]) -> Iterator[dict[str, FrameResult]]:
+    """What waits to be shown, until nothing comes any more."""
+    try:
+        while True:
+            yield newest.take() or {}
+    except Closed:
+        return
 
 
-def _say_choices(args: argparse.Namespace, model: Model, detector: str) -> None:
-    """`auto` may choose, and says what it chose."""
+def _say_choices(args: argparse.Namespace, model: Model, detector: str, sources: Sequence[Source]) -> None:
+    """`auto` may choose, and says what it chose; a camera may give something else than it was asked for."""
     notes: list[str] = []
     if args.device == "auto":
         notes.append(f"device {model.session.device}")
@@ -168,5 +217,6 @@ def _say_choices(args: argparse.Namespace, model: Model, detector: str) -> None:
         notes.append(f"detector {detector}{better}")
     if model.spec.calibration is None:
         notes.append("no intervals: the model is not calibrated")
+    notes += [f"camera {source.name}: {source.note}" for source in sources if source.note]
     if notes:
         print(f"numclip: {', '.join(notes)}", file=sys.stderr)

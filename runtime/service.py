@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
 
-from .frames import FrameResult
+from .frames import Event, FrameResult
 from .sinks import Stop
 
 T = TypeVar("T")
@@ -59,6 +59,9 @@ class ServiceSink:
         else:
             notify("WATCHDOG=1")
         self._last_s = now_s
+
+    def tell(self, event: Event) -> None:
+        """A stalled source is no sign of life: the watchdog shall see it."""
 
     def close(self) -> None:
         """STOPPING, so that a long close is not taken for a hang."""

@@ -5,21 +5,31 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-SCALES, FINE = 4, 2  # halvings, and how many of them count as detail
+Floats = npt.NDArray[np.float32]
+COARSE_PX = 16  # structure below it counts, below a quarter of it is detail
 FLOOR = 1e-6
 
 
 def sharpness(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """[N] for crops uint8 [N, S, S, 3]: log of the share of a Laplacian pyramid's energy in its two finest bands.
+    """[N] for crops uint8 [N, S, S, 3], S >= 16: log of the share of the variation below 16 px that lies below 4 px.
 
     Contrast and brightness cancel out. A face of many pixels has about -1.7, one of 16 pixels, enlarged, -2.5.
     """
-    picture = crops[..., 1].astype(np.float32)  # green: near enough to luminance
-    energies: list[npt.NDArray[np.float32]] = []
-    for _ in range(SCALES):
-        height, width = picture.shape[1] // 2, picture.shape[2] // 2
-        whole = picture[:, : 2 * height, : 2 * width].reshape(len(picture), height, 2, width, 2)
-        picture = whole.mean((2, 4))
-        energies.append(np.square(whole - picture[:, :, None, :, None]).mean((1, 2, 3, 4)))
-    share = sum(energies[:FINE]) / (sum(energies) + FLOOR)
+    height, width = (side // COARSE_PX * COARSE_PX for side in crops.shape[1:3])
+    picture = crops[:, :height, :width, 1].astype(np.float32) - 128  # green: near enough to luminance
+    without_detail = _means(picture)
+    coarse = _means(without_detail)
+    all_, left, rest = (
+        np.einsum("nhw,nhw->n", p, p) / (p.shape[1] * p.shape[2]) for p in (picture, without_detail, coarse)
+    )
+    share = (all_ - left).clip(0) / ((all_ - rest).clip(0) + FLOOR)
     return np.log(share + FLOOR).astype(np.float64)
+
+
+def _means(picture: Floats) -> Floats:
+    """[N, H / 4, W / 4] means of 4 x 4 blocks; adding slices is several times faster than a mean over reshaped axes."""
+    for axis in (1, 2):
+        parts = np.moveaxis(picture, axis, 0)
+        means = (parts[0::4] + parts[1::4] + parts[2::4] + parts[3::4]) / np.float32(4)
+        picture = np.moveaxis(means, 0, axis).astype(np.float32, copy=False)
+    return picture

@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
+from .connections import CameraWish
 from .frames import Frame, Source
-from .live_sources import open_live
+from .live_sources import RealtimeSource, open_live
 from .video_promise import promise_of
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -32,15 +33,25 @@ RAW_FPS = 30.0  # for streams without timestamps, such as a raw .h264
 Image = npt.NDArray[np.uint8]
 
 
-def open_source(text: str, fps: float | None = None) -> Source:
+def open_source(text: str, fps: float | None = None, realtime: bool = False, wish: CameraWish | None = None) -> Source:
     """Open a camera number, file, folder, glob, URL or pipeline; raises SourceError saying what was expected.
 
-    fps: frame rate of a raw stream that carries no timestamps (30 when not given).
+    fps: frame rate of a raw stream that carries no timestamps (30 when not given). realtime: a video file is played at
+    its own speed and frames are skipped, as of a camera. wish: what a camera is asked for.
     """
+    source = _open(text, fps, wish)
+    if not realtime or source.live:
+        return source
+    if source.stills:
+        raise SourceError(f"{text}: expected a video for --realtime, these are pictures; leave --realtime out")
+    return RealtimeSource(source)
+
+
+def _open(text: str, fps: float | None, wish: CameraWish | None) -> Source:
     if text.startswith("/dev/video"):
         text = os.path.realpath(text)  # udev gives a camera a name that stays, as a link
     if re.fullmatch(r"(/dev/video)?\d+", text) or re.match(r"(rtsps?|https?|rtmp|udp|csi)://|gst:", text):
-        return open_live(text)
+        return open_live(text, wish)
     path = Path(text).expanduser()
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.is_file())
@@ -100,7 +111,7 @@ class PictureSource(Source):
                 bad.append(error)
                 continue
             file = path.name if len(self.files) > 1 else None
-            yield Frame(image, index, 0.0, captured_s, self.name, file)
+            yield Frame(image, index, 0.0, captured_s, self.name, file, (captured_s, time.monotonic()))
             index += 1
         if len(bad) == 1:
             raise bad[0]
@@ -122,7 +133,7 @@ class VideoSource(Source):
 
         self.name, self.files, self._av = name, [path], av
         try:
-            self._container = av.open(str(path))
+            self._container = av.open(str(path), metadata_errors="replace")  # titles in any encoding
         except (av.FFmpegError, OSError) as error:
             raise SourceError(
                 f"{name}: expected a video, it cannot be opened ({error.strerror}); it may be cut short or another kind"
@@ -145,12 +156,13 @@ class VideoSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         index, time_s = 0, 0.0
+        captured_s = time.monotonic()
         for picture in self._pictures():
-            captured_s = time.monotonic()
             image = _upright(picture)
             time_s = float(picture.time) if self._timed and picture.time is not None else index / self._rate
-            yield Frame(image, index, time_s, captured_s, self.name)
+            yield Frame(image, index, time_s, captured_s, self.name, None, (captured_s, time.monotonic()))
             index += 1
+            captured_s = time.monotonic()  # the next one's way begins: its bytes are read and decoded
         if index == 0:
             raise SourceError(f"{self.name}: expected a video, no frame of it can be decoded; give another file")
         missing = max((self._promise.pictures or 0) - index, self.undecodable)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import http.server
+import importlib.util
 import os
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
@@ -42,9 +49,6 @@ def yunet_model() -> Path:
 @pytest.fixture
 def stream_url() -> Iterator[str]:
     """An endless MJPEG stream of about 30 frames a second, as network cameras send it."""
-    import cv2
-    import numpy as np
-
     jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
     over = threading.Event()
 
@@ -69,3 +73,60 @@ def stream_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}/video.mjpg"
         over.set()
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def hopper() -> np.ndarray:
+    """Grace Hopper, 606 x 512 BGR, from matplotlib's sample data."""
+    matplotlib = pytest.importorskip("matplotlib", reason="needs the extra demo")
+    return np.asarray(cv2.imread(f"{matplotlib.get_data_path()}/sample_data/grace_hopper.jpg"), np.uint8)
+
+
+@pytest.fixture(scope="session")
+def collins() -> np.ndarray:
+    """Eileen Collins, 512 x 512 BGR, from scikit-image."""
+    data = pytest.importorskip("skimage.data", reason="needs the extra demo")
+    return np.ascontiguousarray(np.asarray(data.astronaut(), np.uint8)[:, :, ::-1])
+
+
+@pytest.fixture(scope="session")
+def two_people(shared_data: Path) -> Path:
+    """The clip of two people turning their heads: 300 frames, 30 fps."""
+    return next((shared_data / "video").glob("two_people*.h264"))
+
+
+class CameraProcess:
+    """tests/camera_server.py as a process that can be killed and started again on the same port."""
+
+    def __init__(self, code: Any, picture: Path) -> None:
+        self.code, self._picture, self._process = code, picture, None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+
+    def start(self, width: int = 320, height: int = 240, fps: int = 30) -> None:
+        """Serve, and return when it does."""
+        words = [sys.executable, self.code.__file__, *map(str, (self.port, width, height, fps, self._picture))]
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None and self._process.stdout.readline() == "serving\n"
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+@pytest.fixture
+def camera(hopper: np.ndarray, tmp_path: Path) -> Iterator[CameraProcess]:
+    """A camera over HTTP that shows one face and a bar code; not started."""
+    cv2.imwrite(str(tmp_path / "face.png"), hopper[10:410, 66:466])
+    spec = importlib.util.spec_from_file_location("camera_server", REPO / "tests" / "camera_server.py")
+    assert spec is not None and spec.loader is not None
+    code = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(code)
+    process = CameraProcess(code, tmp_path / "face.png")
+    yield process
+    process.kill()

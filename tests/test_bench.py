@@ -1,183 +1,152 @@
-"""The benchmark's statistics by hand, its turns, and whole runs of the command (never a time)."""
+"""Whole runs of `numclip bench` (never a time): what a report says, each scenario, devices, faces, pictures, bad flags."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from numclip.cli import main
-from numclip.runtime.bench_contest import MIN_ROUNDS, Contender, contest
-from numclip.runtime.bench_markdown import markdown
-from numclip.runtime.bench_statistics import percentile, ratio, samples_for
 from numclip.runtime.video_writer import VideoWriter
 
-
-def test_samples_a_percentile_needs() -> None:
-    """0.9^29 is the first power of 0.9 under 5 %: p90 needs 29 samples, p99 299, p99.9 2995."""
-    assert [samples_for(q) for q in (0.5, 0.9, 0.99, 0.999)] == [5, 29, 299, 2995]
-    assert percentile(range(28), 0.9) is None and percentile(range(29), 0.9) is not None
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs/bench.schema.json").read_text())
+QUICK = ["--device", "cpu", "--seconds", "0.2", "--restarts", "2"]
 
 
-def test_percentiles_of_1_to_1000() -> None:
-    """Of 1 ... 1000 the p50 is 500 or 501, its interval the ranks 500 -+ 31 (1.96 sqrt(250))."""
-    got = percentile(list(range(1, 1001)), 0.5)
-    assert got is not None
-    assert got["value"] == pytest.approx(500.5, abs=0.6)
-    assert got["low"] == pytest.approx(469.5, abs=1) and got["high"] == pytest.approx(531.5, abs=1)
-
-
-def test_the_interval_holds_the_percentile() -> None:
-    """Over 400 samples of known quantiles, the 95 % interval of p90 holds the true one in 90 to 99 % of them."""
-    random = np.random.default_rng(0)
-    inside = 0
-    for _ in range(400):
-        got = percentile(random.uniform(0, 1, 300).tolist(), 0.9)
-        assert got is not None
-        inside += got["low"] <= 0.9 <= got["high"]
-    assert 0.90 <= inside / 400 <= 0.99
-
-
-@given(st.floats(0.2, 5), st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
-def test_ratio_of_a_known_factor(factor: float, seed: int) -> None:
-    """A contender that takes f times as long, under shared noise, is measured as f; against itself as exactly 1."""
-    times = np.random.default_rng(seed).uniform(1, 3, 20)
-    got = ratio((factor * times).tolist(), times.tolist(), paired=True)
-    assert got["value"] == pytest.approx(factor) and got["low"] <= got["value"] <= got["high"]
-    assert ratio(times.tolist(), times.tolist(), paired=True) == {"value": 1, "low": 1, "high": 1}
-
-
-def test_contenders_take_turns() -> None:
-    """All are called in every round, at least ten rounds, in an order that changes."""
-    log: list[str] = []
-    a, b = (Contender(n, lambda n=n: log.append(n)) for n in "ab")
-    contest([a, b], seconds=0.01, quantile=0.9, progress=lambda: None)
-    turns = [name for i, name in enumerate(log) if i == 0 or log[i - 1] != name]
-    assert len(a.round_medians_ms) == len(b.round_medians_ms) >= MIN_ROUNDS
-    assert turns.count("a") >= 5 and turns.count("b") >= 5 and a.warm_up_calls >= 10
+def bench(capfd: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
+    """A report from the command, checked against the schema of the docs."""
+    capfd.readouterr()
+    assert main(["bench", *flags, "--json", "-"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    jsonschema.validate(report, SCHEMA)
+    return report
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two short runs of the shipped model against itself, at batch 1 and 2."""
-    folder = tmp_path_factory.mktemp("bench")
-    paths = (folder / "a.json", folder / "b.json")
-    for path in paths:
-        flags = ["--device", "cpu", "--batch", "1,2", "--seconds", "0.5", "--json", str(path)]
-        assert main(["bench", "age-nano", *flags]) == 0
-    return paths
-
-
-def test_a_report_says_what_ran_where(reports: tuple[Path, Path]) -> None:
-    """Rows carry model hash, error, parity, load and first call apart, percentiles with n; the environment names no host."""
-    report = json.loads(reports[0].read_text())
-    assert [row["batch"] for row in report["rows"]] == [1, 2] and report["scenario"] == "single-stream"
-    row = report["rows"][0]
-    assert len(row["sha256"]) == 64 and row["load_ms"] > 0 and row["first_call_ms"] > 0
-    assert row["latency_ms"]["n"] >= 29 and row["latency_ms"]["p90"]["low"] <= row["latency_ms"]["p90"]["high"]
-    assert row["ratio_to_first"] == {"value": 1, "low": 1, "high": 1}
-    assert report["rows"][1]["ratio_to_first"]["value"] > 1, "two faces take longer than one"
-    assert report["peaks"]["gemm_gflops"] > 0 and "node" not in json.dumps(report["environment"])
-
-
-def test_compare_like_runs(reports: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
-    """Two runs alike give a table with one ratio per row."""
-    assert main(["compare", *map(str, reports)]) == 0
-    table = capfd.readouterr().out
-    assert table.count("| age-nano | age-nano |") == 2
-
-
-UNLIKE = {
-    "another processor": (("environment", "cpu"), "other", "environment.cpu"),
-    "another version": (("environment", "versions", "numpy"), "0", "version of numpy"),
-    "another scenario": (("scenario",), "offline", "scenario"),
-    "another device": (("rows", 0, "session", "device"), "cuda", "batch, threads and device"),
-}
-
-
-@pytest.mark.parametrize("name", UNLIKE)
-def test_compare_refuses_unlike_runs(name: str, reports: tuple[Path, Path], tmp_path: Path, capfd) -> None:
-    """What differs is named in one sentence, exit code 2."""
-    where, value, named = UNLIKE[name]
-    report = json.loads(reports[1].read_text())
-    inner = report
-    for key in where[:-1]:
-        inner = inner[key]
-    inner[where[-1]] = value
-    (tmp_path / "c.json").write_text(json.dumps(report))
-    assert main(["compare", str(reports[0]), str(tmp_path / "c.json")]) == 2
-    err = capfd.readouterr().err
-    assert named in err and err.count("\n") == 1
-
-
-def test_compare_refuses_other_files(tmp_path: Path, capfd) -> None:
-    """A file that is no report is refused in one sentence."""
-    (tmp_path / "a.json").write_text("{}")
-    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
-    assert "expected a report of numclip bench" in capfd.readouterr().err
-
-
-def test_pipeline_stages_add_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Stage by stage for 0 to 16 faces: the stages of the median frame add up to its total, and faces cost model time."""
+def portrait() -> np.ndarray:
+    """A photo with one face, from matplotlib."""
     cbook = pytest.importorskip("matplotlib.cbook", reason="needs the extra demo")
     with cbook.get_sample_data("grace_hopper.jpg", asfileobj=True) as file:
-        portrait = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+    return cv2.resize(image, (192, 228))
+
+
+def test_a_report_says_what_ran_where(capfd: pytest.CaptureFixture[str]) -> None:
+    """Rows carry hash, error, parity, work, memory, load and first call apart, percentiles with n; no host is named."""
+    report = bench(capfd, "age-nano", "--batch", "1,2", *QUICK)
+    assert [row["batch"] for row in report["rows"]] == [1, 2] and report["scenario"] == "single-stream"
+    one, two = report["rows"]
+    assert len(one["sha256"]) == 64 and one["load_ms"] > 0 and one["first_call_ms"] > 0 and one["rss_mb"] > 0
+    assert one["latency_ms"]["n"] >= 36 and one["latency_ms"]["p90"]["low"] <= one["latency_ms"]["p90"]["high"]
+    assert one["latency_ms"]["p99.9"] is None, "3,688 samples it would take"
+    assert [m["data"] for m in one["mae"]] and one["parity"]["fp32"]["unit"] == "years"
+    assert one["flop_per_call"] == 2 * one["multiply_adds"] and two["flop_per_call"] == 4 * two["multiply_adds"]
+    assert two["bytes_per_call"] - one["bytes_per_call"] == 112 * 112 * 3, "one more face, the same weights"
+    assert 0 < one["gemm_share"] < 2 and 0 < one["copy_share"] < 2 and 0 <= one["interrupted"] <= 1
+    ends = {key: one["ratio_to_first"][key] for key in ("value", "low", "high")}
+    assert ends == {"value": 1, "low": 1, "high": 1}
+    assert len(one["restarts"]) == 2 and report["valid"] and "node" not in json.dumps(report["environment"])
+
+
+def test_scenarios_of_mlperf(capfd: pytest.CaptureFixture[str]) -> None:
+    """multi-stream has eight faces and samples for its p99, offline 32 faces and a rate."""
+    multi = bench(capfd, "age-nano", "--scenario", "multi-stream", *QUICK)["rows"][0]
+    assert multi["batch"] == 8 and multi["latency_ms"]["n"] >= 368 and multi["latency_ms"]["p99"] is not None
+    offline = bench(capfd, "age-nano", "--scenario", "offline", *QUICK)["rows"][0]
+    assert offline["batch"] == 32 and offline["faces_per_s"]["value"] > 0
+
+
+def test_sustained_watches_for_drift(capfd: pytest.CaptureFixture[str]) -> None:
+    """Windows in time order, their last third over their first as a ratio, and a verdict."""
+    report = bench(capfd, "age-nano", "age-nano", "--scenario", "sustained", *QUICK, "--seconds", "2")
+    assert len(report["rows"]) == 2
+    row = report["rows"][0]
+    times = [w["at_s"] for w in row["windows"]]
+    assert len(times) >= 6 and times == sorted(times) and row["windows"][0]["cpu_mhz"] in (None, *range(100, 9000))
+    assert row["drift"]["low"] <= row["drift"]["value"] <= row["drift"]["high"]
+    assert row["steady"] == (row["drift"]["low"] <= 1.05)
+
+
+def test_a_device_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
+    """Asked for alone it is an error in one sentence; with --skip-absent it is listed with the sentence, and the rest runs."""
+    assert main(["bench", "age-nano", "--device", "cpu,cuda", "--seconds", "0.1"]) == 1
+    sentence = capfd.readouterr().err.removeprefix("numclip: ").strip()
+    assert "\n" not in sentence and "cuda" in sentence
+    report = bench(capfd, "age-nano", *QUICK, "--device", "cpu,cuda", "--skip-absent")
+    assert [row["device"] for row in report["rows"]] == ["cpu"]
+    assert report["absent"] == [{"model": "age-nano", "device": "cuda", "reason": sentence}]
+
+
+def test_real_faces_are_timed(portrait: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """--faces takes pictures; one without a face is refused, exit code 1."""
+    cv2.imwrite(str(tmp_path / "face.png"), portrait)
+    cv2.imwrite(str(tmp_path / "wall.png"), np.full((90, 90, 3), 99, np.uint8))
+    report = bench(capfd, "age-nano", *QUICK, "--detector", "haar", "--faces", str(tmp_path / "face.png"))
+    assert report["crops"] == f"1 faces of {tmp_path / 'face.png'}"
+    assert main(["bench", "age-nano", *QUICK, "--faces", str(tmp_path / "wall.png")]) == 1
+    assert "with a face" in capfd.readouterr().err
+
+
+def test_pipeline_stages_add_up(portrait: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Stage by stage for 0 to 16 faces, each with n, and the last is the whole."""
     writer = VideoWriter(tmp_path / "clip.mp4", 20)
     for i in range(25):
-        writer.write(np.asarray(cv2.resize(portrait, (192, 228)), np.uint8), i / 20)
+        writer.write(np.asarray(portrait, np.uint8), i / 20)
     writer.close()
-    flags = ["--scenario", "pipeline", "--clip", str(tmp_path / "clip.mp4"), "--detector", "haar", "--device", "cpu"]
-    assert main(["bench", "age-nano", *flags, "--json", "-"]) == 0
-    rows = json.loads(capfd.readouterr().out)["rows"]
-    assert [row["faces"] for row in rows] == [0, 1, 2, 4, 8, 16]
-    assert all(row["stages"]["total"]["n"] == 15 for row in rows)
-    p50 = [{stage: row["stages"][stage]["p50"]["value"] for stage in row["stages"]} for row in rows]
-    assert all(sum(p[s] for s in ("decode", "detect", "model")) <= 2 * p["total"] for p in p50)
-    assert p50[5]["model"] > p50[1]["model"] > p50[0]["model"]
+    flags = [
+        "--scenario",
+        "pipeline",
+        "--clip",
+        str(tmp_path / "clip.mp4"),
+        "--detector",
+        "haar",
+        "--device",
+        "cpu",
+        "--frames",
+        "12",
+    ]
+    rows = bench(capfd, "age-nano", *flags, "--plot", str(tmp_path / "stages.svg"))["rows"]
+    assert [row["faces"] for row in rows][-6:] == [0, 1, 2, 4, 8, 16]
+    for row in rows:
+        *stages, total = (found["p50"]["value"] for found in row["stages"].values())
+        assert max(stages) <= total
+    assert "faces: 16" in (tmp_path / "stages.svg").read_text()
 
 
-def test_markdown_share_of_peak() -> None:
-    """Half of one core's share of a two-core peak of 100 GFLOP/s is 25 GFLOP/s; none is claimed without a count."""
-    latency = {name: {"value": 2.0, "low": 1.0, "high": 3.0} for name in ("p50", "p90", "p99")}
-    row = {"model": "a", "threads": 1, "batch": 1, "latency_ms": latency, "faces_per_s": 500.0, "gflop_s": 25.0}
-    row |= {"ratio_to_first": {"value": 1, "low": 1, "high": 1}}
-    report = {"scenario": "offline", "environment": {"cpu": "c", "cores": 2}, "state": {"before": {"load_1min": 0}}}
-    report |= {"peaks": {"gemm_gflops": 100.0}, "rows": [row, {**row, "gflop_s": None}]}
-    lines = markdown(report).splitlines()
-    assert "| 50% |" in lines[-2] and "| unknown |" in lines[-1]
+def test_a_picture_for_a_talk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """SVG with the contenders' names as text, PNG as a picture that opens; another suffix is refused before timing."""
+    pytest.importorskip("matplotlib", reason="needs the extra demo")
+    bench(capfd, "age-nano", *QUICK, "--plot", str(tmp_path / "a.svg"))
+    svg = (tmp_path / "a.svg").read_text()
+    assert "age-nano cpu x1 t1" in svg and "95 %" in svg and "<dc:date>" not in svg
+    bench(capfd, "age-nano", *QUICK, "--plot", str(tmp_path / "a.png"))
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert picture is not None and picture.std() > 5
+    assert main(["bench", "age-nano", "--seconds", "999", "--plot", str(tmp_path / "a.gif")]) == 2
+    assert "a.gif" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["eager:nano", "clip:nano", "clip-cached:nano"])
-def test_rivals_answer_crops(name: str) -> None:
-    """A rival takes the model file's own crops, says on what it runs, and counts its work per face where it can."""
-    pytest.importorskip("torch", reason="needs the extra export")
-    pytest.importorskip("onnx", reason="needs the extra export")
-    from numclip.export.rivals import open_rival
-
-    rival = open_rival(name, threads=1)
-    answer = rival(np.zeros((2, rival.side, rival.side, 3), np.uint8))
-    assert len(answer[0] if isinstance(answer, tuple) else answer) == 2
-    assert rival.session["library"] == "torch" and (rival.multiply_adds is None) == (name == "clip:nano")
+def test_tables_for_a_page(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without --json the report is Markdown: every line of a table has as many cells as its head."""
+    assert main(["bench", "age-nano", "--batch", "1,4", *QUICK]) == 0
+    page = capfd.readouterr().out
+    for block in (b.splitlines() for b in page.split("\n\n") if b.startswith("|")):
+        assert len({line.count("|") for line in block}) == 1 and len(block) == 4
+    assert "too few" in page and "next: numclip bench" in page
 
 
-def test_a_rival_that_is_none(capfd) -> None:
-    """An unknown kind is refused with those there are, exit code 2."""
-    pytest.importorskip("torch", reason="needs the extra export")
-    pytest.importorskip("onnx", reason="needs the extra export")
-    assert main(["bench", "age-nano", "--device", "cpu", "--rivals", "keras:nano"]) == 2
-    assert "compiled" in capfd.readouterr().err
-
-
-def test_bad_flags(capfd) -> None:
-    """A pipeline without a clip, no seconds, and a batch of zero are refused with exit code 2."""
+def test_bad_flags(capfd: pytest.CaptureFixture[str]) -> None:
+    """No model, a pipeline without a clip, no seconds, a batch of zero and an unknown device are refused, exit code 2."""
+    assert main(["bench"]) == 2
     assert main(["bench", "age-nano", "--scenario", "pipeline"]) == 2
     assert main(["bench", "age-nano", "--seconds", "0"]) == 2
-    with pytest.raises(SystemExit) as exit_:
-        main(["bench", "age-nano", "--batch", "1,0"])
-    assert exit_.value.code == 2 and "whole numbers above 0" in capfd.readouterr().err
+    assert main(["bench", "age-nano", "--restarts", "0"]) == 2
+    for flags, said in ((["--batch", "1,0"], "whole numbers above 0"), (["--device", "cpu,gpu"], "got 'gpu'")):
+        with pytest.raises(SystemExit) as exit_:
+            main(["bench", "age-nano", *flags])
+        assert exit_.value.code == 2 and said in capfd.readouterr().err

@@ -37,6 +37,8 @@ def test_figures_by_hand() -> None:
     ]
     assert got["groups"]["gender"]["f"]["bias"] == 4.5 and got["groups"]["gender"]["m"]["mae"] == 1.5
     assert got["coverage"]["0.9"] is None and got["width"]["0.9"] is None
+    assert got["gates"] == [] and got["width_at_equal_coverage"] is None
+    assert [(b["low"], b["n"]) for b in got["bands_by_value"]] == [(0, 2), (35, 1), (65, 1)]
     json.dumps(got, allow_nan=False)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,8 +53,10 @@ def test_one_person_is_one_track(clip: Path, tmp_path: Path) -> None:
     lines = _lines(out)
     assert [line["frame"] for line in lines] == list(range(40))
     assert [len(line["faces"]) for line in lines] == [0, 0, *[1] * 38]
-    for face in (line["faces"][0] for line in lines[2:]):
-        assert face["track"] == 1 and face["fresh"] and 20 < face["age"] < 95
+    faces = [line["faces"][0] for line in lines[2:]]
+    assert faces[0]["fresh"] and 10 <= sum(face["fresh"] for face in faces) < 38, "a look every 0.1 s, at 20 fps"
+    for face in faces:
+        assert face["track"] == 1 and 20 < face["age"] < 95
         assert sum(face["probabilities"]) == pytest.approx(1, abs=2e-3)
         assert face["low"] is None or face["low"] <= face["high"]
     with av.open(str(video)) as container:
@@ -105,7 +109,7 @@ def test_several_photos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert main(["run", paths[0], "nothing.mp4"]) == 1 and "expected a picture" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--jsonl", "--save"])
+@pytest.mark.parametrize("flag", ["--jsonl", "--save", "--csv", "--record"])
 def test_the_source_is_never_overwritten(
     flag: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,7 +161,7 @@ def test_bad_input(name: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureF
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("flag", ["--jsonl", "--save"])
+@pytest.mark.parametrize("flag", ["--jsonl", "--save", "--csv", "--record"])
 def test_a_full_disk(flag: str, clip: Path) -> None:
     """/dev/full takes no byte: one sentence, exit code 1."""
     if not Path("/dev/full").exists():
@@ -173,12 +177,12 @@ def test_jsonl_ends_with_a_whole_line_when_the_disk_fills(tmp_path: Path) -> Non
     """When a line does not fit any more, its beginning is taken back: every line of the file can be read."""
     code = """
 import resource, signal, sys
-from numclip.runtime.sinks import JsonlSink
+from numclip.runtime.line_file import LineFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-sink = JsonlSink(sys.argv[1], None)
+file = LineFile(sys.argv[1], "--jsonl")
 for i in range(1000):
-    sink._append(b'{"frame": %d, "text": "some words"}\\n' % i)
+    file.append(b'{"frame": %d, "text": "some words"}\\n' % i)
 """
     path = tmp_path / "o.jsonl"
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
@@ -215,3 +219,158 @@ def test_a_reader_that_leaves(clip: Path) -> None:
     command = f"{' '.join(NUMCLIP)} run {clip} --detector haar --jsonl - | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert json.loads(done.stdout)["frame"] == 0 and "Traceback" not in done.stderr
+
+
+CONTRADICTIONS = {
+    "live and files": (["{clip}", "http://127.0.0.1:9/"], 1, "expected a stream"),
+    "the same twice": (["{clip}", "{clip}"], 2, "expected each source once"),
+    "one video for two": (["{clip}", "{other}", "--save", "o.mp4"], 2, "such as out{}.mp4"),
+    "counts and boxes": (["{clip}", "--aggregate", "--save", "o.mp4"], 2, "expected --aggregate without"),
+    "two to stdout": (["{clip}", "--jsonl", "-", "--csv", "-"], 2, "expected at most one"),
+    "pixels of nothing": (["{clip}", "--record-pixels"], 2, "together with --record"),
+    "no budget": (["{clip}", "--budget-ms", "0"], 2, "--budget-ms above 0, or inf"),
+    "no level": (["{clip}", "--interval", "1"], 2, "--interval between 0 and 1"),
+    "no camera wish": (["{clip}", "--camera", "big"], 2, "such as 1280x720@30:MJPG"),
+    "no broker's address": (["{clip}", "--mqtt", "http://a/b"], 2, "mqtt://[user:password@]host[:port]/topic"),
+    "no port": (["{clip}", "--metrics", "http"], 2, "such as 9100"),
+    "pictures in real time": (["{photo}", "--realtime"], 1, "expected a video for --realtime"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_flags_that_cannot_be(name: str, clip: Path, tmp_path: Path, monkeypatch, capfd) -> None:
+    """Each is one sentence, exit code 2 (1 where a source is at fault), before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip, tmp_path / "other.mp4")
+    cv2.imwrite("photo.png", np.zeros((9, 9, 3), np.uint8))
+    before = sorted(tmp_path.iterdir())
+    flags, code, sentence = CONTRADICTIONS[name]
+    words = [
+        flag.format(clip=clip, other="other.mp4", photo="photo.png") if "{}" not in flag else flag for flag in flags
+    ]
+    assert main(["run", *words, "--detector", "haar"]) == code
+    out, err = capfd.readouterr()
+    said = [line for line in err.splitlines() if not line.startswith("numclip: device")]
+    assert out == "" and len(said) == 1 and sentence in said[0] and sorted(tmp_path.iterdir()) == before
+
+
+def test_two_videos_are_one_run(clip: Path, tmp_path: Path) -> None:
+    """Two files: every frame of both in one JSONL, each line naming its source, ids counting from 1 in each, a video each."""
+    other = Path(shutil.copy(clip, tmp_path / "other.mp4"))
+    out = tmp_path / "o.jsonl"
+    flags = ["--detector", "haar", "--jsonl", str(out), "--save", str(tmp_path / "o{}.mp4")]
+    assert main(["run", str(clip), str(other), *flags]) == 0
+    lines = _lines(out)
+    for source in (clip, other):
+        mine = [line for line in lines if line["source"] == str(source)]
+        assert [line["frame"] for line in mine] == list(range(40))
+        assert {face["track"] for line in mine for face in line["faces"]} == {1}
+    for number in (0, 1):
+        with av.open(str(tmp_path / f"o{number}.mp4")) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 40
+
+
+def test_a_table(clip: Path, tmp_path: Path) -> None:
+    """--csv: one row per face, the same numbers as in JSONL."""
+    out, table = tmp_path / "o.jsonl", tmp_path / "o.csv"
+    assert main(["run", str(clip), "--detector", "haar", "--jsonl", str(out), "--csv", str(table)]) == 0
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    faces = [(line["frame"], face) for line in _lines(out) for face in line["faces"]]
+    assert len(rows) == len(faces) == 38
+    for row, (frame, face) in zip(rows, faces, strict=True):
+        assert (int(row["frame"]), int(row["track"]), float(row["age"])) == (frame, face["track"], face["age"])
+        assert [float(row[k]) for k in ("x1", "y1", "x2", "y2")] == face["box"] and row["bin"] == face["bin"]
+
+
+def test_counts_say_nothing_of_anybody(clip: Path, tmp_path: Path) -> None:
+    """--aggregate: how many faces of each word, in JSONL and CSV; no box, no track, no age, no probability."""
+    out, table = tmp_path / "o.jsonl", tmp_path / "o.csv"
+    flags = ["--detector", "haar", "--aggregate", "--jsonl", str(out), "--csv", str(table)]
+    assert main(["run", str(clip), *flags]) == 0
+    lines = _lines(out)
+    assert {tuple(line) for line in lines} == {
+        ("source", "frame", "time_s", "latency_ms", "dropped", "counts", "unread")
+    }
+    assert [sum(line["counts"].values()) for line in lines] == [0, 0, *[1] * 38]
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{k: int(row[k]) for k in lines[0]["counts"]} for row in rows] == [line["counts"] for line in lines]
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_nothing_else_is_written(clip: Path, tmp_path: Path, pixels: bool) -> None:
+    """A run with every output that writes a file, watched: outside the folders of Python's own caches nothing is opened for
+    writing but these files; without --record-pixels and --save no picture is in any of them."""
+    work, home = tmp_path / "work", tmp_path / "home"
+    work.mkdir()
+    home.mkdir()
+    flags = ["--detector", "haar", "--jsonl", "o.jsonl", "--csv", "o.csv", "--record", "o.rec"]
+    flags += ["--save", "o.mp4", "--record-pixels"] if pixels else []
+    code = f"""
+import os, sys
+opened = []
+def watch(event, args):
+    if event == "open" and isinstance(args[0], (str, bytes)) and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        opened.append(os.path.abspath(os.fsdecode(args[0])))
+    if event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "shutil.copyfile"):
+        opened.append(event + " " + str(args[0]))
+sys.addaudithook(watch)
+from numclip.cli import main
+code = main(["run", {str(clip)!r}, *{flags!r}])
+print("OPENED", *sorted(set(opened)), sep="\\n")
+sys.exit(code)
+"""
+    env = {
+        **os.environ,
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "XDG_CACHE_HOME": str(home),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run([sys.executable, "-c", code], cwd=work, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wanted = {"o.jsonl", "o.csv", "o.rec", *(["o.mp4"] if pixels else [])}
+    opened = set(done.stdout.split("OPENED\n")[1].splitlines()) - {"/dev/null"}
+    assert opened == {str(work / name) for name in wanted}
+    assert {p.name for p in work.iterdir()} == wanted and list(home.rglob("*")) == []
+    assert ('"jpeg"' in (work / "o.rec").read_text()) == pixels
+
+
+def test_a_live_run_over_http(camera, tmp_path: Path) -> None:
+    """`numclip run http://…` as a person types it: the server is killed and comes back; the lines hold one `stalled` and one
+    `resumed`, ids do not cross the gap, the end says what was dropped; Ctrl-C ends it, with every line whole."""
+    camera.start(320, 240, 30)
+    out = tmp_path / "o.jsonl"
+    url = camera.url.replace("http://", "http://me:secret@")
+    child = subprocess.Popen(
+        [*NUMCLIP, "run", url, "--detector", "haar", "--jsonl", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+    def wait_for(what) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (out.exists() and what(_whole_lines(out))):
+            time.sleep(0.05)
+
+    wait_for(lambda lines: any(line.get("faces") for line in lines))
+    camera.kill()
+    wait_for(lambda lines: any(line.get("event") == "stalled" for line in lines))
+    camera.start(400, 300, 30)
+    wait_for(lambda lines: lines and lines[-1].get("faces") and lines[-1]["faces"][0]["track"] == 2)
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    lines = _lines(out)
+    assert child.returncode == 130 and "Traceback" not in err and "secret" not in err + out.read_text()
+    events = [line for line in lines if "event" in line]
+    assert [e["event"] for e in events] == ["stalled", "resumed"] and events[0]["source"] == camera.url
+    gap = lines.index(events[1])
+    tracks = [{face["track"] for line in part for face in line.get("faces", ())} for part in (lines[:gap], lines[gap:])]
+    assert tracks == [{1}, {2}] and "1 stalls, 1 reconnects" in err
+
+
+def _whole_lines(path: Path) -> list[dict]:
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

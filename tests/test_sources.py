@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import cv2
@@ -17,7 +13,6 @@ from hypothesis import strategies as st
 
 from numclip.errors import SourceError
 from numclip.runtime.frames import Frame
-from numclip.runtime.live_sources import LiveSource, hide_credentials
 from numclip.runtime.sources import open_source, read_picture
 from numclip.runtime.video_promise import gif_pictures
 from numclip.runtime.video_writer import VideoWriter
@@ -213,68 +208,6 @@ def test_a_missing_camera() -> None:
     """A camera that is not there is named, with those that are."""
     with pytest.raises(SourceError, match=r"expected /dev/video63, cameras here"):
         open_source("63")
-
-
-def test_an_unreachable_stream() -> None:
-    """A stream nobody serves is refused in one sentence, without its password."""
-    with pytest.raises(SourceError) as caught:
-        open_source("rtsp://user:secret@127.0.0.1:9/live?token=abc")
-    assert "rtsp://127.0.0.1:9/live" in str(caught.value)
-    assert "secret" not in str(caught.value) and "abc" not in str(caught.value)
-
-
-def test_a_stream_over_http(clip: Path) -> None:
-    """A video served over a real socket is a live stream: frames in order, the last one seen, and a quiet end."""
-    handler = functools.partial(_QuietHandler, directory=str(clip.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with open_source(f"http://127.0.0.1:{server.server_address[1]}/{clip.name}") as source:
-            seen = [frame.index for frame in source]
-        server.shutdown()
-    assert source.live and seen == sorted(set(seen)) and seen[-1] == 59 and len(seen) + source.dropped == 60
-
-
-def test_a_live_source_that_is_complete_ends_at_once() -> None:
-    """The end of a stream is no missing frame: with a 10 s limit for frames, an empty stream ends in under 5 s."""
-    started_s = time.monotonic()
-    with LiveSource("test", lambda: None, lambda: None, None) as source:
-        assert list(source) == []
-    assert time.monotonic() - started_s < 5
-
-
-class _QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-def test_credentials_are_hidden() -> None:
-    """User, password and query are cut out of a URL; the port stays."""
-    assert hide_credentials("rtsp://me:pw@cam.local:554/a/b?key=1") == "rtsp://cam.local:554/a/b"
-
-
-def test_live_sources_drop_what_is_old() -> None:
-    """A camera faster than its reader loses frames, never order; every frame is either yielded or counted as dropped."""
-    made = iter(range(200))
-
-    def read() -> np.ndarray:
-        time.sleep(0.001)
-        i = next(made, None)
-        if i is None:
-            raise OSError("unplugged")
-        return np.full((4, 4, 3), i, np.uint8)
-
-    source = LiveSource("test", read, lambda: None, 1000.0)
-    seen: list[int] = []
-
-    def follow() -> None:
-        for frame in source:
-            seen.append(frame.index)
-            time.sleep(0.01)
-
-    with pytest.raises(SourceError, match=r"the stream ended \(unplugged\)"), source:
-        follow()
-    assert seen == sorted(set(seen)) and seen[-1] == 199
-    assert source.dropped > 0 and len(seen) + source.dropped == 200
 
 
 def test_a_jpeg_cut_short_is_still_a_picture_or_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..calibration.datasets import open_data
+from ..calibration.evaluate import check_labels
 from ..errors import ModelError, UsageError
 from ..runtime.json_report import write_json
 from .augment import AUGMENTATIONS
@@ -56,6 +57,8 @@ class Fit:
         self.device = self.fabric.device
         self.protocol = protocol_of(args)
         self.data = [open_data(text) for text in args.data]
+        for dataset in self.data:
+            check_labels(dataset, self.task.spec)
         self.side = crop_side(args)
         crop = self.task.crop(self.side)
         with self.fabric.rank_zero_first():

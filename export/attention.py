@@ -1,0 +1,99 @@
+"""The image tower written for export: attention in plain products, the pooled projection as a layer, a mean as a mean.
+
+torch's MultiheadAttention exports to many nodes, and as a float16 graph with a pattern that crashes ONNX Runtime on opening.
+These modules hold the same weights and compute the same numbers, with softmax in float32 whatever the type around it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import ModelError
+
+
+class Attention(nn.Module):
+    """Self-attention in place of nn.MultiheadAttention (batch first, one projection for q, k and v)."""
+
+    def __init__(self, old: nn.MultiheadAttention) -> None:
+        super().__init__()
+        if not old.batch_first or old.in_proj_weight is None:
+            raise ModelError("expected attention with the batch first and one in_proj; this tower is not supported")
+        width = old.embed_dim
+        self.heads = old.num_heads
+        self.in_proj = nn.Linear(width, 3 * width, bias=old.in_proj_bias is not None)
+        self.out_proj = nn.Linear(width, width, bias=old.out_proj.bias is not None)
+        with torch.no_grad():
+            self.in_proj.weight.copy_(old.in_proj_weight)
+            self.out_proj.weight.copy_(old.out_proj.weight)
+            if old.in_proj_bias is not None:
+                self.in_proj.bias.copy_(old.in_proj_bias)
+                self.out_proj.bias.copy_(old.out_proj.bias)
+
+    def forward(self, x: Tensor, key: Any = None, value: Any = None, need_weights: bool = False, attn_mask: Any = None):
+        """x: [N, L, W], also key and value. Returns ([N, L, W], None), as nn.MultiheadAttention does."""
+        assert attn_mask is None and not need_weights
+        n, length, width = x.shape
+        split = self.in_proj(x).reshape(n, length, 3, self.heads, width // self.heads)
+        q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # each [N, heads, L, width of a head]
+        return self.out_proj(attend(q, k, v).transpose(1, 2).reshape(n, length, width)), None
+
+
+class PooledAttention(nn.Module):
+    """CLIP ResNet's attention pool: one query, the mean, over all positions."""
+
+    def __init__(self, old: Any) -> None:
+        super().__init__()
+        self.positional_embedding = old.positional_embedding  # [HW + 1, C]
+        self.q_proj, self.k_proj, self.v_proj, self.c_proj = old.q_proj, old.k_proj, old.v_proj, old.c_proj
+        self.heads = old.num_heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, D]."""
+        n, channels = x.shape[:2]
+        x = x.flatten(2).transpose(1, 2)  # [N, HW, C]
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
+        x = x + self.positional_embedding.to(x.dtype)
+        parts = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
+        q, k, v = (t.reshape(n, -1, self.heads, channels // self.heads).transpose(1, 2) for t in parts)
+        return self.c_proj(attend(q, k, v).transpose(1, 2).reshape(n, channels))
+
+
+class SpatialMean(nn.Module):
+    """The mean over positions, in place of an adaptive pool to 1 x 1, whose export carries a dozen index nodes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, 1, 1]."""
+        return x.mean(dim=(2, 3), keepdim=True)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v over [N, heads, L, d]; in half precision the softmax is an island of float32."""
+    if v.dtype == torch.float32:
+        return functional.scaled_dot_product_attention(q, k, v)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return torch.softmax(scores.float(), dim=-1).to(v.dtype) @ v
+
+
+def written_for_export(tower: nn.Module) -> nn.Module:
+    """The same tower of such modules; `tower` is changed on the way."""
+    for parent in list(tower.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.MultiheadAttention):
+                setattr(parent, name, Attention(child))
+            elif type(child).__name__ == "AttentionPool2d":
+                setattr(parent, name, PooledAttention(child))
+            elif isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
+                setattr(parent, name, SpatialMean())
+    projection: Any = getattr(tower, "proj", None)
+    if isinstance(projection, nn.Parameter):
+        layer = nn.Linear(*projection.shape, bias=False)
+        with torch.no_grad():
+            layer.weight.copy_(projection.T)
+        tower.proj = None
+        return nn.Sequential(OrderedDict(tower=tower, proj=layer))
+    return tower
