@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# More extras for the tests, such as EXTRA=,tensorrt-rtx (proprietary; engines are then compiled, without a GPU).
+EXTRA ?=
 SETUP := pyproject.toml constraints.txt
 
 .PHONY: demo test lint types format help test-slow build clean

@@ -18,7 +18,7 @@ import copy
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -360,7 +360,7 @@ class _Batches(CalibrationDataReader):
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None, None, None]:
     """The quantizer prints and logs on its way; stdout is ours."""
     logging.disable(logging.WARNING)
     try:

@@ -64,8 +64,9 @@ def fold_norms(tower: nn.Module) -> nn.Module:
         for (name, layer), (norm_name, norm) in pairwise(children):
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 folded: Any = fuse_conv_bn_eval(layer, norm)
-                gain: Any = norm.weight if norm.affine else torch.ones_like(norm.running_var)  # pyright: ignore[reportArgumentType]
-                folded.fold_factor = (gain * torch.rsqrt(norm.running_var + norm.eps)).detach()  # pyright: ignore[reportOperatorIssue]
+                variance: Any = norm.running_var
+                gain: Any = norm.weight if norm.affine else torch.ones_like(variance)
+                folded.fold_factor = (gain * torch.rsqrt(variance + norm.eps)).detach()
                 setattr(parent, name, folded)
                 after = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
                 setattr(parent, norm_name, nn.Sequential(*after))

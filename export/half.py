@@ -1,7 +1,8 @@
 """The typed mixed-precision form of a frozen network: a trunk in half with islands of float32.
 
 Convolutions and matrix products of the image tower compute in float16; norms, softmax, the L2 norm and the head (adapter,
-text bins, refinement) in float32. Every change of type is a cast in the module, so the exported graph says each tensor's
+text bins, refinement) in float32; so does the first layer, because a pixel's 256 steps leave half no room for their normalised
+form. Every change of type is a cast in the module, so the exported graph says each tensor's
 type and no runtime has to guess: it builds on TensorRT 10 (strongly typed) and 11, and on ONNX Runtime. Layers that
 overflow in half can be kept in float32 (`wide`): what they put out stays float32 until the next layer casts it.
 """
@@ -50,17 +51,18 @@ class Island(nn.Module):
 
 
 def product_layers(frozen: Frozen) -> list[str]:
-    """The names of the image tower's convolutions and matrix products, in order."""
-    return [name for name, module in frozen.image_tower.named_modules() if isinstance(module, PRODUCTS)]
+    """The names of the image tower's convolutions and matrix products that can be half: all but the one that reads pixels."""
+    return [name for name, module in frozen.image_tower.named_modules() if isinstance(module, PRODUCTS)][1:]
 
 
 def half_network(frozen: Frozen, wide: Collection[str] = ()) -> Frozen:
     """A copy in mixed precision, with the layers named in `wide` kept in float32."""
+    narrow = set(product_layers(frozen)) - set(wide)
     frozen = copy.deepcopy(frozen)
     tower = frozen.image_tower
     for name, module in list(tower.named_modules()):
         if isinstance(module, PRODUCTS):
-            _put(tower, name, Typed(module if name in wide else module.half()))
+            _put(tower, name, Typed(module.half() if name in narrow else module))
         elif isinstance(module, NORMS):
             _put(tower, name, Island(module))
     return frozen

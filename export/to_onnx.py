@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     proof = proof_faces(data, spec, PARITY_FACES)
     reference = answers(TorchSession(network), proof.crops)
     frozen, wide = Frozen(network).eval(), Widened((), {})
+    parity: dict[str, Any] = {}
     if args.precision == "fp16":
         half, wide = proven_half(frozen, spec, proof, reference, args.limit, args.widen)
         parity = {"fp16": half.row}

@@ -72,8 +72,8 @@ def read_sidecar(path: Path) -> tuple[ModelSpec, Built]:
                 f"{sidecar}: expected schema_version {SCHEMA_VERSION}, got {version}; build the engine again"
             )
         facts: dict[str, Any] = content["built"]
-        lists = {k: tuple(facts[k]) for k in ("compute_capabilities", "flags")}
-        built = Built(**{**facts, **lists})
+        facts |= {k: tuple(facts[k]) for k in ("compute_capabilities", "flags")}
+        built = Built(**facts)
         spec = ModelSpec.from_json(json.dumps(content["spec"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(

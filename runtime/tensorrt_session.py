@@ -143,4 +143,4 @@ def _view(address: int, size: int) -> Any:
     """Bytes at an address as an array; they belong to CUDA and live as long as the process."""
     import ctypes
 
-    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))

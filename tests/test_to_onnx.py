@@ -40,7 +40,7 @@ TOWERS = [
     pytest.param("tiny-resnet-test", 64),
     pytest.param("ViT-B-32", 48, marks=slow),
     pytest.param("RN50", 48, marks=slow),
-    pytest.param("ViT-B-16", 32, marks=slow),
+    pytest.param("ViT-B-16", 16, marks=slow),
 ]
 
 
