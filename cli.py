@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("calibration.verify", "differences between artifacts of one model, in the task's unit"),
     "train": ("train.train_verb", "train a NumCLIP on labelled faces"),
     "study": ("train.studies.study_verb", "the experiments of the paper and of its open questions"),
+    "rebin": ("train.rebin", "put new words and bins into a checkpoint without training its tower"),
     "export": ("export.to_onnx", "freeze a checkpoint into one .onnx, proven in the task's unit"),
 }
 
@@ -49,9 +50,10 @@ _EXTRA_OF = {
     "timm": "train",
     "safetensors": "train",
     "tflite": "train",
-    "onnx": "quantize",
+    "lightning_fabric": "train",
     "sklearn": "study",
     "scipy": "study",
+    "onnx": "quantize",
     "onnxscript": "export",
 }
 

@@ -53,7 +53,7 @@ class Predictions:
 
 def dataset_faces(model: Model, dataset: Dataset, detector: str = "yunet") -> FaceCrops:
     """Detect and cut the faces of a data set (already one split) for a model, from the cache; raises DataError."""
-    _check_labels(dataset, model.spec.task)
+    check_labels(dataset, model.spec.task)
     return face_crops(dataset, model.spec.crop, detector)
 
 
@@ -146,7 +146,8 @@ def _mean_width(interval: Floats | None) -> float | None:
     return None if interval is None else round(float((interval[:, 1] - interval[:, 0]).mean()), 4)
 
 
-def _check_labels(dataset: Dataset, task: TaskSpec) -> None:
+def check_labels(dataset: Dataset, task: TaskSpec) -> None:
+    """Raise DataError naming the first sample whose label no answer of the task can meet."""
     for sample in dataset.samples:
         if not task.low <= sample.label <= task.high:
             raise DataError(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from .conveyor import Conveyor
 from .crops import crop_faces
-from .detect import Detector, open_detector
+from .detect import WHOLE, Detector, WholePicture, open_detector
 from .face_quality import disbelief, judged, quality
 from .frames import Face, Frame, FrameResult
 from .gate import Gate, TrackGate
@@ -50,7 +50,9 @@ class Pipeline:
 
     def __init__(self, model: Model, detector: Detector, rules: Rules | None = None, tracks: bool = True) -> None:
         """tracks: False for pictures that have nothing to do with each other; then the model looks at every face."""
-        self.model, self.detector, self.rules, self._tracks = model, detector, rules or Rules(), tracks
+        about_faces = WHOLE not in model.spec.crop.box_rules
+        self.model, self.detector = model, detector if about_faces else WholePicture()
+        self.rules, self._tracks = rules or Rules(), tracks
         self.budget = LookBudget(self.rules.budget_ms / 1000)
         self._memories: dict[str, Memory] = {}  # by source
 

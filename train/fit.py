@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..calibration.datasets import open_data
+from ..calibration.evaluate import check_labels
 from ..errors import ModelError, UsageError
 from ..runtime.json_report import write_json
 from .augment import AUGMENTATIONS
@@ -34,7 +35,7 @@ from .groups import learning_rates, lock, parameter_groups, parse_rates
 from .losses import bins_of, image_to_text_loss, on_device, text_to_image_loss
 from .method import Method
 from .network import NumCLIP, Outputs
-from .processes import Waiting, gathered, open_fabric, synchronised
+from .processes import Waiting, backward, gathered, open_fabric, synchronised
 from .schedule import build_optimizer, build_schedule
 from .tasks_file import Task, load_task
 from .training_data import leaks, short_name, split_faces, training_faces
@@ -56,6 +57,8 @@ class Fit:
         self.device = self.fabric.device
         self.protocol = protocol_of(args)
         self.data = [open_data(text) for text in args.data]
+        for dataset in self.data:
+            check_labels(dataset, self.task.spec)
         self.side = crop_side(args)
         crop = self.task.crop(self.side)
         with self.fabric.rank_zero_first():
@@ -158,7 +161,7 @@ class Fit:
                     f"epoch {self.epoch + 1}: the loss is {loss.item()}; lower --lr or resume an earlier state"
                 )
             self.stepper.zero_grad(set_to_none=True)
-            self.fabric.backward(loss)
+            backward(self.fabric, loss)
             if self.args.clip:
                 self.fabric.clip_gradients(self.model, self.stepper, max_norm=self.args.clip, error_if_nonfinite=False)
             self.stepper.step()

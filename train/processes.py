@@ -1,8 +1,7 @@
 """One process or many, one device or several, float32 or mixed: Lightning Fabric, started by torchrun where many are.
 
-Every process reads its share of each batch. The losses compare a whole batch, so the processes exchange the logits (K
-numbers a face), and each computes the loss of the whole; DistributedDataParallel then averages gradients that add up to
-those of one process.
+Every process reads its share of each batch. The losses compare a whole batch, so the processes exchange what the network
+put out, and each computes the loss of the whole; the gradients of the processes then add up to those of one.
 """
 
 from __future__ import annotations
@@ -56,12 +55,24 @@ def synchronised(network: nn.Module, fabric: Fabric) -> nn.Module:
 
 
 def gathered(fabric: Fabric, outputs: Outputs, labels: Tensor) -> tuple[Outputs, Tensor]:
-    """Outputs and labels of the whole batch, with gradients to this process's share; as they are in one process."""
+    """Outputs and labels of the whole batch, in an order that all processes share; this process's part has its gradient.
+
+    Nothing is exchanged on the way back: every process computes the loss of the whole batch, whose gradient to its own
+    outputs is right as it is; `backward` undoes the division by which the processes' gradients become a mean.
+    """
     if fabric.world_size == 1:
         return outputs, labels
-    parts: Any = [fabric.all_gather(t, sync_grads=True).flatten(0, 1) for t in outputs]
-    everyone: Any = fabric.all_gather(labels)
-    return Outputs(*parts), everyone.flatten(0, 1)
+
+    def everyone(mine: Tensor) -> Tensor:
+        parts: Any = fabric.all_gather(mine.detach().contiguous())  # [processes, n, ...]
+        return torch.cat([mine if rank == fabric.global_rank else part for rank, part in enumerate(parts)])
+
+    return Outputs(*(everyone(t) for t in outputs)), everyone(labels)
+
+
+def backward(fabric: Fabric, loss: Tensor) -> None:
+    """The gradient of a loss over the whole batch."""
+    fabric.backward(loss * fabric.world_size)
 
 
 class Waiting:
