@@ -55,8 +55,8 @@ def measure(bench: Bench, run: Run) -> dict[str, Any]:
     for name, (answer, weights) in answers.items():
         figures = found[f"{model}: {name}"]
         for size in SIZES:
-            turns = zip(times[name][size], times[FROZEN][size], strict=True)  # side by side, so noise harms both
-            figures[f"ratio_{size}"] = round(median(a / b for a, b in turns), 3)
+            pairs = zip(times[name][size], times[FROZEN][size], strict=True)
+            figures[f"ratio_{size}"] = round(median(mine / frozen for mine, frozen in pairs), 3)
         figures["gflops"] = round(flops(answer, side) / 1e9, 4)
         figures["weights_mb"] = round(weights / 1e6, 1)
         figures["memory_mb"] = memory_mb(model, task, name)
