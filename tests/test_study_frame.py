@@ -57,6 +57,19 @@ def test_what_is_not_random_is_measured_once() -> None:
     assert runs == [("a", 0), ("fixed", 0), ("a", 1), ("a", 2)]
 
 
+def test_a_late_run_stands_in_its_place(tmp_path: Path) -> None:
+    """A run that was lost and is done again stands where it was, so the table keeps its order."""
+    path = tmp_path / "made-up.json"
+    study = _study(lambda bench, run: {"figures": {"mae": 1.0}})
+    wanted = plan(study, BASE, seeds=2)
+    for _ in range(2):
+        carry_out(study, None, wanted, open_results(path, "made-up", BASE), path, _silent)
+        results = load(path)
+        assert [(r["row"], r["seed"]) for r in results.runs] == [(run.row, run.seed) for run in wanted]
+        del results.runs[0]
+        save(results, path)
+
+
 KILLED = """
 import sys, time
 from pathlib import Path

@@ -75,6 +75,11 @@ class Results:
         have = {Run(r["row"], r["changes"], r["seed"]).key for r in self.runs}
         return [run for run in wanted if run.key not in have]
 
+    def sort(self, wanted: Sequence[Run]) -> None:
+        """Bring the runs into the order of the plan, also those that were done late; what is not wanted goes last."""
+        place = {run.key: at for at, run in enumerate(wanted)}
+        self.runs.sort(key=lambda r: place.get(Run(r["row"], r["changes"], r["seed"]).key, len(place)))
+
     def rows(self) -> dict[str, list[Record]]:
         """The figures of each row, one record per seed, in the order of first appearance."""
         found: dict[str, list[Record]] = {}
@@ -111,6 +116,7 @@ def carry_out(
         results.runs.append(
             {"row": run.row, "changes": dict(run.changes), "seed": run.seed, **measured, "seconds": seconds}
         )
+        results.sort(wanted)
         save(results, path)
         say(f"{study.name} {number}/{len(wanted)}: {run.row}, seed {run.seed}: {seconds:.0f} s")
 

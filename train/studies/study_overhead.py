@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...runtime.bench_statistics import ratio
 from ..method import Method
 from ..network import NumCLIP
 from ..prompts import Prompt
@@ -56,7 +55,8 @@ def measure(bench: Bench, run: Run) -> dict[str, Any]:
     for name, (answer, weights) in answers.items():
         figures = found[f"{model}: {name}"]
         for size in SIZES:
-            figures[f"ratio_{size}"] = round(ratio(times[name][size], times[FROZEN][size], paired=True)["value"], 3)
+            pairs = zip(times[name][size], times[FROZEN][size], strict=True)
+            figures[f"ratio_{size}"] = round(median(mine / frozen for mine, frozen in pairs), 3)
         figures["gflops"] = round(flops(answer, side) / 1e9, 4)
         figures["weights_mb"] = round(weights / 1e6, 1)
         figures["memory_mb"] = memory_mb(model, task, name)
