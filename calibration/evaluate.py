@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..errors import DataError, UsageError
 from ..runtime.json_report import write_json
 from ..runtime.model import Model, load
+from ..runtime.model_file import resolve
 from ..runtime.readings import Readings
 from ..runtime.spec import ModelSpec, TaskSpec
 from .crop_cache import FaceCrops, face_crops
@@ -180,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = open_data(args.data)
     split = args.split or ("test" if any(s.split for s in dataset.samples) else "all")
     chosen = dataset.select(split)
-    model = opener(args.model) if is_checkpoint and opener else load(args.model, args.device, args.threads)
+    model = opener(args.model) if is_checkpoint and opener else load(resolve(args.model), args.device, args.threads)
     predictions = predict_dataset(model, chosen, args.detector)
     names = {"model": args.model, "data": args.data, "split": split, "detector": args.detector}
     result = report(predictions, names)

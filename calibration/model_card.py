@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ..runtime.info import commercial_use
 from ..runtime.model import Model, load
+from ..runtime.model_file import resolve
 from ..runtime.readings import Readings
 from ..runtime.spec import ModelSpec
 from .datasets import open_data
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.md")
     args = parser.parse_args()
-    args.out.write_text(card(load(args.model), args.data), encoding="utf-8")
+    args.out.write_text(card(load(resolve(args.model)), args.data), encoding="utf-8")
     print(f"wrote {args.out}")
 
 

@@ -113,7 +113,7 @@ def random_model(tower: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="numclip-random-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     network, out = random_network(tower), folder / f"random-{tower}.onnx"
-    to_onnx(network, out)
+    to_onnx(Frozen(network).eval(), out, int(network.record["image_side"]))
     spec = checkpoint_spec(network, out.stem)
     write_spec(out, replace(spec, graph={**spec.graph, **size_of(network)}))
     return out

@@ -45,6 +45,7 @@ class Restart:
     rss_mb: float  # growth of resident memory while it was opened and warmed up
     first_call_ms: float
     warm_up_calls: int = 0
+    warm_ms: float = 0.0  # the fastest call of the last window
     stable: bool = False
     rounds: list[list[Timed]] = field(default_factory=lambda: list[list[Timed]]())
 
@@ -78,7 +79,7 @@ class Contender:
         started, before = self.clock(), None
         while not restart.stable and self.clock() - started < WARM_UP_LIMIT_S:
             window = self.calls(WINDOW_S, WINDOW_CALLS)
-            now = median(time.ms for time in window)
+            now, restart.warm_ms = (pick(call.ms for call in window) for pick in (median, min))
             restart.warm_up_calls += len(window)
             restart.stable = before is not None and abs(now - before) <= STABLE * before
             before = now
@@ -88,9 +89,8 @@ class Contender:
         """Let go of what was opened, and of its memory."""
         self.call = _nothing
         gc.collect()
-        with suppress(
-            OSError, AttributeError
-        ):  # glibc keeps freed memory, and the next opening would seem to take none
+        # glibc keeps freed memory, and the next opening would seem to take none.
+        with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
     def timed(self) -> Timed:
@@ -103,7 +103,7 @@ class Contender:
     def turn(self) -> list[Timed]:
         """One turn's times. A contender of short calls makes one first that does not count: it brings back the caches
         that the others' turns took, as they would be if it ran alone."""
-        if self.restarts[-1].first_call_ms > 1000 * SLICE_S:
+        if self.restarts[-1].warm_ms > 1000 * SLICE_S:
             return [self.timed()]
         self.call()
         return self.calls(SLICE_S)

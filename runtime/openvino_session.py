@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ class OpenVINOSession:
     """A graph in OpenVINO on the CPU, in the graph's own types, or in bfloat16 where the CPU computes it."""
 
     def __init__(self, path: Path, spec: ModelSpec, device: str, threads: int | None) -> None:
+        # At import OpenVINO would report its use to an analytics server; where that module is missing it keeps quiet.
+        cast(dict[str, Any], sys.modules).setdefault("openvino_telemetry", None)
         try:
             import openvino
         except ImportError:

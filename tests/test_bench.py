@@ -113,8 +113,8 @@ def test_pipeline_stages_add_up(portrait: np.ndarray, tmp_path: Path, capfd: pyt
     rows = bench(capfd, "age-nano", *flags, "--plot", str(tmp_path / "stages.svg"))["rows"]
     assert [row["faces"] for row in rows][-6:] == [0, 1, 2, 4, 8, 16]
     for row in rows:
-        *stages, total = (found["p50"]["value"] for found in row["stages"].values())
-        assert max(stages) <= total
+        middles = [found["p50"]["value"] for found in row["stages"].values() if found["p50"] is not None]
+        assert not middles or max(middles) == middles[-1], "too few frames of a crowd have no middle"
     assert "faces: 16" in (tmp_path / "stages.svg").read_text()
 
 

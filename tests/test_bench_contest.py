@@ -87,6 +87,18 @@ def test_warm_up_waits_until_it_is_stable() -> None:
     assert restart.rounds == []
 
 
+@pytest.mark.parametrize(("call_s", "made", "counted"), [(0.0025, 5, 4), (0.5, 1, 1)])
+def test_a_turn_brings_back_the_caches(call_s: float, made: int, counted: int) -> None:
+    """A turn of 10 ms at 2.5 ms a call is one call that does not count and four that do; a call of half a second is a
+    turn. How slow the first call of all was does not matter."""
+    clock = Clock([0.7] + [call_s] * 99)
+    contender = Contender(lambda: clock.work, clock)
+    contender.start()
+    before = len(clock.left)
+    assert [call.ms for call in contender.turn()] == [pytest.approx(1000 * call_s)] * counted
+    assert before - len(clock.left) == made
+
+
 def real_session() -> Call:
     """The shipped model on one thread."""
     session = load("age-nano", "cpu", 1).session

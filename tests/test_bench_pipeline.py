@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,14 +15,14 @@ from numclip.runtime.video_writer import VideoWriter
 
 
 @pytest.fixture(scope="module")
-def rows(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """The report of a short run on a still portrait, with the Haar cascade."""
+def rows(hopper: np.ndarray, yunet_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """The report of a short run on a still portrait."""
     folder = tmp_path_factory.mktemp("bench")
     writer = VideoWriter(folder / "clip.mp4", 20)
     for i in range(30):
         writer.write(np.asarray(cv2.resize(hopper, (256, 304)), np.uint8), i / 20)
     writer.close()
-    flags = ["--scenario", "pipeline", "--clip", str(folder / "clip.mp4"), "--detector", "haar", "--device", "cpu"]
+    flags = ["--scenario", "pipeline", "--clip", str(folder / "clip.mp4"), "--detector", "yunet", "--device", "cpu"]
     assert main(["bench", "age-nano", *flags, "--frames", "20", "--json", str(folder / "b.json")]) == 0
     return json.loads((folder / "b.json").read_text())["rows"]
 

@@ -73,7 +73,7 @@ def test_a_wrong_flag_gets_a_suggestion(verb: types.SimpleNamespace, capsys: pyt
         (OSError(28, "No space left on device", "out.mp4"), 1, "No space left on device (out.mp4)\n"),
         (ModuleNotFoundError("no", name="cv2"), 1, 'pip install "numclip[cpu]"'),
         (ModuleNotFoundError("no", name="torch.nn"), 1, 'pip install "numclip[train]"'),
-        (ModuleNotFoundError("no", name="onnx"), 1, 'pip install "numclip[export]"'),
+        (ModuleNotFoundError("no", name="onnx"), 1, 'pip install "numclip[quantize]"'),
     ],
 )
 def test_each_error_has_its_code_and_one_sentence(

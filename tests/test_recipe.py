@@ -22,14 +22,14 @@ def test_every_shipped_model_has_a_recipe() -> None:
 
 
 def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
-    """train --recipe age-small --smoke, export: every stage leaves its checkpoint, the last is copied up, the file answers ages."""
-    data, out = shared_data / "data", tmp_path / "small"
+    """train --recipe age-nano --smoke, export: every stage leaves its checkpoint, the last is copied up, the file answers ages."""
+    data, out = shared_data / "data", tmp_path / "nano"
     faces = [f"utkface:{data / 'utkface.tar'}"]
     start = shared_data / "models" / "mobilenetv2_imagenet_int8.tflite"
     flags = [
         "train",
         "--recipe",
-        "age-small",
+        "age-nano",
         "--data",
         *faces,
         "--pretrained",
@@ -39,12 +39,12 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
         "--smoke",
     ]
     assert main(flags) == 0
-    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["first", "longer", "small"]
+    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["first", "longer"]
     record = read_record(out / "best.safetensors")
-    assert record["towers"]["name"] == "small" and record["towers"]["pretrained"] == start.name
-    model_file = tmp_path / "age-small.onnx"
+    assert record["towers"]["name"] == "nano" and record["towers"]["pretrained"] == start.name
+    model_file = tmp_path / "age-nano.onnx"
     assert main(["export", str(out / "best.safetensors"), "--out", str(model_file), "--data", *faces]) == 0
-    readings = numclip.load(model_file)(np.full((2, 160, 160, 3), 128, np.uint8))
+    readings = numclip.load(model_file)(np.full((2, 112, 112, 3), 128, np.uint8))
     assert ((readings.value >= 0) & (readings.value <= 120)).all()
     assert main(flags) == 1 or main(flags) == 2, "a folder that holds a training is not begun again"
     assert main([*flags, "--resume"]) == 0
