@@ -52,5 +52,5 @@ $(VENV)/.demo: $(SETUP) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: $(SETUP) | $(BIN)/python
-	$(PIP) -e ".[demo,train,study,export,dev]"
+	$(PIP) -e ".[demo,train,export,openvino,study,dev$(EXTRA)]"
 	@touch $@ $(VENV)/.demo

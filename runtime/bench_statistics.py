@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 TAIL = 0.025  # on either side of a 95 % interval
 RESAMPLES = 500
-ENOUGH_CALLS = 10  # undisturbed ones in a restart, to judge by them alone
+ENOUGH_CALLS = 4  # undisturbed ones in a restart, to judge it by them alone
 PERCENTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 # 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal's beyond the table.
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -62,29 +62,35 @@ def ratio(ours: Sequence[Sequence[Sequence[Timed]]], theirs: Sequence[Sequence[S
     both. The value is the quotient of the medians in a restart, its geometric mean over restarts. The interval is the
     wider of a bootstrap over blocks, which are the rounds (the noise of the machine), and Student's t over the restarts
     (two sessions of one file differ by a percent or so, by where their memory came to lie). Undisturbed calls alone
-    where every restart has enough of them.
+    count, and restarts alone that have enough of them, where that is at least half of the restarts; else all.
     """
-    few = min(sum(not call.interrupted for r in rounds for call in r) for side in (ours, theirs) for rounds in side)
-    undisturbed = few >= ENOUGH_CALLS
+    pairs = list(zip(ours, theirs, strict=True))
+    calm = [pair for pair in pairs if min(_undisturbed(rounds) for rounds in pair) >= ENOUGH_CALLS]
+    undisturbed = 2 * len(calm) >= len(pairs)
+    pairs = calm if undisturbed else pairs
     random = np.random.default_rng(0)
     centers: list[float] = []
     drawn = np.zeros(RESAMPLES)
-    for our_rounds, their_rounds in zip(ours, theirs, strict=True):
+    for our_rounds, their_rounds in pairs:
         both = min(len(our_rounds), len(their_rounds))  # contenders that ran one after the other may differ by one
         a, b = our_rounds[:both], their_rounds[:both]
         blocks = random.multinomial(len(a), np.full(len(a), 1 / len(a)), RESAMPLES)  # how often each round is drawn
         a_block, b_block = _Blocks.of(a, undisturbed), _Blocks.of(b, undisturbed)
         once = np.ones((1, len(a)), np.int64)
         centers.append(float(np.log(a_block.medians(once) / b_block.medians(once))[0]))
-        drawn += np.log(a_block.medians(blocks) / b_block.medians(blocks)) / len(ours)
+        drawn += np.log(a_block.medians(blocks) / b_block.medians(blocks)) / len(pairs)
     middle = float(np.mean(centers))
-    few_blocks = _t(sum(map(len, ours)) - 1) / NORMAL  # a bootstrap of few blocks is too narrow
+    few_blocks = _t(sum(len(a) for a, _ in pairs) - 1) / NORMAL  # a bootstrap of few blocks is too narrow
     low, high = (middle + few_blocks * (float(v) - middle) for v in np.quantile(drawn, (TAIL, 1 - TAIL)))
     if len(centers) > 2:  # t with one degree of freedom says nothing
         half = _t(len(centers) - 1) * _standard_error(np.array(centers))
         low, high = min(low, middle - half), max(high, middle + half)
     ends = {"value": math.exp(middle), "low": math.exp(low), "high": math.exp(high)}
-    return {**ends, "rounds": sum(len(rounds) for rounds in ours), "undisturbed": undisturbed}
+    return {**ends, "rounds": sum(len(a) for a, _ in pairs), "undisturbed": undisturbed}
+
+
+def _undisturbed(rounds: Sequence[Sequence[Timed]]) -> int:
+    return sum(not call.interrupted for calls in rounds for call in calls)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,9 +87,9 @@ def test_warm_up_waits_until_it_is_stable() -> None:
     assert restart.rounds == []
 
 
-@pytest.mark.parametrize(("call_s", "made", "counted"), [(0.0025, 5, 4), (0.5, 1, 1)])
+@pytest.mark.parametrize(("call_s", "made", "counted"), [(0.003, 5, 4), (0.5, 1, 1)])
 def test_a_turn_brings_back_the_caches(call_s: float, made: int, counted: int) -> None:
-    """A turn of 10 ms at 2.5 ms a call is one call that does not count and four that do; a call of half a second is a
+    """A turn of 10 ms at 3 ms a call is one call that does not count and four that do; a call of half a second is a
     turn. How slow the first call of all was does not matter."""
     clock = Clock([0.7] + [call_s] * 99)
     contender = Contender(lambda: clock.work, clock)
@@ -132,18 +132,19 @@ def test_p50_is_what_timing_by_hand_gives(calls: int, within: float) -> None:
 
 
 def test_p50_is_what_onnxruntime_says_itself(tmp_path: Path) -> None:
-    """Of the same calls, the p50 is within 5 % of the one from ONNX Runtime's own profile."""
+    """Of the same undisturbed calls with two faces, the p50 is within 5 % of the one from ONNX Runtime's own profile."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     session = onnxruntime.InferenceSession(str(resolve("age-nano")), options, providers=["CPUExecutionProvider"])
-    contender = Contender(lambda: lambda: session.run(None, {"crops": CROP}))
+    contender = Contender(lambda: lambda: session.run(None, {"crops": np.repeat(CROP, 2, axis=0)}))
     contender.start()
-    taken = [contender.timed().ms for _ in range(150)]
+    taken = [contender.timed() for _ in range(300)]
     events = json.loads(Path(session.end_profiling()).read_text())
     theirs = [e["dur"] / 1000 for e in events if e.get("name") == "model_run"][-len(taken) :]
-    assert len(theirs) == len(taken)
-    assert float(np.median(taken)) == pytest.approx(float(np.median(theirs)), rel=0.05)
+    pairs = [(c.ms, their) for c, their in zip(taken, theirs, strict=True) if not c.interrupted]
+    ours, profiled = np.median(pairs, axis=0)
+    assert len(pairs) >= 10 and float(ours) == pytest.approx(float(profiled), rel=0.05)
 
 
 def share_of_a_core() -> float:

@@ -25,12 +25,13 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("onnxscript", reason="needs the extra export")
 
 TARGETS = (86, 89)
+CHECKPOINT = Path(__file__).resolve().parents[1] / "train/checkpoints/age-nano.safetensors"
 FRAGILE = "image_tower.trunk.blocks.0.0.conv_dw"
 PRECISIONS = ["fp32", "fp32 stored in half", "fp16", "int8"]
 
 
 def export(precision: str, path: Path) -> ModelSpec:
-    """The nano tower with random weights in one precision, on disk."""
+    """age-nano in one precision, or a random ViT-B/16, on disk."""
     from numclip.calibration import quantize
     from numclip.export.frozen import Frozen
     from numclip.export.half import half_network
@@ -38,10 +39,13 @@ def export(precision: str, path: Path) -> ModelSpec:
     from numclip.export.to_onnx import to_onnx
     from numclip.runtime.model_file import write_whole
     from numclip.runtime.session_choice import probe_crops
+    from numclip.train.checkpoint import load_checkpoint
     from numclip.train.checkpoint_model import checkpoint_spec
 
-    tower = "ViT-B-16" if precision.startswith("ViT") else "nano"
-    network = random_network(tower).half().float()  # as a checkpoint's weights are
+    if precision.startswith("ViT"):
+        network = random_network("ViT-B-16")
+    else:
+        network, _ = load_checkpoint(CHECKPOINT)
     spec, frozen = checkpoint_spec(network, path.stem), Frozen(network).eval()
     half = precision.endswith("fp16")
     to_onnx(half_network(frozen) if half else frozen, path, spec.crop.side, half_weights="stored" in precision)

@@ -114,6 +114,7 @@ def loop_text_to_image(s: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     return total / present
 
 
+@pytest.mark.slow  # a ratio of times: not for a busy machine
 def test_fifty_times_as_fast_as_a_loop_over_samples() -> None:
     """Both losses together at batch 512 and 5 bins, against a Python loop over samples in the same run; same numbers."""
     random = torch.Generator().manual_seed(0)

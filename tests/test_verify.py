@@ -82,3 +82,10 @@ def test_another_models_file_is_refused(
     assert main(["verify", str(tmp_path / "x.engine"), "--data", data]) == 2
     said = capsys.readouterr().err
     assert "other.onnx: expected an artifact of the reference's model" in said and "put the engine after it" in said
+
+
+def test_without_faces_smooth_pictures_are_the_proof(capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine that holds no faces still verifies: a file against itself differs by nothing, and the report says on what."""
+    assert main(["verify", "age-nano", "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["faces"] == "32 smooth pictures, no faces" and report["rows"][0]["max"] == 0
