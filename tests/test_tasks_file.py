@@ -159,3 +159,27 @@ def test_what_is_no_task_at_all(tmp_path: Path) -> None:
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(ModelError, match="expected a task"):
             load_task(str(tmp_path / "x.json"))
+
+
+@pytest.mark.parametrize("kind", ["hci", "aesthetics"])
+def test_the_papers_commands_on_whole_pictures(kind: str, tmp_path: Path) -> None:
+    """Owners' layout, the task's file, --as-released: trained, selected on test as released, and told so."""
+    (tmp_path / "tiny-paper.json").write_text(json.dumps(TINY))
+    open_clip.add_model_config(tmp_path / "tiny-paper.json")
+    root = tmp_path / kind
+    lines: dict[str, str] = {"urban_train.txt": "", "urban_test.txt": ""}
+    for i in range(30):
+        name = f"19{3 + i % 5}0s/{i}.png" if kind == "hci" else f"{i}.png"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / name), np.random.default_rng(i).integers(0, 255, (40, 50, 3), np.uint8))
+        lines["urban_test.txt" if i % 3 == 0 else "urban_train.txt"] += f"{i}.png\t{i % 5 + 1}.0\n"
+    if kind == "aesthetics":
+        for name, text in lines.items():
+            (root / name).write_text(text)
+    task = {"hci": "historical", "aesthetics": "aesthetics"}[kind]
+    flags = ["train", "--task", task, "--data", f"{kind}:{root}", "--model", "tiny-paper", "--as-released", "--test"]
+    assert main([*flags, "--epochs", "1", "--batch", "6", "--out", str(tmp_path / "run")]) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["selected_on"] == "test" and 0 <= result["test"][f"{kind}:{kind}"]["mae"] <= 4
+    network, record = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    assert record["selected_on"] == "test" and network.method.weighting == "inside"
