@@ -13,7 +13,6 @@ import numpy.typing as npt
 from .detect import Detections
 from .readings import Reading
 
-REASONS = ("small", "profile", "blurred", "range")
 FULL_SIDE_PX = 64.0  # larger faces are not seen better
 BLURRED, SHARP = -2.6, -2.0  # log energy share (sharpness.py): refused below, full weight above
 FRONTAL, PROFILE = 0.15, 0.5  # yaw: full weight below, refused above

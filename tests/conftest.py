@@ -130,3 +130,20 @@ def camera(hopper: np.ndarray, tmp_path: Path) -> Iterator[CameraProcess]:
     process = CameraProcess(code, tmp_path / "face.png")
     yield process
     process.kill()
+
+
+class CountedModel:
+    """A model that notes how many crops each of its calls had."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.spec, self.calls = model, model.spec, list[int]()
+
+    def __call__(self, crops: np.ndarray) -> Any:
+        self.calls.append(len(crops))
+        return self.model(crops)
+
+
+@pytest.fixture
+def counted() -> type[CountedModel]:
+    """The class itself: tests count the calls of models of their own."""
+    return CountedModel

@@ -122,25 +122,17 @@ def test_a_consumer_that_blocks_gets_the_newest(model) -> None:
     assert results[-1].dropped == results[-1].frame.index + 1 - len(results)
 
 
-def test_several_sources_share_one_model(model) -> None:
+def test_several_sources_share_one_model(model, counted) -> None:
     """Three files: every frame of each comes, ids count from 1 in each, and faces of several are read in one call."""
-    calls: list[int] = []
-
-    class Counting:
-        spec = model.spec
-
-        def __call__(self, crops: np.ndarray):
-            calls.append(len(crops))
-            return model(crops)
-
+    counting = counted(model)
     sources = [Counter(name, 60) for name in "abc"]
-    with Conveyor(sources, Pipeline(Counting(), Rectangles(0.005), NO_BOUND)) as conveyor:
+    with Conveyor(sources, Pipeline(counting, Rectangles(0.005), NO_BOUND)) as conveyor:
         results = [item for item in conveyor if isinstance(item, FrameResult)]
     for name in "abc":
         mine = [r for r in results if r.frame.source == name]
         assert [r.frame.index for r in mine] == list(range(60))
         assert {f.track_id for r in mine for f in r.faces} == {1}
-    assert max(calls) == 3
+    assert max(counting.calls) == 3
 
 
 def test_live_and_files_do_not_mix(model) -> None:

@@ -56,27 +56,19 @@ def test_a_batch_answers_as_one_by_one(model) -> None:
     np.testing.assert_allclose(together, alone, atol=1e-3)
 
 
-def test_one_call_of_the_model_per_frame(hopper: np.ndarray, model) -> None:
+def test_one_call_of_the_model_per_frame(hopper: np.ndarray, model, counted) -> None:
     """Three faces in a frame are one batch of three; what is beyond max_faces is left out, what is too small is shown
     without a number, and says why."""
-    calls: list[int] = []
-
-    class Counting:
-        spec = model.spec
-
-        def __call__(self, crops: np.ndarray):
-            calls.append(len(crops))
-            return model(crops)
-
+    counting = counted(model)
     frame = Frame(np.ascontiguousarray(np.hstack([hopper] * 3)), 0, 0.0, 0.0, "test")
     haar = open_detector("haar")
 
     def faces(**rules: int):
-        return Pipeline(Counting(), haar, Rules(**rules), tracks=False).read(frame).faces  # type: ignore[arg-type]
+        return Pipeline(counting, haar, Rules(**rules), tracks=False).read(frame).faces  # type: ignore[arg-type]
 
     assert len(faces()) == 3 and len(faces(max_faces=2)) == 2
     small = faces(min_face_px=1000)
-    assert [(f.reading, f.reason, f.fresh) for f in small] == [(None, "small", False)] * 3 and calls == [3, 2]
+    assert [(f.reading, f.reason, f.fresh) for f in small] == [(None, "small", False)] * 3 and counting.calls == [3, 2]
     line = small[0].to_json(model.spec.task, 0.9)
     assert line["age"] is None and line["reason"] == "small" and line["probabilities"] == []
 

@@ -34,12 +34,12 @@ from .flags import protocol_of
 from .groups import learning_rates, lock, parameter_groups, parse_rates
 from .losses import bins_of, image_to_text_loss, on_device, text_to_image_loss
 from .method import Method
-from .network import NumCLIP, Outputs
+from .network import Outputs
 from .processes import Waiting, backward, gathered, open_fabric, synchronised
 from .schedule import build_optimizer, build_schedule
 from .tasks_file import Task, load_task
 from .training_data import leaks, short_name, split_faces, training_faces
-from .validation import figures, predict
+from .validation import figures
 
 IDENTITY = (
     *("task", "model", "side", "epochs", "batch", "lr", "weight_decay", "small_side", "small_epochs", "seed"),
@@ -258,8 +258,3 @@ def loss_parts(outputs: Outputs, labels: Tensor, task: Task, method: Method) -> 
         text_to_image_loss(outputs.logits, bins, method.weighting, at),
         (outputs.value - labels).abs().mean(),
     )
-
-
-def values_of(network: NumCLIP, crops: Any) -> Any:
-    """float64 [N] the clipped values for uint8 crops [N, S, S, 3]."""
-    return predict(network, crops)[0]

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..runtime.model_file import write_whole
 
 RECIPES = Path(__file__).parent / "recipes"
 LEFT_TO_THE_USER = ("data", "pretrained", "out", "threads", "resume", "smoke")
@@ -46,16 +45,10 @@ def stages(args: argparse.Namespace, defaults: dict[str, Any]) -> Iterator[argpa
         yield argparse.Namespace(**{**flags, "out": out, "resume": args.resume and (out / "last.pt").exists()})
         start = out / "best.safetensors"
     if start is not None:
-        _copy_whole(start, args.out / "best.safetensors")
+        write_whole(args.out / "best.safetensors", start.read_bytes())
 
 
 def _stages_of(name: str) -> list[dict[str, Any]]:
     """A recipe's stages, those of the recipe it comes `after` first."""
     recipe = json.loads((RECIPES / f"{name}.json").read_text())
     return [*(_stages_of(recipe["after"]) if "after" in recipe else []), *recipe["stages"]]
-
-
-def _copy_whole(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
