@@ -152,8 +152,11 @@ def requirements(extra: str) -> set[str]:
         if f'extra == "{extra}"' not in line.replace("'", '"'):
             continue
         name = re.split(r"[\s;<>=!\[]", line, maxsplit=1)[0].lower()
-        inner = re.search(r"\[(\w+)\]", line.split(";")[0])
-        found |= requirements(inner[1]) if name == "numclip" and inner else {name}
+        inner = re.search(r"\[([\w,-]+)\]", line.split(";")[0])  # one extra or several
+        if name == "numclip" and inner:
+            found = found.union(*(requirements(each) for each in inner[1].split(",")))
+        else:
+            found.add(name)
     return found
 
 
