@@ -18,6 +18,8 @@ PROVIDER = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+# It puts int8 weights, one step for a whole layer, where an INT8 file keeps a layer in float because int8 costs it years.
+NOT_WANTED = ["WeightBiasQuantization"]
 MAX_CUDA_BATCHES = 16  # batch sizes whose buffers and CUDA graph are kept
 
 
@@ -35,7 +37,9 @@ class OnnxSession:
         self._session: Any = None
         for providers in _provider_lists(device, ort.__version__):
             try:
-                self._session = ort.InferenceSession(str(path), _options(ort, threads), providers=providers)
+                self._session = ort.InferenceSession(
+                    str(path), _options(ort, threads), providers=providers, disabled_optimizers=NOT_WANTED
+                )
                 break
             except Exception as error:  # onnxruntime's own exceptions share no base
                 reason = str(error).splitlines()[0][:200]

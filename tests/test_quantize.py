@@ -1,4 +1,4 @@
-"""INT8 of the shipped model: two flavours, a float head, a small file, and the layer that must stay float."""
+"""INT8 of the shipped model: two flavours, a float head, a small file, and layers that stay float."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from numclip.runtime.sessions import open_session  # noqa: E402
 
 SHIPPED = MODELS / "age-nano.onnx"
 SPEC = read_spec(SHIPPED)
-FRAGILE = "image_tower.trunk.blocks.0.0.conv_dw"  # alone worth more than the limit on the shipped model
+ONE_LAYER = "image_tower.trunk.blocks.0.0.conv_dw"
 CROPS = probe_crops(SPEC.crop.side, 24)
 
 
@@ -52,7 +52,7 @@ def test_a_flavour_opens_and_answers_alike(flavour: str, plans: dict[str, quanti
 
 def test_the_cpu_flavour_is_small(plans: dict[str, quantize.Plan], tmp_path: Path) -> None:
     """At most 3 MB, of 10.5 in float32 or 5.4 with half weights."""
-    path = written(quantize.quantized(plans["cpu"], frozenset({FRAGILE})), tmp_path / "q.onnx")
+    path = written(quantize.quantized(plans["cpu"], frozenset({ONE_LAYER})), tmp_path / "q.onnx")
     assert path.stat().st_size <= 3_000_000
 
 
@@ -75,19 +75,21 @@ def test_types_of_a_flavour(flavour: str, plans: dict[str, quantize.Plan]) -> No
 def test_kept_layers_stay_float(plans: dict[str, quantize.Plan]) -> None:
     """A kept convolution reads no dequantized weight, its neighbours do."""
     plan = plans["cpu"]
-    graph = quantize.quantized(plan, frozenset({FRAGILE})).graph
+    graph = quantize.quantized(plan, frozenset({ONE_LAYER})).graph
     makers = {name: n.op_type for n in graph.node for name in n.output}
     weights = {n.name: makers.get(n.input[1]) for n in graph.node if n.op_type == "Conv"}
-    assert weights[plan.layers[FRAGILE]] == "Cast"  # stored in half
+    assert weights[plan.layers[ONE_LAYER]] == "Cast"  # stored in half
     assert sum(maker == "DequantizeLinear" for maker in weights.values()) == len(plan.layers) - 1
 
 
-def test_harm_of_one_layer(plans: dict[str, quantize.Plan]) -> None:
-    """With every layer in float only the rounding of stored weights is left; keeping the fragile layer helps against quantizing all."""
+def test_harm_of_layers(plans: dict[str, quantize.Plan]) -> None:
+    """With every layer in float only the rounding of stored weights is left. With all depthwise ones in float the harm is at
+    most what it is with none: a kept layer is really computed in float, although ONNX Runtime would like it in int8."""
     proof = ProofFaces(CROPS, np.full(24, 30.0), "smooth pictures")
     trial = quantize.Trial(plans["cpu"], SPEC, proof, answers(open_session(SHIPPED, SPEC, "cpu"), CROPS))
+    depthwise = frozenset(name for name in plans["cpu"].layers if name.endswith("conv_dw"))
     assert trial.harm(frozenset(plans["cpu"].layers), every=2) < 0.2
-    assert trial.harm(frozenset({FRAGILE}), every=2) < trial.harm(frozenset(), every=2)
+    assert len(depthwise) == 17 and trial.harm(depthwise, every=2) <= trial.harm(frozenset(), every=2)
 
 
 def test_only_float_files_are_quantized(plans: dict[str, quantize.Plan], tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_only_float_files_are_quantized(plans: dict[str, quantize.Plan], tmp_pat
 
 @pytest.mark.slow
 def test_the_command(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
-    """On 1,200 faces the INT8 file's MAE is within 0.05 years of float32's, in at most 3 MB; what was kept is named; the
+    """On 1,200 faces the INT8 file's MAE is within 0.05 years of float32's, in at most 3 MB; what was kept, if any, is named; the
     calibration, which belongs to another graph, is gone, and its origin is recorded."""
     data = [f"{kind}:{shared_data}/data/{kind}.tar" for kind in ("utkface", "aaf")]
     out, report = tmp_path / "age.int8.onnx", tmp_path / "report.json"
@@ -110,7 +112,7 @@ def test_the_command(shared_data: Path, yunet_model: Path, tmp_path: Path) -> No
     spec, said = read_spec(out), json.loads(report.read_text())
     row = spec.parity["int8"]
     assert row["n"] == 1200 and row["mae_change"] <= 0.05 and row["not_finite"] == 0 and out.stat().st_size <= 3_000_000
-    assert said["kept"] and set(said["kept"]) == set(spec.provenance["quantization"]["kept_float"])
+    assert set(said["kept"]) == set(spec.provenance["quantization"]["kept_float"])
     assert spec.calibration is None and spec.provenance["quantization"]["from_graph_sha256"] == graph_sha256(SHIPPED)
 
 

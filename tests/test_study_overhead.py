@@ -63,8 +63,8 @@ def test_the_text_tower_is_read_once_or_for_every_batch(monkeypatch: pytest.Monk
 def test_contenders_take_turns() -> None:
     """Each is called once to warm up and once in every round, and no round starts before the last has ended."""
     order: list[str] = []
-    times = overhead.take_turns({name: (lambda name=name: order.append(name)) for name in "abc"})
+    times = overhead.take_turns({name: (lambda name=name: order.append(name)) for name in "abc"}, rounds=5)
     rounds = [order[i : i + 3] for i in range(0, len(order), 3)]
 
-    assert all(sorted(r) == ["a", "b", "c"] for r in rounds) and len(rounds) == 1 + overhead.ROUNDS
-    assert {name: len(t) for name, t in times.items()} == dict.fromkeys("abc", overhead.ROUNDS)
+    assert all(sorted(r) == ["a", "b", "c"] for r in rounds) and len(rounds) == 1 + 5
+    assert {name: len(t) for name, t in times.items()} == dict.fromkeys("abc", 5)

@@ -47,8 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     every = study_pictures.digits
     monkeypatch.setattr(study_pictures, "digits", lambda: islice(every(), 40))
     monkeypatch.setattr(study_overhead, "MODELS", ("nano",))
-    monkeypatch.setattr(study_overhead, "SIZES", (1, 3))
-    monkeypatch.setattr(study_overhead, "ROUNDS", 2)
+    monkeypatch.setattr(study_overhead, "ROUNDS", {1: 2, 3: 2})
 
 
 def _flags(name: str, out: Path, *more: str) -> list[str]:

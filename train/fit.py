@@ -38,6 +38,7 @@ from .network import Outputs
 from .processes import Waiting, backward, gathered, open_fabric, synchronised
 from .schedule import build_optimizer, build_schedule
 from .tasks_file import Task, load_task
+from .teacher import taught
 from .training_data import leaks, short_name, split_faces, training_faces
 from .validation import figures
 
@@ -63,6 +64,8 @@ class Fit:
         crop = self.task.crop(self.side)
         with self.fabric.rank_zero_first():
             self.faces, self.counts = training_faces(self.data, crop, args.smoke, self.protocol)
+            if args.teacher is not None:
+                self.faces = taught(self.faces, args.teacher, self.device)
             self.validation = [split_faces(d, args.select, crop, args.smoke, self.protocol) for d in self.data]
         self.network = build_network(args, self.task, self.faces).to(self.device)
         self.network = self.network.to(memory_format=torch.channels_last)
@@ -179,7 +182,7 @@ class Fit:
         """The flags, without this machine's folders."""
         flags = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items() if not k.startswith("_")}
         flags |= {"data": [short_name(d) for d in self.args.data], "out": self.args.out.name}
-        for name in ("pretrained", "start"):
+        for name in ("pretrained", "start", "teacher"):
             flags[name] = None if flags[name] is None else Path(flags[name]).name
         return flags
 
@@ -218,7 +221,9 @@ class Fit:
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to continue."""
         method = self.network.method.to_json()
-        return {n: getattr(self.args, n) for n in IDENTITY} | {"faces": len(self.faces), "method": method}
+        teacher = self._flags()["teacher"]
+        same = {"faces": len(self.faces), "method": method, "teacher": teacher}
+        return {n: getattr(self.args, n) for n in IDENTITY} | same
 
     def _resume(self) -> None:
         path = self.args.out / "last.pt"

@@ -15,7 +15,9 @@ from typing import Any
 from . import torchvision_gap  # noqa: F401  # pyright: ignore[reportUnusedImport]  (before open_clip)
 
 import open_clip  # isort: skip
+import timm
 import torch
+from timm.models import register_model
 from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
@@ -24,6 +26,12 @@ from .tower_weights import fill, read_weights
 
 TOWERS = Path(__file__).parent / "towers"
 HALF = (0.5, 0.5, 0.5)
+
+
+@register_model
+def mobilenetv2_100_deep(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """timm's MobileNetV2 1.0 with twice the blocks between its first and its last stage, for open_clip's configs."""
+    return timm.create_model("mobilenetv2_100", pretrained, depth_multiplier=2.0, fix_stem_head=True, **kwargs)
 
 
 @dataclass(frozen=True, eq=False)

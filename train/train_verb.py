@@ -15,6 +15,7 @@ import torch
 
 from ..calibration.datasets import DATA_FORMS
 from ..errors import UsageError
+from .allocator import keep_memory
 from .fit import Fit
 from .flags import add_compute_flags, add_method_flags, add_protocol_flags, settle
 from .recipe import recipe_names, stages
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pretrained", help="an open_clip tag, a checkpoint file, or a MobileNetV2 .tflite to start from"
     )
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="start from this trained network's weights")
+    parser.add_argument(
+        "--teacher", type=Path, metavar="CHECKPOINT", help="learn the mean of each label and what this network reads"
+    )
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--epochs", type=int, help="20; as released: 200 for age, 100 else")
     parser.add_argument("--batch", type=int, help="crops per step, of all processes together; 32")
@@ -88,6 +92,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     if args.threads:
         torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
+    keep_memory()
     fit = Fit(args)
     fit.loop()
     return fit.result()

@@ -28,7 +28,8 @@ from .study_frame import ONCE, Column, Record, Results, Run, Study
 from .study_plot import lines
 
 MODELS = ("nano", "ViT-B-32")
-SIZES, BATCH, ROUNDS = (1, 10, 100), 25, 5
+ROUNDS = {1: 9, 10: 5, 50: 3}  # pictures: rounds
+BATCH = 25
 FROZEN, CACHED = "NumCLIP, words frozen", "zero-shot, words cached"
 TEXT_ONCE, EVERY = "zero-shot, text tower once", "NumCLIP as released, text tower for every batch"
 CONTENDERS = (FROZEN, CACHED, TEXT_ONCE, EVERY)
@@ -46,21 +47,23 @@ def measure(bench: Bench, run: Run) -> dict[str, Any]:
     found: dict[str, Record] = {f"{model}: {name}": {} for name in CONTENDERS}
     answers = contenders(model, task)
     side = input_side(model)
-    times = {name: {size: [0.0] for size in SIZES} for name in CONTENDERS}
-    for size in SIZES:
+    times = {name: {size: [0.0] for size in ROUNDS} for name in CONTENDERS}
+    for size, rounds in ROUNDS.items():
         pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (size, side, side, 3), np.uint8))
-        for name, measured in take_turns({n: functools.partial(a, pictures) for n, (a, _) in answers.items()}).items():
+        for name, measured in take_turns(
+            {n: functools.partial(a, pictures) for n, (a, _) in answers.items()}, rounds
+        ).items():
             times[name][size] = measured
             found[f"{model}: {name}"][f"ms_{size}"] = round(1000 * median(measured) / size, 2)
     for name, (answer, weights) in answers.items():
         figures = found[f"{model}: {name}"]
-        for size in SIZES:
+        for size in ROUNDS:
             pairs = zip(times[name][size], times[FROZEN][size], strict=True)
             figures[f"ratio_{size}"] = round(median(mine / frozen for mine, frozen in pairs), 3)
         figures["gflops"] = round(flops(answer, side) / 1e9, 4)
         figures["weights_mb"] = round(weights / 1e6, 1)
         figures["memory_mb"] = memory_mb(model, task, name)
-    return {"rows": found, "threads": torch.get_num_threads(), "sizes": list(SIZES), "batch": BATCH}
+    return {"rows": found, "threads": torch.get_num_threads(), "sizes": list(ROUNDS), "batch": BATCH}
 
 
 def contenders(model: str, task_name: str) -> dict[str, tuple[Answer, int]]:
@@ -111,17 +114,21 @@ def plain_text_bins(network: NumCLIP, length: int) -> Tensor:
     return torch.nn.functional.normalize(network.text_tower(torch.cat([embedded, pad], dim=1), end), dim=1)
 
 
-def take_turns(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each call in each round, after one call to warm up; a noisy moment of the machine harms all alike."""
+def take_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of the processor for each call in each round, after one call to warm up.
+
+    The processor's time, not the clock's: on one thread it is what the call takes on a machine that has nothing else to
+    do, and a busy machine changes it little.
+    """
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     names, random = list(calls), np.random.default_rng(0)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for at in random.permutation(len(names)):
-            started = time.perf_counter()
+            started = time.process_time()
             calls[names[at]]()
-            times[names[at]].append(time.perf_counter() - started)
+            times[names[at]].append(time.process_time() - started)
     return times
 
 
@@ -158,8 +165,8 @@ def _resident_mb() -> float:
 
 
 def columns(base: Any) -> tuple[Column, ...]:
-    times = tuple(Column(f"ms_{n}", f"ms a picture, {n} picture{'s' if n > 1 else ''}") for n in SIZES)
-    ratios = tuple(Column(f"ratio_{n}", f"x NumCLIP, {n}") for n in (SIZES[0], SIZES[-1]))
+    times = tuple(Column(f"ms_{n}", f"ms a picture, {n} picture{'s' if n > 1 else ''}") for n in ROUNDS)
+    ratios = tuple(Column(f"ratio_{n}", f"x NumCLIP, {n}") for n in (min(ROUNDS), max(ROUNDS)))
     rest = (("gflops", "GFLOP, 1 picture", 3), ("weights_mb", "weights, MB", 1), ("memory_mb", "memory, MB", 0))
     return (*times, *ratios, *(Column(*r) for r in rest))
 
@@ -171,7 +178,8 @@ def draw(figure: Any, results: Results) -> None:
     for axes, model in zip(every, models, strict=True):
         mine = {row.partition(": ")[2]: records for row, records in found.items() if row.startswith(f"{model}: ")}
         series = {
-            name: [(float(n), [{"ms": r[f"ms_{n}"]} for r in records]) for n in SIZES] for name, records in mine.items()
+            name: [(float(n), [{"ms": r[f"ms_{n}"]} for r in records]) for n in ROUNDS]
+            for name, records in mine.items()
         }
         lines(axes, series, "ms", ("pictures", "ms a picture"))
         axes.set_xscale("log")
@@ -184,7 +192,7 @@ STUDY = Study(
     "Cost in PyTorch on the CPU against plain CLIP zero-shot on the same tower, by the number of pictures (read in batches "
     "of at most 25). Plain CLIP reads the words with its text tower, padded to 77 tokens, once for all pictures, or has "
     "them cached; the released code of NumCLIP reads them for every batch; NumCLIP frozen has them as constants and adds "
-    "adapter and refinement. Weights are random, which changes no time. `x NumCLIP`: median over rounds of the ratio of "
+    "adapter and refinement. Times are the processor's; weights are random, which changes no time. `x NumCLIP`: median over rounds of the ratio of "
     "times in the same round. `memory`: growth of a process of its own that opens it and answers one picture.",
     rows,
     measure,

@@ -1,0 +1,31 @@
+"""Labels that are half a trained network's: it has seen faces like this one, and a label says only what one file said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .augment import center
+from .batches import TrainingFaces
+from .checkpoint import load_checkpoint
+from .validation import BATCH, predict
+
+
+def taught(faces: TrainingFaces, path: Path, device: torch.device) -> TrainingFaces:
+    """The same faces, each label replaced by the mean of itself and the checkpoint's reading of the face and its mirror image.
+
+    Raises ModelError if the checkpoint cannot be read.
+    """
+    teacher, _ = load_checkpoint(path)
+    side = int(teacher.record["image_side"])
+    teacher = teacher.to(device)
+    readings = np.empty(len(faces))
+    for start in range(0, len(faces), BATCH):
+        places = range(start, min(start + BATCH, len(faces)))
+        crops = np.stack([center(faces.crop(i), side, faces.inner) for i in places])
+        both = [predict(teacher, view)[0] for view in (crops, crops[:, :, ::-1])]
+        readings[places.start : places.stop] = np.mean(both, axis=0)
+    return replace(faces, labels=(faces.labels + readings) / 2)
