@@ -62,7 +62,7 @@ def _model_entry(name: str, device: str, threads: int, batch: int, faces: Faces,
     before_mb, model = sensors.gpu_mb(), load(name, device, threads)
     crops = faces.crops(model.spec.crop.side, batch)
     model.session.run(crops)
-    after_mb, which = sensors.gpu_mb(), identity(name)
+    after_mb, which = sensors.gpu_mb(), identity(name, model)
     facts = {
         **which,
         **facts_of(model),
@@ -105,10 +105,16 @@ def _rival_entry(rival: Any, name: str, threads: int, batch: int, faces: Faces) 
     return Entry(Contender(open_anew), facts)
 
 
-def identity(name: str) -> dict[str, Any]:
-    """Which bytes."""
-    data = resolve(name).read_bytes()
-    return {"model": Path(name).name, "sha256": hashlib.sha256(data).hexdigest(), "file_bytes": len(data)}
+def identity(name: str, model: Model) -> dict[str, Any]:
+    """Which bytes run: for a name on device `auto` perhaps those of its INT8 form, which is then said."""
+    asked = resolve(name)
+    path = model.path or asked
+    data, label = path.read_bytes(), Path(name).name
+    return {
+        "model": label if path == asked else f"{label} ({path.name})",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "file_bytes": len(data),
+    }
 
 
 def facts_of(model: Model) -> dict[str, Any]:

@@ -147,6 +147,6 @@ def _pipeline_rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for name in args.models:
             for threads in args.threads:
                 model = load(name, device, threads)
-                facts = {**identity(name), **facts_of(model), "device": device, "threads": threads}
+                facts = {**identity(name, model), **facts_of(model), "device": device, "threads": threads}
                 facts |= {"detector": detector.name, "clip": Path(args.clip).name}
                 yield from ({**facts, **row} for row in bench_pipeline(model, detector, args.clip, args.frames))

@@ -19,10 +19,10 @@ from .spec import ModelSpec
 
 
 class Model:
-    """Reads ordinal numbers off crops."""
+    """Reads ordinal numbers off crops. `path`: the file that runs, where there is one."""
 
-    def __init__(self, spec: ModelSpec, session: Session) -> None:
-        self.spec, self.session = spec, session
+    def __init__(self, spec: ModelSpec, session: Session, path: Path | None = None) -> None:
+        self.spec, self.session, self.path = spec, session, path
         self._table = None if spec.calibration is None else ConformalTable.from_json(spec.calibration)
 
     def __call__(self, crops: npt.NDArray[np.uint8]) -> Readings:
@@ -51,15 +51,16 @@ def load(name_or_path: str | os.PathLike[str] = "age-nano", device: str = "auto"
     path = resolve(name_or_path)
     if path.suffix == ".engine":
         spec, _ = read_sidecar(path)
-        return Model(spec, open_session(path, spec, device, threads))
+        return Model(spec, open_session(path, spec, device, threads), path)
     files = [(path, _checked_spec(path))]
     if device == "auto" and os.fspath(name_or_path) == path.stem:
         files += _sibling(path, files[0][1])
     if device == "auto":
         from .session_choice import choose_among
 
-        return Model(*choose_among(files, threads))
-    return Model(files[0][1], open_session(path, files[0][1], device, threads))
+        found, session = choose_among(files, threads)
+        return Model(found.spec, session, found.path)
+    return Model(files[0][1], open_session(path, files[0][1], device, threads), path)
 
 
 def _checked_spec(path: Path) -> ModelSpec:

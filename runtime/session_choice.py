@@ -69,27 +69,25 @@ def choose(path: Path, spec: ModelSpec, threads: int | None) -> Session:
     return choose_among([(path, spec)], threads)[1]
 
 
-def choose_among(files: Sequence[tuple[Path, ModelSpec]], threads: int | None) -> tuple[ModelSpec, Session]:
-    """The fastest right session of model files that answer the same question, the float32 one first, and its spec."""
+def choose_among(files: Sequence[tuple[Path, ModelSpec]], threads: int | None) -> tuple[Candidate, Session]:
+    """The fastest right session of model files that answer the same question, the float32 one first, and what runs in it."""
     candidates = [Candidate(path, spec, device) for path, spec in files for device in _devices_here()]
     first = candidates[0]
     if len(candidates) == 1:
-        return first.spec, OnnxSession(first.path, first.spec, first.device, threads)
+        return first, OnnxSession(first.path, first.spec, first.device, threads)
     key = _key(candidates, threads)
     remembered = _remembered().get(key)
     if remembered is not None:
         found = next((c for c in candidates if c.name == remembered["name"]), None)
         if found is not None:
             try:
-                return found.spec, Chosen(
-                    open_session(found.path, found.spec, found.device, threads), remembered["why"]
-                )
+                return found, Chosen(open_session(found.path, found.spec, found.device, threads), remembered["why"])
             except NumclipError:
                 pass  # a driver or library has gone since: choose again
     found, session, why = _contest(candidates, threads)
     _remember(key, {"name": found.name, "why": why})
     print(f"numclip: auto takes {found.name}: {why}", file=sys.stderr)
-    return found.spec, Chosen(session, why)
+    return found, Chosen(session, why)
 
 
 def _contest(candidates: Sequence[Candidate], threads: int | None) -> tuple[Candidate, Session, str]:

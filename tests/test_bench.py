@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import numpy as np
 import pytest
 
 from numclip.cli import main
+from numclip.runtime.bench_contenders import identity
+from numclip.runtime.model import Model
+from numclip.runtime.model_file import MODELS, read_spec
+from numclip.runtime.sessions import open_session
 from numclip.runtime.video_writer import VideoWriter
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs/bench.schema.json").read_text())
@@ -150,3 +155,13 @@ def test_bad_flags(capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as exit_:
             main(["bench", "age-nano", *flags])
         assert exit_.value.code == 2 and said in capfd.readouterr().err
+
+
+def test_the_bytes_that_run_are_named() -> None:
+    """A name on device auto may run its INT8 form; the report then has that file's name, hash and size."""
+    file = MODELS / "age-nano.int8.onnx"
+    opened = Model(read_spec(file), open_session(file, read_spec(file), "cpu", 1), file)
+    facts = identity("age-nano", opened)
+    assert facts["model"] == "age-nano (age-nano.int8.onnx)" and facts["file_bytes"] == file.stat().st_size
+    assert facts["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert identity(str(file), opened)["model"] == file.name

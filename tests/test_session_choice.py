@@ -119,7 +119,7 @@ def test_a_sibling_needs_intervals_of_its_own(tmp_path: Path, monkeypatch: pytes
 
     def watch(files: Any, threads: int | None) -> Any:
         seen.append([path.name for path, _ in files])
-        return files[0][1], Faked("cpu")
+        return Candidate(*files[0], "cpu"), Faked("cpu")
 
     monkeypatch.setattr(model_file, "MODELS", tmp_path)
     monkeypatch.setattr(session_choice, "choose_among", watch)
