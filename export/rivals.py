@@ -11,7 +11,7 @@ its report says so. KIND is one of
 
 and `mobilenet-025`, which has no tower to name, is MobileNetV1 (arXiv 1704.04861) at a quarter of its width in ONNX
 Runtime: the size of the smallest age models in use. `random:TOWER` is the project's own export of such a network, run by
-the project's own sessions, so that it takes any device.
+the project's own sessions, so that it takes any device; `random-int8:TOWER` is that in INT8, in the flavour for the device.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..calibration.quantize import make_plan, quantized
 from ..errors import DeviceError, UsageError
 from ..runtime.model import load
-from ..runtime.model_file import write_spec
+from ..runtime.model_file import read_spec, write_spec, write_whole
+from ..runtime.session_choice import probe_crops
 from ..train.checkpoint_model import checkpoint_spec
 from ..train.towers import input_side
 from .frozen import Frozen
 from .rival_networks import MobileNet, Tower, ZeroShot, random_network
 from .to_onnx import OPSET, size_of, to_onnx
 
-KINDS = ("eager", "compiled", "eager-tower", "onnx", "onnx-tower", "clip", "clip-cached", "random")
+KINDS = ("eager", "compiled", "eager-tower", "onnx", "onnx-tower", "clip", "clip-cached", "random", "random-int8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,11 @@ def open_rival(name: str, threads: int, device: str = "cpu") -> Rival:
     if name != "mobilenet-025" and (kind not in KINDS or not tower):
         raise UsageError(f"expected a rival KIND:TOWER with KIND {', '.join(KINDS)}, or mobilenet-025; got {name!r}")
     if kind == "random":
-        return _in_session(tower, device, threads)
+        return _in_session(random_model(tower), device, threads)
+    if kind == "random-int8":
+        return _in_session(
+            random_int8_model(tower, "cpu" if device in ("cpu", "auto") else "tensorrt"), device, threads
+        )
     on = "cuda" if device in ("cuda", "tensorrt") else "cpu"
     if on == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
@@ -110,17 +116,31 @@ def _read_at_each_call(module: nn.Module) -> Iterator[Tensor]:
 @cache
 def random_model(tower: str) -> Path:
     """The model file of a NumCLIP for ages with random weights, in a folder that goes with this process."""
-    folder = Path(tempfile.mkdtemp(prefix="numclip-random-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    network, out = random_network(tower), folder / f"random-{tower}.onnx"
+    network, out = random_network(tower), _folder() / f"random-{tower}.onnx"
     to_onnx(Frozen(network).eval(), out, int(network.record["image_side"]))
     spec = checkpoint_spec(network, out.stem)
     write_spec(out, replace(spec, graph={**spec.graph, **size_of(network)}))
     return out
 
 
-def _in_session(tower: str, device: str, threads: int) -> Rival:
-    path = random_model(tower)
+@cache
+def random_int8_model(tower: str, flavour: str) -> Path:
+    """The same in INT8, its ranges from smooth pictures: what it answers is worth as little as its weights."""
+    whole = random_model(tower)
+    spec, out = read_spec(whole), whole.with_name(f"{whole.stem}.int8-{flavour}.onnx")
+    plan = make_plan(whole, spec, probe_crops(spec.crop.side, 8), flavour, "minmax")
+    write_whole(out, quantized(plan, frozenset()).SerializeToString())
+    write_spec(out, replace(spec, name=out.stem, graph={**spec.graph, "precision": "int8", "flavour": flavour}))
+    return out
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="numclip-random-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _in_session(path: Path, device: str, threads: int) -> Rival:
     model = load(path, device, threads)
     multiply_adds, size = int(model.spec.graph["multiply_adds"]), path.stat().st_size
     facts = {**model.session.describe(), "device": device}

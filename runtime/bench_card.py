@@ -21,7 +21,7 @@ from .json_report import write_json
 from .model_file import read_spec, resolve, shipped_models, write_whole
 from .sessions import DEVICES
 
-VIT = "random:ViT-B-16"
+VIT = "random:ViT-B-16 random-int8:ViT-B-16"
 Measure = Callable[[list[str]], dict[str, Any]]
 
 
@@ -129,11 +129,48 @@ def findings(reports: dict[str, dict[str, Any]]) -> list[str]:
                 f"{title}: plain CLIP zero-shot takes {every} ms with its text tower run for every call and {cached} ms "
                 f"with the text embeddings cached, NumCLIP in PyTorch too {eager} ms."
             )
+        said += _sessions(title, report["rows"]) if "clip" in p50_ms else []
     for row in reports["The smallest class, one thread"]["rows"][1:]:
         said.append(
             f"{row['model']} takes {interval(row['ratio_to_first'])} times a MobileNet-0.25 at 112 px, one thread."
         )
     return said
+
+
+def _sessions(title: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Of each network that model files hold: its fastest session in float32 and in INT8, what auto took, and PyTorch."""
+    said: list[str] = []
+    families: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        kind, _, tower = row["model"].split()[0].partition(":")
+        if not tower or kind.startswith("random"):
+            families.setdefault(tower or kind.partition(".")[0], []).append(row)
+    for family, mine in families.items():
+        int8 = [row for row in mine if "int8" in row["model"] and row["device"] != "auto"]
+        whole = [row for row in mine if "int8" not in row["model"] and row["device"] != "auto"]
+        auto = [row for row in mine if row["device"] == "auto"]
+        if not whole:
+            continue
+        best, plain = min(whole, key=_p50), whole[0]
+        parts = [f"{title}, {family}: float32 is fastest on {best['device']}, {_p50(best):.2f} ms"]
+        if int8:
+            quick = min(int8, key=_p50)
+            parts.append(
+                f"INT8 on {quick['device']}, {_p50(quick):.2f} ms, {_p50(best) / _p50(quick):.2f} times as fast"
+            )
+        if auto:
+            fastest = min(map(_p50, [*whole, *int8]))
+            name, where = auto[0]["model"].partition(" (random")[0], auto[0]["session"]["device"]
+            parts.append(f"auto took {name} on {where}, {_p50(auto[0]) / fastest:.2f} times the fastest's time")
+        for kind in ("eager", "compiled"):
+            theirs = [row for row in rows if row["model"].split()[0] == f"{kind}:{family.removeprefix('age-')}"]
+            parts += [f"PyTorch {kind} takes {_p50(r) / _p50(plain):.2f} times ONNX Runtime's float32" for r in theirs]
+        said.append("; ".join(parts) + ".")
+    return said
+
+
+def _p50(row: dict[str, Any]) -> float:
+    return float(row["latency_ms"]["p50"]["value"])
 
 
 def _halves(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -22,7 +22,7 @@ from .model_file import resolve
 
 DEFAULT_BATCH = {"single-stream": [1], "multi-stream": [8], "offline": [32], "sustained": [1]}
 RIVAL = re.compile(r"[a-z0-9-]+:(?![\\/])|mobilenet-025$")  # export/rivals.py: KIND:TOWER; not a path with a drive
-ON_EVERY_DEVICE = "random:"
+ON_EVERY_DEVICE = ("random:", "random-int8:")
 
 
 @dataclass(eq=False)

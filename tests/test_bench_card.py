@@ -45,12 +45,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def as_if(report: dict[str, Any], names: list[str], p50_ms: list[float]) -> dict[str, Any]:
-    """A report of these contenders with these medians, the first being the yardstick."""
+    """A report of these contenders (NAME, or NAME@DEVICE) with these medians, the first being the yardstick."""
     made = copy.deepcopy(report)
     made["rows"] = []
     for name, ms in zip(names, p50_ms, strict=True):
         row = copy.deepcopy(report["rows"][0])
-        row |= {"model": name, "flop_per_call": 1e6 * ms}
+        name, _, device = name.partition("@")
+        row |= {"model": name, "device": device or "cpu", "flop_per_call": 1e6 * ms}
         row["latency_ms"]["p50"] = {"value": ms, "low": ms, "high": ms}
         row["ratio_to_first"] |= {"value": ms / p50_ms[0], "low": ms / p50_ms[0], "high": ms / p50_ms[0]}
         made["rows"].append(row)
@@ -65,7 +66,27 @@ def test_findings_by_hand(report: dict[str, Any]) -> None:
     said = findings({"The head": head, "One face": zero, "The smallest class, one thread": small})
     assert "nano with 1 faces: +0.50 % (+0.50 to +0.50) in time, 0.5000% in work" in said[0]
     assert all(f"{ms} ({ms}-{ms}) ms" in said[1] for ms in ("17.00", "9.00", "8.50"))
-    assert said[2].startswith("age-nano takes 4.00 (4.00-4.00) times")
+    assert said[2].startswith("One face, age-nano: float32 is fastest on cpu, 2.00 ms; PyTorch eager takes 4.25 times")
+    assert said[3].startswith("age-nano takes 4.00 (4.00-4.00) times")
+
+
+def test_the_fastest_sessions_by_hand(report: dict[str, Any]) -> None:
+    """Float32 at 2.0 and 1.6 ms, INT8 at 1.0: 1.60 times as fast; auto at 1.02 ms is 1.02 times the fastest; eager takes
+    6.0 / 2.0 = 3.00 times ONNX Runtime's float32, and another network's rows change none of it."""
+    times = {
+        "age-nano": 2.0,
+        "age-nano@openvino": 1.6,
+        "age-nano (age-nano.int8.onnx)@auto": 1.02,
+        "age-nano.int8": 1.0,
+    }
+    times |= {"eager:nano": 6.0, "clip:nano": 9.0, "clip-cached:nano": 8.0, "age-small": 4.0}
+    made = as_if(report, list(times), list(times.values()))
+    said = findings({"One face": made, "The smallest class, one thread": as_if(report, ["mobilenet-025"], [0.5])})
+    assert said[1] == (
+        "One face, age-nano: float32 is fastest on openvino, 1.60 ms; INT8 on cpu, 1.00 ms, 1.60 times as fast; auto took "
+        "age-nano (age-nano.int8.onnx) on cpu, 1.02 times the fastest's time; PyTorch eager takes 3.00 times ONNX Runtime's float32."
+    )
+    assert said[2] == "One face, age-small: float32 is fastest on cpu, 4.00 ms."
 
 
 def test_the_card_is_written(report: dict[str, Any], tmp_path: Path) -> None:

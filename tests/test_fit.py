@@ -13,7 +13,10 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
 from numclip.cli import main  # noqa: E402
 from numclip.train import fit as fit_module  # noqa: E402
+from numclip.train.batches import TrainingFaces  # noqa: E402
 from numclip.train.checkpoint import load_checkpoint  # noqa: E402
+from numclip.train.teacher import taught  # noqa: E402
+from numclip.train.validation import predict  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +57,47 @@ def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
     assert not any("/" in str(v) for v in record["flags"].values()), "a record names no machine's folders"
 
 
-def test_a_start_takes_over_weights_and_origin(faces: Path, trained: Path, tmp_path: Path) -> None:
-    """Started from a checkpoint at a learning rate of 0, a larger crop's network has that checkpoint's weights."""
+def test_a_deeper_network_starts_where_the_other_ended(faces: Path, trained: Path, tmp_path: Path) -> None:
+    """Started at a learning rate of 0, the deeper `small` has the checkpoint's weights, and the last norm of
+    each added block is zero: it adds nothing to what passes by."""
     start = trained / "best.safetensors"
-    flags = [*_flags(faces, tmp_path / "small"), "--model", "small", "--start", str(start), "--lr", "0"]
-    assert main([*flags, "--epochs", "1"]) == 0
+    flags = [
+        *_flags(faces, tmp_path / "small"),
+        "--model",
+        "small",
+        "--start",
+        str(start),
+        "--lr",
+        "0",
+        "--epochs",
+        "1",
+    ]
+    assert main([*flags, "--seed", "1"]) == 0
     old, _ = load_checkpoint(start)
     new, record = load_checkpoint(tmp_path / "small" / "best.safetensors")
-    assert new.record["image_side"] == 160 and record["flags"]["start"] == "best.safetensors"
+    assert record["flags"]["start"] == "best.safetensors"
     for name, weights in old.named_parameters():
         torch.testing.assert_close(new.get_parameter(name), weights)
+    added = [
+        b for s, t in zip(new.image_tower.trunk.blocks, old.image_tower.trunk.blocks, strict=True) for b in s[len(t) :]
+    ]
+    assert len(added) == 15, "32 blocks instead of 17"
+    assert not any(block.bn3.weight.any() for block in added)
+
+
+def test_a_teacher_moves_labels_half_way(faces: Path, trained: Path, tmp_path: Path) -> None:
+    """A label becomes the mean of itself and the teacher's reading, which is the mean of those of the face and its mirror
+    image; a training with another teacher is another training."""
+    crops = np.random.default_rng(0).integers(0, 255, (3, 144, 144, 3), np.uint8)
+    known = TrainingFaces((crops,), np.array([30.0, 40, 50]), 112)
+    network, _ = load_checkpoint(trained / "best.safetensors")
+    middle = crops[:, 16:128, 16:128]
+    readings = (predict(network, middle)[0] + predict(network, middle[:, :, ::-1])[0]) / 2
+    found = taught(known, trained / "best.safetensors", torch.device("cpu"))
+    np.testing.assert_allclose(found.labels, (known.labels + readings) / 2, atol=1e-4)
+    flags = [*_flags(faces, tmp_path / "taught"), "--teacher", str(trained / "best.safetensors")]
+    assert main(flags) == 0
+    assert main([*flags[:-2], "--resume"]) == 2
 
 
 def test_another_network_is_no_start(faces: Path, trained: Path, tmp_path: Path, capsys) -> None:

@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="needs the extra export")
 pytest.importorskip("onnx", reason="needs the extra export")
 
 from numclip.export.rivals import open_rival
+from numclip.runtime.sessions import Outputs
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,14 @@ def test_rivals_take_turns_with_models(capfd: pytest.CaptureFixture[str]) -> Non
     rows = json.loads(capfd.readouterr().out)["rows"]
     assert [row["model"] for row in rows] == ["age-nano", *(f"{name} (random weights)" for name in names[1:])]
     assert [row["sha256"] is None for row in rows] == [False, True, True]
+
+
+def test_a_random_network_in_int8() -> None:
+    """`random-int8:nano` runs in a session like any model file: ages come, from weights in a quarter of the bytes."""
+    whole, small = open_rival("random:nano", 1), open_rival("random-int8:nano", 1)
+    answers = small.open()(np.zeros((2, 112, 112, 3), np.uint8))
+    assert isinstance(answers, Outputs) and np.isfinite(answers.value).all()
+    assert small.weight_bytes < whole.weight_bytes / 3 and small.multiply_adds == whole.multiply_adds
 
 
 def test_a_rival_that_is_none(capfd: pytest.CaptureFixture[str]) -> None:
