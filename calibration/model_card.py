@@ -23,7 +23,7 @@ from ..runtime.spec import ModelSpec
 from .datasets import open_data
 from .evaluate import band_name, joined, named_rows, predict_dataset, report
 from .measures import gate_rows, widths_at_equal_coverage
-from .report import NOTE, gate_table, stress_table, summary, table, widths_sentence
+from .report import NOTE, figures_table, gate_table, stress_table, summary, widths_sentence
 from .stress import stress_rows, track_readings
 
 Labels = npt.NDArray[np.float64]
@@ -98,8 +98,8 @@ def _errors(model: Model, data: Sequence[str]) -> str:
             *summary(full, model.spec.task),
             "",
         ]
-        lines += [*table(named_rows(full), "true value or group"), "", "By what the model says:", ""]
-        lines += [*table([(band_name(band), band) for band in full["bands_by_value"]], "value"), ""]
+        lines += [*figures_table(named_rows(full), "true value or group"), "", "By what the model says:", ""]
+        lines += [*figures_table([(band_name(band), band) for band in full["bands_by_value"]], "value"), ""]
         lines += [*stress_table(stress_rows(model, predictions.faces)), ""]
         once.append((predictions.readings, predictions.labels))
         tracks.append(track_readings(model, predictions.faces, LOOKS))

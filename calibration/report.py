@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DeviceError, SinkError
+from ..runtime.bench_markdown import table
 from ..runtime.json_report import write_json
+from ..runtime.model_file import write_whole
 from ..runtime.spec import TaskSpec
 from .evaluate import Predictions, band_name, named_rows
 from .measures import CLEARLY, GATE, SMALL
@@ -36,7 +38,7 @@ def write_report(folder: Path, result: dict[str, Any], predictions: Predictions)
             plots |= {"reliability.png": _reliability, "width.png": _widths}
         for name, draw in plots.items():
             _plot(folder / name, draw, result, predictions)
-        (folder / "report.md").write_text(markdown(result, predictions, list(plots)), encoding="utf-8")
+        write_whole(folder / "report.md", markdown(result, predictions, list(plots)).encode())
     except OSError as error:
         raise SinkError(f"cannot write {error.filename or folder} ({error.strerror}); give another --report") from None
 
@@ -52,11 +54,11 @@ def markdown(result: dict[str, Any], predictions: Predictions, plots: list[str])
         "",
         NOTE,
         "",
-        *table(named_rows(result), "true value or group"),
+        *figures_table(named_rows(result), "true value or group"),
         "",
         "By what the model says:",
         "",
-        *table([(band_name(band), band) for band in result["bands_by_value"]], "value"),
+        *figures_table([(band_name(band), band) for band in result["bands_by_value"]], "value"),
     ]
     if result["gates"]:
         lines += ["", *gate_table(result["gates"])]
@@ -89,7 +91,7 @@ def widths_sentence(width: dict[str, float]) -> str:
     )
 
 
-def table(rows: list[tuple[str, dict[str, Any]]], title: str) -> list[str]:
+def figures_table(rows: list[tuple[str, dict[str, Any]]], title: str) -> list[str]:
     """Markdown lines of rows from `measure`."""
     head = [title, "n", "MAE", "bias", "inside 90 %", "width", f"yes below {GATE[0]:g}", f"no from {GATE[0]:g}"]
     body = [
@@ -105,7 +107,7 @@ def table(rows: list[tuple[str, dict[str, Any]]], title: str) -> list[str]:
         ]
         for name, row in rows
     ]
-    return _markdown_table(head, body)
+    return [table(head, body, texts=1)]
 
 
 def stress_table(rows: list[dict[str, Any]]) -> list[str]:
@@ -119,7 +121,7 @@ def stress_table(rows: list[dict[str, Any]]) -> list[str]:
         cells += [_plain(row, "coverage", ".1%"), _plain(row, "width", ".1f"), str(below.get("n", 0))]
         cells += [_plain(below, "mae", ".2f"), _plain(below, "coverage", ".1%"), _plain(below, "false_accept", ".1%")]
         body.append(cells)
-    return ["Worse pictures of the same faces, made by `calibration/degrade.py`:", "", *_markdown_table(head, body)]
+    return ["Worse pictures of the same faces, made by `calibration/degrade.py`:", "", table(head, body, texts=1)]
 
 
 def gate_table(rows: list[dict[str, Any]]) -> list[str]:
@@ -138,13 +140,7 @@ def gate_table(rows: list[dict[str, Any]]) -> list[str]:
         for row in rows
     ]
     note = "Gates (in brackets: Wilson's 95 % intervals). More looks than one are simulated from the one picture:"
-    return [note, "", *_markdown_table(head, body)]
-
-
-def _markdown_table(head: list[str], body: list[list[str]]) -> list[str]:
-    """The first column is text, the others are numbers."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in [head, *body]]
-    return [lines[0], "|---" + "|--:" * (len(head) - 1) + "|", *lines[1:]]
+    return [note, "", table(head, body, texts=1)]
 
 
 def _plain(row: dict[str, Any], name: str, how: str) -> str:
@@ -165,10 +161,10 @@ def _plot(path: Path, draw: Callable[[Any, dict[str, Any], Predictions], None], 
     figure, axes = plt.subplots(figsize=(5.6, 4.2), constrained_layout=True)
     draw(axes, result, p)
     axes.spines[["top", "right"]].set_visible(False)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=120, format="png")
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
     plt.close(figure)
-    os.replace(temporary, path)
+    write_whole(path, picture.getvalue())
 
 
 def _reliability(axes: Any, result: dict[str, Any], p: Predictions) -> None:

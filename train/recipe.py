@@ -1,8 +1,9 @@
 """A recipe: the trainings that made a shipped model, one after the other, each started from the one before.
 
-`train/recipes/NAME.json` names the stages and the flags in which each differs from the defaults; it may come `after`
-another recipe, whose stages, if they lie in the same folder already, --resume takes as they are. What a recipe leaves to
-the user is where things lie: the faces, the start weights, the folder.
+`train/recipes/NAME.json` names the stages and the flags in which each differs from the defaults; a stage's `start` and
+`teacher` are earlier stages by name, the start by default the one before. A recipe may come `after` another one, whose
+stages, if they lie in the same folder already, --resume takes as they are. What a recipe leaves to the user is where things
+lie: the faces, the start weights, the folder.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..errors import UsageError
 from ..runtime.model_file import write_whole
 
 RECIPES = Path(__file__).parent / "recipes"
+BEST = "best.safetensors"
 LEFT_TO_THE_USER = ("data", "pretrained", "out", "threads", "resume", "smoke")
 
 
@@ -36,16 +38,17 @@ def stages(args: argparse.Namespace, defaults: dict[str, Any]) -> Iterator[argpa
         raise UsageError(f"expected --recipe {args.recipe} without {flag}, which the recipe fixes; leave it out")
     start: Path | None = None
     for stage in _stages_of(args.recipe):
-        flags = {**vars(args), **{n: v for n, v in stage.items() if n != "name"}, "recipe": None, "start": start}
+        earlier = {n: args.out / stage[n] / BEST for n in ("start", "teacher") if n in stage}
+        flags = {**vars(args), "start": start, **stage, **earlier, "recipe": None}
+        out: Path = args.out / flags.pop("name")
         if args.smoke:
             flags |= {"epochs": 1, "small_epochs": 0}
         if start is not None:
             flags["pretrained"] = None
-        out: Path = args.out / stage["name"]
         yield argparse.Namespace(**{**flags, "out": out, "resume": args.resume and (out / "last.pt").exists()})
-        start = out / "best.safetensors"
+        start = out / BEST
     if start is not None:
-        write_whole(args.out / "best.safetensors", start.read_bytes())
+        write_whole(args.out / BEST, start.read_bytes())
 
 
 def _stages_of(name: str) -> list[dict[str, Any]]:
