@@ -93,7 +93,7 @@ def test_a_teacher_moves_labels_half_way(faces: Path, trained: Path, tmp_path: P
     network, _ = load_checkpoint(trained / "best.safetensors")
     middle = crops[:, 16:128, 16:128]
     readings = (predict(network, middle)[0] + predict(network, middle[:, :, ::-1])[0]) / 2
-    found = taught(known, trained / "best.safetensors", torch.device("cpu"))
+    found = taught(known, [trained / "best.safetensors"], torch.device("cpu"))
     np.testing.assert_allclose(found.labels, (known.labels + readings) / 2, atol=1e-4)
     flags = [*_flags(faces, tmp_path / "taught"), "--teacher", str(trained / "best.safetensors")]
     assert main(flags) == 0

@@ -64,7 +64,7 @@ class Fit:
         crop = self.task.crop(self.side)
         with self.fabric.rank_zero_first():
             self.faces, self.counts = training_faces(self.data, crop, args.smoke, self.protocol)
-            if args.teacher is not None:
+            if args.teacher:
                 self.faces = taught(self.faces, args.teacher, self.device)
             self.validation = [split_faces(d, args.select, crop, args.smoke, self.protocol) for d in self.data]
         self.network = build_network(args, self.task, self.faces).to(self.device)
@@ -182,8 +182,9 @@ class Fit:
         """The flags, without this machine's folders."""
         flags = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items() if not k.startswith("_")}
         flags |= {"data": [short_name(d) for d in self.args.data], "out": self.args.out.name}
-        for name in ("pretrained", "start", "teacher"):
+        for name in ("pretrained", "start"):
             flags[name] = None if flags[name] is None else Path(flags[name]).name
+        flags["teacher"] = [path.name for path in self.args.teacher]
         return flags
 
     def _record(self, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:

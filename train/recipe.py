@@ -1,7 +1,7 @@
 """A recipe: the trainings that made a shipped model, one after the other, each started from the one before.
 
 `train/recipes/NAME.json` names the stages and the flags in which each differs from the defaults; a stage's `start` and
-`teacher` are earlier stages by name, the start by default the one before. A recipe may come `after` another one, whose
+`teacher`s are earlier stages by name, the start by default the one before. A recipe may come `after` another one, whose
 stages, if they lie in the same folder already, --resume takes as they are. What a recipe leaves to the user is where things
 lie: the faces, the start weights, the folder.
 """
@@ -38,8 +38,10 @@ def stages(args: argparse.Namespace, defaults: dict[str, Any]) -> Iterator[argpa
         raise UsageError(f"expected --recipe {args.recipe} without {flag}, which the recipe fixes; leave it out")
     start: Path | None = None
     for stage in _stages_of(args.recipe):
-        earlier = {n: args.out / stage[n] / BEST for n in ("start", "teacher") if n in stage}
-        flags = {**vars(args), "start": start, **stage, **earlier, "recipe": None}
+        flags = {**vars(args), "start": start, **stage, "recipe": None}
+        if "start" in stage:
+            flags["start"] = args.out / stage["start"] / BEST
+        flags["teacher"] = [args.out / name / BEST for name in stage.get("teacher", [])]
         out: Path = args.out / flags.pop("name")
         if args.smoke:
             flags |= {"epochs": 1, "small_epochs": 0}

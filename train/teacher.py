@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,18 +15,18 @@ from .checkpoint import load_checkpoint
 from .validation import BATCH, predict
 
 
-def taught(faces: TrainingFaces, path: Path, device: torch.device) -> TrainingFaces:
-    """The same faces, each label replaced by the mean of itself and the checkpoint's reading of the face and its mirror image.
-
-    Raises ModelError if the checkpoint cannot be read.
+def taught(faces: TrainingFaces, teachers: Sequence[Path], device: torch.device) -> TrainingFaces:
+    """The same faces, each label replaced by the mean of itself and the checkpoints' reading, which is the mean over all of
+    them and over the face and its mirror image. Raises ModelError if a checkpoint cannot be read.
     """
-    teacher, _ = load_checkpoint(path)
-    side = int(teacher.record["image_side"])
-    teacher = teacher.to(device)
-    readings = np.empty(len(faces))
-    for start in range(0, len(faces), BATCH):
-        places = range(start, min(start + BATCH, len(faces)))
-        crops = np.stack([center(faces.crop(i), side, faces.inner) for i in places])
-        both = [predict(teacher, view)[0] for view in (crops, crops[:, :, ::-1])]
-        readings[places.start : places.stop] = np.mean(both, axis=0)
+    readings = np.zeros(len(faces))
+    for path in teachers:
+        teacher, _ = load_checkpoint(path)
+        side = int(teacher.record["image_side"])
+        teacher = teacher.to(device)
+        for start in range(0, len(faces), BATCH):
+            places = range(start, min(start + BATCH, len(faces)))
+            crops = np.stack([center(faces.crop(i), side, faces.inner) for i in places])
+            for view in (crops, crops[:, :, ::-1]):
+                readings[places.start : places.stop] += predict(teacher, view)[0] / (2 * len(teachers))
     return replace(faces, labels=(faces.labels + readings) / 2)

@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="start from this trained network's weights")
     parser.add_argument(
-        "--teacher", type=Path, metavar="CHECKPOINT", help="learn the mean of each label and what this network reads"
+        "--teacher",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CHECKPOINT",
+        help="learn the mean of each label and what these networks read",
     )
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--epochs", type=int, help="20; as released: 200 for age, 100 else")
