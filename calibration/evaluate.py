@@ -164,7 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector", choices=["yunet", "haar"], default="yunet", help="haar misses half of aligned chips"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or tensorrt")
+    parser.add_argument("--device", default="auto", help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--stress", action="store_true", help="measure on worse pictures of the same faces too")
     parser.add_argument("--looks", type=int, default=1, metavar="N", help="judge gates after N simulated looks too")

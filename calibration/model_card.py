@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..runtime.info import commercial_use
 from ..runtime.model import Model, load
-from ..runtime.model_file import resolve
+from ..runtime.model_file import resolve, write_whole
 from ..runtime.readings import Readings
 from ..runtime.spec import ModelSpec
 from .datasets import open_data
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.md")
     args = parser.parse_args()
-    args.out.write_text(card(load(resolve(args.model)), args.data), encoding="utf-8")
+    write_whole(args.out, card(load(resolve(args.model)), args.data).encode())
     print(f"wrote {args.out}")
 
 
@@ -130,8 +130,12 @@ def _training(spec: ModelSpec) -> str:
         lines.append(f"- Intervals: {sets}; split conformal, held out of training and selection.")
     flags: dict[str, Any] = training.get("flags", {})
     shown = ", ".join(
-        f"{k} {v}" for k, v in flags.items() if k in ("epochs", "batch", "lr", "small_side", "small_epochs", "seed")
+        f"{k} {v}"
+        for k, v in flags.items()
+        if k in ("epochs", "batch", "lr", "small_side", "small_epochs", "augment", "seed")
     )
+    if flags.get("teacher"):
+        shown += ", labels half from earlier stages of the recipe"
     return "\n".join([*lines, f"- Flags: {shown}; best epoch {training.get('epoch')}.", ""])
 
 

@@ -39,7 +39,7 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
         "--smoke",
     ]
     assert main(flags) == 0
-    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["first", "longer"]
+    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["first", "longer", "taught"]
     record = read_record(out / "best.safetensors")
     assert record["towers"]["name"] == "nano" and record["towers"]["pretrained"] == start.name
     model_file = tmp_path / "age-nano.onnx"
