@@ -55,6 +55,7 @@ class Rival:
     side: int
     multiply_adds: int | None  # per face; None where a call has work that no face brings
     weight_bytes: int
+    device: str  # as it was asked for
     session: dict[str, Any]
     open: Callable[[], Callable[[npt.NDArray[np.uint8]], object]]
 
@@ -87,6 +88,7 @@ def open_rival(name: str, threads: int, device: str = "cpu") -> Rival:
         side,
         None if kind == "clip" else counter.get_total_flops() // 2,
         sum(p.numel() * p.element_size() for p in _read_at_each_call(module)),
+        on,
         {"library": library, "version": version, "device": on, "threads": threads},
         partial(_in_torch, module, on, threads, kind == "compiled")
         if in_torch
@@ -143,8 +145,10 @@ def _folder() -> Path:
 def _in_session(path: Path, device: str, threads: int) -> Rival:
     model = load(path, device, threads)
     multiply_adds, size = int(model.spec.graph["multiply_adds"]), path.stat().st_size
-    facts = {**model.session.describe(), "device": device}
-    return Rival(model.spec.crop.side, multiply_adds, size, facts, lambda: load(path, device, threads).session.run)
+    facts = model.session.describe()
+    return Rival(
+        model.spec.crop.side, multiply_adds, size, device, facts, lambda: load(path, device, threads).session.run
+    )
 
 
 def _in_torch(

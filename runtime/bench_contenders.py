@@ -94,7 +94,7 @@ def _rival_entry(rival: Any, name: str, threads: int, batch: int, faces: Faces) 
         "session": rival.session,
         **_work(rival.multiply_adds, rival.weight_bytes, crops),
         "gpu_mb": None,
-        "device": rival.session["device"],
+        "device": rival.device,
         "threads": threads,
     }
 
