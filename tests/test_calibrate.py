@@ -70,7 +70,8 @@ def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> Non
 def test_reading_cost(shared_data: Path, yunet_model: Path) -> None:
     """Interval and gate of 32 faces take less than a tenth of the time in which the model reads them."""
     model = numclip.load("age-nano", device="cpu", threads=1)
-    crops = np.random.default_rng(0).integers(0, 255, (32, 112, 112, 3), np.uint8)
+    side = model.spec.crop.side
+    crops = np.random.default_rng(0).integers(0, 255, (32, side, side, 3), np.uint8)
     gate = TrackGate(open_gate(model.spec, 18, 0.01))
     read_s, judged_s = [], []
     for _ in range(7):
@@ -116,7 +117,8 @@ def site(shared_data: Path, tmp_path: Path) -> Callable[[int], str]:
 def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[int], str], capfd) -> None:
     """A layer from 40 faces shifts what is read and says they are few; taken off, the file is what it was, byte for byte."""
     before = model.read_bytes()
-    crops = np.random.default_rng(0).integers(0, 255, (3, 112, 112, 3), np.uint8)
+    side = model_file.read_spec(model).crop.side
+    crops = np.random.default_rng(0).integers(0, 255, (3, side, side, 3), np.uint8)
     plain = numclip.load(model)(crops)
     layered = ["calibrate", str(model), "--data", site(40), "--split", "all", "--layer", "door"]
     assert main(layered) == 0
@@ -148,8 +150,9 @@ def test_another_graphs_calibration_is_refused(model: Path) -> None:
 
 def test_without_calibration_nothing_is_promised(model: Path) -> None:
     """An uncalibrated model gives values, and a sentence with the command instead of an interval."""
-    model_file.write_spec(model, model_file.read_spec(model).with_calibration(None))
-    reading = numclip.load(model)(np.zeros((1, 112, 112, 3), np.uint8))[0]
+    spec = model_file.read_spec(model)
+    model_file.write_spec(model, spec.with_calibration(None))
+    reading = numclip.load(model)(np.zeros((1, spec.crop.side, spec.crop.side, 3), np.uint8))[0]
     assert not reading.is_calibrated and 0 <= reading.value <= 120
     for ask in (lambda: reading.interval(0.9), lambda: reading.at_least(18)):
         with pytest.raises(ModelError, match="numclip calibrate"):

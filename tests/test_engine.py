@@ -99,10 +99,11 @@ def test_compiles(precision: str, tmp_path: Path) -> None:
 def test_the_profile(tmp_path: Path) -> None:
     """One face, a usual few, and the most: those are the profile's three sizes, and never more than the most."""
     trt = import_tensorrt("tensorrt_rtx")
-    builder = trt.Builder(quiet_logger(trt))
+    builder, spec = trt.Builder(quiet_logger(trt)), read_spec(MODELS / "age-nano.onnx")
+    side = spec.crop.side
     for most, usual in ((32, 4), (2, 2), (1, 1)):
-        profile = engine.faces_profile(builder, read_spec(MODELS / "age-nano.onnx"), most)
-        assert [tuple(s) for s in profile.get_shape("crops")] == [(n, 112, 112, 3) for n in (1, usual, most)]
+        profile = engine.faces_profile(builder, spec, most)
+        assert [tuple(s) for s in profile.get_shape("crops")] == [(n, side, side, 3) for n in (1, usual, most)]
 
 
 def test_the_command_writes_a_triton_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

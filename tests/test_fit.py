@@ -88,10 +88,11 @@ def test_a_deeper_network_starts_where_the_other_ended(faces: Path, trained: Pat
 def test_a_teacher_moves_labels_half_way(faces: Path, trained: Path, tmp_path: Path) -> None:
     """A label becomes the mean of itself and the teacher's reading, which is the mean of those of the face and its mirror
     image; a training with another teacher is another training."""
-    crops = np.random.default_rng(0).integers(0, 255, (3, 144, 144, 3), np.uint8)
-    known = TrainingFaces((crops,), np.array([30.0, 40, 50]), 112)
     network, _ = load_checkpoint(trained / "best.safetensors")
-    middle = crops[:, 16:128, 16:128]
+    side = int(network.record["image_side"])
+    crops = np.random.default_rng(0).integers(0, 255, (3, side + 32, side + 32, 3), np.uint8)
+    known = TrainingFaces((crops,), np.array([30.0, 40, 50]), side)
+    middle = crops[:, 16:-16, 16:-16]
     readings = (predict(network, middle)[0] + predict(network, middle[:, :, ::-1])[0]) / 2
     found = taught(known, [trained / "best.safetensors"], torch.device("cpu"))
     np.testing.assert_allclose(found.labels, (known.labels + readings) / 2, atol=1e-4)
@@ -137,8 +138,9 @@ def test_export_proves_itself(trained: Path, faces: Path, tmp_path: Path, capfd:
     out = tmp_path / "tiny.onnx"
     assert main(["export", str(trained / "best.safetensors"), "--out", str(out), "--data", f"table:{faces}"]) == 0
     spec = numclip.load(out).spec
+    side = spec.crop.side
     assert spec.parity["fp32"]["max"] <= 0.02 and spec.provenance["checkpoint_sha256"]
-    assert len(numclip.load(out)(np.zeros((3, 112, 112, 3), np.uint8))) == 3
+    assert len(numclip.load(out)(np.zeros((3, side, side, 3), np.uint8))) == 3
     assert main(["evaluate", str(out), "--data", f"table:{faces}", "--split", "val", "--json", "-"]) == 0
     by_onnx = json.loads(capfd.readouterr().out.partition("next")[2].partition("\n")[2])
     checkpoint = str(trained / "best.safetensors")
@@ -191,7 +193,8 @@ def test_the_shipped_model_is_the_committed_checkpoint(repo: Path, name: str) ->
     checkpoint, shipped = repo / f"train/checkpoints/{name}.safetensors", repo / f"runtime/models/{name}.onnx"
     model = numclip.load(name, device="cpu")
     assert model.spec.provenance["checkpoint_sha256"] == file_sha256(checkpoint)
-    crops = np.random.default_rng(0).integers(0, 255, (4, 112, 112, 3), np.uint8)
+    side = model.spec.crop.side
+    crops = np.random.default_rng(0).integers(0, 255, (4, side, side, 3), np.uint8)
     readings = open_checkpoint(checkpoint)(crops)
     numbers = model.session.run(crops).value  # before the calibration's correction
     np.testing.assert_allclose(numbers, readings.value, atol=0.02)

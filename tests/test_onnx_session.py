@@ -49,8 +49,8 @@ def test_tensorrt_is_never_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_contract_is_checked() -> None:
     """A graph whose input or outputs are not the spec's is refused by name, with both shapes."""
-    with pytest.raises(ModelError, match=r"expected the input crops uint8 \[N, 96, 96, 3\], got .*112"):
-        OnnxSession(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=96)), "cpu", 1)
+    with pytest.raises(ModelError, match=rf"expected the input crops uint8 \[N, 80, 80, 3\], got .*{SPEC.crop.side}"):
+        OnnxSession(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=80)), "cpu", 1)
     with pytest.raises(ModelError, match=r"expected the output embedding float32 \['N', 7\]"):
         OnnxSession(SHIPPED, replace(SPEC, graph={**SPEC.graph, "embedding_dim": 7}), "cpu", 1)
 
@@ -99,7 +99,7 @@ def test_a_cuda_error_is_a_sentence() -> None:
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_cuda_answers_like_the_cpu(batch: int) -> None:
     """On a card, bound to its memory and replayed as a CUDA graph, ages are within 0.02 years of the CPU's."""
-    crops = np.random.default_rng(batch).integers(0, 256, (batch, 112, 112, 3), np.uint8)
+    crops = np.random.default_rng(batch).integers(0, 256, (batch, SPEC.crop.side, SPEC.crop.side, 3), np.uint8)
     session, expected = OnnxSession(SHIPPED, SPEC, "cuda", None), OnnxSession(SHIPPED, SPEC, "cpu", None).run(crops)
     for _ in range(3):
         np.testing.assert_allclose(session.run(crops).value, expected.value, atol=0.02)
@@ -107,5 +107,5 @@ def test_cuda_answers_like_the_cpu(batch: int) -> None:
 
 def test_nothing_of_cuda_is_imported() -> None:
     """The CPU session needs no CUDA bindings."""
-    OnnxSession(SHIPPED, SPEC, "cpu", 1).run(np.zeros((1, 112, 112, 3), np.uint8))
+    OnnxSession(SHIPPED, SPEC, "cpu", 1).run(np.zeros((1, SPEC.crop.side, SPEC.crop.side, 3), np.uint8))
     assert not any(name == "cuda" or name.startswith("cuda.") for name in sys.modules)

@@ -48,7 +48,8 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
     assert record["towers"]["name"] == "nano" and record["towers"]["pretrained"] == start.name
     model_file = tmp_path / "age-nano.onnx"
     assert main(["export", str(out / "best.safetensors"), "--out", str(model_file), "--data", *faces]) == 0
-    readings = numclip.load(model_file)(np.full((2, 112, 112, 3), 128, np.uint8))
+    model = numclip.load(model_file)
+    readings = model(np.full((2, model.spec.crop.side, model.spec.crop.side, 3), 128, np.uint8))
     assert ((readings.value >= 0) & (readings.value <= 120)).all()
     assert main(flags) == 1 or main(flags) == 2, "a folder that holds a training is not begun again"
     assert main([*flags, "--resume"]) == 0

@@ -63,7 +63,7 @@ def test_rivals_take_turns_with_models(capfd: pytest.CaptureFixture[str]) -> Non
 def test_a_random_network_in_int8() -> None:
     """`random-int8:nano` runs in a session like any model file: ages come, from weights in a quarter of the bytes."""
     whole, small = open_rival("random:nano", 1), open_rival("random-int8:nano", 1)
-    answers = small.open()(np.zeros((2, 112, 112, 3), np.uint8))
+    answers = small.open()(np.zeros((2, small.side, small.side, 3), np.uint8))
     assert isinstance(answers, Outputs) and np.isfinite(answers.value).all()
     assert small.weight_bytes < whole.weight_bytes / 3 and small.multiply_adds == whole.multiply_adds
 

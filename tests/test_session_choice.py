@@ -65,7 +65,7 @@ def test_the_fastest_right_one(three: list[str], capsys: pytest.CaptureFixture[s
     printed with every time and the difference; the session runs."""
     _, session = choose_among([(SHIPPED, SPEC)], 1)
     said = capsys.readouterr().err
-    assert session.device == "openvino" and session.run(probe_crops(112, 2)).value.shape == (2,)
+    assert session.device == "openvino" and session.run(probe_crops(SPEC.crop.side, 2)).value.shape == (2,)
     assert (
         said.startswith("numclip: auto takes age-nano.onnx on openvino: fastest at 1 and 8 faces")
         and said.count("\n") == 1

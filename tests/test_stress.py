@@ -35,7 +35,8 @@ def test_intervals_widen_enough(kind: str, shared_data: Path, yunet_model: Path)
 def test_rows_of_a_few_faces() -> None:
     """Every kind of picture has its row, with the children among the faces apart; every gate has a row after 3 looks."""
     model = numclip.load("age-nano", device="cpu")
-    crops = np.random.default_rng(0).integers(0, 255, (6, 112, 112, 3), np.uint8)
+    side = model.spec.crop.side
+    crops = np.random.default_rng(0).integers(0, 255, (6, side, side, 3), np.uint8)
     samples = tuple(Sample(f"{label}.png", float(label)) for label in (5, 9, 17, 18, 40, 70))
     faces = FaceCrops(crops, samples, (), np.full(6, 100, np.float32))
     rows = stress_rows(model, faces)
