@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .model_file import message
+
 PACKAGES = (
     "numclip",
     "numpy",
@@ -30,14 +32,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import onnxruntime
 threads, seconds, chunk = int(sys.argv[1]), float(sys.argv[2]), 1 << 20
-def message(number, content):  # a field of a protobuf message
-    return bytes([number << 3 | 2, len(content)]) + content
-def tensor(name):  # float32 [n, n]
-    shape = 2 * message(1, message(2, b"n"))
-    return message(1, name) + message(2, message(1, b"\\x08\\x01" + message(2, shape)))
-node = message(1, b"a") + message(1, b"a") + message(2, b"b") + message(4, b"MatMul")
-graph = message(1, node) + message(2, b"g") + message(11, tensor(b"a")) + message(12, tensor(b"b"))
-model = b"\\x08\\x08" + message(7, graph) + message(8, b"\\x10\\x11")  # ONNX IR 8, operators 17
 def best(work, items):
     rates, end = [], time.perf_counter() + seconds
     for item in itertools.cycle(items):  # pieces of a millisecond or two, which a busy system lets through whole
@@ -58,7 +52,7 @@ def copy(parts):
 sides = [np.ones((side, side), np.float32) for side in (384, 512, 768)]
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = threads
-session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(bytes.fromhex(sys.argv[3]), options, providers=["CPUExecutionProvider"])
 gemm = max(best(onnx_product, sides), best(numpy_product, sides))
 del session  # and its waiting threads
 pieces = [[np.ones((2, chunk), np.float32) for _ in range(threads)] for _ in range(32)]  # more than the caches hold
@@ -98,10 +92,19 @@ def peaks(threads: int) -> dict[str, Any]:
     own, because numpy's takes its number of threads when it is loaded. The copy counts each byte twice, read and written.
     """
     limits = dict.fromkeys(THREAD_LIMITS, str(threads))
-    command = [sys.executable, "-c", PEAK_CODE, str(threads), str(PEAK_SECONDS)]
+    command = [sys.executable, "-c", PEAK_CODE, str(threads), str(PEAK_SECONDS), _square().hex()]
     done = subprocess.run(command, env={**os.environ, **limits}, capture_output=True, text=True, check=True)
     gemm, copy = (round(float(word), 1) for word in done.stdout.split())
     return {"threads": threads, "gemm_gflops": gemm, "copy_gb_s": copy}
+
+
+def _square() -> bytes:
+    """An ONNX model, b = a @ a of float32 [n, n], by the field numbers of ONNX's messages: IR 8, operators 17."""
+    shape = message(2, 2 * message(1, message(2, b"n")))
+    a, b = (message(1, name) + message(2, message(1, b"\x08\x01" + shape)) for name in (b"a", b"b"))
+    node = 2 * message(1, b"a") + message(2, b"b") + message(4, b"MatMul")
+    graph = message(1, node) + message(2, b"square") + message(11, a) + message(12, b)
+    return b"\x08\x08" + message(7, graph) + message(8, b"\x10\x11")
 
 
 def _cpu() -> str:

@@ -73,8 +73,8 @@ def write_spec(path: Path, spec: ModelSpec, out: Path | None = None) -> None:
         for field, start, end, whole in _fields(data, path)
         if field != METADATA_FIELD or _entry(data[start:end], path)[0] != KEY
     ]
-    entry = _message(1, KEY.encode()) + _message(2, spec.to_json().encode())
-    write_whole(out or path, b"".join([*kept, _message(METADATA_FIELD, entry)]))
+    entry = message(1, KEY.encode()) + message(2, spec.to_json().encode())
+    write_whole(out or path, b"".join([*kept, message(METADATA_FIELD, entry)]))
 
 
 def graph_sha256(path: Path) -> str:
@@ -168,7 +168,8 @@ def _varint(data: bytes, at: int, path: Path) -> tuple[int, int]:
         shift += 7
 
 
-def _message(field: int, content: bytes) -> bytes:
+def message(field: int, content: bytes) -> bytes:
+    """One field of a protobuf message: its key, the content's length, the content."""
     return _encoded(field << 3 | BYTES) + _encoded(len(content)) + content
 
 
