@@ -43,7 +43,7 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
         "--smoke",
     ]
     assert main(flags) == 0
-    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["first", "longer"]
+    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["faces", "first", "longer", "taught"]
     record = read_record(out / "best.safetensors")
     assert record["towers"]["name"] == "nano" and record["towers"]["pretrained"] == start.name
     model_file = tmp_path / "age-nano.onnx"
@@ -57,17 +57,23 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
 
 def test_stages_start_where_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage starts from the one before, or from those it names; a teacher is an earlier stage too."""
-    three = [{"name": "a"}, {"name": "b", "epochs": 3}, {"name": "c", "start": "a", "teacher": ["a", "b"]}]
+    three = [
+        {"name": "a"},
+        {"name": "b", "epochs": 3},
+        {"name": "c", "start": "a", "teacher": ["a", "b"]},
+        {"name": "d", "start": None},
+    ]
     (tmp_path / "made-up.json").write_text(json.dumps({"stages": three}))
     monkeypatch.setattr(recipe, "RECIPES", tmp_path)
     args = namespace(data=["table:x.csv"], out=tmp_path, pretrained="start.tflite")
     args.recipe = "made-up"
-    first, second, third = islice(recipe.stages(args, vars(args)), 3)
+    first, second, third, fourth = islice(recipe.stages(args, vars(args)), 4)
     best = [tmp_path / name / "best.safetensors" for name in "abc"]
-    assert [part.out.name for part in (first, second, third)] == ["a", "b", "c"]
-    assert [part.start for part in (first, second, third)] == [None, best[0], best[0]]
+    assert [part.out.name for part in (first, second, third, fourth)] == ["a", "b", "c", "d"]
+    assert [part.start for part in (first, second, third, fourth)] == [None, best[0], best[0], None]
     assert [part.teacher for part in (first, second, third)] == [[], [], best[:2]]
     assert (first.pretrained, second.pretrained, second.epochs) == ("start.tflite", None, 3)
+    assert fourth.pretrained == "start.tflite"
 
 
 def test_a_recipe_fixes_its_flags(capsys: pytest.CaptureFixture[str]) -> None:

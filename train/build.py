@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -63,36 +62,14 @@ def checkpoint_gradients(tower: nn.Module) -> None:
 
 
 def start_from(network: NumCLIP, path: Path) -> None:
-    """Take over all weights of a checkpoint. Its crops may have another side, its image tower fewer residual blocks.
-
-    A block that the checkpoint lacks begins as the identity (the weight of its last norm is zero), so that the deeper
-    network answers what the shallower one did, and learns from there.
-    """
+    """Take over all weights of a checkpoint, whose crops may have another side."""
     trained, _ = load_checkpoint(path)
-    added = _added_blocks(network.image_tower, set(trained.image_tower.state_dict()))
     try:
-        missing, unknown = network.load_state_dict(trained.state_dict(), strict=False)
+        network.load_state_dict(trained.state_dict())
     except RuntimeError as error:
-        _misfit(path, str(error).splitlines()[-1].strip())
-    prefixes = tuple(f"image_tower.{name}." for name in added)
-    strange = [*unknown, *(name for name in missing if not name.startswith(prefixes))]
-    if strange:
-        _misfit(path, f"{strange[0]} is in one of them only")
-    for block in added.values():
-        nn.init.zeros_(block.bn3.weight)
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"--start {path}: expected the same network, with another side at most: {reason}") from None
     network.record |= {name: trained.record[name] for name in ("pretrained", "language_pretrained")}
-
-
-def _added_blocks(tower: nn.Module, known: set[str]) -> dict[str, Any]:
-    """By name, the residual blocks of an image tower that no known weight belongs to."""
-    blocks = {name: block for name, block in tower.named_modules() if getattr(block, "has_skip", False)}
-    return {name: block for name, block in blocks.items() if not any(k.startswith(f"{name}.") for k in known)}
-
-
-def _misfit(path: Path, reason: str) -> NoReturn:
-    raise ModelError(
-        f"--start {path}: expected the same network, with another side or more residual blocks at most: {reason}"
-    )
 
 
 def _pictures(faces: TrainingFaces, side: int) -> torch.Tensor:

@@ -38,7 +38,7 @@ from .network import Outputs
 from .processes import Waiting, backward, gathered, open_fabric, synchronised
 from .schedule import build_optimizer, build_schedule
 from .tasks_file import Task, load_task
-from .teacher import taught
+from .teacher import Teachers, word_divergence
 from .training_data import leaks, short_name, split_faces, training_faces
 from .validation import figures
 
@@ -64,9 +64,8 @@ class Fit:
         crop = self.task.crop(self.side)
         with self.fabric.rank_zero_first():
             self.faces, self.counts = training_faces(self.data, crop, args.smoke, self.protocol)
-            if args.teacher:
-                self.faces = taught(self.faces, args.teacher, self.device)
             self.validation = [split_faces(d, args.select, crop, args.smoke, self.protocol) for d in self.data]
+        self.teachers = Teachers(args.teacher, self.task, self.device) if args.teacher else None
         self.network = build_network(args, self.task, self.faces).to(self.device)
         self.network = self.network.to(memory_format=torch.channels_last)
         rates = learning_rates(
@@ -155,10 +154,14 @@ class Fit:
         total = torch.zeros(3)
         progress = tqdm(source, total=self.steps, desc=f"epoch {self.epoch + 1}/{self.args.epochs}", disable=None)
         for crops, labels in progress:
-            outputs, labels = gathered(self.fabric, self.model(crops.to(self.device)), labels.to(self.device))
+            crops, labels = crops.to(self.device), labels.to(self.device)
+            outputs, extra = self.model(crops), torch.zeros(())
+            if self.teachers:
+                taught, words = self.teachers.read(crops)
+                labels, extra = (labels + taught) / 2, word_divergence(outputs.logits, words)
+            outputs, labels = gathered(self.fabric, outputs, labels)
             parts = loss_parts(outputs, labels, self.network.task, self.network.method)
-            loss = sum(w * part for w, part in zip(self.network.method.loss_weights, parts, strict=True))
-            assert isinstance(loss, Tensor)
+            loss = extra + sum(w * part for w, part in zip(self.network.method.loss_weights, parts, strict=True))
             if not torch.isfinite(loss):
                 raise ModelError(
                     f"epoch {self.epoch + 1}: the loss is {loss.item()}; lower --lr or resume an earlier state"

@@ -1,9 +1,9 @@
 """A recipe: the trainings that made a shipped model, one after the other, each started from the one before.
 
 `train/recipes/NAME.json` names the stages and the flags in which each differs from the defaults; a stage's `start` and
-`teacher`s are earlier stages by name, the start by default the one before. A recipe may come `after` another one, whose
-stages, if they lie in the same folder already, --resume takes as they are. What a recipe leaves to the user is where things
-lie: the faces, the start weights, the folder.
+`teacher`s are earlier stages by name, the start by default the one before; with `start` null it begins from --pretrained. A
+recipe may come `after` another one, whose stages, if they lie in the same folder already, --resume takes as they are. What a
+recipe leaves to the user is where things lie: the faces, the start weights, the folder.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def stages(args: argparse.Namespace, defaults: dict[str, Any]) -> Iterator[argpa
     for stage in _stages_of(args.recipe):
         flags = {**vars(args), "start": start, **stage, "recipe": None}
         if "start" in stage:
-            flags["start"] = args.out / stage["start"] / BEST
+            flags["start"] = stage["start"] and args.out / stage["start"] / BEST
         flags["teacher"] = [args.out / name / BEST for name in stage.get("teacher", [])]
         out: Path = args.out / flags.pop("name")
         if args.smoke:
             flags |= {"epochs": 1, "small_epochs": 0}
-        if start is not None:
+        if flags["start"] is not None:
             flags["pretrained"] = None
         yield argparse.Namespace(**{**flags, "out": out, "resume": args.resume and (out / "last.pt").exists()})
         start = out / BEST

@@ -12,26 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import torchvision_gap  # noqa: F401  # pyright: ignore[reportUnusedImport]  (before open_clip)
+from . import (
+    face_resnet,  # noqa: F401  # pyright: ignore[reportUnusedImport]  (timm knows it from here on)
+    torchvision_gap,  # noqa: F401  # pyright: ignore[reportUnusedImport]  (before open_clip)
+)
 
 import open_clip  # isort: skip
-import timm
 import torch
-from timm.models import register_model
 from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
-from .start_weights import load_tflite
+from .start_weights import dlib_file, load_layers
 from .tower_weights import fill, read_weights
 
 TOWERS = Path(__file__).parent / "towers"
 HALF = (0.5, 0.5, 0.5)
-
-
-@register_model
-def mobilenetv2_100_deep(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """timm's MobileNetV2 1.0 with twice the blocks between its first and its last stage, for open_clip's configs."""
-    return timm.create_model("mobilenetv2_100", pretrained, depth_multiplier=2.0, fix_stem_head=True, **kwargs)
+DLIB = "dlib"  # --pretrained: the weights of dlib's face recognition network, from a package of the extra train
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,27 +75,27 @@ class TextTower(nn.Module):
 
 
 def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: int | None = None) -> Towers:
-    """Build both towers by open_clip's model name (or one of ours), with weights from a tag, a checkpoint or a .tflite.
+    """Build both towers by open_clip's model name (or one of ours), with weights from a tag, a checkpoint, a .tflite or dlib.
 
-    pictures: uint8 [N, S, S, 3] RGB crops of the task, on which a .tflite's batch norms are measured.
+    pictures: uint8 [N, S, S, 3] RGB crops of the task, on which batch norms are measured where a file has none.
     side: of the crops, px, where it is not the model's own; a transformer's positions are then interpolated.
     Raises UsageError for an unknown name or tag, ModelError for a file that does not fit.
     """
     _check_name(name)
-    from_tflite = pretrained is not None and pretrained.endswith(".tflite")
-    clip = _with_weights(name, None if from_tflite else pretrained, side)
+    layers = layers_file(pretrained)
+    clip = _with_weights(name, None if layers else pretrained, side)
     visual = clip.visual
     mean, std = _normalisation(visual, own=(TOWERS / f"{name}.json").is_file())
-    if from_tflite:
+    if layers:
         pixels = (pictures.permute(0, 3, 1, 2) / 255 - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(
             1, 3, 1, 1
         )
-        load_tflite(visual.trunk, Path(str(pretrained)), pixels)
+        load_layers(visual.trunk, layers, pixels)
     record = {
         "name": name,
         "config": open_clip.get_model_config(name),
-        "pretrained": None if pretrained is None else Path(pretrained).name,
-        "language_pretrained": pretrained is not None and not from_tflite,
+        "pretrained": layers.name if layers else pretrained and Path(pretrained).name,
+        "language_pretrained": pretrained is not None and layers is None,
         "image_side": side or _side(visual),
         "image_mean": list(mean),
         "image_std": list(std),
@@ -108,17 +104,29 @@ def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: i
     return _towers(clip, record)
 
 
+def layers_file(pretrained: str | None) -> Path | None:
+    """The file of convolutions that --pretrained means: a .tflite, or dlib's; None where it is a CLIP's weights or nothing."""
+    if pretrained == DLIB:
+        return dlib_file()
+    return Path(pretrained) if pretrained is not None and pretrained.endswith(".tflite") else None
+
+
 def rebuild_towers(record: dict[str, Any]) -> Towers:
     """The architecture that a checkpoint recorded, without weights; needs no network."""
     _register()
     name = str(record["name"])
     side = int(record["image_side"])
-    if open_clip.get_model_config(name) != record["config"]:
+    if _without_side(open_clip.get_model_config(name)) != _without_side(record["config"]):
         raise ModelError(
             f"the checkpoint's tower {name!r} has another config than this installation's; use its versions"
         )
     clip = _create(name, None, quick_gelu=bool(record["quick_gelu"]), side=None if side == input_side(name) else side)
     return _towers(clip, record)
+
+
+def _without_side(config: Any) -> Any:
+    """A model's config but for the side of its crops, which a checkpoint records by itself."""
+    return config | {"vision_cfg": {k: v for k, v in config["vision_cfg"].items() if k != "image_size"}}
 
 
 def _register() -> None:

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help=DATA_FORMS)
     parser.add_argument("--model", default="nano", help="nano, small, or any open_clip model name")
     parser.add_argument(
-        "--pretrained", help="an open_clip tag, a checkpoint file, or a MobileNetV2 .tflite to start from"
+        "--pretrained",
+        help="what to start from: an open_clip tag, a checkpoint file, a MobileNetV2 .tflite (nano), dlib (small)",
     )
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="start from this trained network's weights")
     parser.add_argument(
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="CHECKPOINT",
-        help="learn the mean of each label and what these networks read",
+        help="learn from the mean of each label and what these networks read off the same crop, and their words",
     )
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--epochs", type=int, help="20; as released: 200 for age, 100 else")

@@ -52,7 +52,7 @@ def set_up(results: Results) -> str:
     ]
     if base.get("checkpoint"):
         lines.append(f"`{base['checkpoint']}`: SHA-256 {base['checkpoint_sha256'][:12]}….")
-    if not base["pretrained"] or base["pretrained"].endswith(".tflite"):
+    if not base["pretrained"] or base["pretrained"].endswith((".tflite", "dlib")):
         lines.append(
             "The text tower starts at random: without language pre-training a word is only the name of its bin."
         )
