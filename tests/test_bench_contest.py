@@ -17,7 +17,8 @@ from numclip.runtime.bench_statistics import ratio, summary
 from numclip.runtime.model import load
 from numclip.runtime.model_file import resolve
 
-CROP = np.full((1, 112, 112, 3), 127, np.uint8)
+SIDE = load("age-nano", "cpu", 1).spec.crop.side
+CROP = np.full((1, SIDE, SIDE, 3), 127, np.uint8)
 Call = Callable[[], object]
 
 

@@ -54,8 +54,8 @@ def test_bfloat16_where_the_cpu_has_it() -> None:
 def test_the_contract_is_checked(tmp_path: Path) -> None:
     """Another side than the graph's is refused with both; bytes that are no graph are one sentence."""
     pytest.importorskip("openvino", reason="needs the extra openvino")
-    with pytest.raises(ModelError, match=r"expected the input crops uint8 \[N, 96, 96, 3\]"):
-        open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=96)), "openvino")
+    with pytest.raises(ModelError, match=r"expected the input crops uint8 \[N, 80, 80, 3\]"):
+        open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=80)), "openvino")
     (tmp_path / "x.onnx").write_bytes(b"\x08\x07nothing")
     with pytest.raises(ModelError, match=r"OpenVINO .* cannot open") as caught:
         open_session(tmp_path / "x.onnx", SPEC, "openvino")
