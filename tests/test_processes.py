@@ -81,6 +81,18 @@ def test_two_processes_give_the_curve_of_one(place: Path, model: str, noise: flo
 
 
 @pytest.mark.slow
+def test_two_processes_are_taught_like_one(place: Path) -> None:
+    """With a teacher too the losses of every epoch agree to a thousandth: its words weigh the same in any number of
+    processes."""
+    subprocess.run(command(place, "teacher", "tiny-processes", 2), check=True, capture_output=True)
+    more = ("--teacher", str(place / "teacher" / "best.safetensors"))
+    subprocess.run(command(place, "taught-one", "tiny-processes", 4, *more), check=True, capture_output=True)
+    two = command(place, "taught-two", "tiny-processes", 4, *more, processes=2)
+    subprocess.run(two, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    np.testing.assert_allclose(losses(place, "taught-two"), losses(place, "taught-one"), rtol=1e-3, atol=0)
+
+
+@pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(place: Path) -> None:
     """SIGKILL in the middle of an epoch, then --resume: losses and errors are those of an undisturbed run to 1e-4."""
     subprocess.run(command(place, "whole", "nano", 4), check=True, capture_output=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
 Random = np.random.Generator
+LEVELS = np.linspace(0, 1, 256)[:, None]
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,6 @@ AUGMENTATIONS = {
 def augment(crop: Image, side: int, inner: int, random: Random, how: Augmentation) -> Image:
     """One random training crop [side, side, 3] from a cached crop [M, M, 3] whose middle `inner` px are the contract's."""
     image = _cut(crop, side, inner, random, how)
-    if random.random() < 0.5:
-        image = image[:, ::-1]
     if random.random() < how.shrink:
         image = _shrink(image, random)
     if random.random() < how.blur:
@@ -76,13 +75,15 @@ def center(crop: Image, side: int, inner: int) -> Image:
 
 
 def _cut(crop: Image, side: int, inner: int, random: Random, how: Augmentation) -> Image:
-    """A random similarity around the contract's square."""
+    """A random similarity around the contract's square, every second time mirrored."""
     angle = np.deg2rad(how.rotation_deg) * random.normal()
     scale = inner / side * np.exp(how.scale * random.normal())
     shift = how.shift * inner * random.normal(size=2)
     if how.jitter:
         shift = shift + how.jitter * inner * random.uniform(-1, 1, 2)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if random.random() < 0.5:
+        turn[:, 0] *= -1
     middle = (crop.shape[0] - 1) / 2 + shift - turn @ np.full(2, (side - 1) / 2)
     matrix = np.hstack([turn, middle[:, None]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -93,15 +94,14 @@ def _cut(crop: Image, side: int, inner: int, random: Random, how: Augmentation) 
 
 def _light(image: Image, random: Random, how: Augmentation) -> Image:
     """Gamma, contrast, brightness and white balance, as one look-up table per channel; sometimes grey."""
-    levels = np.linspace(0, 1, 256)[:, None]
     gamma, contrast = np.exp(how.light * random.normal(size=2))
     brightness = how.light / 3 * random.normal()
     gains = np.exp(how.colour * random.normal(size=3))
-    table = ((levels**gamma - 0.5) * contrast + 0.5 + brightness) * gains  # [256, 3]
+    table = ((LEVELS**gamma - 0.5) * contrast + 0.5 + brightness) * gains  # [256, 3]
     table8 = (255 * np.clip(table, 0, 1)).astype(np.uint8)[None]
     image = np.asarray(cv2.LUT(image, table8), np.uint8)
     if random.random() < how.grey:
-        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2).astype(np.uint8)
+        image = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
     return image
 
 
@@ -126,9 +126,10 @@ def _blur(image: Image, random: Random) -> Image:
 
 def _dark(image: Image, random: Random) -> Image:
     """Too little light: dimmed, with the sensor's noise."""
-    dimmed = image.astype(np.float32) * random.uniform(0.2, 0.7)
-    noise = random.normal(size=image.shape).astype(np.float32) * random.uniform(2, 10)
-    return np.clip(dimmed + noise, 0, 255).astype(np.uint8)
+    noise = random.standard_normal(image.shape, np.float32)
+    noise *= random.uniform(2, 10)
+    noise += image * np.float32(random.uniform(0.2, 0.7))
+    return np.clip(noise, 0, 255, out=noise).astype(np.uint8)
 
 
 def _jpeg(image: Image, random: Random) -> Image:

@@ -15,15 +15,14 @@ class Average:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network: Any = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay, self.steps = decay, 0
-        self._pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
+        self._mine, self._theirs = _tensors(self.network), _tensors(network)
 
     @torch.no_grad()
     def update(self) -> None:
         """One step towards the network as it is now."""
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 10))
-        for mine, theirs in self._pairs:
-            mine.lerp_(theirs, 1 - decay)
+        torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)  # pyright: ignore[reportPrivateUsage]
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "network": self.network.state_dict()}

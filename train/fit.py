@@ -151,14 +151,16 @@ class Fit:
         side = small or self.side
         how, share = AUGMENTATIONS[self.args.augment], (self.fabric.global_rank, self.fabric.world_size)
         source = Waiting(batches(self.faces, self.epoch, self.args.batch, side, self.args.seed, how, share))
-        total = torch.zeros(3)
+        total = torch.zeros(3, device=self.device)
         progress = tqdm(source, total=self.steps, desc=f"epoch {self.epoch + 1}/{self.args.epochs}", disable=None)
         for crops, labels in progress:
             crops, labels = crops.to(self.device), labels.to(self.device)
             outputs, extra = self.model(crops), torch.zeros(())
             if self.teachers:
-                taught, words = self.teachers.read(crops)
-                labels, extra = (labels + taught) / 2, word_divergence(outputs.logits, words)
+                with self.fabric.autocast():
+                    taught, words = self.teachers.read(crops)
+                labels = (labels + taught) / 2
+                extra = word_divergence(outputs.logits, words) / self.fabric.world_size  # of this process's share
             outputs, labels = gathered(self.fabric, outputs, labels)
             parts = loss_parts(outputs, labels, self.network.task, self.network.method)
             loss = extra + sum(w * part for w, part in zip(self.network.method.loss_weights, parts, strict=True))
@@ -173,9 +175,9 @@ class Fit:
             self.stepper.step()
             self.schedule.step()
             self.average.update()
-            total += torch.stack([p.detach().cpu() for p in parts])
+            total += torch.stack([p.detach().to(torch.float32) for p in parts])
         names = ("image_to_text", "text_to_image", "l1")
-        return {n: round(float(v) / self.steps, 6) for n, v in zip(names, total, strict=True)}, source.waited_s
+        return {n: round(v / self.steps, 6) for n, v in zip(names, total.tolist(), strict=True)}, source.waited_s
 
     def _validate(self) -> dict[str, dict[str, float]]:
         """The figures of the averaged weights on each data set's split to choose on."""

@@ -14,6 +14,7 @@ from .groups import GROUPS
 from .method import METHODS, Method
 from .tasks_file import Task
 
+NO_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # CPUs that imitate it: a step of `small` took 20 s instead of 1
 # flag: (value by default, value with --as-released); None there: the task's own
 DEFAULTS: dict[str, tuple[Any, Any]] = {
     "epochs": (20, None),
@@ -87,7 +88,11 @@ def add_compute_flags(parser: argparse.ArgumentParser) -> None:
     """How it is computed; `torchrun --nproc-per-node N -m numclip.cli train ...` makes it many processes."""
     group = parser.add_argument_group("computing")
     group.add_argument("--side", type=int, metavar="PX", help="side of the crops; the tower's own")
-    group.add_argument("--precision", choices=["32", "bf16", "16"], help="32, or mixed with bfloat16 or float16; 32")
+    group.add_argument(
+        "--precision",
+        choices=["32", "bf16", "16"],
+        help="32, or mixed with bfloat16 (32 on a CPU without it) or float16; 32",
+    )
     group.add_argument("--checkpoint-gradients", action="store_true", help="less memory, a third more time")
 
 
@@ -98,8 +103,11 @@ def settle(args: argparse.Namespace, task: Task) -> None:
             setattr(args, name, released if args.as_released else ordinary)
     if args.epochs is None:
         args.epochs = task.released.epochs
-    if args.as_released and not torch.cuda.is_available() and args.precision == "16":
-        args.precision = "32"  # float16 on a CPU is slower, and no more exact
+    if not torch.cuda.is_available() and (
+        (args.as_released and args.precision == "16")  # float16 on a CPU is slower, and no more exact
+        or (args.precision == "bf16" and torch.backends.cpu.get_cpu_capability() in NO_BFLOAT16)
+    ):
+        args.precision = "32"
 
 
 def method_of(args: argparse.Namespace, task: Task) -> Method:
