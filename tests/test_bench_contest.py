@@ -15,9 +15,9 @@ import pytest
 from numclip.runtime.bench_contest import MIN_ROUNDS, Contender, contest
 from numclip.runtime.bench_statistics import ratio, summary
 from numclip.runtime.model import load
-from numclip.runtime.model_file import resolve
+from numclip.runtime.model_file import read_spec, resolve
 
-SIDE = load("age-nano", "cpu", 1).spec.crop.side
+SIDE = read_spec(resolve("age-nano")).crop.side
 CROP = np.full((1, SIDE, SIDE, 3), 127, np.uint8)
 Call = Callable[[], object]
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..errors import ModelError, UsageError
 
 CONVOLUTIONS = (3, 4)  # BuiltinOperator CONV_2D, DEPTHWISE_CONV_2D
+DLIB = "dlib"  # --pretrained: the weights of dlib's face recognition network, from a package of the extra train
 DLIB_LAYERS = {
     "convolution": rb"\x01\x05con_4",
     "affine": rb"\x01\x07affine_",
@@ -77,6 +78,11 @@ def _refit(layer: Layer):
         norm.bias.copy_(layer.gain * mean + layer.offset)
 
     return set_norm
+
+
+def is_layers(pretrained: str) -> bool:
+    """Whether --pretrained means convolutions of an image tower alone, without language: a .tflite, or dlib's network."""
+    return pretrained == DLIB or pretrained.endswith(".tflite")
 
 
 def dlib_file() -> Path:

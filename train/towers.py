@@ -22,12 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
-from .start_weights import dlib_file, load_layers
+from .start_weights import DLIB, dlib_file, is_layers, load_layers
 from .tower_weights import fill, read_weights
 
 TOWERS = Path(__file__).parent / "towers"
 HALF = (0.5, 0.5, 0.5)
-DLIB = "dlib"  # --pretrained: the weights of dlib's face recognition network, from a package of the extra train
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +105,9 @@ def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: i
 
 def layers_file(pretrained: str | None) -> Path | None:
     """The file of convolutions that --pretrained means: a .tflite, or dlib's; None where it is a CLIP's weights or nothing."""
-    if pretrained == DLIB:
-        return dlib_file()
-    return Path(pretrained) if pretrained is not None and pretrained.endswith(".tflite") else None
+    if pretrained is None or not is_layers(pretrained):
+        return None
+    return dlib_file() if pretrained == DLIB else Path(pretrained)
 
 
 def rebuild_towers(record: dict[str, Any]) -> Towers:

@@ -25,8 +25,9 @@ from ...calibration.protocols import Protocol
 from ...errors import UsageError
 from ...runtime.detect import cache_dir
 from ..augment import center
+from ..start_weights import is_layers
 from ..tasks_file import Task, load_task
-from ..towers import Towers, build_towers, input_side, layers_file
+from ..towers import Towers, build_towers, input_side
 from ..training_data import MARGIN, short_name
 
 FORWARD = 64  # crops at a time through the frozen tower
@@ -101,8 +102,8 @@ class Bench:
         settings = self.settings
         if settings.tower == "trained":
             return build_towers(settings.model, settings.pretrained, self._first_pictures)
-        layers = layers_file(settings.pretrained)
-        towers = build_towers(settings.model, None if layers else settings.pretrained, self._first_pictures)
+        language = settings.pretrained if settings.pretrained and not is_layers(settings.pretrained) else None
+        towers = build_towers(settings.model, language, self._first_pictures)
         towers.record["pretrained"] = Path(settings.pretrained).name if settings.pretrained else None
         return replace(towers, image=split_tower(towers.image)[1])
 
