@@ -1,9 +1,8 @@
 """A recipe: the trainings that made a shipped model, one after the other, each started from the one before.
 
 `train/recipes/NAME.json` names the stages and the flags in which each differs from the defaults; a stage's `start` and
-`teacher`s are earlier stages by name, the start by default the one before; with `start` null it begins from --pretrained. A
-recipe may come `after` another one, whose stages, if they lie in the same folder already, --resume takes as they are. What a
-recipe leaves to the user is where things lie: the faces, the start weights, the folder.
+`teacher`s are earlier stages by name, the start by default the one before; with `start` null it begins from --pretrained. What
+a recipe leaves to the user is where things lie: the faces, the start weights, the folder.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def stages(args: argparse.Namespace, defaults: dict[str, Any]) -> Iterator[argpa
         flag = f"--{fixed[0].replace('_', '-')}"
         raise UsageError(f"expected --recipe {args.recipe} without {flag}, which the recipe fixes; leave it out")
     start: Path | None = None
-    for stage in _stages_of(args.recipe):
+    for stage in json.loads((RECIPES / f"{args.recipe}.json").read_text())["stages"]:
         flags = {**vars(args), "start": start, **stage, "recipe": None}
         if "start" in stage:
             flags["start"] = stage["start"] and args.out / stage["start"] / BEST
@@ -51,9 +50,3 @@ def stages(args: argparse.Namespace, defaults: dict[str, Any]) -> Iterator[argpa
         start = out / BEST
     if start is not None:
         write_whole(args.out / BEST, start.read_bytes())
-
-
-def _stages_of(name: str) -> list[dict[str, Any]]:
-    """A recipe's stages, those of the recipe it comes `after` first."""
-    recipe = json.loads((RECIPES / f"{name}.json").read_text())
-    return [*(_stages_of(recipe["after"]) if "after" in recipe else []), *recipe["stages"]]
