@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 from numclip.train.augment import Augmentation, augment, center  # noqa: E402
-from numclip.train.batches import TrainingFaces, batches  # noqa: E402
+from numclip.train.batches import Epoch, TrainingFaces, batches  # noqa: E402
 
 STILL = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -37,6 +37,6 @@ def test_an_epoch_sees_each_face_once() -> None:
     labels = np.arange(21, dtype=np.float64)
     parts = (np.zeros((10, 12, 12, 3), np.uint8), np.zeros((11, 12, 12, 3), np.uint8))
     faces = TrainingFaces(parts, labels, 10)
-    epochs = [[b[1].tolist() for b in batches(faces, e, 4, 10, 0, Augmentation())] for e in (0, 1, 0)]
+    epochs = [[b[1].tolist() for b in batches(Epoch(faces, e, 4, 10, 0, Augmentation()))] for e in (0, 1, 0)]
     assert all(len(e) == 5 and len({v for b in e for v in b}) == 20 for e in epochs)
     assert epochs[0] == epochs[2] != epochs[1]

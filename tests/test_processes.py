@@ -18,7 +18,7 @@ import torch
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
 from numclip.errors import UsageError
 from numclip.train.augment import Augmentation
-from numclip.train.batches import TrainingFaces, batches
+from numclip.train.batches import Epoch, TrainingFaces, batches
 from numclip.train.processes import Waiting, open_fabric
 
 TINY = {  # layer norms alone: nothing that a process computes over its own share of a batch
@@ -115,7 +115,7 @@ def test_shares_are_the_batch() -> None:
     """What the processes read of a batch is together the batch of one process, pixel by pixel."""
     pixels = np.random.default_rng(0).integers(0, 255, (24, 36, 36, 3), np.uint8)
     faces = TrainingFaces((pixels,), np.arange(24.0), 28)
-    whole, *shares = (list(batches(faces, 1, 8, 28, 0, Augmentation(), s)) for s in ((0, 1), (0, 2), (1, 2)))
+    whole, *shares = (list(batches(Epoch(faces, 1, 8, 28, 0, Augmentation(), s))) for s in ((0, 1), (0, 2), (1, 2)))
     for at, (crops, labels) in enumerate(whole):
         parts = [share[at] for share in shares]
         order = np.argsort(np.concatenate([np.arange(8)[0::2], np.arange(8)[1::2]]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -40,55 +41,50 @@ class TrainingFaces:
         raise IndexError("expected an index below the number of faces")
 
 
+@dataclass(frozen=True, eq=False)
 class Epoch(Dataset[tuple[Tensor, Tensor]]):
-    """One epoch's batches by place: crops uint8 [B, side, side, 3] and labels float32 [B]."""
+    """One epoch's batches by place: crops uint8 [B, side, side, 3] and labels float32 [B]; the last, smaller one is left out.
 
-    def __init__(
-        self,
-        faces: TrainingFaces,
-        epoch: int,
-        batch: int,
-        side: int,
-        seed: int,
-        how: Augmentation,
-        share: tuple[int, int],
-    ) -> None:
-        order = np.random.default_rng([seed, epoch]).permutation(len(faces))
-        whole = len(order) - len(order) % batch
-        self.rows = [order[start : start + batch][share[0] :: share[1]] for start in range(0, whole, batch)]
-        self.faces, self.epoch, self.side, self.seed, self.how = faces, epoch, side, seed, how
+    share: (i, n) gives every n-th crop of each batch, from its i-th on, to one of n processes.
+    """
+
+    faces: TrainingFaces
+    number: int
+    batch: int
+    side: int
+    seed: int
+    how: Augmentation
+    share: tuple[int, int] = (0, 1)
+
+    @functools.cached_property
+    def order(self) -> npt.NDArray[np.intp]:
+        """[N] all faces as they come in this epoch."""
+        return np.random.default_rng([self.seed, self.number]).permutation(len(self.faces))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.faces) // self.batch
 
     def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        row = self.rows[place]
+        first, processes = self.share
+        row = self.order[place * self.batch : (place + 1) * self.batch][first::processes]
         crops = [self._crop(int(i)) for i in row]
         return torch.from_numpy(np.stack(crops)), torch.from_numpy(self.faces.labels[row].astype(np.float32))
 
     def _crop(self, index: int) -> npt.NDArray[np.uint8]:
-        random = np.random.default_rng([self.seed, self.epoch, index])
+        random = np.random.default_rng([self.seed, self.number, index])
         return augment(self.faces.crop(index), self.side, self.faces.inner, random, self.how)
 
 
-def batches(
-    faces: TrainingFaces,
-    epoch: int,
-    batch: int,
-    side: int,
-    seed: int,
-    how: Augmentation,
-    share: tuple[int, int] = (0, 1),
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch: crops uint8 [B, side, side, 3] and labels float32 [B]; the last, smaller batch is left out.
+def batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+    """The epoch's batches in order, prepared ahead.
 
-    share: (i, n) gives every n-th crop of each batch, from its i-th on, to one of n processes. On Linux as many processes
-    prepare batches as there are CPUs beside the one that trains; elsewhere, where a process starts anew instead of as a
-    copy that shares the faces, the training prepares its own.
+    On Linux by as many processes as there are CPUs beside those that train; elsewhere, where a process starts anew instead of
+    as a copy that shares the faces, by the training itself.
     """
-    workers = max(1, len(os.sched_getaffinity(0)) - 1) if sys.platform == "linux" else 0
-    loader = DataLoader(
-        Epoch(faces, epoch, batch, side, seed, how, share),
+    training = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    workers = max(1, len(os.sched_getaffinity(0)) // training - 1) if sys.platform == "linux" else 0
+    yield from DataLoader(
+        epoch,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
@@ -97,7 +93,6 @@ def batches(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its seed moves no other random number
     )
-    yield from loader
 
 
 def _one_thread(_: int) -> None:

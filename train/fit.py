@@ -27,7 +27,7 @@ from ..errors import ModelError, UsageError
 from ..runtime.json_report import write_json
 from .augment import AUGMENTATIONS
 from .average import Average
-from .batches import batches
+from .batches import Epoch, batches
 from .build import build_network, crop_side
 from .checkpoint import load_checkpoint, save_checkpoint, save_state
 from .flags import protocol_of
@@ -150,7 +150,8 @@ class Fit:
         small = self.args.small_side if self.epoch < self.args.small_epochs else None
         side = small or self.side
         how, share = AUGMENTATIONS[self.args.augment], (self.fabric.global_rank, self.fabric.world_size)
-        source = Waiting(batches(self.faces, self.epoch, self.args.batch, side, self.args.seed, how, share))
+        epoch = Epoch(self.faces, self.epoch, self.args.batch, side, self.args.seed, how, share)
+        source = Waiting(batches(epoch))
         total = torch.zeros(3, device=self.device)
         progress = tqdm(source, total=self.steps, desc=f"epoch {self.epoch + 1}/{self.args.epochs}", disable=None)
         for crops, labels in progress:
