@@ -68,16 +68,21 @@ def losses(place: Path, out: str) -> np.ndarray:
     return np.array([list(line["loss"].values()) for line in log(place, out)])
 
 
+def two_like_one(place: Path, name: str, model: str, noise: float, *more: str) -> None:
+    """Four epochs in one process and in two; asserts that the losses of each differ by at most the share `noise`."""
+    subprocess.run(command(place, f"one-{name}", model, 4, *more), check=True, capture_output=True)
+    two = command(place, f"two-{name}", model, 4, *more, processes=2)
+    subprocess.run(two, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one, both = losses(place, f"one-{name}"), losses(place, f"two-{name}")
+    assert both.shape == (4, 3)
+    np.testing.assert_allclose(both, one, rtol=noise, atol=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "noise"), [("tiny-processes", 1e-3), ("nano", 0.1)])
 def test_two_processes_give_the_curve_of_one(place: Path, model: str, noise: float) -> None:
     """The losses of every epoch agree: to a thousandth without batch norms, to a tenth where each process has its own."""
-    subprocess.run(command(place, f"one-{model}", model, 4), check=True, capture_output=True)
-    two = command(place, f"two-{model}", model, 4, processes=2)
-    subprocess.run(two, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    one, both = losses(place, f"one-{model}"), losses(place, f"two-{model}")
-    assert both.shape == (4, 3)
-    np.testing.assert_allclose(both, one, rtol=noise, atol=0)
+    two_like_one(place, model, model, noise)
 
 
 @pytest.mark.slow
@@ -86,10 +91,7 @@ def test_two_processes_are_taught_like_one(place: Path) -> None:
     processes."""
     subprocess.run(command(place, "teacher", "tiny-processes", 2), check=True, capture_output=True)
     more = ("--teacher", str(place / "teacher" / "best.safetensors"))
-    subprocess.run(command(place, "taught-one", "tiny-processes", 4, *more), check=True, capture_output=True)
-    two = command(place, "taught-two", "tiny-processes", 4, *more, processes=2)
-    subprocess.run(two, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    np.testing.assert_allclose(losses(place, "taught-two"), losses(place, "taught-one"), rtol=1e-3, atol=0)
+    two_like_one(place, "taught", "tiny-processes", 1e-3, *more)
 
 
 @pytest.mark.slow

@@ -176,7 +176,7 @@ class Fit:
             self.stepper.step()
             self.schedule.step()
             self.average.update()
-            total += torch.stack([p.detach().to(torch.float32) for p in parts])
+            total += torch.stack(parts).detach()
         names = ("image_to_text", "text_to_image", "l1")
         return {n: round(v / self.steps, 6) for n, v in zip(names, total.tolist(), strict=True)}, source.waited_s
 
