@@ -58,6 +58,18 @@ def crops():
     return torch.from_numpy(PIXELS[:, 5:37, 5:37].copy())
 
 
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "settled"), [("AVX2", False, "32"), ("AVX512", False, "bf16"), ("AVX2", True, "bf16")]
+)
+def test_bfloat16_where_something_computes_it(
+    cpu: str, gpu: bool, settled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--precision bf16 is 32 on a CPU that only imitates bfloat16, and stays where the CPU or a GPU has it."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert flags(precision="bf16").precision == settled
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_learns_its_groups_and_nothing_else(name: str) -> None:
     """One step of the method's own losses moves exactly the groups it learns (and the random text tower with its scale)."""
