@@ -132,7 +132,7 @@ def _training(spec: ModelSpec) -> str:
     shown = ", ".join(
         f"{k} {v}"
         for k, v in flags.items()
-        if k in ("epochs", "batch", "lr", "small_side", "small_epochs", "augment", "seed")
+        if k in ("epochs", "batch", "lr", "small_side", "small_epochs", "coverage", "augment", "seed")
     )
     if flags.get("teacher"):
         shown += ", labels half from earlier stages of the recipe"

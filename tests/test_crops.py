@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from numclip.calibration.crop_cache import covering
 from numclip.errors import ModelError
 from numclip.runtime.crops import alignment, box_transform, crop_faces, cut, template_px
 from numclip.runtime.detect import Detections
@@ -41,6 +44,18 @@ def test_chips_are_cut_as_they_are() -> None:
     landmarks = (np.array(TEMPLATE) * 112).astype(np.float32)[None]
     found = Detections(np.array([[0, 0, 112, 112]], np.float32), np.ones(1, np.float32), landmarks)
     assert np.array_equal(crop_faces(image, found, CROP, "yunet")[0], image[:, :, ::-1])
+
+
+def test_more_is_covered_around_the_same_face() -> None:
+    """A crop of 144 px that covers 144 / 112 as much holds, in its middle 112 px, the crop of 112 px: by landmarks and by box."""
+    image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    landmarks = (np.array(TEMPLATE) * 90 + 70).astype(np.float32)[None]
+    found = Detections(np.array([[70, 70, 160, 160]], np.float32), np.ones(1, np.float32), landmarks)
+    for faces in (found, Detections(found.boxes_xyxy, found.scores, None)):
+        face = crop_faces(image, faces, CROP, "haar")[0]
+        wide = crop_faces(image, faces, covering(replace(CROP, side=144), 144 / 112), "haar")[0]
+        assert np.abs(wide[16:-16, 16:-16].astype(int) - face).max() <= 1
+        assert wide[:16].std() > 20, "what surrounds it is the picture, too"
 
 
 def test_borders_are_replicated() -> None:

@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
 from numclip.cli import main  # noqa: E402
+from numclip.errors import ModelError  # noqa: E402
 from numclip.train import fit as fit_module  # noqa: E402
 from numclip.train.checkpoint import load_checkpoint  # noqa: E402
 from numclip.train.teacher import Teachers, word_divergence  # noqa: E402
@@ -56,8 +57,8 @@ def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
 
 
 def test_a_teacher_is_asked_of_the_very_crops(faces: Path, trained: Path, tmp_path: Path) -> None:
-    """Of crops of its own side a teacher says what it says anywhere; of larger ones about the same; of its own words a
-    network diverges by 0. A training with another teacher is another training."""
+    """Of crops of its own side a teacher says what it says anywhere; of larger ones about the same; of crops that cover more
+    it sees the middle; of its own words a network diverges by 0. A training with another teacher is another training."""
     path = trained / "best.safetensors"
     network, _ = load_checkpoint(path)
     side = int(network.record["image_side"])
@@ -71,6 +72,11 @@ def test_a_teacher_is_asked_of_the_very_crops(faces: Path, trained: Path, tmp_pa
     assert word_divergence(said.logits.flip(1), words).item() > 0
     large = crops.repeat_interleave(2, 1).repeat_interleave(2, 2)
     torch.testing.assert_close(teachers.read(large)[0], values, atol=0.5, rtol=0)
+    around = np.pad(crops, ((0, 0), (side // 4, side // 4), (side // 4, side // 4), (0, 0)))
+    wider = Teachers([path], network.task.covering(1.5), torch.device("cpu"))
+    torch.testing.assert_close(wider.read(torch.from_numpy(around))[0], values)
+    with pytest.raises(ModelError, match=r"no more than those it teaches, got 1\.25 times"):
+        Teachers([path], network.task.covering(0.8), torch.device("cpu"))
     flags = [*_flags(faces, tmp_path / "taught"), "--teacher", str(path)]
     assert main(flags) == 0
     assert main([*flags[:-2], "--resume"]) == 2

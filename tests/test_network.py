@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
+from torch.nn import functional  # noqa: E402
+
 from numclip.errors import ModelError, UsageError  # noqa: E402
 from numclip.train.network import Adapter, Method, NumCLIP  # noqa: E402
 from numclip.train.prompts import EOT, SOT, Prompt, token_ids  # noqa: E402
@@ -114,7 +118,7 @@ def test_a_local_clip_checkpoint_is_loaded(clip, tmp_path: Path) -> None:
 
 def test_unknown_names_are_refused() -> None:
     """An unknown tower, tag or task is refused with what there is."""
-    with pytest.raises(UsageError, match="expected --model nano"):
+    with pytest.raises(UsageError, match="expected --model face-resnet, nano, small or an open_clip"):
         build_towers("nanoo", None, PICTURES)
     with pytest.raises(UsageError, match="a tag of nano"):
         build_towers("nano", "openai", PICTURES)
@@ -138,7 +142,7 @@ def test_start_weights_answer_like_their_file(shared_data: Path) -> None:
             torch.testing.assert_close(module.bn1(module.conv_stem(x)), expected, atol=2e-3, rtol=1e-3)
 
 
-def test_small_starts_as_a_network_that_knows_faces(shared_data: Path, yunet_model: Path) -> None:
+def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yunet_model: Path) -> None:
     """Two pictures of one face, plain and mirrored, lie nearer in dlib's features than any two of 40 persons nearly always;
     in those of random weights they do not. In training mode the norms put back answer as they do when they are frozen."""
     from numclip.calibration.crop_cache import face_crops
@@ -149,7 +153,7 @@ def test_small_starts_as_a_network_that_knows_faces(shared_data: Path, yunet_mod
     crops = torch.from_numpy(np.array(faces.crops))
     right = {}
     for pretrained in ("dlib", None):
-        trunk = build_towers("small", pretrained, crops).image.trunk
+        trunk = build_towers("face-resnet", pretrained, crops).image.trunk
         views = [x.permute(0, 3, 1, 2) / 127.5 - 1 for x in (crops, crops.flip(2))]
         with torch.no_grad():
             plain, mirrored = (trunk.eval()(x) for x in views)
@@ -160,6 +164,72 @@ def test_small_starts_as_a_network_that_knows_faces(shared_data: Path, yunet_mod
         right[pretrained] = int((nearest == torch.arange(len(crops))).sum())
     assert right["dlib"] >= 36, right
     assert right["dlib"] > (right[None] or 0), right
+
+
+def _write_tfjs(folder: Path, kind: str) -> tuple[Path, dict[str, np.ndarray]]:
+    """A MobileNet of 27 convolutions with folded norms in TensorFlow.js's form, its weights in two files; and its values."""
+    random, channels = np.random.default_rng(0), (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+    shapes: dict[str, tuple[int, ...]] = {"relu/Const": (), "conv1/merged_input": (3, 3, 3, 32), "conv1_bn/sub": (32,)}
+    for i, (inputs, outputs) in enumerate(pairwise(channels), 1):
+        shapes |= {f"conv_dw_{i}/depthwise_kernel": (3, 3, inputs, 1), f"dw_{i}_bn/mul": (inputs,)}
+        shapes |= {f"dw_{i}_bn/sub": (inputs,), f"conv_pw_{i}/merged_input": (1, 1, inputs, outputs)}
+        shapes[f"pw_{i}_bn/sub"] = (outputs,)
+    dtype = np.float16 if kind == "float16" else np.float32
+    values = {name: np.asarray(random.normal(size=shape) * 0.05, dtype) for name, shape in shapes.items()}
+    stored = {"quantization": {"dtype": kind}} if kind != "float32" else {}
+    weights = [{"name": n, "shape": list(s), "dtype": "float32"} | stored for n, s in shapes.items()]
+    data = b"".join(values[name].tobytes() for name in shapes)
+    (folder / "a.bin").write_bytes(data[:1001])
+    (folder / "b.bin").write_bytes(data[1001:])
+    path = folder / "faces.json"
+    path.write_text(json.dumps({"weightsManifest": [{"paths": ["a.bin", "b.bin"], "weights": weights}]}))
+    return path, values
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_small_starts_from_a_tensorflow_js_graph(tmp_path: Path, kind: str) -> None:
+    """The first two convolutions of the tower answer as the file's own do on BGR less the mean of the faces it learned from:
+    the kernel laid the other way round, x gain + offset after the depthwise one, cut to [0, 6]."""
+    path, values = _write_tfjs(tmp_path, kind)
+    pictures = torch.from_numpy(np.random.default_rng(1).integers(0, 255, (8, 32, 32, 3), np.uint8))
+    trunk = build_towers("small", str(path), pictures).image.trunk.eval()
+    like_the_file = pictures.permute(0, 3, 1, 2).float().flip(1) - torch.tensor([103.939, 116.779, 123.68]).view(
+        3, 1, 1
+    )
+    weights = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in values.items()}
+    inside = (slice(None), slice(None), slice(2, -2), slice(2, -2))  # at the border ours sees grey, the file its mean
+    with torch.no_grad():
+        first = trunk.bn1(trunk.conv_stem(pictures.permute(0, 3, 1, 2) / 127.5 - 1))
+        kernel = weights["conv1/merged_input"].permute(3, 2, 0, 1)
+        expected = functional.conv2d(like_the_file, kernel, weights["conv1_bn/sub"], stride=2, padding=1).clamp(0, 6)
+        torch.testing.assert_close(first[inside], expected[inside], atol=2e-3, rtol=1e-3)
+        second = trunk.blocks[0][0].bn1(trunk.blocks[0][0].conv_dw(first))
+        kernel = weights["conv_dw_1/depthwise_kernel"].permute(2, 3, 0, 1)
+        seen = functional.conv2d(first, kernel, padding=1, groups=32)
+        scaled = seen * weights["dw_1_bn/mul"].view(-1, 1, 1) + weights["dw_1_bn/sub"].view(-1, 1, 1)
+        torch.testing.assert_close(second, scaled.clamp(0, 6), atol=2e-3, rtol=1e-3)
+
+
+def test_a_tensorflow_js_graph_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    """No .json, a .bin missing or cut off, weights in whole numbers, another network: one sentence each, naming the file."""
+    from numclip.train.start_weights import read_tfjs
+
+    with pytest.raises(ModelError, match=r"none\.json: expected a TensorFlow.js graph"):
+        read_tfjs(tmp_path / "none.json")
+    path, _ = _write_tfjs(tmp_path, "float32")
+    with pytest.raises(
+        ModelError, match=r"faces\.json: expected \d+ convolutions|faces\.json: convolution 0: expected"
+    ):
+        build_towers("face-resnet", str(path), PICTURES)
+    (tmp_path / "b.bin").write_bytes((tmp_path / "b.bin").read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"faces\.json: expected a TensorFlow.js graph"):
+        read_tfjs(path)
+    (tmp_path / "b.bin").unlink()
+    with pytest.raises(ModelError, match=r"faces\.json: expected a TensorFlow.js graph.*b.bin"):
+        read_tfjs(path)
+    path, _ = _write_tfjs(tmp_path, "uint8")
+    with pytest.raises(ModelError, match=r"faces\.json: expected a TensorFlow.js graph.*stored as uint8"):
+        read_tfjs(path)
 
 
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_stages_start_where_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyP
         {"name": "c", "start": "a", "teacher": ["a", "b"]},
         {"name": "d", "start": None},
     ]
-    (tmp_path / "made-up.json").write_text(json.dumps({"stages": three}))
+    (tmp_path / "made-up.json").write_text(json.dumps({"pretrained": "x.tflite", "stages": three}))
     monkeypatch.setattr(recipe, "RECIPES", tmp_path)
     args = namespace(data=["table:x.csv"], out=tmp_path, pretrained="start.tflite")
     args.recipe = "made-up"
@@ -74,6 +74,13 @@ def test_stages_start_where_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [part.teacher for part in (first, second, third)] == [[], [], best[:2]]
     assert (first.pretrained, second.pretrained, second.epochs) == ("start.tflite", None, 3)
     assert fourth.pretrained == "start.tflite"
+
+
+@pytest.mark.parametrize(("name", "start"), [("age-nano", "MobileNetV2"), ("age-small", "faceres-deep.json")])
+def test_a_recipe_asks_for_its_start_weights(name: str, start: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--recipe without --pretrained is refused at once, before hours of training, in a sentence that says which file."""
+    assert main(["train", "--recipe", name, "--data", "table:x.csv", "--out", "x"]) == 2
+    assert "with --pretrained" in (said := capsys.readouterr().err) and start in said
 
 
 def test_a_recipe_fixes_its_flags(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ from .validation import figures
 IDENTITY = (
     *("task", "model", "side", "epochs", "batch", "lr", "weight_decay", "small_side", "small_epochs", "seed"),
     *("lr_of", "lock", "optimizer", "schedule", "clip", "ema", "select", "augment", "normalisation", "precision"),
-    *("split_by", "fold", "shots", "shift", "limit"),
+    *("split_by", "fold", "shots", "shift", "limit", "coverage"),
 )
 
 
@@ -53,7 +53,7 @@ class Fit:
     """One training: its data, network, optimiser, and where it stands."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.task = args, load_task(args.task)
+        self.args, self.task = args, load_task(args.task).covering(args.coverage)
         self.fabric = open_fabric(args.precision, args.batch)
         self.device = self.fabric.device
         self.protocol = protocol_of(args)

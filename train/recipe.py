@@ -1,8 +1,8 @@
 """A recipe: the trainings that made a shipped model, one after the other, each started from the one before.
 
 `train/recipes/NAME.json` names the stages and the flags in which each differs from the defaults; a stage's `start` and
-`teacher`s are earlier stages by name, the start by default the one before; with `start` null it begins from --pretrained. What
-a recipe leaves to the user is where things lie: the faces, the start weights, the folder.
+`teacher`s are earlier stages by name, the start by default the one before; with `start` null it begins from --pretrained, and
+`pretrained` says which file that is. What a recipe leaves to the user is where things lie: the faces, those weights, the folder.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ def stages(args: argparse.Namespace, defaults: dict[str, Any]) -> Iterator[argpa
     if fixed:
         flag = f"--{fixed[0].replace('_', '-')}"
         raise UsageError(f"expected --recipe {args.recipe} without {flag}, which the recipe fixes; leave it out")
+    recipe = json.loads((RECIPES / f"{args.recipe}.json").read_text())
+    if args.pretrained is None and not args.smoke:  # which would start at random, and show after hours
+        raise UsageError(f"expected --recipe {args.recipe} with --pretrained {recipe['pretrained']}, got none; give it")
     start: Path | None = None
-    for stage in json.loads((RECIPES / f"{args.recipe}.json").read_text())["stages"]:
+    for stage in recipe["stages"]:
         flags = {**vars(args), "start": start, **stage, "recipe": None}
         if "start" in stage:
             flags["start"] = stage["start"] and args.out / stage["start"] / BEST

@@ -1,15 +1,16 @@
 """Start a compact image tower from published weights whose batch norms are frozen, with its norms put back.
 
-Two files are read: a quantised MobileNetV2 .tflite, dequantised, whose norms are folded into the convolutions, and dlib's
-face recognition network, a .dat, where a gain and an offset of each channel are left of them. Training wants norms, so each
-is made anew from the mean m and variance v that its convolution puts out on pictures of the task: running statistics
-(m, v), weight gain * sqrt(v + eps), bias gain * m + offset. The tower then computes what the file's network computes, up to
-padding.
+Three files are read: a quantised MobileNetV2 .tflite, dequantised, and a TensorFlow.js graph of a MobileNet that knows faces,
+a .json, both with norms folded into the convolutions, and dlib's face recognition network, a .dat, where a gain and an offset
+of each channel are left of them. Training wants norms, so each is made anew from the mean m and variance v that its
+convolution puts out on pictures of the task: running statistics (m, v), weight gain * sqrt(v + eps), bias gain * m + offset.
+The tower then computes what the file's network computes, up to padding.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import re
 from pathlib import Path
@@ -29,6 +30,7 @@ DLIB_LAYERS = {
 }  # a name: bytes of its length, it, then it
 DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 DLIB_MEAN = (122.782, 117.001, 104.298)
+FACERES_MEAN = (123.68, 116.779, 103.939)
 
 
 class Layer(NamedTuple):
@@ -44,8 +46,7 @@ def load_layers(trunk: nn.Module, path: Path, pixels: Tensor) -> int:
 
     pixels: float [N, 3, S, S] normalised pictures of the task, on which the norms are measured.
     """
-    read = read_dlib if path.suffix == ".dat" else read_tflite
-    found = read(path)
+    found = READERS[path.suffix](path)
     layers = [m for m in trunk.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
     if len(norms) != len(layers) or len(found) < len(layers):
@@ -81,8 +82,8 @@ def _refit(layer: Layer):
 
 
 def is_layers(pretrained: str) -> bool:
-    """Whether --pretrained means convolutions of an image tower alone, without language: a .tflite, or dlib's network."""
-    return pretrained == DLIB or pretrained.endswith(".tflite")
+    """Whether --pretrained means convolutions of an image tower alone, without language: one of the files read here."""
+    return pretrained == DLIB or Path(pretrained).suffix in READERS
 
 
 def dlib_file() -> Path:
@@ -114,11 +115,60 @@ def read_dlib(path: Path) -> list[Layer]:
         outputs, side = len(gain), 3 if found else 7
         kernel = torch.from_numpy(values[:-outputs]).reshape(outputs, -1, side, side)
         bias = torch.from_numpy(values[-outputs:])
-        if not found:
-            bias = bias + (kernel * (127.5 - torch.tensor(DLIB_MEAN).view(3, 1, 1)) / 256).sum((1, 2, 3))
-            kernel = kernel * 127.5 / 256
         found.append(Layer(kernel, gain, gain * bias + offset))
-    return found
+    return _for_pixels(found, DLIB_MEAN, 256)
+
+
+def _for_pixels(layers: list[Layer], mean: tuple[float, float, float], divisor: float) -> list[Layer]:
+    """Layers of a network that reads RGB as (x - mean) / divisor of 0..255, so that they read it in [-1, 1]."""
+    kernel, gain, offset = layers[0]
+    moved = (kernel * (127.5 - torch.tensor(mean).view(3, 1, 1)) / divisor).sum((1, 2, 3))
+    return [Layer(kernel * 127.5 / divisor, gain, offset + gain * moved), *layers[1:]]
+
+
+def read_tfjs(path: Path) -> list[Layer]:
+    """The convolutions of HSE-FaceRes, a MobileNet for faces, as a TensorFlow.js graph: the .json, its weights beside it.
+
+    The manifest lists, in order of execution, each kernel and then what is left of its norm: a gain where the kernel is
+    depthwise, and an offset. The first layer expects BGR less FACERES_MEAN, which is put into its weights.
+    """
+    found: list[Layer] = []
+    try:
+        values = _manifest(path)
+        for at, (name, kernel) in enumerate(values):
+            if kernel.ndim != 4:
+                continue
+            depthwise = name.endswith("depthwise_kernel")
+            offset = values[at + 1 + depthwise][1]
+            gain = values[at + 1][1] if depthwise else torch.ones_like(offset)
+            found.append(Layer(kernel.permute((2, 3, 0, 1) if depthwise else (3, 2, 0, 1)), gain, offset))
+        found[0] = found[0]._replace(kernel=found[0].kernel.flip(1))
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"{path}: expected a TensorFlow.js graph and its weights beside it, failed at {error}"
+        ) from None
+    return _for_pixels(found, FACERES_MEAN, 1)
+
+
+def _manifest(path: Path) -> list[tuple[str, Tensor]]:
+    """The weights of a TensorFlow.js graph by name, float32, as its manifest lists them."""
+    values: list[tuple[str, Tensor]] = []
+    for group in json.loads(path.read_text())["weightsManifest"]:
+        data, at = b"".join(path.with_name(name).read_bytes() for name in group["paths"]), 0
+        for weight in group["weights"]:
+            array = np.frombuffer(data, _stored_as(weight), math.prod(weight["shape"]), at).reshape(weight["shape"])
+            values.append((weight["name"], torch.from_numpy(array.astype(np.float32))))
+            at += array.nbytes
+    return values
+
+
+def _stored_as(weight: dict[str, Any]) -> str:
+    """The NumPy type of a weight in the .bin: float32, or float16 where it was halved. Raises ValueError for another."""
+    kind = weight.get("quantization", weight)["dtype"]
+    kinds = {"float32": "<f4", "float16": "<f2", "int32": "<i4"}
+    if kind not in kinds:
+        raise ValueError(f"weights stored as {kind}")
+    return kinds[kind]
 
 
 def _floats(data: bytes, at: int) -> np.ndarray:
@@ -171,3 +221,6 @@ def _dequantised(model: Any, tensor: Any) -> np.ndarray:
         shape[quantisation.QuantizedDimension()] = len(scale)
         scale, zero = scale.reshape(shape), zero.reshape(shape)
     return (values - zero) * scale
+
+
+READERS = {".tflite": read_tflite, ".dat": read_dlib, ".json": read_tfjs}

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ..calibration.crop_cache import covering
 from ..errors import ModelError, UsageError
 from ..runtime.detect import WHOLE
 from ..runtime.spec import BoxRule, CropSpec, TaskSpec, check_task
@@ -62,6 +63,11 @@ class Task:
     def crop(self, side: int) -> CropSpec:
         """The crop contract at a tower's input side, px."""
         return CropSpec(side, self.landmarks, box_rules=self.box_rules)
+
+    def covering(self, coverage: float) -> Task:
+        """The same task whose crops show `coverage` times as much across: hair, ears and neck around the face."""
+        wider = covering(self.crop(1), coverage)
+        return replace(self, landmarks=wider.landmarks, box_rules=dict(wider.box_rules))
 
     def with_ranks(self) -> Task:
         """The same task with one bin around every whole number of the scale, named by the number (CoOp, OrdinalCLIP).

@@ -19,34 +19,46 @@ class Teachers:
     """The mean of some checkpoints, asked at every step, so that what is taught includes what augmentation does to a face."""
 
     def __init__(self, paths: Sequence[Path], task: Task, device: torch.device) -> None:
-        """Raises ModelError if a checkpoint cannot be read, or if its bins are not the task's."""
-        self.networks: list[tuple[NumCLIP, Tensor]] = []  # each with its text bins [K, D]
+        """Raises ModelError if a checkpoint cannot be read, if its bins are not the task's, or if it sees more of a face."""
+        # each with its text bins [K, D] and how much of a crop, across, is its own crop
+        self.networks: list[tuple[NumCLIP, Tensor, float]] = []
         for path in paths:
             network, _ = load_checkpoint(path)
             if network.task.spec.bin_edges != task.spec.bin_edges:
                 raise ModelError(
                     f"--teacher {path}: expected a network with the bins of the task; train it on the same"
                 )
+            share = _width(task) / _width(network.task)
+            if share > 1 + 1e-9:
+                raise ModelError(
+                    f"--teacher {path}: expected a network whose crops show no more than those it teaches, got "
+                    f"{share:.2f} times as much; raise --coverage as far"
+                )
             network = network.to(device).to(memory_format=torch.channels_last)
             with torch.no_grad():
-                self.networks.append((network, network.text_bins()))
+                self.networks.append((network, network.text_bins(), share))
 
     @torch.no_grad()
     def read(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [N, S, S, 3], brought to each teacher's side: values [N] and probabilities of the words [N, K]."""
+        """uint8 [N, S, S, 3]: values [N] and probabilities of the words [N, K]; each teacher sees its own crop, the middle of
+        these, at its own side."""
         values: list[Tensor] = []
         words: list[Tensor] = []
         pixels = crops.permute(0, 3, 1, 2).float()
-        for network, text_bins in self.networks:
-            side = int(network.record["image_side"])
-            if crops.shape[1] != side:
-                resized = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
-            else:
-                resized = pixels
+        for network, text_bins, share in self.networks:
+            side, around = int(network.record["image_side"]), round(crops.shape[1] * (1 - share) / 2)
+            resized = pixels[..., around : crops.shape[1] - around, around : crops.shape[2] - around]
+            if resized.shape[2] != side:
+                resized = functional.interpolate(resized, (side, side), mode="bilinear", antialias=True)
             outputs = network.read(network.embed(resized.permute(0, 2, 3, 1)), text_bins)
             values.append(outputs.value.float())
             words.append(outputs.logits.float().softmax(dim=1))
         return torch.stack(values).mean(0), torch.stack(words).mean(0)
+
+
+def _width(task: Task) -> float:
+    """How wide the face lies in the task's crops: the distance between the eyes, as a share of the side."""
+    return task.landmarks[1][0] - task.landmarks[0][0]
 
 
 def word_divergence(logits: Tensor, taught: Tensor) -> Tensor:

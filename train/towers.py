@@ -74,7 +74,7 @@ class TextTower(nn.Module):
 
 
 def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: int | None = None) -> Towers:
-    """Build both towers by open_clip's model name (or one of ours), with weights from a tag, a checkpoint, a .tflite or dlib.
+    """Build both towers by open_clip's model name (or one of ours), with weights from a tag or a file.
 
     pictures: uint8 [N, S, S, 3] RGB crops of the task, on which batch norms are measured where a file has none.
     side: of the crops, px, where it is not the model's own; a transformer's positions are then interpolated.
@@ -104,7 +104,7 @@ def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: i
 
 
 def layers_file(pretrained: str | None) -> Path | None:
-    """The file of convolutions that --pretrained means: a .tflite, or dlib's; None where it is a CLIP's weights or nothing."""
+    """The file of convolutions that --pretrained means: a .tflite, a .json, or dlib's; None where it is a CLIP's or nothing."""
     if pretrained is None or not is_layers(pretrained):
         return None
     return dlib_file() if pretrained == DLIB else Path(pretrained)

@@ -28,10 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=recipe_names(), help="train as a shipped model was trained, in its stages")
     parser.add_argument("--task", default="age", help="a task in train/tasks/ or a .json file")
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help=DATA_FORMS)
-    parser.add_argument("--model", default="nano", help="nano, small, or any open_clip model name")
+    parser.add_argument("--model", default="nano", help="nano, small, face-resnet, or any open_clip model name")
     parser.add_argument(
         "--pretrained",
-        help="what to start from: an open_clip tag, a checkpoint file, a MobileNetV2 .tflite (nano), dlib (small)",
+        help="what to start from: an open_clip tag, a checkpoint file, a MobileNetV2 .tflite (nano), "
+        "faceres-deep.json (small), dlib (face-resnet)",
     )
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="start from this trained network's weights")
     parser.add_argument(
