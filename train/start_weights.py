@@ -1,10 +1,11 @@
 """Start a compact image tower from published weights whose batch norms are frozen, with its norms put back.
 
-Three files are read: a quantised MobileNetV2 .tflite, dequantised, and a TensorFlow.js graph of a MobileNet that knows faces,
-a .json, both with norms folded into the convolutions, and dlib's face recognition network, a .dat, where a gain and an offset
-of each channel are left of them. Training wants norms, so each is made anew from the mean m and variance v that its
-convolution puts out on pictures of the task: running statistics (m, v), weight gain * sqrt(v + eps), bias gain * m + offset.
-The tower then computes what the file's network computes, up to padding.
+Three files are read: a quantised MobileNetV2 .tflite, dequantised, whose norms are folded into the convolutions; a
+TensorFlow.js graph of a MobileNet that knows faces, a .json, where a gain of its depthwise and an offset of all channels are
+left of them; and dlib's face recognition network, a .dat, where a gain and an offset of each channel are. Training wants
+norms, so each is made anew from the mean m and variance v that its convolution puts out on pictures of the task: running
+statistics (m, v), weight gain * sqrt(v + eps), bias gain * m + offset. The tower then computes what the file's network
+computes, up to padding.
 """
 
 from __future__ import annotations
