@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,18 +102,6 @@ def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = "yunet") -
         )
     crops = np.load(folder / "crops.npy", mmap_mode="r")
     return FaceCrops(crops, samples, skipped, np.array(index["face_px"], np.float32))
-
-
-def scaled_crop(crop: CropSpec, side: int) -> CropSpec:
-    """The same crop with more (or less) around it: same px per face, another side."""
-    return replace(covering(crop, side / crop.side), side=side)
-
-
-def covering(crop: CropSpec, coverage: float) -> CropSpec:
-    """The same side with `coverage` times as much of the picture across it: the face smaller, more around it."""
-    points = tuple(((x - 0.5) / coverage + 0.5, (y - 0.5) / coverage + 0.5) for x, y in crop.landmarks)
-    rules = {k: replace(r, scale=r.scale * coverage) for k, r in crop.box_rules.items()}
-    return replace(crop, landmarks=points, box_rules=rules)
 
 
 def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) -> None:

@@ -9,6 +9,7 @@ RGB.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -68,6 +69,18 @@ def box_rule(crop: CropSpec, detector_name: str) -> BoxRule:
 def template_px(crop: CropSpec) -> Matrix:
     """[5, 2] where the landmarks belong in the crop, in px, (0, 0) being the center of the first pixel."""
     return np.asarray(crop.landmarks, np.float64) * crop.side - 0.5
+
+
+def scaled_crop(crop: CropSpec, side: int) -> CropSpec:
+    """The same crop with more (or less) around it: same px per face, another side."""
+    return replace(covering(crop, side / crop.side), side=side)
+
+
+def covering(crop: CropSpec, coverage: float) -> CropSpec:
+    """The same side with `coverage` times as much of the picture across it: the face smaller, more around it."""
+    points = tuple(((x - 0.5) / coverage + 0.5, (y - 0.5) / coverage + 0.5) for x, y in crop.landmarks)
+    rules = {k: replace(r, scale=r.scale * coverage) for k, r in crop.box_rules.items()}
+    return replace(crop, landmarks=points, box_rules=rules)
 
 
 def alignment(landmarks: npt.NDArray[np.float32], crop: CropSpec) -> Matrix:

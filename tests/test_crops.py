@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numclip.calibration.crop_cache import covering
 from numclip.errors import ModelError
-from numclip.runtime.crops import alignment, box_transform, crop_faces, cut, template_px
+from numclip.runtime.crops import alignment, box_transform, covering, crop_faces, cut, template_px
 from numclip.runtime.detect import Detections
 from numclip.runtime.spec import BoxRule, CropSpec
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..calibration.crop_cache import covering
 from ..errors import ModelError, UsageError
+from ..runtime.crops import covering
 from ..runtime.detect import WHOLE
 from ..runtime.spec import BoxRule, CropSpec, TaskSpec, check_task
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.crop_cache import face_crops, scaled_crop
+from ..calibration.crop_cache import face_crops
 from ..calibration.datasets import Dataset
 from ..calibration.protocols import Protocol, leaking
+from ..runtime.crops import scaled_crop
 from ..runtime.spec import CropSpec
 from .batches import TrainingFaces
 

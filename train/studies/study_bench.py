@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...calibration.crop_cache import face_crops, scaled_crop
+from ...calibration.crop_cache import face_crops
 from ...calibration.datasets import Dataset, Sample, open_data
 from ...calibration.protocols import Protocol
 from ...errors import UsageError
+from ...runtime.crops import scaled_crop
 from ...runtime.detect import cache_dir
 from ..augment import center
 from ..start_weights import is_layers
