@@ -56,6 +56,15 @@ def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
     assert not any("/" in str(v) for v in record["flags"].values()), "a record names no machine's folders"
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--epochs", "0"), ("--batch", "1"), ("--coverage", "0")])
+def test_numbers_that_train_nothing_are_refused(flag: str, value: str, faces: Path, tmp_path: Path, capsys) -> None:
+    """No epoch, a batch without a second face to rank against, a crop of nothing: one sentence that names the flag, no folder."""
+    assert main([*_flags(faces, tmp_path / "none"), flag, value]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and flag in said
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_teacher_is_asked_of_the_very_crops(faces: Path, trained: Path, tmp_path: Path) -> None:
     """Of crops of its own side a teacher says what it says anywhere; of larger ones about the same; of crops that cover more
     it sees the middle; of its own words a network diverges by 0. A training with another teacher is another training."""

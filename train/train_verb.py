@@ -95,6 +95,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     settle(args, load_task(args.task))
     if args.epochs < 1 or args.batch < 2:
         raise UsageError(f"expected --epochs >= 1 and --batch >= 2, got {args.epochs} and {args.batch}")
+    if not args.coverage > 0:
+        raise UsageError(f"expected --coverage above 0, got {args.coverage:g}; 1 shows what the task's crop shows")
     torch.manual_seed(args.seed)
     if args.threads:
         torch.set_num_threads(args.threads)
