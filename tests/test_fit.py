@@ -11,11 +11,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
+from numclip.calibration.datasets import open_data  # noqa: E402
 from numclip.cli import main  # noqa: E402
 from numclip.errors import ModelError  # noqa: E402
 from numclip.train import fit as fit_module  # noqa: E402
 from numclip.train.checkpoint import load_checkpoint  # noqa: E402
+from numclip.train.tasks_file import load_task  # noqa: E402
 from numclip.train.teacher import Teachers, word_divergence  # noqa: E402
+from numclip.train.training_data import training_faces  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,20 @@ def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
     _, record = load_checkpoint(trained / "best.safetensors")
     assert record["data"]["table:faces.csv"]["n"] == 24
     assert not any("/" in str(v) for v in record["flags"].values()), "a record names no machine's folders"
+
+
+def test_a_small_data_set_counts_as_much(faces: Path, tmp_path: Path) -> None:
+    """Of 24 and 9 training faces the 9 stand three times in the row with balance, and once without."""
+    rows = faces.read_text().splitlines()
+    few = faces.with_name("few.csv")  # every fourth face is for validation
+    few.write_text("\n".join(rows[: 1 + 12]) + "\n")
+    data, crop = [open_data(f"table:{path}") for path in (faces, few)], load_task("age").crop(32)
+    plain, _ = training_faces(data, crop, smoke=False)
+    row, counts = training_faces(data, crop, smoke=False, balance=True)
+    assert (len(plain), len(row), counts["table:few.csv"]["n"]) == (24 + 9, 24 + 3 * 9, 9)
+    for again in (1, 2):
+        np.testing.assert_array_equal(row.labels[24 + 9 * again : 33 + 9 * again], plain.labels[24:])
+        np.testing.assert_array_equal(row.crop(24 + 9 * again), plain.crop(24))
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--epochs", "0"), ("--batch", "1"), ("--coverage", "0")])

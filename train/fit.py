@@ -45,7 +45,7 @@ from .validation import figures
 IDENTITY = (
     *("task", "model", "side", "epochs", "batch", "lr", "weight_decay", "small_side", "small_epochs", "seed"),
     *("lr_of", "lock", "optimizer", "schedule", "clip", "ema", "select", "augment", "normalisation", "precision"),
-    *("split_by", "fold", "shots", "shift", "limit", "coverage"),
+    *("split_by", "fold", "shots", "shift", "limit", "balance", "coverage"),
 )
 
 
@@ -63,7 +63,7 @@ class Fit:
         self.side = crop_side(args)
         crop = self.task.crop(self.side)
         with self.fabric.rank_zero_first():
-            self.faces, self.counts = training_faces(self.data, crop, args.smoke, self.protocol)
+            self.faces, self.counts = training_faces(self.data, crop, args.smoke, self.protocol, balance=args.balance)
             self.validation = [split_faces(d, args.select, crop, args.smoke, self.protocol) for d in self.data]
         self.teachers = Teachers(args.teacher, self.task, self.device) if args.teacher else None
         self.network = build_network(args, self.task, self.faces).to(self.device)

@@ -81,6 +81,9 @@ def add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--shots", type=int, metavar="K", help="so many training pictures of each label")
     group.add_argument("--shift", type=parse_shift, metavar="TOPK:SCALE", help="cut the TOPK most frequent labels")
     group.add_argument("--limit", type=int, metavar="N", help="so many training pictures at most, at random")
+    group.add_argument(
+        "--balance", action="store_true", help="smaller data sets several times an epoch, about as often as the largest"
+    )
     group.add_argument("--test", action="store_true", help="at the end measure the test split, into result.json")
 
 

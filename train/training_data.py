@@ -30,10 +30,11 @@ class ValidationFaces:
 
 
 def training_faces(
-    data: list[Dataset], crop: CropSpec, smoke: bool, protocol: Protocol = OWN
+    data: list[Dataset], crop: CropSpec, smoke: bool, protocol: Protocol = OWN, *, balance: bool = False
 ) -> tuple[TrainingFaces, dict[str, Any]]:
     """The train splits in a row, copies dropped, those that the protocol leaves, and how many of what by data set.
 
+    balance: a smaller data set stands in the row as many whole times as come closest to the largest.
     Faces are cut before the protocol chooses, so that another seed, fold or number of shots cuts nothing again.
     """
     larger = scaled_crop(crop, 2 * round(crop.side * MARGIN / 2))
@@ -51,6 +52,9 @@ def training_faces(
             "copies": chosen.copies,
             "conflicting": chosen.conflicting,
         }
+    if balance:
+        largest = max(len(faces.samples) for faces in found)
+        found = [faces for faces in found for _ in range(round(largest / max(1, len(faces.samples))))]
     labels = np.concatenate([f.labels for f in found])
     return TrainingFaces(tuple(f.crops for f in found), labels, crop.side), counts
 
