@@ -42,11 +42,11 @@ def test_figures_by_hand() -> None:
     json.dumps(got, allow_nan=False)
 
 
-@pytest.mark.parametrize(("name", "limits"), [("age-nano", (4.85, 5.2)), ("age-small", (4.7, 5.0))])
+@pytest.mark.parametrize(("name", "limits"), [("age-nano", (4.85, 5.2)), ("age-small", (4.65, 4.75))])
 def test_shipped_model_on_shared_faces(
     name: str, limits: tuple[float, float], shared_data: Path, yunet_model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """On the test splits age-nano is wrong by at most 4.85 years (UTKFace) and 5.2 (All-Age-Faces), age-small by 4.7 and 5.0."""
+    """On the test splits age-nano is wrong by at most 4.85 years (UTKFace) and 5.2 (All-Age-Faces), age-small by 4.65 and 4.75."""
     for kind, n, limit in (("utkface", 2000, limits[0]), ("aaf", 800, limits[1])):
         data = f"{kind}:{shared_data / 'data' / f'{kind}.tar'}"
         assert main(["evaluate", name, "--device", "cpu", "--data", data, "--split", "test", "--json", "-"]) == 0
