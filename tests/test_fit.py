@@ -59,7 +59,7 @@ def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
     assert not any("/" in str(v) for v in record["flags"].values()), "a record names no machine's folders"
 
 
-def test_a_small_data_set_counts_as_much(faces: Path, tmp_path: Path) -> None:
+def test_a_small_data_set_counts_as_much(faces: Path) -> None:
     """Of 24 and 9 training faces the 9 stand three times in the row with balance, and once without."""
     rows = faces.read_text().splitlines()
     few = faces.with_name("few.csv")  # every fourth face is for validation

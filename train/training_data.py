@@ -54,7 +54,7 @@ def training_faces(
         }
     if balance:
         largest = max(len(faces.samples) for faces in found)
-        found = [faces for faces in found for _ in range(round(largest / max(1, len(faces.samples))))]
+        found = [faces for faces in found if faces.samples for _ in range(round(largest / len(faces.samples)))] or found
     labels = np.concatenate([f.labels for f in found])
     return TrainingFaces(tuple(f.crops for f in found), labels, crop.side), counts
 
