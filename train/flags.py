@@ -92,7 +92,7 @@ def add_compute_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("computing")
     group.add_argument("--side", type=int, metavar="PX", help="side of the crops; the tower's own")
     group.add_argument(
-        "--coverage", type=float, default=1.0, help="how much a crop shows across, as a multiple of the task's; 1"
+        "--coverage", type=float, default=1.0, help="how much a crop shows across, as a multiple of the task's"
     )
     group.add_argument(
         "--precision",

@@ -53,8 +53,9 @@ def training_faces(
             "conflicting": chosen.conflicting,
         }
     if balance:
-        largest = max(len(faces.samples) for faces in found)
-        found = [faces for faces in found if faces.samples for _ in range(round(largest / len(faces.samples)))] or found
+        sizes = [len(faces.samples) for faces in found]
+        times = [round(max(sizes) / n) if n else 1 for n in sizes]
+        found = [faces for faces, n in zip(found, times, strict=True) for _ in range(n)]
     labels = np.concatenate([f.labels for f in found])
     return TrainingFaces(tuple(f.crops for f in found), labels, crop.side), counts
 
