@@ -30,7 +30,7 @@ format: $(VENV)/.dev
 
 # What every verb's --help says, stored in docs/help and compared by a test.
 help: $(VENV)/.dev
-	$(BIN)/python tests/test_help.py
+	$(BIN)/python tests/cli/test_help.py
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3600

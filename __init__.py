@@ -12,22 +12,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .runtime.model import load as load
-    from .runtime.pipeline import read as read
-    from .runtime.pipeline import stream as stream
-    from .runtime.readings import Reading as Reading
-    from .runtime.spec import ModelSpec as ModelSpec
+    from .runtime.contract.readings import Reading as Reading
+    from .runtime.contract.spec import ModelSpec as ModelSpec
+    from .runtime.live.pipeline import read as read
+    from .runtime.live.pipeline import stream as stream
+    from .runtime.sessions.model import load as load
 
     __version__: str
 
 __all__ = ["ModelSpec", "Reading", "__version__", "load", "read", "stream"]
 
 _HOMES = {
-    "load": ".runtime.model",
-    "read": ".runtime.pipeline",
-    "stream": ".runtime.pipeline",
-    "Reading": ".runtime.readings",
-    "ModelSpec": ".runtime.spec",
+    "load": ".runtime.sessions.model",
+    "read": ".runtime.live.pipeline",
+    "stream": ".runtime.live.pipeline",
+    "Reading": ".runtime.contract.readings",
+    "ModelSpec": ".runtime.contract.spec",
 }
 
 

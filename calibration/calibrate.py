@@ -17,19 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError, UsageError
-from ..runtime.conformal_table import ConformalTable, log_odds, tempered
+from ..runtime.contract.conformal_table import ConformalTable, log_odds, tempered
+from ..runtime.contract.model_file import graph_sha256, read_spec, resolve, write_spec
+from ..runtime.contract.sharpness import sharpness
+from ..runtime.contract.spec import ModelSpec, TaskSpec
 from ..runtime.json_report import write_json
-from ..runtime.model import Model, check_calibration
-from ..runtime.model_file import graph_sha256, read_spec, resolve, write_spec
-from ..runtime.sessions import open_session
-from ..runtime.sharpness import sharpness
-from ..runtime.spec import ModelSpec, TaskSpec
+from ..runtime.sessions.model import Model, check_calibration
+from ..runtime.sessions.session import open_session
 from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, look_correlation
-from .crop_cache import FaceCrops
-from .datasets import open_data
-from .degrade import LADDER, second_look
-from .evaluate import LEVELS, dataset_faces, predict_crops
+from .data.crop_cache import FaceCrops
+from .data.datasets import open_data
 from .gate_limits import fit_gates
+from .measure.degrade import LADDER, second_look
+from .measure.evaluate import LEVELS, dataset_faces, predict_crops
 
 LADDER_FACES = 300  # degraded copies by rung of the ladder
 LOOK_FACES, LOOKS = 200, 8

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..runtime.conformal_table import ConformalTable, spread, tempered
-from ..runtime.spec import TaskSpec
+from ..runtime.contract.conformal_table import ConformalTable, spread, tempered
+from ..runtime.contract.spec import TaskSpec
 
 Floats = npt.NDArray[np.float64]
 MIN_FACES = 30

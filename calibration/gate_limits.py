@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.spec import TaskSpec
+from ..runtime.contract.spec import TaskSpec
 
 Floats = npt.NDArray[np.float64]
 THRESHOLDS = {"age": (13.0, 16.0, 18.0, 21.0, 25.0)}  # asked by law or custom; other tasks have no gates

@@ -35,13 +35,13 @@ from onnxruntime.quantization.registry import QDQRegistry
 from tqdm import tqdm
 
 from ..errors import ModelError, UsageError
+from ..runtime.contract.model_file import graph_sha256, read_spec, resolve, write_spec, write_whole
+from ..runtime.contract.spec import ModelSpec
 from ..runtime.json_report import write_json
-from ..runtime.model_file import graph_sha256, read_spec, resolve, write_spec, write_whole
-from ..runtime.sessions import Outputs, open_session
-from ..runtime.spec import ModelSpec
-from .datasets import Dataset, open_data
-from .evaluate import predict_dataset, report
-from .parity import ProofFaces, answers, difference, excess, faults, limits_for, precision_of, proof_faces
+from ..runtime.sessions.session import Outputs, open_session
+from .data.datasets import Dataset, open_data
+from .measure.evaluate import predict_dataset, report
+from .measure.parity import ProofFaces, answers, difference, excess, faults, limits_for, precision_of, proof_faces
 from .widen import Widened, widen
 
 FLAVOURS = ("cpu", "tensorrt")
@@ -371,7 +371,7 @@ def _quiet() -> Generator[None, None, None]:
 
 
 def _metrics(spec: ModelSpec, path: Path, dataset: Dataset) -> dict[str, Any]:
-    from ..runtime.model import Model
+    from ..runtime.sessions.model import Model
 
     split = "test" if any(s.split == "test" for s in dataset.samples) else "all"
     full = report(predict_dataset(Model(spec, open_session(path, spec, "cpu")), dataset.select(split)), {})

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from ..calibration.parity import Difference, ProofFaces, answers, difference, excess, faults, limits_for
+from ..calibration.measure.parity import Difference, ProofFaces, answers, difference, excess, faults, limits_for
 from ..calibration.widen import Widened, widen
 from ..errors import ModelError
-from ..runtime.sessions import Outputs
-from ..runtime.spec import ModelSpec
+from ..runtime.contract.spec import ModelSpec
+from ..runtime.sessions.session import Outputs
 from .frozen import Frozen
 from .half import first_not_finite, half_network, product_layers
 

@@ -24,16 +24,16 @@ import onnx
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..calibration.datasets import LICENCES, Dataset, open_data
-from ..calibration.evaluate import predict_dataset, report
-from ..calibration.parity import answers, difference, proof_faces
+from ..calibration.data.datasets import LICENCES, Dataset, open_data
+from ..calibration.measure.evaluate import predict_dataset, report
+from ..calibration.measure.parity import answers, difference, proof_faces
 from ..calibration.widen import Widened
+from ..deploy.triton import write_repository
 from ..errors import UsageError
-from ..runtime.model import Model
-from ..runtime.model_file import write_spec, write_whole
-from ..runtime.sessions import open_session
-from ..runtime.spec import ModelSpec
-from ..runtime.triton import write_repository
+from ..runtime.contract.model_file import write_spec, write_whole
+from ..runtime.contract.spec import ModelSpec
+from ..runtime.sessions.model import Model
+from ..runtime.sessions.session import open_session
 from ..train.checkpoint import file_sha256, load_checkpoint
 from ..train.checkpoint_model import TorchSession, checkpoint_spec
 from ..train.network import NumCLIP

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .engine_file import read_sidecar
+from .contract.model_file import graph_sha256, read_spec, resolve
+from .contract.spec import ModelSpec
 from .json_report import write_json
-from .model_file import graph_sha256, read_spec, resolve
-from .spec import ModelSpec
+from .sessions.engine_file import read_sidecar
 
 PERMISSIVE = re.compile(r"\b(apache|mit|bsd|isc|cc0|cc[- ]by(?:[- ](?:sa[- ])?\d.*)?|public domain|unlicense)\b", re.I)
 RESEARCH_ONLY = re.compile(r"research|non-?\s?commercial|\bnc\b|academic|not for commercial", re.I)

@@ -61,7 +61,7 @@ def test_the_pages_blocks_run(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", pages(), ids=lambda p: p.name)
 def test_the_pages_commands_exist(page: Path) -> None:
     """Every `numclip VERB` in a bash block, skipped ones included, is a verb."""
-    from numclip.cli import VERBS
+    from numclip.cli.main import VERBS
 
     code = "\n".join(block.code for block in blocks_of(page.read_text(encoding="utf-8")) if block.tag == "bash")
     code = re.sub(r"#.*", "", code)

@@ -62,7 +62,7 @@ def import_fault(module: Path, name: tuple[str, ...]) -> str | None:
         return "only the command joins the folders"
     if target in FOLDERS:
         if folder is None:
-            allowed = FOLDERS if module == Path("cli.py") else FOLDERS[:1]
+            allowed = FOLDERS if module == Path("cli/main.py") else FOLDERS[:1]
         else:
             allowed = FOLDERS[: FOLDERS.index(folder) + 1]
         if target not in allowed:
@@ -122,20 +122,20 @@ def name_faults(root: Path) -> list[str]:
 
 
 def test_module_names_are_unique() -> None:
-    """tests/test_crops.py can only mean one module."""
+    """tests/runtime/faces/test_crops.py can only mean one module."""
     assert name_faults(REPO) == []
 
 
 def test_the_name_guard_can_fail(tmp_path: Path) -> None:
     """A doubled and an empty name are found."""
-    write_house(tmp_path, {"runtime/crops.py": "", "train/crops.py": "", "runtime/box_utils.py": ""})
+    write_house(tmp_path, {"runtime/faces/crops.py": "", "train/crops.py": "", "runtime/box_utils.py": ""})
 
     assert name_faults(tmp_path) == ["crops names two modules", "box_utils says nothing"]
 
 
 def test_every_verb_has_its_module() -> None:
     """The command lists no dead verb."""
-    from numclip.cli import VERBS
+    from numclip.cli.main import VERBS
 
     missing = [verb for verb, (module, _) in VERBS.items() if not (REPO / (module.replace(".", "/") + ".py")).is_file()]
 

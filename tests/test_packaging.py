@@ -18,7 +18,7 @@ REPO = Path(__file__).resolve().parents[1]
 DATA = (
     "py.typed",
     "runtime/models/*",
-    "runtime/jetson/*",
+    "deploy/jetson/*",
     "train/tasks/*.json",
     "train/towers/*.json",
     "train/recipes/*.json",
@@ -212,7 +212,7 @@ def test_the_install_resolves_on_a_board(wheel: Path, tmp_path: Path, python: st
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's clip of two portraits."""
     pytest.importorskip("skimage", reason="the clip is made from the demo extra's portraits")
-    from numclip.runtime import demo_clip
+    from numclip.demo import clip as demo_clip
 
     made = tmp_path_factory.mktemp("clip") / "clip.mp4"
     demo_clip.write_clip(made)
@@ -221,7 +221,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_run(numclip: Path, clip: Path, folder: Path, env: dict[str, str]) -> None:
     """`numclip run` on the clip: every frame has its line, and both faces are seen."""
-    from numclip.runtime import demo_clip
+    from numclip.demo import clip as demo_clip
 
     code, _, said = call(numclip, "run", clip, "--jsonl", "out.jsonl", cwd=folder, env=env)
     assert code == 0, said
@@ -353,7 +353,7 @@ def test_pipx_runs_it(wheel: Path, tmp_path: Path) -> None:
 
 def test_the_kit_is_built_from_a_checkout(tmp_path: Path, built: Path) -> None:
     """Without --wheel, `numclip deploy` builds one; it is the wheel, and the kit holds it."""
-    from numclip.cli import main
+    from numclip.cli.main import main
 
     (expected,) = (p.name for p in built.glob("*.whl"))
 

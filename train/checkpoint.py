@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import ModelError
-from ..runtime.spec import BoxRule, TaskSpec
+from ..runtime.contract.spec import BoxRule, TaskSpec
 from .method import Method
 from .network import NumCLIP
 from .prompts import Prompt

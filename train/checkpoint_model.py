@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..runtime.model import Model
-from ..runtime.sessions import Outputs
-from ..runtime.spec import GRAPH, ModelSpec
+from ..runtime.contract.spec import GRAPH, ModelSpec
+from ..runtime.sessions.model import Model
+from ..runtime.sessions.session import Outputs
 from .checkpoint import load_checkpoint
 from .network import NumCLIP
 

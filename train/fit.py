@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..calibration.datasets import open_data
-from ..calibration.evaluate import check_labels
+from ..calibration.data.datasets import open_data
+from ..calibration.measure.evaluate import check_labels
 from ..errors import ModelError, UsageError
 from ..runtime.json_report import write_json
 from .augment import AUGMENTATIONS

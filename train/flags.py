@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..calibration.protocols import SPLIT_RULES, Protocol, parse_fold, parse_shift
+from ..calibration.data.protocols import SPLIT_RULES, Protocol, parse_fold, parse_shift
 from .augment import AUGMENTATIONS
 from .groups import GROUPS
 from .method import METHODS, Method
@@ -88,7 +88,7 @@ def add_protocol_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_compute_flags(parser: argparse.ArgumentParser) -> None:
-    """How it is computed; `torchrun --nproc-per-node N -m numclip.cli train ...` makes it many processes."""
+    """How it is computed; `torchrun --nproc-per-node N -m numclip.cli.main train ...` makes it many processes."""
     group = parser.add_argument_group("computing")
     group.add_argument("--side", type=int, metavar="PX", help="side of the crops; the tower's own")
     group.add_argument(

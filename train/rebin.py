@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..calibration.datasets import open_data
+from ..calibration.data.datasets import open_data
 from ..errors import ModelError, UsageError
 from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import MAX_LOGIT_SCALE

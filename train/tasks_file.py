@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, UsageError
-from ..runtime.crops import covering
-from ..runtime.detect import WHOLE
-from ..runtime.spec import BoxRule, CropSpec, TaskSpec, check_task
+from ..runtime.contract.spec import BoxRule, CropSpec, TaskSpec, check_task
+from ..runtime.faces.crops import covering
+from ..runtime.faces.detect import WHOLE
 
 TASKS = Path(__file__).parent / "tasks"
 # A task about whole pictures has no faces to align; the model file's contract still asks for five points.

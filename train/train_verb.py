@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import torch
 
-from ..calibration.datasets import DATA_FORMS
+from ..calibration.data.datasets import DATA_FORMS
 from ..errors import UsageError
 from .allocator import keep_memory
 from .fit import Fit

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.crop_cache import face_crops
-from ..calibration.datasets import Dataset
-from ..calibration.protocols import Protocol, leaking
-from ..runtime.crops import scaled_crop
-from ..runtime.spec import CropSpec
+from ..calibration.data.crop_cache import face_crops
+from ..calibration.data.datasets import Dataset
+from ..calibration.data.protocols import Protocol, leaking
+from ..runtime.contract.spec import CropSpec
+from ..runtime.faces.crops import scaled_crop
 from .batches import TrainingFaces
 
 MARGIN = 9 / 7  # side of a cached training crop over the model's side

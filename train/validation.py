@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..runtime.spec import TaskSpec
+from ..runtime.contract.spec import TaskSpec
 from .network import NumCLIP
 
 Floats = npt.NDArray[np.float64]

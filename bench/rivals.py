@@ -1,0 +1,197 @@
+"""What a model file is measured against: the same network in PyTorch, its bare image tower, and plain CLIP zero-shot.
+
+A rival is named KIND:TOWER, as in `eager:nano` or `clip:ViT-B-16`. Its weights are random, which changes no time, and
+its report says so. KIND is one of
+
+    eager, compiled   the frozen NumCLIP in PyTorch, as it is or through torch.compile
+    eager-tower       its image tower alone, on pixels made ready in the same way: what the head costs is the difference
+    onnx, onnx-tower  the same two in ONNX Runtime
+    clip              plain CLIP zero-shot over the task's words, the text tower run for every call
+    clip-cached       the same with the text embeddings computed once
+
+and `mobilenet-025`, which has no tower to name, is MobileNetV1 (arXiv 1704.04861) at a quarter of its width in ONNX
+Runtime: the size of the smallest age models in use. `random:TOWER` is the project's own export of such a network, run by
+the project's own sessions, so that it takes any device; `random-int8:TOWER` is that in INT8, in the flavour for the device.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..calibration.quantize import make_plan, quantized
+from ..errors import DeviceError, UsageError
+from ..export.frozen import Frozen
+from ..export.to_onnx import OPSET, size_of, to_onnx
+from ..runtime.contract.model_file import read_spec, write_spec, write_whole
+from ..runtime.sessions.choice import probe_crops
+from ..runtime.sessions.model import load
+from ..train.checkpoint_model import checkpoint_spec
+from ..train.towers import input_side
+from .rival_networks import MobileNet, Tower, ZeroShot, random_network
+
+KINDS = ("eager", "compiled", "eager-tower", "onnx", "onnx-tower", "clip", "clip-cached", "random", "random-int8")
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """What a report needs to know, and how to open it anew: that gives the call on crops uint8 [N, S, S, 3]."""
+
+    side: int
+    multiply_adds: int | None  # per face; None where a call has work that no face brings
+    weight_bytes: int
+    device: str  # as it was asked for
+    session: dict[str, Any]
+    open: Callable[[], Callable[[npt.NDArray[np.uint8]], object]]
+
+
+def open_rival(name: str, threads: int, device: str = "cpu") -> Rival:
+    """A rival by name, on CUDA where `device` is cuda or tensorrt, else on the CPU; raises UsageError for a name that
+    is none and DeviceError for a card that is not there."""
+    kind, _, tower = name.partition(":")
+    if name != "mobilenet-025" and (kind not in KINDS or not tower):
+        raise UsageError(f"expected a rival KIND:TOWER with KIND {', '.join(KINDS)}, or mobilenet-025; got {name!r}")
+    if kind == "random":
+        return _in_session(random_model(tower), device, threads)
+    if kind == "random-int8":
+        return _in_session(
+            random_int8_model(tower, "cpu" if device in ("cpu", "auto") else "tensorrt"), device, threads
+        )
+    on = "cuda" if device in ("cuda", "tensorrt") else "cpu"
+    if on == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            f"device cuda: expected a card for {name}, PyTorch {torch.__version__} sees none; say --device cpu"
+        )
+    module, side = _module(name)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        module(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    if kind.startswith("onnx") or name == "mobilenet-025":
+        _exported(name)  # once, and not while a load is timed
+    in_torch = kind in ("eager", "compiled", "eager-tower", "clip", "clip-cached")
+    library, version = ("torch", torch.__version__) if in_torch else ("onnxruntime", onnxruntime.__version__)
+    return Rival(
+        side,
+        None if kind == "clip" else counter.get_total_flops() // 2,
+        sum(p.numel() * p.element_size() for p in _read_at_each_call(module)),
+        on,
+        {"library": library, "version": version, "device": on, "threads": threads},
+        partial(_in_torch, module, on, threads, kind == "compiled")
+        if in_torch
+        else partial(_in_ort, name, on, threads),
+    )
+
+
+@cache
+def _module(name: str) -> tuple[nn.Module, int]:
+    """The network of a rival's name, and the side of its crops in px."""
+    kind, _, tower = name.partition(":")
+    if name == "mobilenet-025":
+        return MobileNet().eval(), 112
+    network = random_network(tower)
+    if kind in ("clip", "clip-cached"):
+        return ZeroShot(network, cached=kind == "clip-cached").eval(), input_side(tower)
+    frozen = Frozen(network)
+    return (Tower(frozen) if kind.endswith("-tower") else frozen).eval(), input_side(tower)
+
+
+def _read_at_each_call(module: nn.Module) -> Iterator[Tensor]:
+    """The weights that a call needs: of cached zero-shot all but the text tower."""
+    cached = isinstance(module, ZeroShot) and module.texts is not None
+    return (p for name, p in module.named_parameters() if not (cached and name.startswith("text_tower")))
+
+
+@cache
+def random_model(tower: str) -> Path:
+    """The model file of a NumCLIP for ages with random weights, in a folder that goes with this process."""
+    network, out = random_network(tower), _folder() / f"random-{tower}.onnx"
+    to_onnx(Frozen(network).eval(), out, int(network.record["image_side"]))
+    spec = checkpoint_spec(network, out.stem)
+    write_spec(out, replace(spec, graph={**spec.graph, **size_of(network)}))
+    return out
+
+
+@cache
+def random_int8_model(tower: str, flavour: str) -> Path:
+    """The same in INT8, its ranges from smooth pictures: what it answers is worth as little as its weights."""
+    whole = random_model(tower)
+    spec, out = read_spec(whole), whole.with_name(f"{whole.stem}.int8-{flavour}.onnx")
+    plan = make_plan(whole, spec, probe_crops(spec.crop.side, 8), flavour, "minmax")
+    write_whole(out, quantized(plan, frozenset()).SerializeToString())
+    write_spec(out, replace(spec, name=out.stem, graph={**spec.graph, "precision": "int8", "flavour": flavour}))
+    return out
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="numclip-random-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _in_session(path: Path, device: str, threads: int) -> Rival:
+    model = load(path, device, threads)
+    multiply_adds, size = int(model.spec.graph["multiply_adds"]), path.stat().st_size
+    facts = model.session.describe()
+    return Rival(
+        model.spec.crop.side, multiply_adds, size, device, facts, lambda: load(path, device, threads).session.run
+    )
+
+
+def _in_torch(
+    module: nn.Module, device: str, threads: int, compiled: bool
+) -> Callable[[npt.NDArray[np.uint8]], object]:
+    module = copy.deepcopy(module).to(device)  # new memory at each opening
+    run: Any = torch.compile(module, dynamic=False) if compiled else module
+
+    @torch.inference_mode()
+    def call(crops: npt.NDArray[np.uint8]) -> object:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        answer = run(torch.from_numpy(crops).to(device))
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return answer
+
+    return call
+
+
+def _in_ort(name: str, device: str, threads: int) -> Callable[[npt.NDArray[np.uint8]], object]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+    session = onnxruntime.InferenceSession(_exported(name), options, providers=[provider])
+    return lambda crops: session.run(None, {"crops": crops})
+
+
+@cache
+def _exported(name: str) -> bytes:
+    """The rival's graph as ONNX."""
+    module, side = _module(name)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        path = Path(folder) / "rival.onnx"
+        program: Any = torch.onnx.export(
+            module,
+            (torch.zeros(2, side, side, 3, dtype=torch.uint8),),
+            input_names=["crops"],
+            opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim("faces", min=1, max=4096)},),
+            dynamo=True,
+            verbose=False,
+        )
+        program.save(str(path), external_data=False)
+        return path.read_bytes()

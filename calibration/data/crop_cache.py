@@ -1,0 +1,163 @@
+"""Faces cut once, by the crop contract, and kept on disk: the second epoch and the second evaluation decode nothing.
+
+The cache lies in the folder of `runtime/faces/detect.py:cache_dir` and is keyed by everything that decides its pixels: the
+data set's files, the crop spec, and the detector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from ...errors import DataError, DetectorError
+from ...runtime.contract.spec import CropSpec
+from ...runtime.faces.crops import crop_faces
+from ...runtime.faces.detect import WHOLE, Detections, Detector, cache_dir, open_detector
+from .datasets import Dataset, Sample
+
+CACHE_VERSION = 1  # raise when the cutting or detecting code changes its pixels
+SKIP_WARNING_SHARE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class FaceCrops:
+    """The faces of a data set, the largest of each picture, in the data set's order."""
+
+    crops: Any  # uint8 [N, S, S, 3] RGB, memory-mapped
+    samples: tuple[Sample, ...]  # N
+    skipped: tuple[str, ...]  # files without a detected face
+    face_px: npt.NDArray[np.float32]  # [N] longer side of the detected box in the picture
+
+    @property
+    def labels(self) -> npt.NDArray[np.float64]:
+        """[N] in the task's unit."""
+        return np.array([s.label for s in self.samples], np.float64)
+
+    def take(self, samples: Sequence[Sample]) -> FaceCrops:
+        """Only the faces of these samples, by file, in this row's order; their labels and splits are those given."""
+        wanted = {s.file: s for s in samples}
+        places = [i for i, s in enumerate(self.samples) if s.file in wanted]
+        chosen = tuple(wanted[self.samples[i].file] for i in places)
+        skipped = tuple(name for name in self.skipped if name in wanted)
+        crops = self.crops if len(places) == len(self.samples) else Rows(self.crops, np.array(places, np.intp))
+        return FaceCrops(crops, chosen, skipped, self.face_px[places])
+
+
+class Rows:
+    """Some rows of an array that stays on disk: crops[i] and crops[i:j] read only what they name."""
+
+    def __init__(self, rows: Any, places: npt.NDArray[np.intp]) -> None:
+        self.rows, self.places = rows, places
+        self.shape = (len(places), *rows.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, at: Any) -> npt.NDArray[np.uint8]:
+        return np.asarray(self.rows[self.places[at]])
+
+
+def labelled_detector(name: str = "yunet") -> Detector:
+    """The detector for training and evaluating; `auto` demands YuNet, because Haar misses half of the aligned chips."""
+    try:
+        return open_detector("yunet" if name == "auto" else name)
+    except DetectorError as error:
+        raise DetectorError(f"{error}; or say --detector haar, which skips about half of the faces") from None
+
+
+def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = "yunet") -> FaceCrops:
+    """Detect and cut the largest face of every sample, from the cache where it is there.
+
+    Raises DataError when no face is found at all; more than 2 % of pictures without a face is a warning on stderr.
+    """
+    detector = labelled_detector(WHOLE if WHOLE in crop.box_rules else detector_name)
+    folder = cache_dir() / "crops" / _key(dataset, crop, detector.name)
+    if not (folder / "index.json").is_file():
+        _fill(folder, dataset, crop, detector)
+    index = json.loads((folder / "index.json").read_text())
+    by_file = {s.file: s for s in dataset.samples}
+    samples = tuple(by_file[name] for name in index["files"])
+    if not samples:
+        raise DataError(
+            f"{dataset.name}: expected faces, {detector.name} found none in {len(dataset.samples)} pictures"
+        )
+    skipped = tuple(index["skipped"])
+    if len(skipped) > SKIP_WARNING_SHARE * len(dataset.samples):
+        print(
+            f"numclip: warning: {detector.name} found no face in {len(skipped)} of {len(dataset.samples)} pictures of {dataset.name}",
+            file=sys.stderr,
+        )
+    crops = np.load(folder / "crops.npy", mmap_mode="r")
+    return FaceCrops(crops, samples, skipped, np.array(index["face_px"], np.float32))
+
+
+def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) -> None:
+    """Cut every face into a temporary folder, then rename it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".filling-"))
+    try:
+        files: list[str] = []
+        skipped: list[str] = []
+        face_px: list[float] = []
+        shape = (len(dataset.samples), crop.side, crop.side, 3)
+        out = np.lib.format.open_memmap(temporary / "all.npy", mode="w+", dtype=np.uint8, shape=shape)
+        progress = tqdm(dataset.samples, desc=f"faces of {dataset.path.name}", unit="image", leave=False, disable=None)
+        for sample in progress:
+            image = dataset.read(sample)
+            faces: Detections = detector.detect(image).largest()
+            if len(faces) == 0:
+                skipped.append(sample.file)
+                continue
+            out[len(files)] = crop_faces(image, faces, crop, detector.name)[0]
+            x0, y0, x1, y1 = faces.boxes_xyxy[0]
+            face_px.append(round(float(max(x1 - x0, y1 - y0)), 1))
+            files.append(sample.file)
+        np.save(temporary / "crops.npy", out[: len(files)])
+        del out
+        (temporary / "all.npy").unlink()
+        index = {"files": files, "skipped": skipped, "face_px": face_px}
+        (temporary / "index.json").write_text(json.dumps(index))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(temporary, folder)
+    except OSError as error:
+        raise DataError(
+            f"crop cache {folder.parent}: cannot write ({error.strerror}); free space or set NUMCLIP_CACHE"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _key(dataset: Dataset, crop: CropSpec, detector_name: str) -> str:
+    stat = dataset.path.stat()
+    facts: list[Any] = [CACHE_VERSION, dataset.kind, str(dataset.path.resolve()), stat.st_size, stat.st_mtime_ns]
+    facts += [asdict(crop), detector_name, cv2.__version__]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for sample in dataset.samples:
+        digest.update(sample.file.encode() + b"\0")
+        if dataset.path.suffix != ".tar":
+            digest.update(_file_facts(dataset, sample.file))
+    return f"{dataset.kind}-{digest.hexdigest()[:20]}"
+
+
+def _file_facts(dataset: Dataset, name: str) -> bytes:
+    """Size and time of a loose file, so that a changed picture is cut again."""
+    root = dataset.path if dataset.path.is_dir() else dataset.path.parent
+    try:
+        stat = (root / name).stat()
+    except OSError:
+        return b"missing"
+    return f"{stat.st_size} {stat.st_mtime_ns}".encode()

@@ -1,0 +1,249 @@
+"""A reader for each data set in the layout that its owners hand out, with where to get it and on what terms.
+
+Labels are in the unit of the task that the data set is for. Lists that count grades or decades from 1 are lowered by one.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from ...errors import DataError
+from .label_table import read_table
+from .owner_lists import Listed, read_lists
+from .picture_files import open_pictures
+from .samples import Sample
+
+ReadBytes = Callable[[str], bytes]
+DECADES = ("1930s", "1940s", "1950s", "1960s", "1970s")
+# Adience writes its eight groups in several ways; single ages and the ranges between the groups are left out.
+ADIENCE_GROUPS = {
+    "(0, 2)": 0,
+    "(4, 6)": 1,
+    "(8, 12)": 2,
+    "(8, 13)": 2,
+    "(15, 20)": 3,
+    "(25, 32)": 4,
+    "(27, 32)": 4,
+    "(38, 42)": 5,
+    "(38, 43)": 5,
+    "(38, 48)": 5,
+    "(48, 53)": 6,
+    "(60, 100)": 7,
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one data set is read, where it is from, and its terms."""
+
+    read: Callable[[Path], tuple[list[Sample], ReadBytes]]
+    get: str  # where to get it and what to give, after "expected labelled pictures, found none;"
+    licence: str
+
+
+def read_data(kind: str, path: Path) -> tuple[list[Sample], ReadBytes, bool]:
+    """Samples, a way to read them, and whether a CSV of ours said the labels: the one of the same name beside `path`."""
+    table = path.with_suffix(".csv") if path.suffix == ".tar" else path.parent / f"{path.name}.csv"
+    if kind != "table" and table.is_file():
+        return read_table(table), open_pictures(path).read, True
+    return *KINDS[kind].read(path), kind == "table"
+
+
+def _from_names(sample_of: Callable[[str], Sample | None]) -> Callable[[Path], tuple[list[Sample], ReadBytes]]:
+    """A folder or .tar whose labels are in the pictures' names."""
+
+    def read(path: Path) -> tuple[list[Sample], ReadBytes]:
+        files = open_pictures(path)
+        return [s for s in map(sample_of, files.pictures) if s is not None], files.read
+
+    return read
+
+
+def _from_lists(
+    sample_of: Callable[[Listed], Sample | None], alone: Callable[[str], Sample | None] | None = None
+) -> Callable[[Path], tuple[list[Sample], ReadBytes]]:
+    """A folder or .tar with list files in it, which name pictures by the end of their path; `alone`: without lists."""
+
+    def read(path: Path) -> tuple[list[Sample], ReadBytes]:
+        files = open_pictures(path)
+        listed, missing = read_lists(files)
+        if missing and listed:
+            print(
+                f"numclip: warning: {path}: {missing} lines of its lists name pictures that are not here",
+                file=sys.stderr,
+            )
+        samples = [s for s in map(sample_of, listed) if s is not None]
+        if not samples and alone is not None:
+            return [s for s in map(alone, files.pictures) if s is not None], files.read
+        return _merged(samples, path), files.read
+
+    return read
+
+
+def _merged(samples: list[Sample], path: Path) -> list[Sample]:
+    """One sample for each picture: its split, or, where lists come in folds, the fold that tests on it.
+
+    Papers that have two lists call the second one val or test as they like; it is test here. A list that says neither
+    split nor fold says only the label.
+    """
+    if any(s.fold is not None for s in samples):
+        samples = [replace(s, split=None, fold=s.fold if s.split in (None, "test") else None) for s in samples]
+    elif {s.split for s in samples if s.split} == {"train", "val"}:
+        samples = [replace(s, split="test") if s.split == "val" else s for s in samples]
+    by_file: dict[str, Sample] = {}
+    for sample in samples:
+        home, known = (sample.split, sample.fold), by_file.get(sample.file)
+        if known is None or (known.split, known.fold) == (None, None):
+            by_file[sample.file] = sample
+        elif home not in ((None, None), (known.split, known.fold)):
+            raise DataError(f"{path}: {sample.file} stands in two lists; keep the lists of one protocol there")
+    return list(by_file.values())
+
+
+def _utkface(name: str) -> Sample | None:
+    """`[age]_[gender]_[race]_[date].jpg`; names that lack a field have no label."""
+    parts = PurePosixPath(name).name.split("_")
+    return Sample(name, float(parts[0])) if len(parts) >= 4 and parts[0].isdigit() else None
+
+
+def _aaf(name: str) -> Sample | None:
+    """`[number]A[age].jpg`; every number is another person."""
+    found = re.fullmatch(r"(\d+)A(\d+)", PurePosixPath(name).stem)
+    return Sample(name, float(found[2])) if found else None
+
+
+def _fgnet(name: str) -> Sample | None:
+    """`001A02.JPG`, `001A43a.JPG`: person 001 at 2 and at 43."""
+    found = re.fullmatch(r"(\d{3})A(\d{1,2})[a-z]?", PurePosixPath(name).stem, re.IGNORECASE)
+    return Sample(name, float(found[2]), subject=found[1]) if found else None
+
+
+def _morph(name: str) -> Sample | None:
+    """`009055_1M54.JPG`: person 009055, picture 1, male, 54."""
+    found = re.fullmatch(r"(\d+)_(\d+)([MF])(\d{2})", PurePosixPath(name).stem, re.IGNORECASE)
+    if found is None:
+        return None
+    gender = {"m": "male", "f": "female"}[found[3].lower()]
+    return Sample(name, float(found[4]), subject=found[1], groups={"gender": gender})
+
+
+def _morph_listed(line: Listed) -> Sample | None:
+    """Age and person are in the name; the list says split and fold."""
+    sample = _morph(line.picture)
+    return None if sample is None else replace(sample, split=line.split, fold=line.fold)
+
+
+def _hci(name: str) -> Sample | None:
+    """A folder or name that begins with its decade: `1950s/a.jpg`, `1950s_decade_0a1b.jpg`."""
+    for part in reversed(PurePosixPath(name).parts):
+        if part[:5] in DECADES:
+            return Sample(name, float(DECADES.index(part[:5])))
+    return None
+
+
+def _hci_listed(line: Listed) -> Sample | None:
+    """`path 1950s`, or `path 3` counted from 1."""
+    label = line.labels[0] if line.labels else ""
+    place = DECADES.index(label) if label in DECADES else _middle(line.labels)
+    return None if place is None else Sample(line.picture, float(place), line.split, fold=line.fold)
+
+
+def _aesthetics_listed(line: Listed) -> Sample | None:
+    """`id.png 3.0` counted from 1, in `[category]_[train or test].txt`."""
+    grade = _middle(line.labels)
+    groups = {"category": line.category} if line.category else {}
+    return None if grade is None else Sample(line.picture, grade, line.split, groups=groups, fold=line.fold)
+
+
+def _middle(labels: tuple[str, ...]) -> float | None:
+    """The middle one of the labels that several people gave, counted from 0; None where they are no numbers."""
+    try:
+        numbers = sorted(float(label) for label in labels)
+    except ValueError:
+        return None
+    return numbers[len(numbers) // 2] - 1 if numbers else None
+
+
+def _adience_listed(line: Listed) -> Sample | None:
+    """`[person]/landmark_aligned_face.1.2.jpg 4`: group 4 of 0 to 7, in a list for each fold."""
+    if not line.labels or not line.labels[0].isdigit() or not 0 <= int(line.labels[0]) <= 7:
+        return None
+    person = PurePosixPath(line.picture).parent.name
+    return Sample(line.picture, float(line.labels[0]), subject=person, fold=line.fold)
+
+
+def _adience(path: Path) -> tuple[list[Sample], ReadBytes]:
+    """The owners' `fold_[0-4]_data.txt` beside `aligned/` or `faces/`, else lists of `path group` for each fold."""
+    files = open_pictures(path)
+    owners = [n for n in files.lists if re.fullmatch(r"fold_\d_data\.txt", PurePosixPath(n).name)]
+    if not owners:
+        return _from_lists(_adience_listed)(path)
+    ends = {"/".join(PurePosixPath(n).parts[-2:]): n for n in files.pictures}
+    samples: list[Sample] = []
+    for name in owners:
+        fold = int(PurePosixPath(name).name[5])
+        head, *rows = (line.split("\t") for line in files.text(name).splitlines() if line.strip())
+        for row in (dict(zip(head, line)) for line in rows):
+            group, tail = ADIENCE_GROUPS.get(row["age"]), f"{row['face_id']}.{row['original_image']}"
+            for cut in ("landmark_aligned_face", "coarse_tilt_aligned_face"):
+                picture = ends.get(f"{row['user_id']}/{cut}.{tail}")
+                if group is not None and picture is not None:
+                    gender = {"m": {"gender": "male"}, "f": {"gender": "female"}}.get(row["gender"], {})
+                    samples.append(Sample(picture, float(group), subject=row["user_id"], groups=gender, fold=fold))
+                    break
+    return samples, files.read
+
+
+def _table(path: Path) -> tuple[list[Sample], ReadBytes]:
+    return read_table(path), lambda name: (path.parent / name).read_bytes()
+
+
+RESEARCH = "non-commercial research use only"
+KINDS = {
+    "utkface": Kind(
+        _from_names(_utkface),
+        "get the aligned and cropped chips at susanqq.github.io/UTKFace and give their folder or .tar",
+        f"UTKFace: {RESEARCH}",
+    ),
+    "aaf": Kind(
+        _from_names(_aaf),
+        "get the original images at github.com/JingchunCheng/All-Age-Faces-Dataset and give their folder or .tar",
+        "All-Age-Faces: no licence text, asks to be cited; taken as research use",
+    ),
+    "fgnet": Kind(
+        _from_names(_fgnet),
+        "get FG-NET at yanweifu.github.io/FG_NET_data and give its folder, with images/001A02.JPG in it, or a .tar",
+        "FG-NET: handed out for research; no licence text",
+    ),
+    "morph2": Kind(
+        _from_lists(_morph_listed, _morph),
+        "ask for MORPH II at uncw.edu/oic/tech/morph.html and give the folder of its albums (009055_1M54.JPG), with the "
+        "lists of one protocol in it, if any",
+        "MORPH II: by agreement with its owners, academic or commercial apart",
+    ),
+    "adience": Kind(
+        _adience,
+        "ask for Adience at talhassner.github.io/home/projects/Adience and give the folder with aligned/ and "
+        "fold_0_data.txt to fold_4_data.txt",
+        f"Adience: pictures under their own Creative Commons licences, {RESEARCH}",
+    ),
+    "hci": Kind(
+        _from_lists(_hci_listed, _hci),
+        "get the dated historical colour images at graphics.cs.cmu.edu/projects/historicalColor and give the folder "
+        "with 1930s/ to 1970s/, or with lists of `path 1930s`",
+        "HCI: pictures of their photographers, handed out for research; no licence text",
+    ),
+    "aesthetics": Kind(
+        _from_lists(_aesthetics_listed),
+        "get the pictures of the CrowdBeauty list (arXiv 1505.03358) from Flickr and give their folder, with "
+        "[category]_train.txt and [category]_test.txt (`id.png 3.0`) in it",
+        f"CrowdBeauty: Flickr pictures under their own Creative Commons licences, {RESEARCH}",
+    ),
+    "table": Kind(
+        _table, "give a CSV with the columns file and label", "a table of the user's own: licence unknown here"
+    ),
+}

@@ -1,0 +1,149 @@
+"""Write a model's card from measurements: what it is, on what it was measured, for whom it is wrong, what it must not do.
+
+    python -m numclip.calibration.measure.card MODEL --data utkface:PATH aaf:PATH --out docs/age-nano.md
+
+Every figure is computed by this command on the `test` splits; nothing is typed in.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.contract.model_file import resolve, write_whole
+from ...runtime.contract.readings import Readings
+from ...runtime.contract.spec import ModelSpec
+from ...runtime.info import commercial_use
+from ...runtime.sessions.model import Model, load
+from ..data.datasets import open_data
+from .evaluate import band_name, joined, named_rows, predict_dataset, report
+from .measures import gate_rows, widths_at_equal_coverage
+from .report import NOTE, figures_table, gate_table, stress_table, summary, widths_sentence
+from .stress import stress_rows, track_readings
+
+Labels = npt.NDArray[np.float64]
+LOOKS = 30  # of a simulated track
+
+USES = """\
+## For what, and for what not
+
+Meant for: research, demonstrations, measuring how fast and how well small models read apparent age, counting visitors
+by coarse age group where no decision about a person follows.
+
+Not for: deciding whether a person may buy, enter, work or be believed; identifying or tracking a person; judging a child. The value is
+an estimate of how old a face looks in one picture. It knows nothing of the person, and it is less sure for some groups
+than for others, as the tables show.
+"""
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--data", nargs="+", required=True, metavar="DATA")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.md")
+    args = parser.parse_args()
+    write_whole(args.out, card(load(resolve(args.model)), args.data).encode())
+    print(f"wrote {args.out}")
+
+
+def card(model: Model, data: Sequence[str]) -> str:
+    """The card as Markdown."""
+    spec = model.spec
+    sections = [_head(spec), _errors(model, data), _training(spec), USES, _licences(spec)]
+    return "\n".join(sections)
+
+
+def _head(spec: ModelSpec) -> str:
+    bins = ", ".join(
+        f"{w} ({a:g}-{b:g})"
+        for w, a, b in zip(spec.task.words, spec.task.bin_edges, spec.task.bin_edges[1:], strict=False)
+    )
+    size = spec.graph
+    fp32: dict[str, Any] = spec.parity.get("fp32", {})
+    text = "with" if spec.provenance.get("language_pretrained") else "without"
+    return f"""# {spec.name}
+
+Reads {spec.task.name} in {spec.task.unit} off a face crop of {spec.crop.side} x {spec.crop.side} px. This page is written by
+`python -m numclip.calibration.measure.card` from measurements.
+
+| | |
+|---|---|
+| method | NumCLIP (arXiv 2408.03574): {spec.task.num_bins} text bins, ranking losses, refinement; text tower {text} language pre-training |
+| image tower | {spec.provenance.get("backbone")}, started from {spec.provenance.get("pretrained") or "random weights"} |
+| size | {size.get("parameters", 0) / 1e6:.2f} million parameters, {size.get("multiply_adds", 0) / 1e6:.0f} million multiply-adds per face |
+| parity | at most {fp32.get("max", float("nan")):.5f} {spec.task.unit} from PyTorch on {fp32.get("n", 0)} faces |
+| bins | {bins} |
+"""
+
+
+def _errors(model: Model, data: Sequence[str]) -> str:
+    """Every data set by itself, then the gates on the faces of all of them."""
+    lines = ["## How wrong it is", "", NOTE, ""]
+    once: list[tuple[Readings, Labels]] = []
+    tracks: list[tuple[list[Readings], Labels]] = []
+    for text in data:
+        dataset = open_data(text).select(None)
+        predictions = predict_dataset(model, dataset)
+        full = report(predictions, {})
+        skipped = f", {full['skipped']} without a detected face" if full["skipped"] else ""
+        lines += [
+            f"### {dataset.kind}, test split ({full['n']} faces{skipped})",
+            "",
+            *summary(full, model.spec.task),
+            "",
+        ]
+        lines += [*figures_table(named_rows(full), "true value or group"), "", "By what the model says:", ""]
+        lines += [*figures_table([(band_name(band), band) for band in full["bands_by_value"]], "value"), ""]
+        lines += [*stress_table(stress_rows(model, predictions.faces)), ""]
+        once.append((predictions.readings, predictions.labels))
+        tracks.append(track_readings(model, predictions.faces, LOOKS))
+    if model.spec.calibration is not None:
+        lines += _together(once, tracks)
+    return "\n".join(lines)
+
+
+def _together(once: list[tuple[Readings, Labels]], tracks: list[tuple[list[Readings], Labels]]) -> list[str]:
+    """Widths, and the gates after one look and many, on the faces of all test splits."""
+    readings, labels = joined([r for r, _ in once]), np.concatenate([y for _, y in once])
+    looks = [joined([r[i] for r, _ in tracks]) for i in range(LOOKS)]
+    rows = gate_rows([readings], labels) + gate_rows(looks, np.concatenate([y for _, y in tracks]))
+    widths = widths_sentence(widths_at_equal_coverage(readings, labels) or {})
+    return ["### All test splits together", "", widths, "", *gate_table(rows), ""]
+
+
+def _training(spec: ModelSpec) -> str:
+    training: dict[str, Any] = spec.provenance.get("training", {})
+    lines = ["## What it was made from", ""]
+    for name, counts in training.get("data", {}).items():
+        lines.append(
+            f"- {name}, train split: {counts['n']} faces ({counts['conflicting']} exact copies with conflicting labels and "
+            f"{counts['copies']} other copies dropped, {counts['skipped']} without a detected face); chosen on its val split."
+        )
+    if spec.calibration is not None:
+        sets = ", ".join(f"{d['n']} faces of {d['data']} ({d['split']})" for d in spec.calibration["data"])
+        lines.append(f"- Intervals: {sets}; split conformal, held out of training and selection.")
+    flags: dict[str, Any] = training.get("flags", {})
+    shown = ", ".join(
+        f"{k} {v}"
+        for k, v in flags.items()
+        if k in ("epochs", "batch", "lr", "small_side", "small_epochs", "coverage", "augment", "seed")
+    )
+    if flags.get("teacher"):
+        shown += ", labels half from earlier stages of the recipe"
+    return "\n".join([*lines, f"- Flags: {shown}; best epoch {training.get('epoch')}.", ""])
+
+
+def _licences(spec: ModelSpec) -> str:
+    allowed, why = commercial_use(spec.licences)
+    lines = ["## Licences", "", *(f"- {part}: {text}" for part, text in spec.licences.items())]
+    return "\n".join([*lines, f"- commercial use: {'yes' if allowed else 'no'} ({why})", ""])
+
+
+if __name__ == "__main__":
+    main()

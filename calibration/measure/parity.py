@@ -1,0 +1,135 @@
+"""How far two artifacts of one model are apart on the same faces, in the task's unit, and how far they may be.
+
+Every step that makes an artifact measures it here before it is written, and `numclip verify` measures what is there. What is
+compared is the graph's own answer: a calibration on top of it would hide, or add, a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import ModelError
+from ...runtime.contract.spec import ModelSpec, TaskSpec
+from ...runtime.sessions.session import Outputs, Session
+from ..data.crop_cache import face_crops
+from ..data.datasets import Dataset
+
+BATCH = 64
+AGE_RANGE_YEARS = 120.0
+# What each precision may differ from its reference, in years; for another task in proportion to the task's range.
+LIMITS: dict[str, dict[str, float]] = {
+    "fp32": {"max": 0.02},
+    "fp16": {"mean": 0.1, "p99": 0.5},
+    "int8": {"mean": 0.5, "mae_change": 0.05},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ProofFaces:
+    """The faces on which artifacts are compared."""
+
+    crops: npt.NDArray[np.uint8]  # [N, S, S, 3] RGB
+    labels: npt.NDArray[np.float64]  # [N] in the task's unit
+    said: str  # which they are, for the parity table
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One artifact against its reference, both on the same N faces; values in the task's unit."""
+
+    mean: float  # of |difference|
+    p99: float
+    max: float
+    mae: float  # of the artifact, against the labels
+    mae_change: float  # of the artifact's MAE against the reference's
+    cosine: float  # the lowest cosine of the two embeddings of a face
+    not_finite: int  # NaN and Inf among the artifact's numbers
+    n: int
+
+    def to_json(self, task: TaskSpec, faces: str, against: str) -> dict[str, Any]:
+        """A row of the spec's parity table. A figure that is not finite is null, as JSON knows none."""
+        figures = {k: (v if np.isfinite(v) else None) for k, v in asdict(self).items()}
+        return {**figures, "unit": task.unit, "faces": faces, "against": against}
+
+
+def proof_faces(data: list[Dataset], spec: ModelSpec, n: int, split: str | None = None) -> ProofFaces:
+    """N faces, spread over `split` of all data sets (None: `val` where there are splits, else all); raises DataError."""
+    chosen = [split or ("val" if any(s.split == "val" for s in d.samples) else "all") for d in data]
+    found = [face_crops(d.select(name), spec.crop) for d, name in zip(data, chosen, strict=True)]
+    total = sum(len(f.labels) for f in found)
+    at = np.linspace(0, total - 1, min(n, total)).round().astype(int)  # files may lie in order of age
+    crops: list[npt.NDArray[np.uint8]] = []
+    start = 0
+    for faces in found:
+        mine = at[(at >= start) & (at < start + len(faces.labels))] - start
+        crops.append(np.array(faces.crops[mine]))
+        start += len(faces.labels)
+    labels = np.concatenate([f.labels for f in found])[at]
+    said = ", ".join(f"{name} of {d.kind}:{d.path.name}" for d, name in zip(data, chosen, strict=True))
+    return ProofFaces(np.concatenate(crops), labels, said)
+
+
+def answers(session: Session, crops: npt.NDArray[np.uint8]) -> Outputs:
+    """What a session says of any number of crops [N, S, S, 3], N >= 1."""
+    parts = [session.run(np.ascontiguousarray(crops[i : i + BATCH])) for i in range(0, len(crops), BATCH)]
+    return Outputs(
+        np.concatenate([p.value for p in parts]),
+        np.concatenate([p.probabilities for p in parts]),
+        np.concatenate([p.embedding for p in parts]),
+    )
+
+
+def difference(got: Outputs, reference: Outputs, labels: npt.NDArray[np.float64]) -> Difference:
+    """`got` against `reference`, both for the faces of `labels` [N]."""
+    apart = np.abs(got.value.astype(np.float64) - reference.value)
+    products = (got.embedding.astype(np.float64) * reference.embedding).sum(axis=1)
+    lengths = np.linalg.norm(got.embedding, axis=1) * np.linalg.norm(reference.embedding, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine = float((products / lengths).min())
+    mae = float(np.abs(got.value - labels).mean())
+    return Difference(
+        mean=float(apart.mean()),
+        p99=float(np.quantile(apart, 0.99)) if np.isfinite(apart).all() else float("nan"),
+        max=float(apart.max()),
+        mae=mae,
+        mae_change=mae - float(np.abs(reference.value - labels).mean()),
+        cosine=cosine,
+        not_finite=sum(int((~np.isfinite(x)).sum()) for x in (got.value, got.probabilities, got.embedding)),
+        n=len(labels),
+    )
+
+
+def limits_for(precision: str, task: TaskSpec) -> dict[str, float]:
+    """The limits of a precision in the task's unit."""
+    if precision not in LIMITS:
+        raise ModelError(
+            f"spec field graph.precision: expected {', '.join(LIMITS)}, got {precision!r}; export it again"
+        )
+    scale = (task.high - task.low) / AGE_RANGE_YEARS
+    return {name: limit * scale for name, limit in LIMITS[precision].items()}
+
+
+def excess(found: Difference, limits: Mapping[str, float]) -> float:
+    """The largest share of a limit that is used: at most 1 passes, infinite where a number is not finite."""
+    shares = [getattr(found, name) / limit for name, limit in limits.items()]
+    return float("inf") if found.not_finite or not np.isfinite(shares).all() else max(shares)
+
+
+def faults(found: Difference, limits: Mapping[str, float], unit: str) -> list[str]:
+    """Each limit that is missed, as words; empty where the artifact passes."""
+    said = [f"{found.not_finite} NaN or Inf"] if found.not_finite else []
+    for name, limit in limits.items():
+        got = getattr(found, name)
+        if not got <= limit:
+            said.append(f"{name.replace('_', ' ')} {got:.4g} {unit} (at most {limit:.4g})")
+    return said
+
+
+def precision_of(spec: ModelSpec) -> str:
+    """fp32, fp16 or int8; files older than the field are fp32."""
+    return str(spec.graph.get("precision", "fp32"))

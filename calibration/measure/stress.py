@@ -1,0 +1,54 @@
+"""Faces made worse, and faces looked at again and again: what the intervals and gates still hold there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.contract.readings import Readings
+from ...runtime.sessions.model import Model
+from ..data.crop_cache import FaceCrops
+from .degrade import STRESS, second_look
+from .evaluate import predict_crops
+from .measures import GATE, gate_rows, judge, measure
+
+STRESS_FACES = 500  # of a larger set so many are made worse, evenly chosen
+TRACK_FACES = 300  # so many at or above the gate's threshold are looked at again; below it all
+
+
+def stress_rows(model: Model, faces: FaceCrops) -> list[dict[str, Any]]:
+    """The usual figures by kind of worse picture, and beside them those of the children among the faces."""
+    chosen = _evenly(np.arange(len(faces.labels)), STRESS_FACES)
+    labels = faces.labels[chosen]
+    rows: list[dict[str, Any]] = []
+    for name, worse in STRESS.items():
+        judged = judge(predict_crops(model, np.stack([worse(np.asarray(faces.crops[i])) for i in chosen])), labels)
+        young = labels < GATE[0]
+        below = measure(judged.take(young)) if young.any() else None
+        rows.append({"name": name, **measure(judged), "below": below})
+    return rows
+
+
+def track_rows(model: Model, faces: FaceCrops, looks: int) -> list[dict[str, Any]]:
+    """How often each gate errs after so many looks at each face, all simulated from its one picture."""
+    readings, labels = track_readings(model, faces, looks)
+    return gate_rows(readings, labels)
+
+
+def track_readings(model: Model, faces: FaceCrops, looks: int) -> tuple[list[Readings], npt.NDArray[np.float64]]:
+    """So many looks at the same N faces, and their labels [N]: all below the gate's threshold, some above."""
+    young = faces.labels < GATE[0]
+    chosen = np.sort(np.concatenate([np.flatnonzero(young), _evenly(np.flatnonzero(~young), TRACK_FACES)]))
+    random = np.random.default_rng(0)
+    readings = [
+        predict_crops(model, np.stack([second_look(np.asarray(faces.crops[i]), random) for i in chosen]))
+        for _ in range(looks)
+    ]
+    return readings, faces.labels[chosen]
+
+
+def _evenly(places: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:
+    """At most so many of the places, evenly spread."""
+    return places[np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(np.intp)]

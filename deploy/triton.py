@@ -1,0 +1,71 @@
+"""A Triton model repository of one model: for those who outgrow one machine.
+
+    DIR/age/config.pbtxt        names, types, dynamic batching, warm-up
+    DIR/age/1/model.onnx        or model.plan, from an engine
+
+Triton adds the dimension of faces itself; `value` has nothing else, which its config says as a reshape to no dimensions.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import SinkError
+from ..runtime.contract.model_file import write_whole
+from ..runtime.contract.spec import ModelSpec
+from ..runtime.sessions.session import output_widths
+
+KINDS = {
+    ".onnx": ("onnxruntime", "onnxruntime_onnx", "model.onnx"),
+    ".engine": ("tensorrt", "tensorrt_plan", "model.plan"),
+}
+MAX_BATCH, QUEUE_DELAY_US = 32, 2000  # faces; how long a request may wait for others
+
+
+def write_repository(folder: Path, model: Path, spec: ModelSpec, max_batch: int = MAX_BATCH) -> Path:
+    """Write a model (.onnx or .engine) into the repository `folder`, and return the model's place; raises SinkError."""
+    backend, platform, file_name = KINDS[model.suffix]
+    place = folder / (spec.name if model.suffix == ".onnx" else f"{spec.name}-plan")
+    try:
+        (place / "1").mkdir(parents=True, exist_ok=True)
+        write_whole(place / "1" / file_name, model.read_bytes())
+        text = config(place.name, backend, platform, file_name, spec, max_batch)
+        write_whole(place / "config.pbtxt", text.encode())
+    except OSError as error:
+        raise SinkError(f"{os.fspath(place)}: cannot be written ({error.strerror}); give another --triton") from None
+    return place
+
+
+def config(name: str, backend: str, platform: str, file_name: str, spec: ModelSpec, max_batch: int) -> str:
+    """The text of config.pbtxt."""
+    side, crops = spec.crop.side, str(spec.graph["input"])
+    dims = f"dims: [ {side}, {side}, 3 ]"
+    outputs = ",\n".join(f"  {_output(output, width)}" for output, width in output_widths(spec).items())
+    preferred = ", ".join(str(n) for n in sorted({min(8, max_batch), max_batch}))
+    warmups = ",\n".join(
+        f'  {{ name: "{n} faces" batch_size: {n} '
+        f'inputs {{ key: "{crops}" value: {{ data_type: TYPE_UINT8 {dims} zero_data: true }} }} }}'
+        for n in sorted({1, max_batch})
+    )
+    return f"""name: "{name}"
+backend: "{backend}"
+platform: "{platform}"
+default_model_filename: "{file_name}"
+max_batch_size: {max_batch}
+input [
+  {{ name: "{crops}" data_type: TYPE_UINT8 {dims} }}
+]
+output [
+{outputs}
+]
+dynamic_batching {{ preferred_batch_size: [ {preferred} ] max_queue_delay_microseconds: {QUEUE_DELAY_US} }}
+model_warmup [
+{warmups}
+]
+"""
+
+
+def _output(name: str, width: list[int]) -> str:
+    reshape = "" if width else " reshape: { shape: [ ] }"
+    return f'{{ name: "{name}" data_type: TYPE_FP32 dims: [ {width[0] if width else 1} ]{reshape} }}'

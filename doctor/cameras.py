@@ -1,0 +1,101 @@
+"""doctor: cameras. Each is opened, its formats are listed, one frame is taken and the frames of a second are counted."""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import os
+import re
+import shlex
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..errors import NumclipError
+from .finding import Finding, read_line
+
+DEV, CLASS = Path("/dev"), Path("/sys/class/video4linux")
+MEASURE_S = 1.0
+VIDIOC_ENUM_FMT, CAPTURE = 0xC0405602, 1  # linux/videodev2.h: _IOWR('V', 2, struct v4l2_fmtdesc), 64 bytes
+FMTDESC = struct.Struct("=III32s4s16x")  # index, type, flags, description, pixel format, and what is reserved
+
+
+def checks(sources: list[str] | None = None) -> Iterator[Finding]:
+    """The sources that were named, or every camera that is plugged in."""
+    if sources is None:
+        sources = [str(path) for path in cameras()]
+        if not sources:
+            yield Finding("camera", True, "none plugged in; files and network streams can be read")
+    for source in sources:
+        yield camera(source)
+
+
+def cameras(dev: Path = DEV) -> list[Path]:
+    """Video nodes that capture; webcams have a second node for their metadata, which has no formats."""
+    nodes = sorted(dev.glob("video*"), key=lambda p: int(re.sub(r"\D", "", p.name) or 0))
+    return [node for node in nodes if not os.access(node, os.R_OK) or formats(node)]
+
+
+def camera(source: str) -> Finding:
+    """A camera, file or stream opens and gives frames; how many a second is measured."""
+    from ..runtime.live.sources import open_source
+
+    try:
+        with open_source(source) as opened:
+            times: list[tuple[int, float]] = []
+            shape = (0, 0)
+            for frame in opened:
+                times.append((frame.index, frame.captured_s))
+                shape = frame.image.shape[:2]
+                if opened.stills or time.monotonic() - times[0][1] >= MEASURE_S:
+                    break
+            name = opened.name
+            measured = f", {rate:.1f} fps measured" if opened.live and (rate := frames_per_s(times)) else ""
+    except NumclipError as error:
+        return Finding("camera", False, str(error), another(source))
+    if not times:
+        return Finding("camera", False, f"{source}: gives no frame", another(source))
+    kinds = ", ".join(formats(Path(source))) if source.startswith("/dev/") else ""
+    title = read_line(CLASS / Path(source).name / "name") if source.startswith("/dev/") else None
+    said = f"{name}{f' ({title})' if title else ''}: {shape[1]} x {shape[0]}{measured}{f'; {kinds}' if kinds else ''}"
+    return Finding("camera", True, said)
+
+
+def frames_per_s(times: list[tuple[int, float]]) -> float | None:
+    """(index, capture time in s) of the frames seen: n frames span n - 1 gaps, and indices count dropped ones too."""
+    if len(times) < 2 or times[-1][1] <= times[0][1]:
+        return None
+    return (times[-1][0] - times[0][0]) / (times[-1][1] - times[0][1])
+
+
+def formats(node: Path, ioctl: Callable[[int, int, bytes], bytes] = fcntl.ioctl) -> list[str]:
+    """The pixel formats a node captures, as four letters each; none for what is no camera."""
+    found: list[str] = []
+    try:
+        file = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+    except OSError:
+        return found
+    try:
+        while len(found) < 64:
+            answer = ioctl(file, VIDIOC_ENUM_FMT, FMTDESC.pack(len(found), CAPTURE, 0, b"", b""))
+            found.append(FMTDESC.unpack(answer)[4].decode("ascii", "replace").strip())
+    except OSError:  # the kernel's way to say that there are no more
+        pass
+    finally:
+        os.close(file)
+    return found
+
+
+def another(source: str, dev: Path = DEV) -> str:
+    """The line to type when a source is none: allow it, take the one that was meant, or one that is there."""
+    node = Path(f"/dev/video{source}" if source.isdecimal() else source).expanduser()
+    if node.exists() and not os.access(node, os.R_OK):
+        return 'sudo usermod -aG video "$USER" && newgrp video'
+    meant: list[str] = []
+    if "://" not in source and node.parent != DEV and node.parent.is_dir():
+        names = [path.name for path in node.parent.iterdir() if path.is_file() and path != node]
+        meant = [str(node.with_name(name)) for name in difflib.get_close_matches(node.name, names, n=1, cutoff=0.8)]
+    there = [str(path) for path in cameras(dev) if os.access(path, os.R_OK) and path != node]
+    chosen = [*meant, *there]
+    return shlex.join(["numclip", "doctor", "--camera", chosen[0]]) if chosen else "numclip doctor"

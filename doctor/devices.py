@@ -1,0 +1,139 @@
+"""doctor: where a model can run. Each device runs the shipped model; a GPU that is there and does not run is a problem."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import NumclipError
+from .board import is_jetson
+from .finding import Finding, installed, pip
+from .packages import hidden_from_here, open_environment
+
+GPU_DEVICES = ("cuda", "tensorrt")
+PROVIDER_LIBRARIES = {"cuda": "libonnxruntime_providers_cuda.so", "tensorrt": "libonnxruntime_providers_tensorrt.so"}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU as its driver tells."""
+
+    name: str
+    memory_mb: int
+    cuda: str  # the newest CUDA that the driver runs
+
+
+def checks() -> Iterator[Finding]:
+    """The GPU, TensorRT, then every device."""
+    gpu = nvidia_gpu()
+    yield Finding("gpu", True, f"{gpu.name}, {gpu.memory_mb} MB, CUDA {gpu.cuda}" if gpu else "no NVIDIA driver here")
+    yield tensorrt(gpu)
+    yield from devices(gpu)
+
+
+def nvidia_gpu() -> Gpu | None:
+    """The first GPU, asked of the driver's own library; None without a driver or a GPU."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    name, size, version = ctypes.create_string_buffer(256), ctypes.c_size_t(), ctypes.c_int()
+    device = ctypes.c_int()
+    asked = (
+        driver.cuInit(0),
+        driver.cuDeviceGet(ctypes.byref(device), 0),
+        driver.cuDeviceGetName(name, len(name), device),
+        driver.cuDeviceTotalMem_v2(ctypes.byref(size), device),
+        driver.cuDriverGetVersion(ctypes.byref(version)),
+    )
+    if any(asked):
+        return None
+    return Gpu(
+        name.value.decode(errors="replace"),
+        size.value // 2**20,
+        f"{version.value // 1000}.{version.value % 1000 // 10}",
+    )
+
+
+def tensorrt(gpu: Gpu | None) -> Finding:
+    """TensorRT is visible in this environment; it runs .engine files, so without a GPU nobody misses it."""
+    if hidden_from_here("tensorrt"):
+        return Finding(
+            "tensorrt", False, "the system has it, this virtual environment does not look there", open_environment()
+        )
+    if importlib.util.find_spec("tensorrt") is None:
+        said = "not installed; only .engine files need it"
+        fix = (
+            "sudo apt-get install -y python3-libnvinfer" if is_jetson() else pip("install", "tensorrt") if gpu else None
+        )
+        return Finding("tensorrt", not is_jetson(), said, fix)
+    try:
+        module = importlib.import_module("tensorrt")
+    except (ImportError, OSError) as error:
+        return Finding(
+            "tensorrt", False, f"does not load: {error}", "sudo apt-get install -y libnvinfer-bin python3-libnvinfer"
+        )
+    return Finding("tensorrt", True, str(getattr(module, "__version__", "loads")))
+
+
+def devices(gpu: Gpu | None) -> Iterator[Finding]:
+    """Every device that --device knows: the shipped model runs there, or why not."""
+    from ..runtime.sessions.session import DEVICES
+
+    for device in DEVICES:
+        if device == "auto":
+            continue
+        reason = _reason_not_to_run(device)
+        if reason is None:
+            yield Finding(f"device {device}", True, "runs the model")
+        elif device == "cpu":
+            yield Finding(
+                "device cpu", False, reason, pip("install", "--force-reinstall", "--no-deps", "onnxruntime>=1.17")
+            )
+        elif device in GPU_DEVICES and gpu is not None and not is_jetson():
+            library = _missing_library(device)
+            said = f"{reason} (missing: {library})" if library else reason
+            yield Finding(f"device {device}", device != "cuda", said, _gpu_line(library))
+        else:
+            yield Finding(f"device {device}", True, f"not here: {reason}")
+
+
+def _reason_not_to_run(device: str) -> str | None:
+    """None when the shipped model really runs on the device, else the sentence that --device would end with."""
+    import numpy as np
+
+    from ..runtime.sessions.model import load
+
+    try:
+        model = load("age-nano", device, 1)
+        side = model.spec.crop.side
+        model(np.zeros((1, side, side, 3), np.uint8))
+    except NumclipError as error:
+        return str(error)
+    return None
+
+
+def _missing_library(device: str) -> str | None:
+    """The shared library that the provider asks for in vain, as the loader names it; ONNX Runtime keeps it to itself."""
+    spec = importlib.util.find_spec("onnxruntime")
+    folder = Path(spec.origin).parent / "capi" if spec is not None and spec.origin else Path()
+    provider = folder / PROVIDER_LIBRARIES.get(device, "")
+    if not provider.is_file():
+        return None
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(provider))
+    except OSError as error:
+        return str(error).partition(":")[0]
+    return None
+
+
+def _gpu_line(library: str | None) -> str:
+    """The line that brings the GPU build in place of the CPU's, or the CUDA libraries that it did not find."""
+    if library is not None and installed(["onnxruntime-gpu"]):
+        return pip("install", "onnxruntime-gpu[cuda,cudnn]>=1.21")
+    return " && ".join([pip("uninstall", "-y", "onnxruntime"), pip("install", "onnxruntime-gpu[cuda,cudnn]>=1.21")])

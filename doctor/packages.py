@@ -1,0 +1,145 @@
+"""doctor: Python and the packages. Two packages that write the same files are the field's most common broken install."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .board import is_jetson
+from .finding import Finding, installed, pip
+
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+NEEDED = {"numpy": "numpy>=1.24", "av": "av>=12", "tqdm": "tqdm>=4.60"}  # as in pyproject.toml
+ONNXRUNTIME, OPENCV, HEADLESS = "onnxruntime>=1.17", "opencv-python>=4.8,<5", "opencv-python-headless>=4.8,<5"
+OLD_NUMPY = "numpy>=1.24,<2"
+OPENCV_OF_YUNET = (4, 8)  # older ones cannot run the 2023 YuNet
+SYSTEM_OPENCV = "sudo apt-get install -y libopencv-python"  # JetPack's own build, with GStreamer
+
+
+def checks() -> Iterator[Finding]:
+    """Python, then each package, then how OpenCV was built."""
+    yield python()
+    for module, requirement in NEEDED.items():
+        yield needed(module, requirement)
+    yield onnxruntime()
+    found = opencv()
+    yield found
+    if found.ok:
+        yield opencv_parts()
+
+
+def python() -> Finding:
+    """Python is new enough, and whether it is an environment of its own."""
+    ok = sys.version_info >= (3, 10)
+    kind = "virtual environment" if sys.prefix != sys.base_prefix else "system-wide"
+    return Finding("python", ok, f"{platform.python_version()}, {kind}", None if ok else "sudo apt-get install python3")
+
+
+def needed(module: str, requirement: str) -> Finding:
+    """A package every install has."""
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError as error:
+        return Finding(module, False, f"does not load: {error}", pip("install", requirement))
+    return Finding(module, True, str(getattr(loaded, "__version__", "loads")))
+
+
+def onnxruntime() -> Finding:
+    """Exactly one ONNX Runtime; none is right where TensorRT runs engines."""
+    here = installed(RUNTIMES)
+    if len(here) > 1:
+        keep = "onnxruntime-gpu>=1.17" if Path("/dev/nvidiactl").exists() else ONNXRUNTIME
+        return _clash("onnxruntime", here, keep)
+    try:
+        importlib.import_module("onnxruntime")
+    except ImportError as error:
+        fix = pip("install", ONNXRUNTIME)
+        if not here and importlib.util.find_spec("tensorrt") is not None:
+            return Finding("onnxruntime", True, "not installed; TensorRT is, and runs .engine files", fix)
+        return Finding("onnxruntime", False, _does_not_load(here, error), fix)
+    return Finding("onnxruntime", True, _said(here))
+
+
+def opencv() -> Finding:
+    """Exactly one OpenCV that loads and is new enough for YuNet."""
+    here = installed(OPENCVS)
+    if len(here) > 1:
+        return _clash("opencv", here, OPENCV)
+    try:
+        cv2 = importlib.import_module("cv2")
+    except ImportError as error:
+        if here and "libGL" in str(error):  # a server without a screen: the build without windows needs no libGL
+            lines = [pip("uninstall", "-y", *here), pip("install", HEADLESS)]
+            return Finding("opencv", False, _does_not_load(here, error), " && ".join(lines))
+        if "numpy" in str(error):  # an OpenCV built for NumPy 1, as JetPack's is, below a newer NumPy
+            return Finding("opencv", False, _does_not_load(here, error), pip("install", OLD_NUMPY))
+        return Finding("opencv", False, _does_not_load(here, error), _opencv_line())
+    version = str(getattr(cv2, "__version__", "0"))
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OPENCV_OF_YUNET:
+        said = f"{version} cannot run YuNet, which needs 4.8 or newer"
+        return Finding("opencv", False, said, pip("install", "--upgrade", OPENCV))
+    return Finding("opencv", True, _said(here, version))
+
+
+def opencv_parts() -> Finding:
+    """What this OpenCV was built with; on a Jetson the cameras need GStreamer, elsewhere nothing is a fault."""
+    import cv2
+
+    info = cv2.getBuildInformation()
+    parts = {name: _built_with(info, name) for name in ("FFMPEG", "GStreamer", "GUI")}
+    said = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in parts.items())
+    if is_jetson() and not parts["GStreamer"]:
+        here = installed(OPENCVS)
+        fix = " && ".join([*([pip("uninstall", "-y", *here)] if here else []), SYSTEM_OPENCV])
+        return Finding("opencv parts", False, f"{said}; csi:// cameras need the system's OpenCV", fix)
+    return Finding("opencv parts", True, f"{said} (--show needs GUI, csi:// and gst: need GStreamer)")
+
+
+def _built_with(info: str, name: str) -> bool:
+    """One row of OpenCV's build information: `GUI: NONE`, `GUI: QT5`, `FFMPEG: YES`."""
+    row = re.search(rf"^[ \t]*{name}:[ \t]*(\S*)", info, re.M)
+    if name == "GUI" and row is not None and not row[1]:  # its backends follow, a line each
+        return re.search(r"^\s*(GTK\+?|QT|QT5|QT6|Cocoa|Win32 UI|WIN32UI):\s*YES", info, re.M) is not None
+    return row is not None and row[1] not in ("NO", "NONE", "")
+
+
+def _clash(module: str, here: dict[str, str], keep: str) -> Finding:
+    lines = [pip("uninstall", "-y", *here), pip("install", keep)]
+    return Finding(module, False, f"{_said(here)}: they overwrite each other's files", " && ".join(lines))
+
+
+def _opencv_line() -> str:
+    return SYSTEM_OPENCV if is_jetson() else pip("install", OPENCV)
+
+
+def _said(here: dict[str, str], version: str = "") -> str:
+    return ", ".join(f"{name} {number}" for name, number in here.items()) or f"{version} from the system".strip()
+
+
+def _does_not_load(here: dict[str, str], error: ImportError) -> str:
+    return f"{_said(here) if here else 'not installed'}; it does not load: {error}"
+
+
+def hidden_from_here(module: str, system: Path = Path("/usr/lib")) -> bool:
+    """Whether the system's Python has a module that this virtual environment does not look at."""
+    return (
+        sys.prefix != sys.base_prefix
+        and importlib.util.find_spec(module) is None
+        and any(system.glob(f"python3*/dist-packages/{module}"))
+    )
+
+
+def open_environment() -> str:
+    """The line that lets this virtual environment see the system's packages."""
+    if not os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg")):
+        return "python3 -m venv --system-site-packages .venv"
+    config = shlex.quote(os.path.join(sys.prefix, "pyvenv.cfg"))
+    return f"sed -i 's/^include-system-site-packages = false/include-system-site-packages = true/' {config}"

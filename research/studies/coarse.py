@@ -1,0 +1,56 @@
+"""`coarse`: how far do the words alone carry, and what does the refinement add?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...train.validation import bins_of
+from .bench import Bench, Settings
+from .frame import ONCE, Column, Results, Run, Study
+from .head import train_and_judge
+from .plot import dots
+from .rows import COARSE, CS5, L1_ALONE, MAE, NEAR, WORDS_ALONE
+
+ALWAYS_RIGHT = "always the right word (nothing trained)"
+
+
+def rows(base: Settings) -> dict[str, dict[str, Any]]:
+    unrefined = {"refinement_hidden": 0, "refinement_embedding": False}
+    return {
+        "words and refinement (NumCLIP)": {},
+        "words and refinement from the logits only": {"method": {"refinement_embedding": False}},
+        "words and L1, expectation over bin centers": {"method": unrefined},
+        "words alone, ranking losses": dict(WORDS_ALONE),
+        "words alone, cross-entropy": {"method": {**unrefined, "weighting": None, "loss_weights": [1.0, 0.0, 0.0]}},
+        "the number alone (L1)": dict(L1_ALONE),
+        "as released": {"method": {"as_released": True}},
+        ALWAYS_RIGHT: {ONCE: "always right"},
+    }
+
+
+def measure(bench: Bench, run: Run) -> dict[str, Any]:
+    """A training; or what remains as error where the right word's center is always answered."""
+    if ONCE not in run.changes:
+        return train_and_judge(bench, run)
+    labels, task = bench.pictures(0, "val").labels, bench.task.spec
+    error = np.array(task.bin_centers)[bins_of(labels, task)] - labels
+    mae, cs5 = (round(float(x), 4) for x in (np.abs(error).mean(), (np.abs(error) <= 5).mean()))
+    return {"figures": {"mae": mae, "mae_likeliest": mae, "cs5": cs5, "coarse": 1.0, "near": 1.0}}
+
+
+def draw(figure: Any, results: Results) -> None:
+    dots(figure.subplots(), results.rows(), "mae", "MAE")
+
+
+STUDY = Study(
+    "coarse",
+    "Coarse classification alone: how good is the number that the words give by themselves, how much of the error is the "
+    "words' own width (the last row answers the center of the right word, always), and what do the L1 loss and the "
+    "refinement add? `MAE of the likeliest` answers the center of the likeliest word.",
+    rows,
+    measure,
+    lambda base: (MAE, Column("mae_likeliest", "MAE of the likeliest"), CS5, COARSE, NEAR),
+    draw,
+)

@@ -1,0 +1,61 @@
+"""`domains`: two tasks that have nothing to do with faces, added by a task file each and nothing else."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import Any
+
+from .bench import Bench, Settings
+from .frame import Results, Run, Study
+from .head import train_and_judge
+from .made_pictures import domain_data
+from .plot import dots
+from .rows import COARSE, COOP, EXACT, L1_ALONE, MAE, NEAR, NUMCLIP, ORDINALCLIP, PLAIN, ZERO_SHOT
+
+DOMAINS = {"counting": "count", "digits": "digits"}
+WAYS = {
+    "zero-shot": ZERO_SHOT,
+    "CoOp": COOP,
+    "OrdinalCLIP": ORDINALCLIP,
+    "NumCLIP": NUMCLIP,
+    "plain contrastive": PLAIN,
+    "L1 alone": L1_ALONE,
+}
+
+
+def rows(base: Settings) -> dict[str, dict[str, Any]]:
+    return {
+        f"{name}, {way}": {**changes, "task": task} for name, task in DOMAINS.items() for way, changes in WAYS.items()
+    }
+
+
+def measure(bench: Bench, run: Run) -> dict[str, Any]:
+    changes = dict(run.changes)
+    return train_and_judge(_bench_of(bench, changes.pop("task")), Run(run.row, changes, run.seed))
+
+
+@functools.lru_cache(maxsize=4)
+def _bench_of(bench: Bench, task: str) -> Bench:
+    """The same tower and steps on a domain's pictures."""
+    return Bench(replace(bench.settings, data=(domain_data(task),), task=task))
+
+
+def draw(figure: Any, results: Results) -> None:
+    every = figure.subplots(1, len(DOMAINS))
+    for axes, name in zip(every, DOMAINS, strict=True):
+        part = {row.partition(", ")[2]: r for row, r in results.rows().items() if row.startswith(f"{name}, ")}
+        dots(axes, part, "mae", f"{name}: MAE")
+
+
+STUDY = Study(
+    "domains",
+    "Two ordinal tasks from other domains, each a task file (`train/tasks/count.json`, `digits.json`) and a table of "
+    "pictures: counting 1 to 20 drawn objects, in six words from `one` to `a crowd`, and scikit-learn's handwritten digits, "
+    "one word each. `exact`: the value rounds to the label.",
+    rows,
+    measure,
+    lambda base: (MAE, EXACT, COARSE, NEAR),
+    draw,
+    needs_data=False,
+)

@@ -1,0 +1,109 @@
+"""`features`: are the image embeddings and the text bins in order? A t-SNE picture, and numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ...train.checkpoint import load_checkpoint
+from .bench import Bench, Settings
+from .frame import ONCE, Column, Results, Run, Study
+from .head import Recipe, answers, figures, train
+from .ordinality import falling_share, ordinality
+from .rows import L1_ALONE, MAE, NUMCLIP, ORDINALCLIP, PLAIN, WORDS_ALONE
+
+PICTURED = 500  # pictures in a t-SNE panel at most
+UNTRAINED = "the tower's own features"
+TRAINED = {
+    "NumCLIP, weights outside": NUMCLIP,
+    "NumCLIP, weights inside": {"method": {"weighting": "inside"}},
+    "plain contrastive": PLAIN,
+    "words alone": WORDS_ALONE,
+    "OrdinalCLIP": ORDINALCLIP,
+    "L1 alone": L1_ALONE,
+}
+
+
+def rows(base: Settings) -> dict[str, dict[str, Any]]:
+    """Nothing trained; each way to train; and, where --checkpoint names one, a network whose tower was trained."""
+    found = {UNTRAINED: {ONCE: "features"}, **{name: dict(changes) for name, changes in TRAINED.items()}}
+    if base.checkpoint is not None:
+        found[f"{Path(base.checkpoint).name}, its tower trained"] = {ONCE: "checkpoint"}
+    return found
+
+
+def measure(bench: Bench, run: Run) -> dict[str, Any]:
+    """Ordinality of the val split's embeddings and of the text bins; with the first seed, the t-SNE picture."""
+    pictures = bench.pictures(0, "val")
+    found: dict[str, float] = {}
+    if run.changes.get(ONCE) == "features":
+        embedding = functional.normalize(pictures.inputs.float().flatten(1), dim=1).cpu()
+    else:
+        if ONCE in run.changes:
+            network, _ = load_checkpoint(Path(str(bench.settings.checkpoint)))
+            inputs = torch.from_numpy(bench.crops(0, "val")[0])
+        else:
+            network, _ = train(bench, Recipe(**run.changes), run.seed)
+            inputs = pictures.inputs
+        outputs = answers(network, inputs)
+        embedding = outputs.embedding
+        measured = figures(outputs, pictures.labels, network, bench.task)
+        found |= {name: measured[name] for name in ("mae", "coarse")}
+        with torch.no_grad():
+            bins = network.text_bins().double().cpu().numpy()
+        centers = np.array(network.task.spec.bin_centers)
+        found |= {"bins_spearman": round(ordinality(centers, bins), 4), "bins_falling": round(falling_share(bins), 4)}
+    found["spearman"] = round(ordinality(pictures.labels, embedding.double().numpy()), 4)
+    return {"figures": found, **(_picture(embedding, pictures.labels) if run.seed == 0 else {})}
+
+
+def _picture(embedding: torch.Tensor, labels: np.ndarray) -> dict[str, Any]:
+    """t-SNE of some of the pictures: places scaled to a square of side 2, and their labels."""
+    from sklearn.manifold import TSNE
+
+    chosen = np.linspace(0, len(labels) - 1, min(PICTURED, len(labels))).astype(int)
+    perplexity = min(30.0, (len(chosen) - 1) / 3)
+    places = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0).fit_transform(
+        embedding.numpy()[chosen]
+    )
+    places = places / np.abs(places).max()
+    return {"places": [[round(float(x), 3) for x in p] for p in places], "labels": [float(v) for v in labels[chosen]]}
+
+
+def draw(figure: Any, results: Results) -> None:
+    """One panel for each row, coloured by label."""
+    panels = [r for r in results.runs if "places" in r]
+    columns = min(4, len(panels))
+    figure.set_size_inches(9, 2.4 * -(-len(panels) // columns))
+    every = list(figure.subplots(-(-len(panels) // columns), columns, squeeze=False).flat)
+    highest = max(max(r["labels"]) for r in panels)
+    for axes in every:
+        axes.set_axis_off()
+    for axes, record in zip(every, panels, strict=False):
+        x, y = np.array(record["places"]).T
+        dots = axes.scatter(x, y, c=record["labels"], s=4, cmap="viridis", vmin=0, vmax=highest)
+        axes.set_title(record["row"], fontsize=7)
+        if record is panels[-1]:
+            figure.colorbar(dots, ax=every, label="label", shrink=0.6)
+
+
+STUDY = Study(
+    "features",
+    "Are the embeddings in order? `pictures`: Spearman's correlation, over all pairs of validation pictures, between the "
+    "difference of their labels and the cosine distance of their embeddings (1: perfectly in order, 0: not at all). `text "
+    "bins`: the same over pairs of words; `steps outwards`: of all steps from a word's neighbour away from it, the share "
+    "that lowers the similarity to it (chance: 50 %). Below, t-SNE of the embeddings, first seed, coloured by label.",
+    rows,
+    measure,
+    lambda base: (
+        Column("spearman", "pictures", 3),
+        Column("bins_spearman", "text bins", 3),
+        Column("bins_falling", "steps outwards, %", 1, percent=True),
+        MAE,
+    ),
+    draw,
+)

@@ -1,0 +1,41 @@
+"""`few-shot`: one to sixteen training pictures of each label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .bench import Settings
+from .frame import Results, Study
+from .head import train_and_judge
+from .plot import lines
+from .rows import COARSE, CS5, L1_ALONE, MAE, NUMCLIP, ORDINALCLIP, TRAIN_N
+
+SHOTS = (1, 2, 4, 8, 16)
+WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE, "OrdinalCLIP": ORDINALCLIP}
+SHOTS_OF = {"NumCLIP": SHOTS, "L1 alone": SHOTS, "OrdinalCLIP": (1, 4, 16)}  # 101 ranks take their time
+
+
+def rows(base: Settings) -> dict[str, dict[str, Any]]:
+    return {f"{k} per label, {way}": {**WAYS[way], "shots": k} for way, shots in SHOTS_OF.items() for k in shots}
+
+
+def draw(figure: Any, results: Results) -> None:
+    axes, found = figure.subplots(), results.rows()
+    lines(
+        axes,
+        {way: [(float(k), found.get(f"{k} per label, {way}", [])) for k in shots] for way, shots in SHOTS_OF.items()},
+        "mae",
+        ("training pictures per label", "MAE"),
+    )
+    axes.set_xscale("log", base=2)
+
+
+STUDY = Study(
+    "few-shot",
+    "Few training pictures of each label (of each year, not of each word); a seed draws the pictures and the start. A "
+    "training takes the same number of steps whatever it has to learn from.",
+    rows,
+    train_and_judge,
+    lambda base: (MAE, CS5, COARSE, TRAIN_N),
+    draw,
+)

@@ -1,0 +1,53 @@
+"""`granularity`: how many bins, from two to one per unit?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .bench import Settings
+from .frame import Column, Results, Study
+from .head import train_and_judge
+from .plot import lines
+from .rows import CS5, MAE, WORDS_ALONE
+
+REFINED, ALONE = "refined", "words alone"
+COUNTS = {REFINED: (2, 3, 5, 11, 25), ALONE: (2, 5, 25)}
+
+
+def rows(base: Settings) -> dict[str, dict[str, Any]]:
+    """Equal bins and the task's own words, with the refinement and without."""
+    from ...train.tasks_file import load_task
+
+    edges = load_task(base.task).spec.bin_edges
+    per_unit = round(edges[-1] - edges[0])
+    found: dict[str, dict[str, Any]] = {}
+    for way, changes in ((REFINED, {}), (ALONE, WORDS_ALONE)):
+        counts = [*(c for c in COUNTS[way] if c < per_unit), *([per_unit] if way == REFINED else [])]
+        found |= {f"{count} equal bins, {way}": {**changes, "bins": count} for count in counts}
+        found[f"the task's {len(edges) - 1} words, {way}"] = dict(changes)
+    return found
+
+
+def draw(figure: Any, results: Results) -> None:
+    axes = figure.subplots()
+    series = {
+        way: [(float(row.split()[0]), r) for row, r in results.rows().items() if row.endswith(f"equal bins, {way}")]
+        for way in (REFINED, ALONE)
+    }
+    for name, records in results.rows().items():
+        if name.startswith("the task's"):
+            count = float(name.split()[2])
+            series[name] = [(count, records)]
+    lines(axes, series, "mae", ("bins", "MAE"))
+    axes.set_xscale("log")
+
+
+STUDY = Study(
+    "granularity",
+    "How many bins? Equal bins from two to one per unit of the scale, named by their ends, beside the task's own words and "
+    "edges; with the refinement (and L1), and with the words alone (expectation over the bin centers, no L1).",
+    rows,
+    train_and_judge,
+    lambda base: (MAE, Column("mae_likeliest", "MAE of the likeliest"), CS5),
+    draw,
+)

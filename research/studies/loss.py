@@ -1,0 +1,43 @@
+"""`loss`: plain contrastive or ranking, weights inside or outside the exponent, one direction or both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .bench import Settings
+from .frame import Results, Study
+from .head import train_and_judge
+from .plot import dots
+from .rows import COARSE, CS5, L1_ALONE, MAE, NEAR
+
+WEIGHTINGS = {"plain": None, "inside": "inside", "outside": "outside"}
+DIRECTIONS = {"image to text": [1.0, 0.0, 1.0], "text to image": [0.0, 1.0, 1.0], "both": [1.0, 1.0, 1.0]}
+
+
+def rows(base: Settings) -> dict[str, dict[str, Any]]:
+    """Each weighting in each direction, L1 beside all of them, and L1 alone."""
+    found = {
+        f"{name}, {direction}": {"method": {"weighting": weighting, "loss_weights": weights}}
+        for name, weighting in WEIGHTINGS.items()
+        for direction, weights in DIRECTIONS.items()
+    }
+    return found | {"no contrastive loss": dict(L1_ALONE)}
+
+
+def draw(figure: Any, results: Results) -> None:
+    left, right = figure.subplots(1, 2)
+    dots(left, results.rows(), "mae", "MAE")
+    dots(right, results.rows(), "coarse", "share of right words")
+    right.set_yticklabels([])
+
+
+STUDY = Study(
+    "loss",
+    "The contrastive losses: plain (cross-entropy and KL) against the ranking losses, whose weights grow with the distance "
+    "between bins, inside the exponent as in the released code or outside as in the paper; from image to text, from text to "
+    "image, or both. L1 with weight 1 stands beside each.",
+    rows,
+    train_and_judge,
+    lambda base: (MAE, CS5, COARSE, NEAR),
+    draw,
+)

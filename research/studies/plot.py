@@ -1,0 +1,62 @@
+"""The plots of the studies: dots with spread, lines with spread. matplotlib is imported when one is drawn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import DeviceError, SinkError
+from .frame import Record, Results, Study, spread
+
+COLOURS = ("#1f5f8b", "#c8632d", "#4b8b3b", "#7a4f9a", "#8a8a8a", "#b03a5b")
+SIZE_INCHES, DOTS_PER_INCH = (7.0, 3.6), 110
+
+
+def write_plot(path: Path, study: Study, results: Results) -> None:
+    """Draw a study into a PNG; raises DeviceError without matplotlib, SinkError where it cannot be written."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise DeviceError("the plot: expected matplotlib, it is not installed; pip install 'numclip[study]'") from None
+    figure = Figure(SIZE_INCHES, DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    study.draw(figure, results)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SinkError(f"cannot write {path} ({error.strerror}); give another --out") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def dots(axes: Any, rows: Mapping[str, Sequence[Record]], key: str, title: str) -> None:
+    """One dot per row, with its spread over seeds."""
+    found = [(row, s) for row, records in rows.items() if (s := spread(records, key)) is not None]
+    means, deviations = [s.mean for _, s in found], [s.deviation or 0.0 for _, s in found]
+    axes.errorbar(
+        means, range(len(found)), xerr=deviations, fmt="o", ms=4, capsize=2, color=COLOURS[0], ecolor=COLOURS[1]
+    )
+    axes.set_yticks(range(len(found)), [row for row, _ in found], fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_xlabel(title, fontsize=8)
+
+
+def lines(
+    axes: Any, series: Mapping[str, Sequence[tuple[float, Sequence[Record]]]], key: str, labels: tuple[str, str]
+) -> None:
+    """One line per series over x, with its spread over seeds. labels: of x and y."""
+    for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
+        found = [(x, s) for x, records in points if (s := spread(records, key)) is not None]
+        x, y = [p for p, _ in found], [s.mean for _, s in found]
+        axes.errorbar(
+            x, y, yerr=[s.deviation or 0.0 for _, s in found], label=name, color=colour, marker="o", ms=3, capsize=2
+        )
+    axes.set_xlabel(labels[0], fontsize=8)
+    axes.set_ylabel(labels[1], fontsize=8)
+    axes.legend(fontsize=7)

@@ -1,0 +1,42 @@
+"""`sensitivity`: weights of the losses, logit scale, distance metric, adapter ratio; one at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .bench import Settings
+from .frame import Results, Study
+from .head import train_and_judge
+from .plot import dots
+from .rows import COARSE, CS5, MAE, NEAR
+
+
+def rows(base: Settings) -> dict[str, dict[str, Any]]:
+    """The default, and each choice away from it."""
+    weights = {
+        "image to text": [[w, 1.0, 1.0] for w in (0.3, 3.0)],
+        "text to image": [[1.0, w, 1.0] for w in (0.3, 3.0)],
+        "L1": [[1.0, 1.0, w] for w in (0.3, 3.0)],
+    }
+    found: dict[str, dict[str, Any]] = {"default": {}}
+    for at, (name, choices) in enumerate(weights.items()):
+        found |= {f"weight of {name} {c[at]:g}": {"method": {"loss_weights": c}} for c in choices}
+    found |= {f"logit scale fixed at {s:g}": {"scale": s} for s in (5.0, 30.0, 100.0)}
+    found["distance in the task's unit"] = {"method": {"distance": "values"}}
+    found |= {f"adapter ratio {r:g}": {"method": {"adapter_ratio": r}} for r in (0.0, 0.8, 1.0)}
+    return found
+
+
+def draw(figure: Any, results: Results) -> None:
+    dots(figure.subplots(), results.rows(), "mae", "MAE")
+
+
+STUDY = Study(
+    "sensitivity",
+    "One choice at a time away from the default (all weights 1, logit scale learned from 14.3 on, distance in bins, weights "
+    "outside, adapter ratio 0.5).",
+    rows,
+    train_and_judge,
+    lambda base: (MAE, CS5, COARSE, NEAR),
+    draw,
+)

@@ -1,0 +1,53 @@
+"""`shift`: the most frequent labels are cut from the training split, the validation split stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .bench import Settings
+from .frame import Results, Study
+from .head import train_and_judge
+from .plot import lines
+from .rows import COARSE, CS5, L1_ALONE, MAE, NUMCLIP, TRAIN_N
+
+TOP = (10, 20, 30, 40)
+WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE}
+WAYS_OF = {
+    0.2: {"NumCLIP": TOP},
+    0.1: {"NumCLIP": TOP, "L1 alone": (40,)},
+}  # share that stays: way: labels that are cut
+
+
+def rows(base: Settings) -> dict[str, dict[str, Any]]:
+    """Nothing cut; then every cut."""
+    found = {f"nothing cut, {way}": dict(changes) for way, changes in WAYS.items()}
+    for share, ways in WAYS_OF.items():
+        for way, tops in ways.items():
+            found |= {_row(top, share, way): {**WAYS[way], "shift": [top, share]} for top in tops}
+    return found
+
+
+def draw(figure: Any, results: Results) -> None:
+    found, every = results.rows(), figure.subplots(1, len(WAYS_OF), sharey=True)
+    for axes, (share, ways) in zip(every, WAYS_OF.items(), strict=True):
+        series = {
+            way: [(0.0, found.get(f"nothing cut, {way}", []))]
+            + [(float(top), found.get(_row(top, share, way), [])) for top in tops]
+            for way, tops in ways.items()
+        }
+        lines(axes, series, "mae", (f"most frequent labels cut to {100 * share:.0f} %", "MAE"))
+
+
+def _row(top: int, share: float, way: str) -> str:
+    return f"{top} labels to {100 * share:.0f} %, {way}"
+
+
+STUDY = Study(
+    "shift",
+    "A training split whose labels are distributed otherwise: of each of the most frequent labels only a part stays, the "
+    "validation split is untouched. A seed draws which pictures stay.",
+    rows,
+    train_and_judge,
+    lambda base: (MAE, CS5, COARSE, TRAIN_N),
+    draw,
+)

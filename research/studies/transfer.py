@@ -1,0 +1,72 @@
+"""`transfer`: train on one data set, test on another, and on both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import UsageError
+from .bench import Bench, Settings
+from .frame import Column, Results, Run, Study
+from .head import Recipe, answers, figures, train
+from .plot import dots
+from .rows import L1_ALONE, NUMCLIP
+
+WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE}
+
+
+def kinds(data: Any) -> list[str]:
+    """The data sets' kinds, as `utkface`; raises UsageError unless there are two or more."""
+    if len(data) < 2:
+        raise UsageError(f"expected two or more --data sets to go from one to another, got {len(data)}; add one")
+    names = [text.partition(":")[0] for text in data]
+    return names if len(set(names)) == len(names) else [f"{name} {at}" for at, name in enumerate(names, start=1)]
+
+
+def rows(base: Settings) -> dict[str, dict[str, Any]]:
+    names = kinds(base.data)
+    origins = {f"trained on {name}": [at] for at, name in enumerate(names)} | {
+        "trained on all": list(range(len(names)))
+    }
+    return {
+        f"{name}, {way}": {**changes, "train_on": at} for name, at in origins.items() for way, changes in WAYS.items()
+    }
+
+
+def measure(bench: Bench, run: Run) -> dict[str, Any]:
+    """MAE and bias on every data set's val split."""
+    network, n = train(bench, Recipe(**run.changes), run.seed)
+    found: dict[str, float] = {"train_n": n}
+    for at in range(len(bench.data)):
+        pictures = bench.pictures(at, "val")
+        measured = figures(answers(network, pictures.inputs), pictures.labels, network, bench.task)
+        found |= {f"mae_{at}": measured["mae"], f"bias_{at}": measured["bias"], f"coarse_{at}": measured["coarse"]}
+    return {"figures": found}
+
+
+def columns(base: Any) -> tuple[Column, ...]:
+    titles = (("mae", "MAE on", False), ("bias", "bias on", False), ("coarse", "right word, %, on", True))
+    return tuple(
+        Column(f"{key}_{at}", f"{title} {name}", 1 if share else 2, share)
+        for key, title, share in titles
+        for at, name in enumerate(kinds(base["data"]))
+    )
+
+
+def draw(figure: Any, results: Results) -> None:
+    names = kinds(results.base["data"])
+    every = figure.subplots(1, len(names))
+    for at, (axes, name) in enumerate(zip(every, names, strict=True)):
+        dots(axes, results.rows(), f"mae_{at}", f"MAE on {name}")
+        if at:
+            axes.set_yticklabels([])
+
+
+STUDY = Study(
+    "transfer",
+    "Train on one data set, test on another: every network is measured on the validation split of each set. Trained on all, "
+    "it sees as many pictures in all as the others, drawn from the sets put together.",
+    rows,
+    measure,
+    columns,
+    draw,
+)

@@ -1,0 +1,151 @@
+"""Intervals that hold: a small table of residual quantiles, fitted on labelled faces, applied by a few lines of numpy.
+
+The table says how far the truth lies from the predicted value, in units of the face's own difficulty, at many quantile
+levels and for several predicted values; between them it is interpolated. The difficulty grows with how far the words
+disagree, and with lost detail: below the sharpness of the calibration's faces it is widened by a factor measured on
+degraded copies of them. Read as one function of the truth the table is a conformal predictive distribution: intervals at
+any level and the probability of passing any threshold come from the same numbers. Sources: Vovk, Gammerman, Shafer,
+"Algorithmic Learning in a Random World" (split conformal); Papadopoulos et al. 2008 (normalised residuals); Vovk et al.
+2019 (conformal predictive systems); Guan 2023 (localised weights).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import ModelError
+from .spec import TaskSpec
+
+Floats = npt.NDArray[np.float64]
+KIND = "conformal"
+LISTS = ("knots", "levels", "quantiles", "sharpness", "widening")
+NUMBERS = ("base", "slope", "temperature", "offset")
+
+
+@dataclass(frozen=True, eq=False)
+class ConformalTable:
+    """Quantiles of (truth - value) / difficulty, by predicted value and level."""
+
+    knots: Floats  # [M] rising predicted values, in the task's unit
+    levels: Floats  # [L] rising, in (0, 1)
+    quantiles: Floats  # [M, L] rising along L
+    base: float  # difficulty = (base + slope * spread) * widening, in the task's unit
+    slope: float
+    temperature: float = 1.0  # the logits are divided by it, so that a word's probability is the share it is right
+    offset: float = 0.0  # added to the model's value, in the task's unit; a site's own
+    sharpness: Floats = field(default_factory=lambda: np.zeros(1))  # [W] rising, log energy share
+    widening: Floats = field(default_factory=lambda: np.ones(1))  # [W] >= 1, falling
+
+    @staticmethod
+    def from_json(raw: Mapping[str, Any]) -> ConformalTable:
+        """The table in a spec's calibration, its last layer on top; raises ModelError naming the field that is wrong."""
+        if raw.get("kind") != KIND:
+            raise ModelError(f"spec field calibration.kind: expected {KIND}, got {raw.get('kind')!r}; calibrate again")
+        site: Mapping[str, Any] = raw["layers"][-1] if raw.get("layers") else {}
+        merged = {**raw, **site}
+        try:
+            fields: dict[str, Any] = {n: np.asarray(merged[n], np.float64) for n in LISTS if n in merged}
+            fields |= {n: float(merged[n]) for n in NUMBERS if n in merged}
+            table = ConformalTable(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"spec field calibration: expected a table, failed at {error}; calibrate again") from None
+        table.check()
+        return table
+
+    def check(self) -> None:
+        """Raise ModelError naming the first field that no fit could have made."""
+        holds = {
+            "knots": self.knots.ndim == 1 and len(self.knots) > 0 and _rises(self.knots),
+            "levels": self.levels.ndim == 1 and _rises(np.array([0, *self.levels, 1])),
+            "quantiles": self.quantiles.shape == (len(self.knots), len(self.levels))
+            and bool((np.diff(self.quantiles) >= 0).all()),
+            "sharpness": self.sharpness.ndim == 1 and _rises(self.sharpness),
+            "widening": self.widening.shape == self.sharpness.shape and self.widening.min(initial=1) >= 1,
+            "base": self.base > 0,
+            "slope": self.slope >= 0,
+            "temperature": self.temperature > 0,
+            "offset": True,
+        }
+        for name, holding in holds.items():
+            if not (holding and np.isfinite(getattr(self, name)).all()):
+                raise ModelError(f"spec field calibration.{name}: expected what a fit makes; calibrate again")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain lists, rounded to 5 digits."""
+        fields = {
+            k: np.round(v, 5).tolist() if isinstance(v, np.ndarray) else round(v, 5) for k, v in asdict(self).items()
+        }
+        return {"kind": KIND, **fields}
+
+    def correct(self, value: Floats, probabilities: Floats, task: TaskSpec) -> tuple[Floats, Floats]:
+        """Value [N] and probabilities [N, K] of the graph, with the site's offset and the temperature."""
+        shifted = (value + self.offset).clip(task.low, task.high) if self.offset else value
+        return shifted, tempered(probabilities, self.temperature)
+
+    def difficulty(self, value: Floats, probabilities: Floats, sharpness: Floats, task: TaskSpec) -> Floats:
+        """[N] the expected size of the error: (base + slope * spread) * widening, for corrected values."""
+        return (self.base + self.slope * spread(value, probabilities, task)) * self.widened(sharpness)
+
+    def widened(self, sharpness: Floats) -> Floats:
+        """[N] how many times wider than usual, for lost detail."""
+        return np.interp(sharpness, self.sharpness, self.widening)
+
+    def quantile(self, value: Floats, difficulty: Floats, level: float) -> Floats:
+        """[N] the number that the truth stays below with probability `level`."""
+        if not 0 < level < 1:
+            raise ValueError(f"expected a level between 0 and 1, got {level}")
+        at_knots = np.array([np.interp(level, self.levels, row) for row in self.quantiles])  # [M]
+        return value + difficulty * np.interp(value, self.knots, at_knots)
+
+    def interval(self, value: Floats, difficulty: Floats, level: float, task: TaskSpec) -> Floats:
+        """[N, 2] the central interval that holds the truth with probability `level`, inside the task's range."""
+        ends = [self.quantile(value, difficulty, (1 - level) / 2), self.quantile(value, difficulty, (1 + level) / 2)]
+        return np.stack(ends, axis=1).clip(task.low, task.high)
+
+    def at_least(self, value: Floats, difficulty: Floats, threshold: float) -> Floats:
+        """[N] the probability that the truth is at least `threshold`; never surer than the table's outermost levels."""
+        z = (threshold - value) / difficulty  # [N]
+        below = np.stack([np.interp(z, row, self.levels) for row in self.quantiles])  # [M, N] P(truth < threshold)
+        place = np.interp(value, self.knots, np.arange(len(self.knots)))
+        low = np.minimum(place.astype(np.intp), len(self.knots) - 1)
+        high = np.minimum(low + 1, len(self.knots) - 1)
+        part = place - low
+        each = np.arange(len(value))
+        return 1 - ((1 - part) * below[low, each] + part * below[high, each])
+
+
+def _rises(row: Floats) -> bool:
+    return bool((np.diff(row) > 0).all())
+
+
+def tempered(probabilities: Floats, temperature: float) -> Floats:
+    """[N, K] the softmax of the same logits divided by a temperature."""
+    if temperature == 1:
+        return probabilities
+    logits = np.log(probabilities.clip(1e-12)) / temperature
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def words_below(probabilities: Floats, number: Floats | float, task: TaskSpec) -> Floats:
+    """[N] the probability that the words [N, K] alone leave below a number or numbers [N], evenly spread in each bin."""
+    edges = np.asarray(task.bin_edges)
+    inside = (np.asarray(number)[..., None] - edges[:-1]) / np.diff(edges)  # [K] or [N, K] share of each bin below
+    return (probabilities * inside.clip(0, 1)).sum(axis=1)
+
+
+def log_odds(probabilities: Floats, threshold: float, task: TaskSpec) -> Floats:
+    """[N] log odds, by the words [N, K] alone, that the truth is at least `threshold`; never surer than a million to one."""
+    below = words_below(probabilities, threshold, task).clip(1e-6, 1 - 1e-6)
+    return np.log1p(-below) - np.log(below)
+
+
+def spread(value: Floats, probabilities: Floats, task: TaskSpec) -> Floats:
+    """[N] root mean square distance of the bin centers from the value, weighted by the probabilities [N, K]."""
+    distance = np.asarray(task.bin_centers)[None] - value[:, None]  # [N, K]
+    return np.sqrt((probabilities * distance**2).sum(axis=1))

@@ -1,0 +1,185 @@
+"""The model file on disk: find it, read and rewrite the spec in its metadata, and hash its graph, without onnx.
+
+An .onnx file is one protobuf message; `metadata_props` are its fields number 14, each a (key, value) message. Walking
+the top-level fields is enough to read them, to replace one, and to leave every other byte as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import ModelError
+from .spec import ModelSpec
+
+MODELS = Path(__file__).parents[1] / "models"
+KEY = "numclip"
+METADATA_FIELD, GRAPH_FIELD = 14, 7  # of ModelProto
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
+
+
+def shipped_models() -> list[str]:
+    """The names of the models inside this package."""
+    return sorted(p.stem for p in MODELS.glob("*.onnx"))
+
+
+def resolve(name_or_path: str | os.PathLike[str]) -> Path:
+    """The file of a model: a path as it is, a bare name in runtime/models/; raises ModelError saying what there is."""
+    text = os.fspath(name_or_path)
+    path = Path(text).expanduser()
+    if path.suffix in (".onnx", ".engine") or path.name != text:
+        if not path.is_file():
+            raise ModelError(f"model {text}: expected a file, found none; correct the path")
+        return path
+    shipped = MODELS / f"{text}.onnx"
+    if not shipped.is_file():
+        names = shipped_models()
+        close = difflib.get_close_matches(text, names, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ModelError(
+            f"model {text}: expected an .onnx file or one of {', '.join(names) or 'no shipped names'}{hint}"
+        )
+    return shipped
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """The spec in a model file's metadata; raises ModelError for a file that is no ONNX, or another project's."""
+    spec = None
+    for field, start, end, whole in _fields(_read(path), path):
+        del whole
+        if field == METADATA_FIELD:
+            key, value = _entry(_read(path)[start:end], path)
+            if key == KEY:
+                spec = value
+    if spec is None:
+        raise ModelError(
+            f"{path}: expected a numclip model, this .onnx has no {KEY!r} metadata; export it with numclip"
+        )
+    try:
+        return ModelSpec.from_json(spec)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def write_spec(path: Path, spec: ModelSpec, out: Path | None = None) -> None:
+    """Replace the spec in a model file (or in a copy `out`), under a temporary name first; the graph stays as it is."""
+    data = _read(path)
+    kept = [
+        data[whole:end]
+        for field, start, end, whole in _fields(data, path)
+        if field != METADATA_FIELD or _entry(data[start:end], path)[0] != KEY
+    ]
+    entry = message(1, KEY.encode()) + message(2, spec.to_json().encode())
+    write_whole(out or path, b"".join([*kept, message(METADATA_FIELD, entry)]))
+
+
+def graph_sha256(path: Path) -> str:
+    """Hex SHA-256 of a model file without its metadata: calibrating does not change it."""
+    data = _read(path)
+    digest = hashlib.sha256()
+    for field, _, end, whole in _fields(data, path):
+        if field != METADATA_FIELD:
+            digest.update(data[whole:end])
+    return digest.hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a temporary name beside it, then a rename."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: expected a model file ({error.strerror}); correct the path") from None
+
+
+def _fields(data: bytes, path: Path) -> Iterator[tuple[int, int, int, int]]:
+    """(field number, content start, content end, start of the whole field) of each top-level field.
+
+    Raises ModelError where the bytes are no ONNX model: not a protobuf, cut short, or without a graph.
+    """
+    at, has_graph = 0, False
+    while at < len(data):
+        whole = at
+        tag, at = _varint(data, at, path)
+        field, wire = tag >> 3, tag & 7
+        if wire == VARINT:
+            start = at
+            _, at = _varint(data, at, path)
+        elif wire == BYTES:
+            length, start = _varint(data, at, path)
+            at = start + length
+        elif wire in (FIXED32, FIXED64):
+            start, at = at, at + (4 if wire == FIXED32 else 8)
+        else:
+            raise _no_onnx(path)
+        if field == 0 or at > len(data):
+            raise _no_onnx(path)
+        has_graph |= field == GRAPH_FIELD
+        yield field, start, at, whole
+    if not has_graph:
+        raise _no_onnx(path)
+
+
+def _entry(data: bytes, path: Path) -> tuple[str, str]:
+    """Key and value of one metadata entry."""
+    found = {1: b"", 2: b""}
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at, path)
+        length, at = _varint(data, at, path)
+        if tag & 7 != BYTES or at + length > len(data):
+            raise _no_onnx(path)
+        found[tag >> 3] = data[at : at + length]
+        at += length
+    try:
+        return found[1].decode(), found[2].decode()
+    except UnicodeDecodeError:
+        raise _no_onnx(path) from None
+
+
+def _varint(data: bytes, at: int, path: Path) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise _no_onnx(path)
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            return value, at
+        shift += 7
+
+
+def message(field: int, content: bytes) -> bytes:
+    """One field of a protobuf message: its key, the content's length, the content."""
+    return _encoded(field << 3 | BYTES) + _encoded(len(content)) + content
+
+
+def _encoded(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _no_onnx(path: Path) -> ModelError:
+    return ModelError(f"{path}: expected an .onnx model, its bytes are none or cut short; export or copy it again")

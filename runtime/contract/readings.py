@@ -1,0 +1,151 @@
+"""What the model says about faces: a refined number, the word it came through, and how sure it may be."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import ModelError
+from .conformal_table import ConformalTable, log_odds
+from .spec import ModelSpec
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """The model's answers for N crops, in the order of the crops; corrected by the calibration where there is one."""
+
+    value: Floats  # [N] in the task's unit
+    probabilities: Floats  # [N, K] over the text bins
+    embedding: Floats  # [N, D], L2-normalised
+    spec: ModelSpec
+    table: ConformalTable | None = None  # the spec's calibration, made ready once by the model
+    sharpness: Doubles | None = None  # [N] of the crops; None: not measured, so nothing is widened
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __getitem__(self, index: int) -> Reading:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"expected an index below {len(self)}, got {index}")
+        return Reading(self, index % len(self))
+
+    def __iter__(self) -> Iterator[Reading]:
+        return (self[i] for i in range(len(self)))
+
+    def interval(self, level: float = 0.9) -> Floats:
+        """[N, 2] low and high in the task's unit, holding the true value with probability `level`.
+
+        Raises ModelError where the model is not calibrated, ValueError for a level outside (0, 1).
+        """
+        return self._once(("interval", level), lambda: self._table.interval(*self._judged, level, self.spec.task))
+
+    def at_least(self, threshold: float) -> Floats:
+        """[N] the probability that the true value is at least `threshold`; raises ModelError if not calibrated."""
+        return self._once(("at_least", threshold), lambda: self._table.at_least(*self._judged, threshold))
+
+    def cdf(self, threshold: float) -> Floats:
+        """[N] the probability that the true value is below `threshold`; raises ModelError if not calibrated."""
+        return 1 - self.at_least(threshold)
+
+    def log_odds(self, threshold: float) -> Floats:
+        """[N] log odds, by the words alone, that the true value is at least `threshold`."""
+        return self._once(
+            ("log_odds", threshold), lambda: log_odds(self.probabilities.astype(np.float64), threshold, self.spec.task)
+        )
+
+    @functools.cached_property
+    def widening(self) -> Floats:
+        """[N] how many times wider than usual the intervals are, for lost detail; raises ModelError if not calibrated."""
+        return self._table.widened(self._sharpness).astype(np.float32)
+
+    @property
+    def difficulty(self) -> Doubles:
+        """[N] the expected size of each face's error, in the task's unit; raises ModelError if not calibrated."""
+        return self._judged[1]
+
+    @functools.cached_property
+    def _table(self) -> ConformalTable:
+        if self.spec.calibration is None:
+            raise ModelError(
+                f"model {self.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA"
+            )
+        return self.table or ConformalTable.from_json(self.spec.calibration)
+
+    @functools.cached_property
+    def _judged(self) -> tuple[Doubles, Doubles]:
+        """Value and difficulty [N]: the expected size of each face's error, in the task's unit."""
+        value, probabilities = self.value.astype(np.float64), self.probabilities.astype(np.float64)
+        return value, self._table.difficulty(value, probabilities, self._sharpness, self.spec.task)
+
+    @property
+    def _sharpness(self) -> Doubles:
+        return np.full(len(self), np.inf) if self.sharpness is None else self.sharpness
+
+    @functools.cached_property
+    def _answered(self) -> dict[tuple[str, float], Floats]:
+        return {}
+
+    def _once(self, question: tuple[str, float], answer: Callable[[], Doubles]) -> Floats:
+        """The answer for all N, computed once: the faces of a frame are asked one by one, numpy costs by the call."""
+        if question not in self._answered:
+            self._answered[question] = answer().astype(np.float32)
+            self._answered[question].setflags(write=False)
+        return self._answered[question]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The model's answer for one face."""
+
+    rows: Readings
+    index: int = 0
+
+    @property
+    def value(self) -> float:
+        """The refined number, in the task's unit."""
+        return float(self.rows.value[self.index])
+
+    @property
+    def probabilities(self) -> Floats:
+        """[K] over the text bins."""
+        return self.rows.probabilities[self.index]
+
+    @property
+    def embedding(self) -> Floats:
+        """[D], L2-normalised."""
+        return self.rows.embedding[self.index]
+
+    @property
+    def bin(self) -> str:
+        """The word of the bin that holds the value."""
+        task = self.rows.spec.task
+        return task.words[task.bin_of(self.value)]
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `interval` and `at_least` can answer."""
+        return self.rows.spec.calibration is not None
+
+    def interval(self, level: float = 0.9) -> tuple[float, float]:
+        """Low and high in the task's unit, holding the true value with probability `level`."""
+        low, high = self.rows.interval(level)[self.index].tolist()
+        return low, high
+
+    def at_least(self, threshold: float) -> float:
+        """The probability that the true value is at least `threshold`."""
+        return self.rows.at_least(threshold).item(self.index)
+
+    def cdf(self, threshold: float) -> float:
+        """The probability that the true value is below `threshold`."""
+        return 1 - self.at_least(threshold)
+
+    def __repr__(self) -> str:
+        task = self.rows.spec.task
+        return f"Reading({task.name}={self.value:.1f} {task.unit}, bin={self.bin!r})"

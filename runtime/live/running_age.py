@@ -1,0 +1,187 @@
+"""A person's number over a track: many looks become one estimate that settles, and says how sure it is.
+
+The estimate is a weighted mean of the looks in plain numbers. A look weighs more the better the face was seen, and less the
+further it lies from the estimate. Old looks fade within FADE_S, where these are at least 1 / (1 - FASTEST) looks.
+Looks at one face err together: of their error's variance a share rho is common to all (`numclip calibrate` measures it),
+so n looks have the variance rho + (1 - rho) / n of one (Kish, "Survey Sampling", 1965), and the interval shrinks by its
+root; n is Kish's effective number, (sum w)^2 / sum w^2. One look never moves the estimate out of its own interval. When
+CHANGE_LOOKS looks in a row all say something else, it is another person, and the estimate starts again from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..contract.conformal_table import spread
+from ..contract.readings import Reading, Readings
+from ..contract.spec import ModelSpec
+
+FADE_S = 10.0  # after so long a look weighs 1 / e
+FASTEST = 0.95  # but never less than this share of what it weighed before the next look
+MOVE_LEVEL = 0.9  # of the interval that one look cannot leave
+CHANGE_LOOKS = 6
+CHANGE_SCORE = 3.0  # distance in value / difficulty + distance of embeddings / EMBEDDING_UNIT
+EMBEDDING_UNIT = 0.15  # 1 - cosine; looks at one face rarely pass it, faces 10 years apart do
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class TrackReading:
+    """What is known about a track's person so far; answers what a `Reading` answers."""
+
+    mean: Reading  # value, probabilities and embedding averaged over the looks
+    looks: float  # effective number behind it
+    shrink: float  # the interval's width in units of one look's
+    _intervals: dict[float, tuple[float, float]] = field(default_factory=lambda: {})  # shown again until the next look
+
+    @property
+    def value(self) -> float:
+        """The estimate, in the task's unit."""
+        return self.mean.value
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """[K] over the text bins."""
+        return self.mean.probabilities
+
+    @property
+    def embedding(self) -> npt.NDArray[np.float32]:
+        """[D], L2-normalised."""
+        return self.mean.embedding
+
+    @property
+    def bin(self) -> str:
+        """The word of the bin that holds the value."""
+        return self.mean.bin
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `interval` and `at_least` can answer."""
+        return self.mean.is_calibrated
+
+    def interval(self, level: float = 0.9) -> tuple[float, float]:
+        """Low and high in the task's unit, holding the true value with probability `level`."""
+        if level not in self._intervals:
+            low, high = self.mean.interval(level)
+            around = self.value - self.shrink * (self.value - low), self.value + self.shrink * (high - self.value)
+            self._intervals[level] = around
+        return self._intervals[level]
+
+    def at_least(self, threshold: float) -> float:
+        """The probability that the true value is at least `threshold`."""
+        return self.mean.at_least(self.value + (threshold - self.value) / self.shrink)
+
+    def __repr__(self) -> str:
+        return f"{self.mean!r} after {self.looks:.1f} looks"
+
+
+class _Look(NamedTuple):
+    weight: float
+    numbers: Doubles  # [1 + 1 + K + D]: value, sharpness, probabilities, embedding
+
+
+class RunningAge:
+    """The running estimate of one track."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.shown: TrackReading | None = None
+        self.people = 0  # who were taken for different persons so far
+        self.doubted = False  # the last look said something else: another one soon will tell
+        correlation = (spec.calibration or {}).get("look_correlation", 1.0)
+        self._correlation = float(correlation)  # rho; 1 where it was not measured: looks add no certainty
+        self._recent: deque[_Look] = deque(maxlen=CHANGE_LOOKS)
+        self._sum = np.zeros(0)  # of weight * numbers
+        self._weight = self._weight_squares = 0.0
+        self._looked_s = 0.0
+
+    def look(self, reading: Reading, quality: float, time_s: float) -> TrackReading:
+        """Take one more look at this time, seen this well (0 to 1, above 0), and return the estimate."""
+        fade = max(math.exp(-max(0.0, time_s - self._looked_s) / FADE_S), FASTEST)
+        self._looked_s = time_s
+        rows = reading.rows
+        sharp = math.nan if rows.sharpness is None else float(rows.sharpness[reading.index])
+        numbers = np.concatenate([[reading.value, sharp], reading.probabilities, reading.embedding]).astype(np.float64)
+        self._recent.append(_Look(quality, numbers))
+        before = self.shown
+        if before is None or self._is_another(before):
+            self.people, self.doubted = self.people + 1, False
+            looks = [self._recent[-1]] if before is None else list(self._recent)
+            self._recent.clear()
+            self._sum = np.zeros(len(numbers))
+            self._weight = self._weight_squares = 0.0
+            for each in looks:
+                self._add(each.weight, each.numbers, 1.0)
+        else:
+            away = (reading.value - before.value) / difficulty(before.mean)
+            self.doubted = abs(away) > 1
+            self._add(quality / (1 + away**2), numbers, fade)
+            self._stay_inside(before)
+        self.shown = self._estimate(rows)
+        return self.shown
+
+    def _add(self, weight: float, numbers: Doubles, fade: float) -> None:
+        self._sum = fade * self._sum + weight * numbers
+        self._weight = fade * self._weight + weight
+        self._weight_squares = fade**2 * self._weight_squares + weight**2
+
+    def _stay_inside(self, before: TrackReading) -> None:
+        """Keep the new mean within the interval that was shown."""
+        low, high = reach(before)
+        self._sum[0] = self._weight * min(max(self._sum[0] / self._weight, low), high)
+
+    def _is_another(self, before: TrackReading) -> bool:
+        """Whether the last looks all lie to one side, and together far away, in value and embedding."""
+        if len(self._recent) < CHANGE_LOOKS:
+            return False
+        unit = difficulty(before.mean)
+        away = np.array([look.numbers[0] - before.value for look in self._recent]) / unit
+        if not (away.min() > 1 or away.max() < -1):
+            return False
+        tail = np.sum([look.numbers[-len(before.embedding) :] for look in self._recent], axis=0)
+        cosine = float(tail @ before.embedding) / max(float(np.linalg.norm(tail)), 1e-9)
+        return abs(float(away.mean())) + (1 - cosine) / EMBEDDING_UNIT > CHANGE_SCORE
+
+    def _estimate(self, like: Readings) -> TrackReading:
+        """The state as a reading."""
+        mean = (self._sum / self._weight).astype(np.float32)
+        bins = like.probabilities.shape[1]
+        embedding = mean[2 + bins :] / max(float(np.linalg.norm(mean[2 + bins :])), 1e-9)
+        sharp = None if like.sharpness is None else np.array([mean[1]], np.float64)
+        row = Readings(mean[:1], mean[None, 2 : 2 + bins], embedding[None], like.spec, like.table, sharp)
+        looks = self._weight**2 / self._weight_squares
+        shrink = math.sqrt(self._correlation + (1 - self._correlation) / looks)
+        return TrackReading(Reading(row), looks, shrink)
+
+
+def difficulty(reading: Reading) -> float:
+    """The expected size of a look's error, in the task's unit; the words' spread where nothing is calibrated."""
+    rows, at = reading.rows, reading.index
+    if rows.spec.calibration is not None:
+        return float(rows.difficulty[at])
+    one = slice(at, at + 1)
+    return float(
+        spread(rows.value[one].astype(np.float64), rows.probabilities[one].astype(np.float64), rows.spec.task)[0]
+    )
+
+
+def reach(reading: TrackReading) -> tuple[float, float]:
+    """Low and high that one more look cannot leave: the interval, or one spread to either side."""
+    if reading.is_calibrated:
+        return reading.interval(MOVE_LEVEL)
+    unit = difficulty(reading.mean)
+    return reading.value - unit, reading.value + unit
+
+
+def movement(times_s: Sequence[float], values: Sequence[float]) -> float:
+    """How restless a shown number is: the length of the way it went, in its unit, per second (0 for less than two)."""
+    if len(times_s) < 2 or times_s[-1] <= times_s[0]:
+        return 0.0
+    return float(np.abs(np.diff(values)).sum()) / (times_s[-1] - times_s[0])

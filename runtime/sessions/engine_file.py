@@ -1,0 +1,124 @@
+"""An engine on disk: age.engine, and age.engine.json that says what it was built from and for.
+
+An engine is a cache made on the device. It is opened only by the library, version and card it was built with, and only while
+the .onnx beside it is still the one it came from; anything else is refused in a sentence that names both values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import ModelError
+from ..contract.model_file import graph_sha256, read_spec, write_whole
+from ..contract.spec import ModelSpec
+
+SCHEMA_VERSION = 1
+OLDEST_COMPATIBLE = (8, 0)  # Ampere: hardware-compatible engines run from there on
+
+
+@dataclass(frozen=True)
+class Built:
+    """What an engine was built with and for."""
+
+    graph_sha256: str  # of the .onnx it came from
+    engine_sha256: str
+    library: str  # tensorrt or tensorrt_rtx
+    version: str  # of the library
+    gpu: str | None  # the card's name; None where it was compiled without one
+    compute_capabilities: tuple[str, ...]  # "8.6", …: the card's, or those it was compiled for
+    cuda: str | None
+    driver: str | None
+    jetpack: str | None  # L4T release, on a Jetson
+    max_batch: int
+    flags: tuple[str, ...]  # version-compatible, hardware-compatible
+
+
+def sidecar_path(engine: Path) -> Path:
+    """age.engine -> age.engine.json."""
+    return engine.with_name(engine.name + ".json")
+
+
+def write_engine(path: Path, data: bytes, spec: ModelSpec, built: Built) -> None:
+    """Write engine and sidecar, each whole or not at all; the sidecar last, so that a cut between them is seen."""
+    sidecar_path(path).unlink(missing_ok=True)
+    write_whole(path, data)
+    write_sidecar(path, spec, built)
+
+
+def write_sidecar(path: Path, spec: ModelSpec, built: Built) -> None:
+    """Write what an engine says about itself."""
+    content = {"schema_version": SCHEMA_VERSION, "spec": json.loads(spec.to_json()), "built": asdict(built)}
+    write_whole(sidecar_path(path), (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_sidecar(path: Path) -> tuple[ModelSpec, Built]:
+    """Spec and facts of an engine, its calibration taken from the .onnx beside it if that is newer; raises ModelError."""
+    sidecar = sidecar_path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: expected an engine beside its {sidecar.name}, found none; build it: numclip engine")
+    if not sidecar.is_file():
+        raise ModelError(
+            f"{path}: expected {sidecar.name} beside the engine, found none; build it again: numclip engine"
+        )
+    try:
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
+        version = content["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise ModelError(
+                f"{sidecar}: expected schema_version {SCHEMA_VERSION}, got {version}; build the engine again"
+            )
+        facts: dict[str, Any] = content["built"]
+        facts |= {k: tuple(facts[k]) for k in ("compute_capabilities", "flags")}
+        built = Built(**facts)
+        spec = ModelSpec.from_json(json.dumps(content["spec"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{sidecar}: expected the facts of an engine, got something else ({str(error)[:100]}); build it again: numclip engine"
+        ) from None
+    onnx = path.with_suffix(".onnx")
+    if onnx.is_file() and onnx.stat().st_mtime > sidecar.stat().st_mtime and graph_sha256(onnx) == built.graph_sha256:
+        spec = spec.with_calibration(read_spec(onnx).calibration)
+    return spec, built
+
+
+def read_engine(path: Path, built: Built) -> bytes:
+    """The engine's bytes; raises ModelError where they are not those that the sidecar names, or the .onnx is another."""
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != built.engine_sha256:
+        raise _refused(path, "engine of SHA-256", built.engine_sha256[:12], f"{found[:12]} ({len(data)} bytes)")
+    onnx = path.with_suffix(".onnx")
+    if onnx.is_file() and (sha := graph_sha256(onnx)) != built.graph_sha256:
+        raise _refused(path, f"graph of {onnx.name} by its SHA-256", built.graph_sha256[:12], sha[:12])
+    return data
+
+
+def check_version(path: Path, built: Built, version: str) -> None:
+    """Raise ModelError where the engine was built by another version of its library than is here."""
+    if version != built.version and "version-compatible" not in built.flags:
+        raise _refused(path, f"{built.library} version", built.version, version)
+
+
+def check_card(path: Path, built: Built, gpu: str, compute_capability: str) -> None:
+    """Raise ModelError where the engine was built for another card than is here."""
+    capabilities = built.compute_capabilities
+    if "hardware-compatible" in built.flags and _numbers(compute_capability) >= OLDEST_COMPATIBLE:
+        return
+    if compute_capability not in capabilities:
+        raise _refused(path, "compute capability", " or ".join(capabilities), compute_capability)
+    if built.gpu is not None and built.gpu != gpu:
+        raise _refused(path, "GPU", built.gpu, gpu)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _refused(path: Path, what: str, expected: str, got: str) -> ModelError:
+    return ModelError(
+        f"{path}: expected the {what} it was built for ({expected}), got {got}; build it again: numclip engine"
+    )

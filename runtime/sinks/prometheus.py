@@ -1,0 +1,69 @@
+"""The state of a run for Prometheus, over HTTP; through prometheus-client, its own library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...errors import SinkError, UsageError
+from ..live.frames import Event, FrameResult, Source
+from .run_statistics import RunStatistics
+
+
+class MetricsSink:
+    """Serves /metrics on an address; each request reads the run's statistics as they are then."""
+
+    def __init__(self, address: str, statistics: RunStatistics, sources: Sequence[Source]) -> None:
+        """address: PORT (on this machine alone) or HOST:PORT. Raises UsageError, SinkError."""
+        host, _, port = address.rpartition(":")
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise UsageError(f"expected --metrics PORT or HOST:PORT, such as 9100, got {address!r}")
+        from prometheus_client import CollectorRegistry, start_http_server
+
+        self._statistics, self._sources = statistics, sources
+        registry = CollectorRegistry()
+        registry.register(self)
+        try:
+            self._server, self._thread = start_http_server(int(port), host or "127.0.0.1", registry)
+        except OSError as error:
+            raise SinkError(
+                f"--metrics {address}: cannot listen there ({error.strerror}); choose another port"
+            ) from None
+
+    def collect(self) -> Iterator[Any]:
+        """What a request gets."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        now = self._statistics
+        for name, text, value in (
+            ("frames", "Results", now.frames),
+            ("faces", "Faces in all results", now.faces),
+            ("looks", "Faces that the model ran on", now.fresh),
+            ("dropped", "Frames skipped because newer ones were there", now.dropped),
+            ("stalls", "Times that a live source gave nothing", now.stalls),
+            ("reconnects", "Times that a live source was opened again", sum(s.reconnects for s in self._sources)),
+            ("undecodable", "Frames or packets not decodable", sum(s.undecodable for s in self._sources)),
+        ):
+            yield CounterMetricFamily(f"numclip_{name}", text, value=value)
+        unread = CounterMetricFamily("numclip_unread", "Faces without a number, by reason", labels=["reason"])
+        for reason, many in list(now.reasons.items()):
+            unread.add_metric([reason], many)
+        yield unread
+        yield GaugeMetricFamily("numclip_fps", "Results per second, lately", value=now.fps or 0.0)
+        for name, text in (("latency_ms", "Capture to result"), ("model_ms", "Model time per result")):
+            gauge = GaugeMetricFamily(f"numclip_{name}", f"{text}, of the last results", labels=["quantile"])
+            for percent, value in now.percentiles(name).items():
+                gauge.add_metric([f"{percent / 100:g}"], value)
+            yield gauge
+
+    def write(self, result: FrameResult) -> None:
+        """The run feeds the statistics."""
+
+    def tell(self, event: Event) -> None:
+        """The run feeds the statistics."""
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

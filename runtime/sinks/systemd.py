@@ -1,0 +1,97 @@
+"""A run under a supervisor: systemd is told when frames flow, and a request to stop ends the run between two frames.
+
+The protocol is sd_notify(3): datagrams of `KEY=value` to the socket that NOTIFY_SOCKET names. READY is sent with the
+first result and WATCHDOG with later ones, so a camera that sends nothing, and a run that hangs, are both restarted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import TypeVar
+
+from ..live.frames import Event, FrameResult
+from .sinks import Stop
+
+T = TypeVar("T")
+PINGS_PER_TIMEOUT = 4  # one ping may be late and one be lost
+
+
+def supervised() -> bool:
+    """Whether a supervisor waits for messages."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
+def notify(*states: str) -> None:
+    """Send states such as READY=1; does nothing without a supervisor, and nothing when it has gone."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):  # Linux's abstract names
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.sendto("\n".join(states).encode(), address)
+    except OSError:
+        pass  # the supervisor has gone; that must not end a run which still has results to write
+
+
+class ServiceSink:
+    """Tells the supervisor that results come; takes its place among the other outputs."""
+
+    def __init__(self) -> None:
+        timeout_s = int(os.environ.get("WATCHDOG_USEC") or 0) / 1e6
+        self._every_s = timeout_s / PINGS_PER_TIMEOUT if timeout_s else float("inf")
+        self._last_s: float | None = None
+
+    def write(self, result: FrameResult) -> None:
+        """READY with the first result, then WATCHDOG as often as the supervisor needs it."""
+        now_s = time.monotonic()
+        if self._last_s is None:
+            notify("READY=1", f"STATUS=reading {result.frame.source}")
+        elif now_s - self._last_s < self._every_s:
+            return
+        else:
+            notify("WATCHDOG=1")
+        self._last_s = now_s
+
+    def tell(self, event: Event) -> None:
+        """A stalled source is no sign of life: the watchdog shall see it."""
+
+    def close(self) -> None:
+        """STOPPING, so that a long close is not taken for a hang."""
+        notify("STOPPING=1")
+
+
+def until_terminated(items: Iterable[T]) -> Iterator[T]:
+    """The items, until SIGTERM: waiting for the next one ends at once, work on the last one is finished first."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
+        yield from items
+        return
+    asked = waiting = False
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        if waiting:
+            raise Stop
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        iterator = iter(items)
+        while not asked:
+            try:
+                waiting = True
+                item = next(iterator)
+            except (StopIteration, Stop):
+                return
+            finally:
+                waiting = False
+            yield item
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,132 @@
+"""Readers of labelled faces: what they accept, what they drop, what they refuse."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("cv2")
+from numclip.calibration.data.datasets import open_data
+from numclip.errors import DataError
+
+
+def _picture(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Four pictures and a CSV with splits and two group columns."""
+    for i in range(4):
+        _picture(tmp_path / f"{i}.png", i)
+    (tmp_path / "t.csv").write_text(
+        "file,label,split,gender,site,pose\n"
+        "0.png,10,train,female,a,1.5\n1.png,20,train,male,a,2\n2.png,30,test,female,b,3\n3.png,40,test,male,b,4\n"
+    )
+    return tmp_path / "t.csv"
+
+
+def test_table(table: Path) -> None:
+    """Labels, splits and text columns are read; a numeric column is no group; the test split is the default."""
+    data = open_data(f"table:{table}")
+    assert [s.label for s in data.samples] == [10, 20, 30, 40]
+    assert data.samples[0].groups == {"gender": "female", "site": "a"}
+    assert [s.file for s in data.select(None).samples] == ["2.png", "3.png"]
+    assert data.read(data.samples[0]).shape == (8, 8, 3)
+
+
+def test_age_is_accepted_as_label(tmp_path: Path) -> None:
+    """A column `age` serves as the label, and a table without splits is used whole."""
+    _picture(tmp_path / "a.png", 0)
+    (tmp_path / "t.csv").write_text("file,age\na.png,3.5\n")
+    data = open_data(f"table:{tmp_path / 't.csv'}")
+    assert data.select(None).samples[0].label == 3.5
+
+
+def test_folder_and_tar_agree(tmp_path: Path) -> None:
+    """UTKFace reads the same samples from a folder and from an uncompressed .tar of it; unlabelled names are left out."""
+    for i, name in enumerate(["21_0_1_20170101.jpg", "5_1_0_20170102.jpg", "39_1_20170103.jpg"]):
+        _picture(tmp_path / "faces" / name, i)
+    with tarfile.open(tmp_path / "faces.tar", "w") as tar:
+        tar.add(tmp_path / "faces", "faces")
+    folder, archive = open_data(f"utkface:{tmp_path / 'faces'}"), open_data(f"utkface:{tmp_path / 'faces.tar'}")
+    assert [(s.file, s.label) for s in folder.samples] == [(s.file, s.label) for s in archive.samples]
+    assert sorted(s.label for s in folder.samples) == [5, 21]
+    assert (folder.read(folder.samples[0]) == archive.read(archive.samples[0])).all()
+
+
+def test_copies(tmp_path: Path) -> None:
+    """Of byte-identical pictures with one label one is kept; with conflicting labels none; both are counted."""
+    for name, seed in {"a": 0, "b": 0, "c": 1, "d": 1, "e": 2}.items():
+        _picture(tmp_path / f"{name}.png", seed)
+    (tmp_path / "t.csv").write_text("file,label\na.png,1\nb.png,1\nc.png,2\nd.png,9\ne.png,3\n")
+    data = open_data(f"table:{tmp_path / 't.csv'}").without_copies()
+    assert [s.file for s in data.samples] == ["a.png", "e.png"]
+    assert (data.copies, data.conflicting) == (1, 2)
+
+
+BAD_TABLES = {
+    "no label column": ("file,x\na.png,1\n", "expected columns file and label"),
+    "a text as label": ("file,label\na.png,old\n", "line 2: expected a number"),
+    "nan": ("file,label\na.png,nan\n", "line 2: expected a finite label"),
+    "no rows": ("file,label\n", "expected labelled pictures, found none"),
+    "unknown split": ("file,label,split\na.png,1,dev\n", "expected split train, val, calibration, test"),
+    "twins across splits": (
+        "file,label,split,near_duplicate_group\na.png,1,train,7\nb.png,1,test,7\n",
+        "near-duplicate group 7 stands in two splits",
+    ),
+    "a person across splits": (
+        "file,label,split,subject\na.png,1,train,ann\nb.png,1,test,ann\n",
+        "subject ann stands in two splits",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_bad_tables(name: str, tmp_path: Path) -> None:
+    """Each malformed table is refused in one sentence that says what was expected."""
+    text, sentence = BAD_TABLES[name]
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        open_data(f"table:{tmp_path / 't.csv'}")
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("faces", "expected DATA like"), ("utk:x", "expected DATA like"), ("table:nowhere.csv", "found nothing at")],
+)
+def test_bad_names(text: str, sentence: str) -> None:
+    """A data set named wrongly is refused, and the right form is shown."""
+    with pytest.raises(DataError, match=sentence):
+        open_data(text)
+
+
+def test_unreadable_pictures(table: Path) -> None:
+    """A picture that is missing, or is none, is an error that names it."""
+    data = open_data(f"table:{table}")
+    (table.parent / "0.png").write_text("not a picture")
+    (table.parent / "1.png").unlink()
+    for sample in data.samples[:2]:
+        with pytest.raises(DataError, match=sample.file):
+            data.read(sample)
+
+
+def test_missing_split(table: Path) -> None:
+    """Asking for a split that is not there says which are."""
+    with pytest.raises(DataError, match="it has test, train"):
+        open_data(f"table:{table}").select("val")
+
+
+def test_shared_sets(shared_data: Path) -> None:
+    """The shared sets keep their splits: 16,901 + 1,201 + 1,200 + 2,000 UTKFace chips and 10,161 + 500 + 500 + 800 AAF."""
+    sizes = {"utkface": [16901, 1201, 1200, 2000], "aaf": [10161, 500, 500, 800]}
+    for kind, expected in sizes.items():
+        data = open_data(f"{kind}:{shared_data / 'data' / f'{kind}.tar'}")
+        assert [len(data.select(s).samples) for s in ("train", "val", "calibration", "test")] == expected
+        assert "gender" in data.samples[0].groups

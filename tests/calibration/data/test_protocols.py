@@ -1,0 +1,151 @@
+"""Splits, folds, few shots and shift: who stands where, the same in every run, persons kept apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numclip.calibration.data.datasets import Dataset
+from numclip.calibration.data.protocols import Protocol, leaking, parse_fold, parse_shift
+from numclip.calibration.data.samples import Sample
+from numclip.errors import DataError, UsageError
+
+
+def people(n: int = 60, pictures: int = 4, **more) -> Dataset:
+    """n persons with so many pictures each; labels 0 to 9, 0 the most frequent."""
+    labels = np.random.default_rng(0).geometric(0.3, n * pictures).clip(1, 10) - 1
+    samples = tuple(
+        Sample(f"{i}.jpg", float(label), subject=str(i // pictures), **more) for i, label in enumerate(labels)
+    )
+    return Dataset("people", "table", Path("."), samples, lambda name: b"")
+
+
+def homes(data: Dataset) -> dict[str, set[str | None]]:
+    """The splits in which each person stands."""
+    found: dict[str, set[str | None]] = {}
+    for s in data.samples:
+        found.setdefault(str(s.subject), set()).add(s.split)
+    return found
+
+
+def test_splits_keep_persons_apart() -> None:
+    """By default every person is in one split, about 70, 10 and 20 % of the pictures, the same each time."""
+    data = Protocol(seed=3).splits(people())
+    assert all(len(splits) == 1 for splits in homes(data).values())
+    assert Counter(s.split for s in data.samples) == {"train": 168, "val": 24, "test": 48}
+    assert leaking(data) == (0, 48)
+    assert Protocol(seed=3).splits(people()).samples == data.samples
+    assert Protocol(seed=4).splits(people()).samples != data.samples
+
+
+def test_random_splits_leak_and_say_so() -> None:
+    """The papers' random split puts the same persons into train and test, and the count is told."""
+    data = Protocol(split="random").splits(people())
+    shared = leaking(data)
+    assert shared is not None and shared[1] == 48 and shared[0] > 40
+
+
+@pytest.mark.parametrize("rule", [None, "random"])
+def test_folds_partition(rule: str | None) -> None:
+    """Over the five folds every picture is tested on once; in each, train, val and test are disjoint and complete."""
+    tested: list[str] = []
+    for i in range(5):
+        data = Protocol(split=rule, fold=(i, 5)).splits(people())
+        assert {s.split for s in data.samples} == {"train", "val", "test"}
+        assert rule == "random" or all(len(splits) == 1 for splits in homes(data).values())
+        tested += [s.file for s in data.samples if s.split == "test"]
+    assert sorted(tested) == sorted(s.file for s in people().samples)
+
+
+def own(fold_of, split_of=lambda i: None) -> Dataset:
+    data = people()
+    samples = tuple(
+        Sample(s.file, s.label, split=split_of(i), subject=s.subject, fold=fold_of(i))
+        for i, s in enumerate(data.samples)
+    )
+    return Dataset("own", "morph2", Path("."), samples, lambda name: b"")
+
+
+def test_own_folds_serve_where_they_keep_persons_apart() -> None:
+    """Adience's way: the data set's folds are taken, and a tenth of the other persons chooses."""
+    data = Protocol(fold=(2, 5)).splits(own(lambda i: i // 4 % 5))
+    assert {s.fold for s in data.samples if s.split == "test"} == {2}
+    assert all(len(splits) == 1 for splits in homes(data).values())
+
+
+def test_own_lists_that_leak_are_used_only_when_asked_for() -> None:
+    """MORPH's way: by default persons are kept apart all the same; --split-by own takes the lists, and the leak is told."""
+    leaky = own(lambda i: i % 5)
+    assert all(len(splits) == 1 for splits in homes(Protocol(fold=(0, 5)).splits(leaky)).values())
+    taken = Protocol(split="own", fold=(0, 5)).splits(leaky)
+    assert {s.fold for s in taken.samples if s.split == "test"} == {0} and (leaking(taken) or (0,))[0] > 0
+    listed = own(lambda i: None, lambda i: "test" if i % 4 == 0 else "train")
+    assert (leaking(Protocol().splits(listed)) or (1,))[0] == 0
+    taken = Protocol(split="own").splits(listed)
+    assert [s.split == "test" for s in taken.samples] == [i % 4 == 0 for i in range(240)]
+    assert Counter(s.split for s in taken.samples)["val"] > 0, "a tenth of the persons of train chooses"
+
+
+def test_whole_splits_stay_as_they_are() -> None:
+    """A data set with train, val and test of its own, which leaks nobody, is handed back itself."""
+    data = Protocol().splits(people())
+    assert Protocol(seed=9).splits(data) is data
+
+
+def test_few_shots() -> None:
+    """Up to K pictures of every label, scarce labels keep what they have, no picture is new, the order stays."""
+    samples = people().samples
+    have = Counter(s.label for s in samples)
+    for shots in (1, 2, 4, 8, 16, 32, 64):
+        chosen = Protocol(shots=shots).training(samples)
+        assert Counter(s.label for s in chosen) == {label: min(shots, n) for label, n in have.items()}
+        assert list(chosen) == [s for s in samples if s in chosen]
+    assert Protocol(shots=2).training(samples) == Protocol(shots=2).training(samples)
+    assert Protocol(shots=2, seed=1).training(samples) != Protocol(shots=2).training(samples)
+
+
+def test_shift() -> None:
+    """Of the 3 most frequent labels a tenth stays, at least one picture; the others stay whole; few shots come first."""
+    samples = people().samples
+    have = Counter(s.label for s in samples)
+    most = [label for label, _ in have.most_common(3)]
+    chosen = Counter(s.label for s in Protocol(shift=(3, 0.1)).training(samples))
+    assert chosen == {label: max(1, int(n * 0.1)) if label in most else n for label, n in have.items()}
+    both = Counter(s.label for s in Protocol(shots=5, shift=(10, 0.2)).training(samples))
+    assert set(both.values()) == {1}
+
+
+def test_limit() -> None:
+    """At most so many pictures, at random, in their order."""
+    chosen = Protocol(limit=50).training(people().samples)
+    assert len(chosen) == 50 and [int(s.file[:-4]) for s in chosen] == sorted(int(s.file[:-4]) for s in chosen)
+    assert Protocol(limit=1000).training(people().samples) == people().samples
+
+
+@pytest.mark.parametrize("text", ["5/5", "1", "a/b", "-1/5", "0/1", "1/2/3"])
+def test_bad_folds(text: str) -> None:
+    """Anything but I/N with 0 <= I < N is refused with the right form."""
+    with pytest.raises(UsageError, match="as 0/5"):
+        parse_fold(text)
+    assert parse_fold("4/5") == (4, 5)
+
+
+@pytest.mark.parametrize("text", ["10", "0:0.1", "10:1.5", "x:0.1", "10:0"])
+def test_bad_shifts(text: str) -> None:
+    """Anything but TOPK:SCALE is refused with the right form."""
+    with pytest.raises(UsageError, match=r"as 20:0\.1"):
+        parse_shift(text)
+    assert parse_shift("40:0.2") == (40, 0.2)
+
+
+def test_too_few_to_split() -> None:
+    """Two persons cannot be split into three; own splits that are not there cannot be asked for."""
+    with pytest.raises(DataError, match="expected at least 3 persons"):
+        Protocol().splits(people(2))
+    with pytest.raises(UsageError, match="it has none"):
+        Protocol(split="own").splits(people())
+    with pytest.raises(UsageError, match="expected 5 folds of its own"):
+        Protocol(split="own", fold=(0, 5)).splits(people())

@@ -1,0 +1,45 @@
+"""A model's card holds what was measured, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import numclip
+from numclip.calibration.data.datasets import open_data
+from numclip.calibration.measure.card import LOOKS, card
+from numclip.calibration.measure.degrade import STRESS
+from numclip.calibration.measure.evaluate import predict_dataset, report
+from numclip.runtime.sessions.model import Model
+
+
+@pytest.fixture
+def few(shared_data: Path, tmp_path: Path) -> str:
+    """A table of eight All-Age-Faces test pictures."""
+    data = open_data(f"aaf:{shared_data / 'data' / 'aaf.tar'}").select("test")
+    rows = ["file,label"]
+    for sample in data.samples[::100]:
+        (tmp_path / Path(sample.file).name).write_bytes(data.read_bytes(sample.file))
+        rows.append(f"{Path(sample.file).name},{sample.label:g}")
+    (tmp_path / "few.csv").write_text("\n".join(rows) + "\n")
+    return f"table:{tmp_path / 'few.csv'}"
+
+
+def test_the_card_shows_what_evaluate_measures(few: str, yunet_model: Path) -> None:
+    """Figures, worse pictures, gates after one look and many, training, limits and licences, for the faces it is given."""
+    model = numclip.load("age-nano", device="cpu")
+    page, measured = card(model, [few]), report(predict_dataset(model, open_data(few)), {})
+    assert "(8 faces)" in page and f"MAE **{measured['mae']:.2f} (" in page and f"{measured['cs5']:.1%}" in page
+    assert all(f"| {name} | 8 |" in page for name in STRESS)
+    assert "| 18 | 1.0% | 1 |" in page and f"| 18 | 1.0% | {LOOKS} |" in page
+    for part in ("## What it was made from", "split conformal", "Not for: deciding", "commercial use: no"):
+        assert part in page
+
+
+def test_an_uncalibrated_model_promises_nothing(few: str, yunet_model: Path) -> None:
+    """Without calibration the card has errors and no intervals or gates."""
+    model = numclip.load("age-nano", device="cpu")
+    page = card(Model(replace(model.spec, calibration=None), model.session), [few])
+    assert "Not calibrated: no intervals." in page and "together" not in page

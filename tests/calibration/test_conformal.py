@@ -1,0 +1,193 @@
+"""Intervals hold what they promise: finite-sample quantiles, coverage, probabilities of passing a threshold."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from numclip.calibration.conformal import (
+    LEVELS,
+    LabelledReadings,
+    cross_coverage,
+    fit_layer,
+    fit_table,
+    fit_temperature,
+    judged,
+    look_correlation,
+    weighted_quantiles,
+)
+from numclip.errors import DataError, ModelError
+from numclip.runtime.contract.conformal_table import ConformalTable, log_odds, spread, tempered, words_below
+from numclip.runtime.contract.spec import TaskSpec
+
+TASK = TaskSpec("age", "years", 0, 120, (0.0, 20.0, 40.0, 60.0, 100.0), ("a", "b", "c", "d"))
+
+
+def _faces(n: int, seed: int, shift: float = 0.0, blur: float = 0.0) -> LabelledReadings:
+    """A predictor whose error grows with its spread, with age and with blur, at ages 10 to 80."""
+    random = np.random.default_rng(seed)
+    truth = random.uniform(10, 80, n)
+    unsure = random.uniform(0.02, 0.6, n)
+    values = truth + random.normal(size=n) * (1 + 8 * unsure + truth / 20) * (1 + 2 * blur) + shift
+    values = values.clip(0, 120)
+    near = np.searchsorted(TASK.bin_edges[1:-1], values)
+    probabilities = np.full((n, 4), unsure[:, None] / 3)
+    probabilities[np.arange(n), near] = 1 - unsure
+    return LabelledReadings(values, probabilities, truth, random.normal(-1.7 - blur, 0.1, n))
+
+
+def _covered(table: ConformalTable, faces: LabelledReadings, level: float) -> float:
+    low, high = table.interval(*judged(faces, table, TASK), level, TASK).T
+    return float(((faces.labels >= low) & (faces.labels <= high)).mean())
+
+
+@given(st.integers(1, 200), st.floats(0.01, 0.99))
+@settings(max_examples=100, deadline=None)
+def test_equal_weights_are_split_conformal(n: int, level: float) -> None:
+    """With equal weights the quantile is the ceil((n+1) t)-th smallest above the middle, the floor((n+1) t)-th below."""
+    rising = np.arange(1.0, n + 1)
+    got = weighted_quantiles(rising, np.ones(n), np.array([level]))[0]
+    exact = (n + 1) * level
+    rank = math.ceil(exact - 1e-9) if level >= 0.5 else math.floor(exact + 1e-9)
+    assert got == min(max(rank, 1), n)
+
+
+def test_coverage_over_a_thousand_draws() -> None:
+    """1,000 times 200 calibration faces and one new face: it lies inside as often as asked, to three binomial errors."""
+    inside = dict.fromkeys((0.5, 0.8, 0.9, 0.95), 0)
+    for seed in range(1000):
+        both = _faces(201, seed)
+        first = np.arange(201) < 200
+        table, new = fit_table(both.take(first), TASK), both.take(~first)
+        for level in inside:
+            inside[level] += _covered(table, new, level) == 1
+    for level, count in inside.items():
+        assert abs(count / 1000 - level) <= 3 * np.sqrt(level * (1 - level) / 1000), level
+
+
+def test_every_part_of_the_range_is_covered() -> None:
+    """At 90 %, at least 85 % are covered among faces read as young, middle and old, though their errors differ 2:1."""
+    table, new = fit_table(_faces(3000, 1), TASK), _faces(6000, 2)
+    for low, high in ((0, 30), (30, 60), (60, 120)):
+        assert _covered(table, new.take((new.values >= low) & (new.values < high)), 0.9) >= 0.85
+
+
+def test_narrower_than_one_global_quantile() -> None:
+    """At the same coverage the intervals are narrower on average than one quantile for everybody."""
+    faces, new = _faces(3000, 1), _faces(6000, 2)
+    table = fit_table(faces, TASK)
+    ends = table.interval(*judged(new, table, TASK), 0.9, TASK)
+    residual = np.abs(faces.labels - faces.values)
+    assert np.diff(ends, axis=1).mean() < 0.97 * 2 * np.quantile(residual, _covered(table, new, 0.9))
+
+
+def test_at_least_is_calibrated() -> None:
+    """Among faces said to be at least 35 with probability p, a share p is, in every tenth of p, to 6 points."""
+    table, new = fit_table(_faces(3000, 1), TASK), _faces(20000, 2)
+    p = table.at_least(*judged(new, table, TASK), 35)
+    for low in np.arange(0.05, 0.95, 0.1):
+        chosen = (p >= low) & (p < low + 0.1)
+        assert chosen.sum() > 100 and (new.labels[chosen] >= 35).mean() == pytest.approx(p[chosen].mean(), abs=0.06)
+
+
+def test_blurred_faces_get_wider_intervals() -> None:
+    """Blur beyond the calibration's faces triples the errors: without widening 90 % falls under 60 %, with it holds 85 %."""
+    faces = _faces(2000, 1)
+    ladder = LabelledReadings.join([_faces(300, 10 + i, blur=blur) for i, blur in enumerate((0.3, 0.6, 0.9, 1.2))])
+    plain, widened, blurred = fit_table(faces, TASK), fit_table(faces, TASK, ladder), _faces(3000, 3, blur=1.0)
+    assert _covered(plain, blurred, 0.9) < 0.6 and _covered(widened, blurred, 0.9) >= 0.85
+    assert _covered(widened, _faces(6000, 4), 0.9) == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_site_layer_restores_coverage() -> None:
+    """A model that says 4 years too many covers too few; a layer from 100 faces covers 90 % again, over 100 sites."""
+    base, far = fit_table(_faces(2000, 1), TASK), _faces(4000, 2, shift=4)
+    assert _covered(base, far, 0.9) < 0.85
+    layers = [fit_layer(_faces(100, 100 + seed, shift=4), base, TASK) for seed in range(100)]
+    assert np.mean([layer.offset for layer in layers]) == pytest.approx(-4, abs=0.5)
+    assert np.mean([_covered(layer, far, 0.9) for layer in layers]) == pytest.approx(0.905, abs=0.01)
+
+
+def test_temperature_by_hand() -> None:
+    """Words that say 90 % and are right in 60 % of cases are cooled until they say 60 %."""
+    probabilities = np.tile([0.9, 0.1 / 3, 0.1 / 3, 0.1 / 3], (1000, 1))
+    labels = np.where(np.arange(1000) % 10 < 6, 10.0, 30.0)
+    labels[labels == 30] = np.resize([30.0, 50.0, 80.0], 400)
+    got = tempered(probabilities, fit_temperature(probabilities, labels, TASK))
+    assert got[0, 0] == pytest.approx(0.6, abs=0.01) and got.sum(axis=1) == pytest.approx(1)
+
+
+def test_words_by_hand() -> None:
+    """Half on 0-20 and half on 20-40: below 10 lies a quarter, below 30 three quarters, so the odds of 30 are 1 to 3."""
+    half = np.array([[0.5, 0.5, 0, 0]])
+    assert words_below(half, 10, TASK).tolist() == [0.25] and words_below(half, 200, TASK).tolist() == [1]
+    assert words_below(np.repeat(half, 2, axis=0), np.array([10.0, 30.0]), TASK).tolist() == [0.25, 0.75]
+    assert log_odds(half, 30, TASK) == pytest.approx(-math.log(3))
+
+
+def test_look_correlation() -> None:
+    """Errors of which 80 % of the variance is common to all looks at a face give 0.8; independent looks give 0."""
+    random = np.random.default_rng(0)
+    own, common = random.normal(size=(2000, 8)), random.normal(size=(2000, 1))
+    assert look_correlation(0.8**0.5 * common + 0.2**0.5 * own) == pytest.approx(0.8, abs=0.02)
+    assert look_correlation(own) == pytest.approx(0, abs=0.02)
+
+
+@given(st.integers(0, 1000), st.floats(5, 100))
+@settings(max_examples=30, deadline=None)
+def test_intervals_and_probabilities_agree(seed: int, threshold: float) -> None:
+    """Intervals nest with rising level, stay in the task's range, and passing a threshold falls as it rises."""
+    table, new = fit_table(_faces(200, seed), TASK), _faces(50, seed + 1)
+    values, difficulty = judged(new, table, TASK)
+    ends = [table.interval(values, difficulty, level, TASK) for level in (0.5, 0.8, 0.9, 0.95)]
+    for inner, outer in pairwise(ends):
+        assert (outer[:, 0] <= inner[:, 0] + 1e-9).all() and (outer[:, 1] >= inner[:, 1] - 1e-9).all()
+    assert ends[-1].min() >= 0 and ends[-1].max() <= 120
+    lower, higher = (table.at_least(values, difficulty, t) for t in (threshold, threshold + 5))
+    assert (higher <= lower + 1e-9).all() and lower.min() >= 0 and lower.max() <= 1
+
+
+def test_cross_coverage_is_honest() -> None:
+    """The coverage written beside the table is measured on faces held out of the fit."""
+    got = cross_coverage(_faces(1000, 3), TASK, (0.5, 0.9))
+    assert got["0.9"] == pytest.approx(0.9, abs=0.03) and got["0.5"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_too_few_faces() -> None:
+    """29 faces are refused, 30 give one knot and finite, wide intervals; knots without faces near them are left out."""
+    with pytest.raises(DataError, match="expected at least 30 labelled faces to calibrate, got 29"):
+        fit_table(_faces(29, 0), TASK)
+    table = fit_table(_faces(30, 0), TASK)
+    assert len(table.knots) == 1 and np.isfinite(table.quantiles).all()
+    old = _faces(3000, 0)
+    assert fit_table(old, TASK).knots.tolist() == [10, 30, 50, 80]
+    assert fit_table(old.take(old.values > 45), TASK).knots.tolist() == [50, 80]
+
+
+def test_json_and_back() -> None:
+    """A table survives JSON to the last digit it writes; a malformed one is refused by the field's name."""
+    table = fit_table(_faces(500, 0), TASK)
+    raw = json.loads(json.dumps(table.to_json()))
+    assert ConformalTable.from_json(raw).to_json() == table.to_json() and len(raw["levels"]) == len(LEVELS)
+    for field, value in (
+        ("kind", "magic"),
+        ("quantiles", [[1, 2]]),
+        ("base", -1),
+        ("knots", "x"),
+        ("levels", [0.0] * len(LEVELS)),
+        ("widening", [0.5]),
+        ("offset", float("nan")),
+    ):
+        with pytest.raises(ModelError, match="spec field calibration"):
+            ConformalTable.from_json({**raw, field: value})
+
+
+def test_spread_by_hand() -> None:
+    """Half on the bin centered at 10 and half on 30, read as 20: every word is 10 years off, so the spread is 10."""
+    assert spread(np.array([20.0]), np.array([[0.5, 0.5, 0, 0]]), TASK).tolist() == [10]

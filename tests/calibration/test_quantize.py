@@ -1,0 +1,142 @@
+"""INT8 of the shipped model: two flavours, a float head, a small file, and layers that stay float."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="needs the extra quantize")
+from numclip.calibration import quantize  # noqa: E402
+from numclip.calibration.measure.parity import ProofFaces, answers, difference  # noqa: E402
+from numclip.cli.main import main  # noqa: E402
+from numclip.errors import UsageError  # noqa: E402
+from numclip.runtime.contract.model_file import MODELS, graph_sha256, read_spec, write_spec, write_whole  # noqa: E402
+from numclip.runtime.sessions.choice import probe_crops  # noqa: E402
+from numclip.runtime.sessions.session import open_session  # noqa: E402
+
+SHIPPED = MODELS / "age-nano.onnx"
+SPEC = read_spec(SHIPPED)
+ONE_LAYER = "image_tower.trunk.blocks.0.0.conv_dw"
+CROPS = probe_crops(SPEC.crop.side, 24)
+
+
+@pytest.fixture(scope="module")
+def plans() -> dict[str, quantize.Plan]:
+    """A plan of each flavour, from ranges on smooth pictures."""
+    return {flavour: quantize.make_plan(SHIPPED, SPEC, CROPS, flavour, "minmax") for flavour in quantize.FLAVOURS}
+
+
+def written(model: onnx.ModelProto, path: Path) -> Path:
+    write_whole(path, model.SerializeToString())
+    write_spec(path, replace(SPEC, calibration=None))
+    return path
+
+
+@pytest.mark.parametrize("flavour", quantize.FLAVOURS)
+def test_a_flavour_opens_and_answers_alike(flavour: str, plans: dict[str, quantize.Plan], tmp_path: Path) -> None:
+    """The INT8 graph keeps the contract and answers near the float one on the pictures it was fitted to."""
+    first = frozenset(list(plans[flavour].layers)[:4])  # kept in float: they see the widest range
+    path = written(quantize.quantized(plans[flavour], first), tmp_path / "q.onnx")
+    onnx.checker.check_model(onnx.load(path))
+    found = difference(
+        answers(open_session(path, SPEC, "cpu"), CROPS),
+        answers(open_session(SHIPPED, SPEC, "cpu"), CROPS),
+        np.zeros(24),
+    )
+    assert found.not_finite == 0 and found.mean < 2 and found.cosine > 0.9
+
+
+def test_the_cpu_flavour_is_small(plans: dict[str, quantize.Plan], tmp_path: Path) -> None:
+    """At most 3 MB, of 10.5 in float32 or 5.4 with half weights."""
+    path = written(quantize.quantized(plans["cpu"], frozenset({ONE_LAYER})), tmp_path / "q.onnx")
+    assert path.stat().st_size <= 3_000_000
+
+
+@pytest.mark.parametrize("flavour", quantize.FLAVOURS)
+def test_types_of_a_flavour(flavour: str, plans: dict[str, quantize.Plan]) -> None:
+    """Activations unsigned for CPUs, signed and symmetric for TensorRT; weights signed; no product of the head is quantized."""
+    graph = quantize.quantized(plans[flavour], frozenset()).graph
+    constants = {t.name: t for t in graph.initializer}
+    wanted = onnx.TensorProto.UINT8 if flavour == "cpu" else onnx.TensorProto.INT8
+    zeros = [constants[n.input[2]] for n in graph.node if n.op_type == "QuantizeLinear"]
+    assert zeros and {z.data_type for z in zeros} == {wanted}
+    if flavour == "tensorrt":
+        assert not any(onnx.numpy_helper.to_array(z).any() for z in zeros)
+    made_by = {name: n for n in graph.node for name in n.output}
+    head = [n for n in graph.node if n.op_type in ("Gemm", "MatMul")]
+    assert len(head) >= 5
+    assert not any(made_by[name].op_type == "DequantizeLinear" for n in head for name in n.input if name in made_by)
+
+
+def test_kept_layers_stay_float(plans: dict[str, quantize.Plan]) -> None:
+    """A kept convolution reads no dequantized weight, its neighbours do."""
+    plan = plans["cpu"]
+    graph = quantize.quantized(plan, frozenset({ONE_LAYER})).graph
+    makers = {name: n.op_type for n in graph.node for name in n.output}
+    weights = {n.name: makers.get(n.input[1]) for n in graph.node if n.op_type == "Conv"}
+    assert weights[plan.layers[ONE_LAYER]] == "Cast"  # stored in half
+    assert sum(maker == "DequantizeLinear" for maker in weights.values()) == len(plan.layers) - 1
+
+
+def test_harm_of_layers(plans: dict[str, quantize.Plan]) -> None:
+    """With every layer in float only the rounding of stored weights is left. With all depthwise ones in float the harm is at
+    most what it is with none: a kept layer is really computed in float, although ONNX Runtime would like it in int8."""
+    proof = ProofFaces(CROPS, np.full(24, 30.0), "smooth pictures")
+    trial = quantize.Trial(plans["cpu"], SPEC, proof, answers(open_session(SHIPPED, SPEC, "cpu"), CROPS))
+    depthwise = frozenset(name for name in plans["cpu"].layers if name.endswith("conv_dw"))
+    assert trial.harm(frozenset(plans["cpu"].layers), every=2) < 0.2
+    assert len(depthwise) == 17 and trial.harm(depthwise, every=2) <= trial.harm(frozenset(), every=2)
+
+
+def test_only_float_files_are_quantized(plans: dict[str, quantize.Plan], tmp_path: Path) -> None:
+    """An INT8 file is refused, with the way back to the float one."""
+    path = written(quantize.quantized(plans["cpu"], frozenset()), tmp_path / "q.onnx")
+    write_spec(path, replace(SPEC, graph={**SPEC.graph, "precision": "int8"}))
+    args = quantize.argparse.ArgumentParser()
+    quantize.add_arguments(args)
+    with pytest.raises(UsageError, match="expected a float32 model, this one is int8"):
+        quantize.run(args.parse_args([str(path), "--data", "x", "--out", str(tmp_path / "o.onnx")]))
+
+
+@pytest.mark.slow
+def test_the_command(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
+    """On 1,200 faces the INT8 file's MAE is within 0.05 years of float32's, in at most 3 MB; what was kept, if any, is named; the
+    calibration, which belongs to another graph, is gone, and its origin is recorded."""
+    data = [f"{kind}:{shared_data}/data/{kind}.tar" for kind in ("utkface", "aaf")]
+    out, report = tmp_path / "age.int8.onnx", tmp_path / "report.json"
+    assert main(["quantize", "age-nano", "--data", *data, "--out", str(out), "--widen", "--json", str(report)]) == 0
+    spec, said = read_spec(out), json.loads(report.read_text())
+    row = spec.parity["int8"]
+    assert row["n"] == 1200 and row["mae_change"] <= 0.05 and row["not_finite"] == 0 and out.stat().st_size <= 3_000_000
+    assert set(said["kept"]) == set(spec.provenance["quantization"]["kept_float"])
+    assert spec.calibration is None and spec.provenance["quantization"]["from_graph_sha256"] == graph_sha256(SHIPPED)
+
+
+def test_beyond_its_limits_nothing_is_written(
+    shared_data: Path,
+    yunet_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With limits that no INT8 can hold the command fails, names the figures and --widen, and leaves no file."""
+    from numclip.calibration.measure import parity
+
+    monkeypatch.setitem(parity.LIMITS, "int8", {"mean": 1e-4})
+    rows = ["file,label,split"]
+    table = tmp_path / "few.csv"
+    import cv2
+    from skimage import data as pictures
+
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.roll(pictures.astronaut()[:, :, ::-1], 3 * i, axis=1))
+        rows.append(f"{i}.png,{30 + i},{'calibration' if i < 2 else 'val'}")
+    table.write_text("\n".join(rows))
+    out = tmp_path / "q.onnx"
+    assert main(["quantize", "age-nano", "--data", f"table:{table}", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert "INT8 misses its limits" in said and "at most 0.0001" in said and "--widen" in said and not out.exists()

@@ -1,0 +1,116 @@
+"""The command's manners: suggestions, exit codes, and one sentence for every error."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import types
+from importlib.metadata import version
+
+import pytest
+
+from numclip import errors
+from numclip.cli import main as cli
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """A verb `probe` whose action a test can set."""
+    module = types.ModuleType("numclip.probe_verb", "A verb for tests.")
+    state = types.SimpleNamespace(action=lambda args: 0)
+
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--min-face", type=int, default=24, help="smallest face, px")
+
+    module.add_arguments = add_arguments  # type: ignore[attr-defined]
+    module.run = lambda args: state.action(args)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "numclip.probe_verb", module)
+    monkeypatch.setitem(cli.VERBS, "probe", ("probe_verb", "for tests"))
+    return state
+
+
+def raising(error: BaseException) -> object:
+    def action(args: argparse.Namespace) -> int:
+        raise error
+
+    return action
+
+
+def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    """One version, in pyproject."""
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"numclip {version('numclip')}\n"
+
+
+def test_no_verb_is_an_error_and_help_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both list every verb."""
+    assert cli.main([]) == 2
+    assert cli.main(["--help"]) == 0
+    assert all(f"  {name} " in capsys.readouterr().out for name in ["run"])
+
+
+def test_a_wrong_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    """`rnu` is taken for run."""
+    assert cli.main(["rnu"]) == 2
+    assert "did you mean run?" in capsys.readouterr().err
+
+
+def test_a_wrong_flag_gets_a_suggestion(verb: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--minface` is taken for --min-face; abbreviations are not accepted."""
+    for flag in ("--minface", "--min-fac"):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["probe", flag, "30"])
+        assert stopped.value.code == 2
+        assert "did you mean --min-face?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (errors.ModelError("expected a, got b; do c"), 1, "numclip: expected a, got b; do c\n"),
+        (errors.UsageError("a and b exclude each other"), 2, "numclip: a and b exclude each other\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (OSError(28, "No space left on device", "out.mp4"), 1, "No space left on device (out.mp4)\n"),
+        (ModuleNotFoundError("no", name="cv2"), 1, 'pip install "numclip[cpu]"'),
+        (ModuleNotFoundError("no", name="torch.nn"), 1, 'pip install "numclip[train]"'),
+        (ModuleNotFoundError("no", name="onnx"), 1, 'pip install "numclip[quantize]"'),
+    ],
+)
+def test_each_error_has_its_code_and_one_sentence(
+    verb: types.SimpleNamespace, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    """No traceback for what a person can put right."""
+    verb.action = raising(error)
+
+    assert cli.main(["probe"]) == code
+    written = capsys.readouterr().err
+    assert said in written
+    assert written.count("\n") <= 1
+
+
+def test_a_bug_keeps_its_traceback(verb: types.SimpleNamespace) -> None:
+    """An import that no extra brings, and any other exception, is not hidden."""
+    verb.action = raising(ModuleNotFoundError("no", name="numclip.runtime.gone"))
+
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["probe"])
+
+
+def test_a_reader_that_leaves_is_quiet() -> None:
+    """`numclip … | head` ends without a traceback, also at interpreter exit."""
+    code = (
+        "import sys, types, numclip.cli.main as c\n"
+        "m = types.ModuleType('numclip.flood', 'x'); m.add_arguments = lambda p: None\n"
+        "m.run = lambda a: [print('x' * 1000) for _ in range(5000)] and 0\n"
+        "sys.modules['numclip.flood'] = m; c.VERBS['flood'] = ('flood', 'x'); sys.exit(c.main(['flood']))"
+    )
+    flood = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert flood.stdout is not None
+    assert flood.stderr is not None
+    flood.stdout.read(10)
+    flood.stdout.close()
+
+    assert flood.wait(30) == 141
+    assert flood.stderr.read() == b""
+    flood.stderr.close()

@@ -1,0 +1,78 @@
+"""The Triton repository against Triton's own published schema."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from numclip.deploy.triton import write_repository
+from numclip.errors import NumclipError
+from numclip.runtime.contract.model_file import MODELS, read_spec
+
+SHIPPED = MODELS / "age-nano.onnx"
+SPEC = read_spec(SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def schema() -> ModuleType:
+    """model_config.proto as tritonclient ships it, without importing the client around it."""
+    found = importlib.util.find_spec("tritonclient")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("needs tritonclient, of the extra dev")
+    path = Path(found.submodule_search_locations[0]) / "grpc/model_config_pb2.py"
+    spec = importlib.util.spec_from_file_location("model_config_pb2", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("suffix", "backend", "file", "name"),
+    [
+        (".onnx", "onnxruntime", "model.onnx", "age-nano"),
+        (".engine", "tensorrt", "model.plan", "age-nano-plan"),
+    ],
+)
+def test_the_config_is_tritons(
+    suffix: str, backend: str, file: str, name: str, schema: ModuleType, tmp_path: Path
+) -> None:
+    """Every field is one that Triton knows; names, types and shapes are the contract's; faces are batched and warmed up."""
+    from google.protobuf import text_format
+
+    model = tmp_path / f"m{suffix}"
+    model.write_bytes(SHIPPED.read_bytes())
+    place = write_repository(tmp_path / "repository", model, SPEC, max_batch=16)
+    config = text_format.Parse((place / "config.pbtxt").read_text(), schema.ModelConfig())
+    assert (config.name, place.name, config.backend, config.max_batch_size) == (name, name, backend, 16)
+    assert config.default_model_filename == file and (place / "1" / file).read_bytes() == model.read_bytes()
+    uint8, fp32 = schema.DataType.Value("TYPE_UINT8"), schema.DataType.Value("TYPE_FP32")
+    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("crops", uint8, [96, 96, 3])]
+    outputs = {o.name: (o.data_type, list(o.dims)) for o in config.output}
+    assert outputs == {"value": (fp32, [1]), "probabilities": (fp32, [11]), "embedding": (fp32, [256])}
+    assert config.output[0].HasField("reshape") and list(config.output[0].reshape.shape) == []
+    assert list(config.dynamic_batching.preferred_batch_size) == [8, 16]
+    assert [(w.batch_size, w.inputs["crops"].zero_data, list(w.inputs["crops"].dims)) for w in config.model_warmup] == [
+        (1, True, [96, 96, 3]),
+        (16, True, [96, 96, 3]),
+    ]
+
+
+def test_one_face_at_a_time(schema: ModuleType, tmp_path: Path) -> None:
+    """A largest batch of one is named once, in batches and in warm-up."""
+    from google.protobuf import text_format
+
+    place = write_repository(tmp_path, SHIPPED, replace(SPEC, name="one"), max_batch=1)
+    config = text_format.Parse((place / "config.pbtxt").read_text(), schema.ModelConfig())
+    assert list(config.dynamic_batching.preferred_batch_size) == [1] and len(config.model_warmup) == 1
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    """A file where a folder is needed is one sentence."""
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(NumclipError, match="cannot be written"):
+        write_repository(tmp_path / "taken", SHIPPED, SPEC)

@@ -1,0 +1,112 @@
+"""The board, read from a Jetson's files laid out in a folder: a stand-in for the hardware, which no test here has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numclip.doctor import board as doctor_board
+
+ORIN_NANO = {
+    "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1, BOARD: generic, EABI: aarch64, DATE: x\n# KERNEL\n",
+    "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
+    "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n",
+    "var/lib/nvpmodel/status": "pmode:0000\n",
+    "sys/class/devfreq/17000000.gpu/min_freq": "306000000\n",
+    "sys/class/devfreq/17000000.gpu/max_freq": "1020000000\n",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_min_freq": "729600\n",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": "1728000\n",
+    "proc/meminfo": "MemTotal:        7802880 kB\nMemFree: 1 kB\n",
+    "proc/swaps": "Filename Type Size Used Priority\n/dev/zram0 partition 650240 0 5\n/dev/zram1 partition 650240 0 5\n",
+}
+
+
+def lay_out(root: Path, **changed: str) -> Path:
+    """A board's files below `root`, some of them changed (by the last part of their name)."""
+    for name, text in ORIN_NANO.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(changed.get(file.name.replace(".", "_"), text))
+    return root
+
+
+def test_a_board_out_of_the_box(tmp_path: Path) -> None:
+    """Model, L4T, JetPack, power mode, clocks and memory, with the lines that make it faster."""
+    found = [(f.check, f.ok, f.said, f.fix) for f in doctor_board.checks(lay_out(tmp_path))]
+
+    assert found == [
+        ("board", True, "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super", None),
+        ("jetpack", True, "L4T 36.4.3, JetPack 6.2", None),
+        ("power mode", True, "15W; the strongest is MAXN_SUPER", "sudo nvpmodel -m 2"),
+        ("clocks", True, "not locked: latency varies with the load", "sudo jetson_clocks"),
+        ("memory", True, "7.4 GB, swap 0.0 GB, zram 1.2 GB", None),
+    ]
+
+
+def test_after_its_lines(tmp_path: Path) -> None:
+    """What nvpmodel and jetson_clocks leave behind: the strongest mode, and one frequency."""
+    root = lay_out(tmp_path, status="pmode:0002", min_freq="1020000000", scaling_min_freq="1728000")
+
+    assert doctor_board.power_mode(root).said == "MAXN_SUPER"
+    assert doctor_board.power_mode(root).fix is None
+    assert doctor_board.clocks(root).said == "locked"
+
+
+def test_one_free_clock_is_enough(tmp_path: Path) -> None:
+    """A held GPU beside a free CPU is not locked."""
+    assert doctor_board.clocks(lay_out(tmp_path, min_freq="1020000000")).said.startswith("not locked")
+
+
+@pytest.mark.parametrize(
+    ("swaps", "ok"),
+    [
+        ("Filename Type Size Used Priority\n", False),
+        ("Filename Type Size Used Priority\n/dev/zram0 partition 4194304 0 5\n", False),  # half of 4 GB on top of 3.8
+        ("Filename Type Size Used Priority\n/swapfile file 8388608 0 -2\n", True),
+    ],
+)
+def test_a_small_board_needs_swap(tmp_path: Path, swaps: str, ok: bool) -> None:
+    """4 GB alone, or with zram, is too little to build an engine in; 8 GB of swap on disk is enough."""
+    found = doctor_board.memory(lay_out(tmp_path, meminfo="MemTotal:  3956084 kB\n", swaps=swaps))
+
+    assert found.ok == ok
+    assert (found.fix is None) == ok
+    assert ok or "mkswap" in str(found.fix)
+
+
+@pytest.mark.parametrize(
+    ("release", "expected", "ok"),
+    [
+        ("# R36 (release), REVISION: 4.0, GCID: 2", "6.1", True),
+        ("# R36 (release), REVISION: 4.7, GCID: 2", "6", True),
+        ("# R38 (release), REVISION: 2.0, GCID: 2", "7.0", True),
+        ("# R38 (release), REVISION: 4.0, GCID: 2", "7.1", True),
+        ("# R36 (release), REVISION: 3.0, GCID: 2", "6", False),
+        ("# R35 (release), REVISION: 6.0, GCID: 2", "5", False),
+    ],
+)
+def test_releases(tmp_path: Path, release: str, expected: str, ok: bool) -> None:
+    """The JetPack of an L4T release; older than 6.1 is a problem."""
+    found = {f.check: f for f in doctor_board.checks(lay_out(tmp_path, nv_tegra_release=release))}["jetpack"]
+
+    assert found.said.partition(";")[0].endswith(f"JetPack {expected}")
+    assert found.ok == ok
+
+
+def test_another_machine(tmp_path: Path) -> None:
+    """Without L4T it is no Jetson, and nothing else is asked."""
+    assert [f.said for f in doctor_board.checks(tmp_path)] == ["not a Jetson"]
+    assert not doctor_board.is_jetson(tmp_path)
+
+
+@given(text=st.text(max_size=200))
+def test_odd_files_are_unknown_and_no_crash(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    """Whatever stands in the files, looking at them ends in findings."""
+    root = tmp_path_factory.mktemp("odd")
+    changed = {Path(name).name.replace(".", "_"): text for name in ORIN_NANO if "tegra" not in name}
+    root = lay_out(root, **changed)
+
+    assert len(list(doctor_board.checks(root))) == 5

@@ -1,0 +1,53 @@
+"""Devices really run the model; a GPU that is there and does not run is a problem with a line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numclip.doctor import devices as doctor_devices
+from numclip.doctor.devices import Gpu, devices, nvidia_gpu
+from numclip.errors import DeviceError
+from numclip.runtime.sessions import session as sessions
+
+ORIN_LIKE = Gpu("a GPU", 8000, "12.6")
+
+
+def test_every_device_is_looked_at() -> None:
+    """Each device that --device offers has its finding; the CPU runs the model."""
+    found = {f.check: f for f in devices(None)}
+
+    assert set(found) == {f"device {name}" for name in sessions.DEVICES if name != "auto"}
+    assert found["device cpu"].ok
+    assert found["device cpu"].said == "runs the model"
+
+
+def test_a_gpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a GPU in the machine, CUDA that refuses is a problem; without one it is told. (The GPU is a stand-in.)"""
+    monkeypatch.setattr(doctor_devices, "_reason_not_to_run", lambda device: None if device == "cpu" else "refused")
+    with_gpu = {f.check: f for f in devices(ORIN_LIKE)}["device cuda"]
+    without = {f.check: f for f in devices(None)}["device cuda"]
+
+    assert not with_gpu.ok
+    assert "onnxruntime-gpu" in str(with_gpu.fix)
+    assert without.ok
+    assert without.said == "not here: refused"
+
+
+def test_a_cpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything that stops the CPU is a problem, whatever the machine."""
+
+    def refuse(*_: object) -> np.ndarray:
+        raise DeviceError("device cpu: refused")
+
+    monkeypatch.setattr("numclip.runtime.sessions.model.load", refuse)
+    found = {f.check: f for f in devices(None)}["device cpu"]
+
+    assert (found.ok, found.said) == (False, "device cpu: refused")
+
+
+def test_the_driver_is_asked() -> None:
+    """Where NVIDIA's driver is, a name, memory and CUDA version; elsewhere None."""
+    gpu = nvidia_gpu()
+
+    assert gpu is None or (gpu.name and gpu.memory_mb > 0 and gpu.cuda[0].isdigit())

@@ -1,0 +1,84 @@
+"""The lines doctor tells to type, and the report that names no one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numclip.doctor.doctor import report
+from numclip.doctor.finding import Finding, pip, read_line, restore, without_names
+
+NAME = st.text(st.characters(codec="ascii", categories=["Ll", "Lu", "Nd"]), min_size=6, max_size=12)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/ann/models/age.onnx: cut short", "…/age.onnx: cut short"),
+        ("found nothing at /srv/customer/x.onnx; correct it", "found nothing at …/x.onnx; correct it"),
+        ("rtsp://ann:secret@10.0.0.7:554/door: refused", "rtsp://…: refused"),
+        ("/dev/v4l/by-id/usb-Cam_SN0042-video-index0: busy", "/dev/v4l/by-id/…: busy"),
+        ("/dev/video0: 640 x 480", "/dev/video0: 640 x 480"),
+        ("sudo nvpmodel -m 2", "sudo nvpmodel -m 2"),
+        ("/data/env/bin/python -m pip install 'numpy>=1.24'", "…/python -m pip install 'numpy>=1.24'"),
+        ("pip install file:///home/ann/numclip-0.1.0-py3-none-any.whl", "pip install …/numclip-0.1.0-py3-none-any.whl"),
+        ("", ""),
+    ],
+)
+def test_what_a_report_leaves_out(text: str, expected: str) -> None:
+    """Private paths, logins, addresses and serial numbers go; what every machine has stays."""
+    assert without_names(text) == expected
+
+
+@given(user=NAME, folder=NAME, host=NAME)
+def test_no_name_survives(user: str, folder: str, host: str) -> None:
+    """Whatever stands in a path below a private folder or in a URL is not in the report."""
+    text = without_names(f"/home/q{user}q/z{folder}z/age.engine and http://q{user}q@h{host}h.example/video: no")
+
+    assert not any(name in text for name in (f"q{user}q", f"z{folder}z", f"h{host}h"))
+
+
+def test_the_user_and_the_host_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As words of their own, wherever they stand."""
+    monkeypatch.setenv("USER", "annalena")
+    monkeypatch.setattr("platform.node", lambda: "kiosk7.shop.example")
+
+    assert without_names("annalena@kiosk7 and kiosk7.shop.example, not annalenas") == "…@… and …, not annalenas"
+
+
+def test_a_typed_source_is_hidden() -> None:
+    """A relative path names people as well as an absolute one; a camera's number names nobody."""
+    findings = [Finding("camera", False, "ann.mp4: gives no frame", "numclip doctor --camera ann.mp4")]
+    made = json.dumps(report(findings, ["ann.mp4"]), ensure_ascii=False)
+
+    assert "ann" not in made
+    assert "/dev/video7" in json.dumps(report([Finding("camera", True, "/dev/video7: ok")], ["/dev/video7"]))
+
+
+def test_the_pip_line_is_this_interpreter_s() -> None:
+    """The line holds for the environment doctor runs in, and a shell reads it back as the same words."""
+    assert shlex.split(pip("install", "a>=1,<2")) == [sys.executable, "-m", "pip", "install", "a>=1,<2"]
+
+
+def test_a_file_comes_back_from_where_the_package_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout restores one file with git; an installed package installs itself again."""
+    monkeypatch.setattr("numclip.doctor.finding.PACKAGE", tmp_path)
+    assert restore("runtime/models/age-nano.onnx").startswith(f"{sys.executable} -m pip install --force-reinstall")
+    (tmp_path / ".git").write_text("gitdir: elsewhere")
+    assert restore("a b.onnx") == f"git -C {tmp_path} checkout -- 'a b.onnx'"
+
+
+def test_a_first_line(tmp_path: Path) -> None:
+    """Without the zero that ends a device-tree string; None for what is empty or not there."""
+    (tmp_path / "model").write_bytes(b"NVIDIA Jetson Orin Nano\0")
+    (tmp_path / "empty").write_bytes(b"")
+
+    assert read_line(tmp_path / "model") == "NVIDIA Jetson Orin Nano"
+    assert read_line(tmp_path / "empty") is None
+    assert read_line(tmp_path / "none") is None

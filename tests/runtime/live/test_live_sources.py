@@ -1,0 +1,148 @@
+"""Cameras and streams: what is asked, what is given, what is hidden, and how a broken one comes back."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from numclip.errors import SourceError
+from numclip.runtime.live.connections import Connection, Pixels
+from numclip.runtime.live.live_sources import LiveSource, open_live
+from numclip.runtime.live.sources import open_source
+from numclip.runtime.sinks.video_writer import VideoWriter
+
+
+def _picture(number: int) -> np.ndarray:
+    return np.full((4, 4, 3), number % 256, np.uint8)
+
+
+def _connection(many: int, then: str | None, first: int = 0) -> Connection:
+    """Gives so many pictures; then an error, or a proper end."""
+    numbers = iter(range(first, first + many))
+
+    def read() -> tuple[Pixels, float] | None:
+        number = next(numbers, None)
+        if number is not None:
+            return (lambda: _picture(number)), time.monotonic()
+        if then is None:
+            return None
+        raise OSError(5, then, "rtsp://me:secret@cam")
+
+    return Connection(read, lambda: None, 30.0)
+
+
+def test_a_break_is_mended() -> None:
+    """Two connections of 5 pictures that break, one that refuses, one that ends properly: all 15 frames, numbered through,
+    each with the connection it came from; both breaks are told with their reason."""
+    plan = iter(
+        [_connection(5, "unplugged"), SourceError("not yet"), _connection(5, "cable", 5), _connection(5, None, 10)]
+    )
+
+    def connect() -> Connection:
+        step = next(plan)
+        if isinstance(step, SourceError):
+            raise step
+        return step
+
+    source, reasons = LiveSource("cam", connect), list[str]()
+    source.on_break = reasons.append  # type: ignore[method-assign]
+    frames = list(source)
+    assert [f.index for f in frames] == list(range(15)) == [int(f.image[0, 0, 0]) for f in frames]
+    assert [f.segment for f in frames] == [0] * 5 + [1] * 5 + [2] * 5
+    assert reasons == ["unplugged", "cable"] and source.reconnects == 2
+
+
+def test_a_source_that_is_not_to_be_mended_ends_in_a_sentence() -> None:
+    """A GStreamer pipeline is not started again: what it gave, then one error."""
+    frames = []
+    with pytest.raises(SourceError, match=r"the stream ended \(unplugged\)"):
+        frames.extend(LiveSource("gst:…", lambda: _connection(3, "unplugged"), again=False))
+    assert len(frames) == 3
+
+
+def test_waiting_for_a_connection_can_be_stopped() -> None:
+    """A camera that never comes back: `stop` from another thread ends the iteration in under a second."""
+    tries = iter([_connection(1, "gone")])
+
+    def connect() -> Connection:
+        try:
+            return next(tries)
+        except StopIteration:
+            raise SourceError("nothing there") from None
+
+    source = LiveSource("cam", connect)
+    threading.Timer(0.8, source.stop).start()
+    started = time.monotonic()
+    assert len(list(source)) == 1 and time.monotonic() - started < 1.8
+
+
+def test_a_frame_that_cannot_be_decoded_is_counted() -> None:
+    """Of three frames the second is broken: two come, one is counted, the numbers keep its place."""
+    pictures: Iterator[Pixels] = iter([lambda: _picture(0), lambda: None, lambda: _picture(2)])
+
+    def read() -> tuple[Pixels, float] | None:
+        pixels = next(pictures, None)
+        return None if pixels is None else (pixels, time.monotonic())
+
+    source = LiveSource("cam", lambda: Connection(read, lambda: None))
+    assert [f.index for f in source] == [0, 2] and source.undecodable == 1
+
+
+def test_an_unreachable_stream() -> None:
+    """A stream nobody serves is refused in one sentence, without its password."""
+    with pytest.raises(SourceError) as caught:
+        open_source("rtsp://user:secret@127.0.0.1:9/live?token=abc")
+    assert "rtsp://127.0.0.1:9/live" in str(caught.value)
+    assert "secret" not in str(caught.value) and "abc" not in str(caught.value)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_file_over_http_ends(tmp_path: Path) -> None:
+    """A video served over a real socket is a live stream with a proper end: 60 frames in order, and no new connection."""
+    writer = VideoWriter(tmp_path / "clip.mp4", 20)
+    for i in range(60):
+        noise = np.random.default_rng(i).integers(-15, 16, (64, 96, 3))
+        writer.write((4 * i + noise).clip(0, 255).astype(np.uint8), i / 20)
+    writer.close()
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with open_source(f"http://127.0.0.1:{server.server_address[1]}/clip.mp4") as source:
+            seen = [frame.index for frame in source]
+        server.shutdown()
+    assert source.live and seen == list(range(60)) and source.reconnects == 0
+
+
+def test_a_camera_over_http(camera) -> None:
+    """Motion JPEG from another process: sizes, order, and times that agree with the clock drawn into the pictures."""
+    camera.start(320, 240, 30)
+    with open_source(camera.url) as source:
+        frames = [frame for frame, _ in zip(source, range(20), strict=False)]
+    numbers = [camera.code.read_code(frame.image)[1] for frame in frames]
+    assert numbers == list(range(numbers[0], numbers[0] + 20)) and frames[0].image.shape == (240, 320, 3)
+
+
+@pytest.mark.skipif("GStreamer:                   YES" in cv2.getBuildInformation(), reason="this OpenCV has GStreamer")
+@pytest.mark.parametrize("text", ["csi://0", "gst:videotestsrc"])
+def test_without_gstreamer(text: str) -> None:
+    """Where OpenCV has no GStreamer, csi:// and gst: say so in one sentence."""
+    with pytest.raises(SourceError, match="expected an OpenCV with GStreamer, this build has none"):
+        open_live(text)
+
+
+def test_a_csi_camera_without_a_number() -> None:
+    """csi://front is refused with an example."""
+    with pytest.raises(SourceError, match="such as csi://0"):
+        open_live("csi://front")

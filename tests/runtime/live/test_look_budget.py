@@ -1,0 +1,67 @@
+"""Which faces get a look: new ones first, within the time that may be spent, no source before another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numclip.runtime.faces.tracking import Track
+from numclip.runtime.live.look_budget import RESTING_S, SPACING_S, LookBudget, urgency
+
+
+def _track(asked: int, asked_s: float, best_view: float = 1.0) -> Track:
+    track = Track(1, np.zeros(4, np.float32), None, 1.0, 0.0)
+    track.asked, track.asked_s, track.best_view = asked, asked_s, best_view
+    return track
+
+
+def test_the_order_of_wishes() -> None:
+    """Nobody has looked at it > known little > known well; looked at just now: not wanted, unless it is seen better."""
+    now = 10.0
+    new, little, well = _track(0, -1), _track(2, now - 2 * SPACING_S), _track(50, now - 2 * RESTING_S)
+    assert urgency(new, 0.5, now, True) > urgency(little, 1.0, now, True) > urgency(well, 1.0, now, True) > 0
+    just = _track(5, now - SPACING_S / 2, best_view=0.5)
+    assert urgency(just, 0.5, now, True) == 0 < urgency(just, 0.7, now, True)
+    assert urgency(new, 0.5, now, False) > 0 == urgency(little, 1.0, now, False), "between detections only new faces"
+
+
+def test_no_bound_takes_all() -> None:
+    """With an infinite budget every face that is wanted is taken, others never."""
+    assert LookBudget(float("inf")).choose([[1.0, 0.0, 3.0], [0.0]]) == [[2, 0], []]
+
+
+@pytest.mark.parametrize("face_ms", [1.0, 3.0, 9.0])
+def test_a_budget_is_kept(face_ms: float) -> None:
+    """20 faces at 1, 3 or 9 ms each and 10 ms per frame: after the first frames none spends more than 10 ms plus one look,
+    and on average at least half the budget is used."""
+    budget, spent = LookBudget(0.010), []
+    for _ in range(200):
+        many = len(budget.choose([[1.0] * 20])[0])
+        budget.spent(many, many * face_ms / 1000)
+        spent.append(many * face_ms)
+    assert max(spent[10:]) <= 10 + face_ms and np.mean(spent[10:]) >= 5
+
+
+def test_a_model_slower_than_the_budget_rests_in_between() -> None:
+    """200 ms per look and 10 ms per frame: one look in about 20 frames, and never two at once."""
+    budget, looks = LookBudget(0.010), []
+    for _ in range(400):
+        many = len(budget.choose([[1.0, 1.0]])[0])
+        budget.spent(many, many * 0.2)
+        looks.append(many)
+    assert max(looks[5:]) == 1 and 15 <= sum(looks[5:]) <= 25
+
+
+def test_sources_take_turns() -> None:
+    """Room for four looks and two sources with six faces each: two of each, their most urgent ones."""
+    budget = LookBudget(0.016)
+    assert budget.choose([[1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]]) == [[5, 4], [0, 1]]
+
+
+def test_looks_given_back_can_be_taken_again() -> None:
+    """What was chosen and never looked at does not count as spent."""
+    budget = LookBudget(0.008)
+    for _ in range(10):
+        chosen = len(budget.choose([[1.0] * 5])[0])
+        assert chosen == 2
+        budget.refund(chosen)

@@ -1,0 +1,228 @@
+"""numclip.read and numclip.stream: what a Python user gets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import numclip
+from numclip.errors import SourceError
+from numclip.runtime.faces.crops import crop_faces
+from numclip.runtime.faces.detect import Detections, open_detector
+from numclip.runtime.live.frames import Frame
+from numclip.runtime.live.pipeline import Pipeline, Rules
+from numclip.runtime.live.sources import open_source
+
+
+@pytest.fixture(scope="module")
+def model() -> numclip.runtime.sessions.model.Model:  # type: ignore[name-defined]
+    return numclip.load("age-nano", device="cpu", threads=1)
+
+
+def test_a_photo_and_its_array_agree(hopper: np.ndarray, tmp_path: Path) -> None:
+    """A path and the same picture as an array give the same reading, of one adult."""
+    path = tmp_path / "p.png"
+    cv2.imwrite(str(path), hopper)
+    one, two = numclip.read(path, detector="haar"), numclip.read(hopper, detector="haar")
+    assert len(one.faces) == len(two.faces) == 1
+    assert one.faces[0].reading is not None and two.faces[0].reading is not None
+    assert one.faces[0].reading.value == pytest.approx(two.faces[0].reading.value, abs=1e-4)
+    assert 20 < one.faces[0].reading.value < 95 and one.latency_s > 0
+
+
+def test_wrong_arrays_are_refused(model) -> None:
+    """A float picture, a grey one, an empty one and crops of another side are ValueErrors that show the shape."""
+    for bad in (np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8), np.zeros((0, 9, 3), np.uint8)):
+        with pytest.raises(ValueError, match="expected a picture"):
+            numclip.read(bad, model)
+    side = model.spec.crop.side
+    with pytest.raises(ValueError, match=rf"expected crops uint8 \[N, {side}, {side}, 3\]"):
+        model(np.zeros((1, 80, 80, 3), np.uint8))
+
+
+def test_no_crops(model) -> None:
+    """No crops give readings of length 0 with the right widths."""
+    readings = model(np.zeros((0, model.spec.crop.side, model.spec.crop.side, 3), np.uint8))
+    assert len(readings) == 0 and readings.probabilities.shape == (0, model.spec.task.num_bins)
+
+
+def test_a_batch_answers_as_one_by_one(model) -> None:
+    """The model's answer for a crop does not depend on what else is in the batch, to 0.001 years."""
+    side = model.spec.crop.side
+    crops = np.random.default_rng(0).integers(0, 255, (5, side, side, 3), np.uint8)
+    together, alone = model(crops).value, np.concatenate([model(crops[i : i + 1]).value for i in range(5)])
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+def test_one_call_of_the_model_per_frame(hopper: np.ndarray, model, counted) -> None:
+    """Three faces in a frame are one batch of three; what is beyond max_faces is left out, what is too small is shown
+    without a number, and says why."""
+    counting = counted(model)
+    frame = Frame(np.ascontiguousarray(np.hstack([hopper] * 3)), 0, 0.0, 0.0, "test")
+    haar = open_detector("haar")
+
+    def faces(**rules: int):
+        return Pipeline(counting, haar, Rules(**rules), tracks=False).read(frame).faces  # type: ignore[arg-type]
+
+    assert len(faces()) == 3 and len(faces(max_faces=2)) == 2
+    small = faces(min_face_px=1000)
+    assert [(f.reading, f.reason, f.fresh) for f in small] == [(None, "small", False)] * 3 and counting.calls == [3, 2]
+    line = small[0].to_json(model.spec.task, 0.9)
+    assert line["age"] is None and line["reason"] == "small" and line["probabilities"] == []
+
+
+def test_stream_of_a_folder(hopper: np.ndarray, tmp_path: Path) -> None:
+    """A folder's pictures are read one by one, without tracks; a bad one raises after the good ones."""
+    cv2.imwrite(str(tmp_path / "a.png"), hopper)
+    (tmp_path / "b.png").write_text("no picture")
+    results = []
+    with pytest.raises(SourceError, match=r"b\.png"):
+        results.extend(numclip.stream(tmp_path, detector="haar"))
+    assert [r.frame.file for r in numclip.stream(str(tmp_path / "a*"), detector="haar")] == [None]
+
+
+def test_a_track_costs_no_reading_before_it_is_shown(hopper: np.ndarray, model) -> None:
+    """The first two sightings of a face show nothing and run nothing; the third shows track 1, freshly read; the next is not
+    due yet and shows the same number."""
+    pipeline = Pipeline(model, open_detector("haar"))
+    frames = [Frame(hopper, i, i / 30, 0.0, "test") for i in range(4)]
+    results = [pipeline.read(frame).faces for frame in frames]
+    assert [[(f.track_id, f.fresh) for f in faces] for faces in results] == [[], [], [(1, True)], [(1, False)]]
+    first, second = results[2][0], results[3][0]
+    assert first.look is not None and second.look is None
+    assert first.reading is not None and second.reading is not None
+    assert first.reading.value == pytest.approx(first.look.value, abs=1e-3) == second.reading.value
+
+
+def test_a_users_own_detector(hopper: np.ndarray, model) -> None:
+    """Any object with a name and detect() is a detector; one without landmarks goes through the model's box rule."""
+
+    class Mine:
+        name = "haar"
+
+        def detect(self, image: np.ndarray) -> Detections:
+            return Detections(np.array([[180, 100, 340, 260]], np.float32), np.ones(1, np.float32), None)
+
+    result = numclip.read(hopper, model, detector=Mine())
+    assert len(result.faces) == 1 and result.faces[0].reading is not None
+
+
+def test_a_blurred_face_has_no_number(hopper: np.ndarray, model) -> None:
+    """Her portrait, blurred beyond use: a face, no number, the reason; on a track that was seen well before, its number stays."""
+
+    class Mine:
+        name = "haar"
+
+        def detect(self, image: np.ndarray) -> Detections:
+            return Detections(np.array([[180, 100, 340, 260]], np.float32), np.ones(1, np.float32), None)
+
+    blurred = np.asarray(cv2.GaussianBlur(hopper, (0, 0), 20), np.uint8)
+    alone = numclip.read(blurred, model, detector=Mine()).faces[0]
+    assert alone.reading is None and alone.reason == "blurred" and alone.fresh
+    pipeline = Pipeline(model, Mine())
+    pictures = [hopper] * 5 + [blurred] * 5
+    faces = [pipeline.read(Frame(p, i, i / 5, 0.0, "test")).faces for i, p in enumerate(pictures)]
+    assert faces[-1][0].reading is not None and faces[-1][0].reason is None and faces[-1][0].look is None
+
+
+def test_a_change_of_size_or_segment_is_a_gap(hopper: np.ndarray, model) -> None:
+    """The same face after a reconnect, or at another frame size, is a new track."""
+    pipeline, ids = Pipeline(model, open_detector("haar")), []
+    smaller = np.ascontiguousarray(hopper[:-20])
+    for i, (picture, segment) in enumerate([(hopper, 0)] * 4 + [(hopper, 1)] * 4 + [(smaller, 1)] * 4):
+        faces = pipeline.read(Frame(picture, i, i / 30, 0.0, "test", segment=segment)).faces
+        ids.append([f.track_id for f in faces])
+    assert [i[-1:] for i in (ids[3], ids[7], ids[11])] == [[1], [2], [3]] and ids[4] == ids[8] == []
+
+
+def _shown(clip: Path, model, change=lambda index, image: image, rules: Rules | None = None) -> dict[int, list[tuple]]:
+    """(frame, shown number, box center) of each track in a clip whose frames are changed before."""
+    pipeline = Pipeline(model, open_detector("yunet"), rules or Rules(budget_ms=float("inf")))
+    shown: dict[int, list[tuple]] = {}
+    with open_source(str(clip)) as source:
+        for frame in source:
+            for face in pipeline.read(replace(frame, image=change(frame.index, frame.image))).faces:
+                assert face.track_id is not None and face.reading is not None
+                x1, y1, x2, y2 = face.box_xyxy
+                place = (x1 + x2) / 2, (y1 + y2) / 2
+                shown.setdefault(face.track_id, []).append((frame.index, face.reading.value, *place, face.look))
+    return shown
+
+
+def test_two_people_are_two_steady_tracks(two_people: Path, yunet_model: Path, model) -> None:
+    """300 frames of two people turning their heads: two ids, each on its side of the picture in every frame (no swap);
+    the standard deviation of each shown age over the last 200 frames is at most 0.3 of that of the model's age of each
+    frame alone."""
+    shown = _shown(two_people, model)
+    assert set(shown) == {1, 2} and all(len(track) >= 290 for track in shown.values())
+    raw = _raw_ages(two_people, model)
+    for track in shown.values():
+        right = track[0][2] > 384
+        assert all((x > 384) == right for _, _, x, _, _ in track)
+        ages = [value for index, value, *_ in track if index >= 100]
+        ratio = float(np.std(ages) / np.std(raw[right]))
+        print(f"right {right}: sd of shown ages {np.std(ages):.2f}, of raw {np.std(raw[right]):.2f}, ratio {ratio:.3f}")
+        assert ratio <= 0.3
+
+
+def _raw_ages(clip: Path, model) -> dict[bool, list[float]]:
+    """What a plain loop shows over the last 200 frames: YuNet and the model, every face in every frame, by side."""
+    ages: dict[bool, list[float]] = {True: [], False: []}
+    detector = open_detector("yunet")
+    with open_source(str(clip)) as source:
+        for frame in source:
+            if frame.index < 100:
+                continue
+            faces = detector.detect(frame.image)
+            faces = faces.take(np.flatnonzero(faces.scores > 0.6))
+            values = model(crop_faces(frame.image, faces, model.spec.crop, "yunet")).value
+            for box, value in zip(faces.boxes_xyxy, values, strict=True):
+                ages[bool(box[0] + box[2] > 768)].append(float(value))
+    return ages
+
+
+def test_black_and_repeated_frames_make_no_new_people(two_people: Path, yunet_model: Path, model) -> None:
+    """Every fifth frame black and every seventh a copy of the one before: still two ids."""
+    before: list[np.ndarray] = []
+
+    def harm(index: int, image: np.ndarray) -> np.ndarray:
+        image = before[-1] if index % 7 == 6 else image
+        before[:] = [image]
+        return np.zeros_like(image) if index % 5 == 4 else image
+
+    assert set(_shown(two_people, model, harm)) == {1, 2}
+
+
+def test_another_person_in_the_same_box(hopper: np.ndarray, collins: np.ndarray, yunet_model: Path, model) -> None:
+    """Collins turns into Hopper in the same place, without a gap: within 15 looks the shown age is within 2 years of what
+    is shown of Hopper alone."""
+    cards = [
+        cv2.resize(p[y : y + s, x : x + s], (320, 320))
+        for p, (x, y, s) in zip((hopper, collins), ((66, 10, 400), (84, 0, 280)), strict=True)
+    ]
+    old, young = (np.asarray(card, np.uint8) for card in cards)
+    old = np.asarray(cv2.warpAffine(old, _onto(old, young), (320, 320), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+    def numbers(pictures: list[np.ndarray]) -> list[tuple[float, bool]]:
+        pipeline = Pipeline(model, open_detector("yunet"))
+        results = [pipeline.read(Frame(p, i, i / 30, 0.0, "test")) for i, p in enumerate(pictures)]
+        return [(f.reading.value, f.fresh) for r in results for f in r.faces if f.reading is not None]
+
+    alone, before = numbers([old] * 60)[-1][0], numbers([young] * 60)[-1][0]
+    assert abs(alone - before) > 10, "the two portraits look unlike in age"
+    after = numbers([young] * 60 + [old] * 60)[58:]
+    looks = np.cumsum([fresh for _, fresh in after])
+    reached = next(i for i, (value, _) in enumerate(after) if abs(value - alone) < 2)
+    print(f"from {before:.1f} to {alone:.1f} years after {looks[reached]} looks, {reached / 30:.2f} s")
+    assert looks[reached] <= 15 and reached <= 45
+
+
+def _onto(image: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """[2, 3] the similarity that puts one face where the other is."""
+    points = [open_detector("yunet").detect(p).largest().landmarks for p in (image, target)]
+    assert points[0] is not None and points[1] is not None
+    return cv2.estimateAffinePartial2D(points[0][0], points[1][0])[0]

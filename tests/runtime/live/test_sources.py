@@ -1,0 +1,222 @@
+"""Sources give every good frame once, at its own time, and say in one sentence what they could not give."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numclip.errors import SourceError
+from numclip.runtime.live.frames import Frame
+from numclip.runtime.live.sources import open_source, read_picture
+from numclip.runtime.live.video_promise import gif_pictures
+from numclip.runtime.sinks.video_writer import VideoWriter
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """60 frames at 20 fps; frame i is grey of level 4 i, with noise so that frames take bytes."""
+    path = tmp_path / "clip.mp4"
+    writer = VideoWriter(path, 20)
+    for i in range(60):
+        noise = np.random.default_rng(i).integers(-15, 16, (64, 96, 3))
+        writer.write((4 * i + noise).clip(0, 255).astype(np.uint8), i / 20)
+    writer.close()
+    return path
+
+
+def test_a_video_gives_every_frame_at_its_time(clip: Path) -> None:
+    """60 frames written at 20 fps come back as 60 frames, numbered, 50 ms apart, in order."""
+    with open_source(str(clip)) as source:
+        frames = list(source)
+    assert [f.index for f in frames] == list(range(60))
+    np.testing.assert_allclose([f.time_s for f in frames], np.arange(60) / 20, atol=1e-3)
+    assert all(abs(int(f.image.mean()) - 4 * f.index) < 6 for f in frames)
+
+
+def test_a_raw_stream_is_timed_by_its_fps(shared_data: Path) -> None:
+    """A raw .h264 has no timestamps: its 300 frames are timed at 30 fps, or as --fps says."""
+    path = str(next((shared_data / "video").glob("*.h264")))
+    with open_source(path) as source:
+        frames = [(f.index, f.time_s) for f in source]
+    assert len(frames) == 300 and frames[30] == (30, pytest.approx(1.0))
+    with open_source(path, fps=25) as source:
+        assert next(iter(source)).time_s == 0 and source.fps == 25
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+@pytest.mark.parametrize("kind", ["mp4", "gif", "mkv", "avi", "h264"])
+def test_a_video_cut_short(clip: Path, kind: str, share: float) -> None:
+    """A whole video ends quietly; cut short, it yields the frames that are whole and then says so."""
+    video = _in_a(kind, clip)
+    frames, error = _until_error(str(video))
+    assert len(frames) == 60 and error == ""
+    video.write_bytes(video.read_bytes()[: int(video.stat().st_size * share)])
+    frames, error = _until_error(str(video))
+    assert 0 < len(frames) < 60 and "damaged or cut short" in error and "\n" not in error
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_a_video_with_holes(clip: Path, kind: str) -> None:
+    """Five holes of 20 bytes in the second half: the frames around them are given, and the end says it is damaged."""
+    frames, error = _until_error(str(_with_holes(_in_a(kind, clip))))
+    assert 30 < len(frames) <= 60 and "damaged or cut short" in error
+
+
+def test_a_raw_stream_with_holes(shared_data: Path, tmp_path: Path) -> None:
+    """The same in a camera's raw stream of 300 frames."""
+    stream = Path(shutil.copy(next((shared_data / "video").glob("*.h264")), tmp_path))
+    frames, error = _until_error(str(_with_holes(stream)))
+    assert 280 < len(frames) <= 300 and "of them damaged" in error
+
+
+def _with_holes(video: Path) -> Path:
+    data = bytearray(video.read_bytes())
+    for i in range(5):
+        at = len(data) * (10 + i) // 20
+        data[at : at + 20] = np.random.default_rng(i).bytes(20)
+    video.write_bytes(data)
+    return video
+
+
+@given(st.data())
+def test_a_gif_is_counted_block_by_block(data: st.DataObject) -> None:
+    """Of any GIF of n pictures the count is n; of any beginning of it, one more than the pictures that are whole."""
+    names = data.draw(st.lists(st.sampled_from(["picture", "comment"]), max_size=6))
+    blocks = [_gif_block(name, data.draw(st.integers(0, 3)), data.draw(st.booleans())) for name in names]
+    head = b"GIF89a" + bytes([1, 0, 1, 0, 0x80, 0, 0]) + bytes(6)
+    whole = head + b"".join(blocks) + b";"
+    assert gif_pictures(whole) == names.count("picture")
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    ends = np.cumsum([len(head), *map(len, blocks)])[1:]
+    complete = sum(name == "picture" and end <= cut for name, end in zip(names, ends, strict=True))
+    assert gif_pictures(whole[:cut]) > complete
+
+
+def _gif_block(name: str, chunks: int, own_colors: bool) -> bytes:
+    data = b"".join(bytes([3, 1, 2, 3]) for _ in range(chunks)) + b"\0"
+    if name == "comment":
+        return b"!\xfe" + data
+    return b"," + bytes(8) + (b"\x80" + bytes(6) if own_colors else b"\0") + b"\2" + data
+
+
+def _until_error(what: str) -> tuple[list[Frame], str]:
+    """The frames a source gives, and the sentence it ends with."""
+    frames: list[Frame] = []
+    try:
+        with open_source(what) as source:
+            frames.extend(source)
+    except SourceError as error:
+        return frames, str(error)
+    return frames, ""
+
+
+def _in_a(kind: str, clip: Path) -> Path:
+    """The same pictures in another container; the mp4 has its index in front, as phones and web sites write it."""
+    import av
+
+    codec = {"gif": "gif", "avi": "mjpeg"}.get(kind)
+    options = {"movflags": "faststart"} if kind == "mp4" else {}
+    out = clip.with_name(f"other.{kind}")
+    with av.open(str(clip)) as source, av.open(str(out), "w", options=options) as target:
+        if codec is None:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+        else:
+            stream = target.add_stream(codec, rate=20)
+            stream.width, stream.height = 96, 64
+            stream.pix_fmt = "rgb8" if codec == "gif" else "yuvj420p"
+            for picture in source.decode(video=0):
+                target.mux(stream.encode(picture.reformat(96, 64, stream.pix_fmt)))
+            target.mux(stream.encode())
+    return out
+
+
+def test_a_video_without_its_index(clip: Path) -> None:
+    """An mp4 whose first half is missing cannot be opened: one sentence."""
+    clip.write_bytes(clip.read_bytes()[2000:])
+    with pytest.raises(SourceError, match="expected a video") as caught:
+        list(open_source(str(clip)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    """Pictures come by name; those that are none are named at the end, after all good ones."""
+    for i in (2, 0, 1):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((8, 8, 3), i, np.uint8))
+    (tmp_path / "1a.jpg").write_text("a text")
+    frames, error = _until_error(str(tmp_path))
+    seen = [(frame.file, int(frame.image.max())) for frame in frames]
+    assert seen == [("0.png", 0), ("1.png", 1), ("2.png", 2)] and "1a.jpg: expected a picture" in error
+
+
+def test_a_glob(tmp_path: Path) -> None:
+    """A pattern takes what matches, by name."""
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"a{i}.png"), np.zeros((8, 8, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((8, 8, 3), np.uint8))
+    with open_source(str(tmp_path / "a*.png")) as source:
+        assert [f.file for f in source] == ["a0.png", "a1.png", "a2.png"]
+
+
+def test_exif_is_turned(tmp_path: Path) -> None:
+    """A photo taken sideways (EXIF orientation 6) comes upright: its left edge becomes the top."""
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :10] = 255
+    _, jpeg = cv2.imencode(".jpg", image)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    data = jpeg.tobytes()
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    upright = read_picture(path)
+    assert upright.shape == (60, 40, 3) and upright[:8].mean() > 200 > 50 > upright[12:].mean()
+
+
+BAD = {
+    "empty folder": ("empty", "the folder has none"),
+    "nothing there": ("nowhere.mp4", "found nothing there"),
+    "nothing matches": ("x*.jpg", "nothing matches"),
+    "a text named .jpg": ("text.jpg", "expected a picture"),
+    "a text named .mp4": ("text.mp4", "expected a video"),
+    "an empty picture": ("zero.png", "expected a picture"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_sources(name: str, tmp_path: Path) -> None:
+    """Each is refused in one sentence that says what was expected."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.jpg").write_text("words")
+    (tmp_path / "text.mp4").write_text("words")
+    (tmp_path / "zero.png").write_bytes(b"")
+    what, sentence = BAD[name]
+    with pytest.raises(SourceError, match=sentence) as caught, open_source(str(tmp_path / what)) as source:
+        list(source)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(Path("/dev/video63").exists(), reason="this machine has 64 cameras")
+def test_a_missing_camera() -> None:
+    """A camera that is not there is named, with those that are."""
+    with pytest.raises(SourceError, match=r"expected /dev/video63, cameras here"):
+        open_source("63")
+
+
+def test_a_jpeg_cut_short_is_still_a_picture_or_refused(tmp_path: Path) -> None:
+    """A photo cut in the middle never crashes the reader: it is shown in part or refused."""
+    good = tmp_path / "good.jpg"
+    cv2.imwrite(str(good), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    for share in (0.2, 0.6, 0.9):
+        bad = tmp_path / "bad.jpg"
+        shutil.copy(good, bad)
+        bad.write_bytes(bad.read_bytes()[: int(good.stat().st_size * share)])
+        frames, error = _until_error(str(bad))
+        assert "expected a picture" in error or frames[0].image.shape == (64, 64, 3)

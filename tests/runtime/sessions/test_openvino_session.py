@@ -1,0 +1,62 @@
+"""OpenVINO answers what ONNX Runtime answers, or says what it lacks."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numclip.errors import DeviceError, ModelError
+from numclip.runtime.contract.model_file import MODELS, read_spec
+from numclip.runtime.sessions.choice import distance, probe_crops
+from numclip.runtime.sessions.session import open_session
+
+SHIPPED = MODELS / "age-nano.onnx"
+SPEC = read_spec(SHIPPED)
+CROPS = probe_crops(SPEC.crop.side, 5)
+
+
+def test_without_the_package_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without openvino the error names the extra."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DeviceError, match=r'pip install "numclip\[openvino\]"'):
+        open_session(SHIPPED, SPEC, "openvino")
+
+
+def test_it_answers_like_onnxruntime() -> None:
+    """Float32: within 0.02 years, probabilities and embedding too; any number of faces; the answers are the caller's own."""
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    ours, theirs = open_session(SHIPPED, SPEC, "openvino", 1), open_session(SHIPPED, SPEC, "cpu", 1)
+    first = ours.run(CROPS)
+    kept = first.value.copy()
+    assert distance(first, theirs.run(CROPS)) < 0.02
+    np.testing.assert_allclose(first.embedding, theirs.run(CROPS).embedding, atol=1e-3)
+    ours.run(np.ascontiguousarray(CROPS[:1, ::-1]))
+    np.testing.assert_array_equal(first.value, kept)
+    assert ours.describe()["library"] == "openvino" and ours.describe()["threads"] == 1
+
+
+def test_bfloat16_where_the_cpu_has_it() -> None:
+    """Asked for by name it runs within a few years, or is refused with what the CPU can."""
+    openvino = pytest.importorskip("openvino", reason="needs the extra openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(DeviceError, match="expected a CPU with bfloat16"):
+            open_session(SHIPPED, SPEC, "openvino-bf16")
+        return
+    session = open_session(SHIPPED, SPEC, "openvino-bf16", 1)
+    apart = distance(session.run(CROPS), open_session(SHIPPED, SPEC, "cpu", 1).run(CROPS))
+    assert 0 < apart < 3
+
+
+def test_the_contract_is_checked(tmp_path: Path) -> None:
+    """Another side than the graph's is refused with both; bytes that are no graph are one sentence."""
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    with pytest.raises(ModelError, match=r"expected the input crops uint8 \[N, 80, 80, 3\]"):
+        open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=80)), "openvino")
+    (tmp_path / "x.onnx").write_bytes(b"\x08\x07nothing")
+    with pytest.raises(ModelError, match=r"OpenVINO .* cannot open") as caught:
+        open_session(tmp_path / "x.onnx", SPEC, "openvino")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,40 @@
+"""A native engine on a card. Written; runs only where there is one (marked gpu)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numclip.errors import NumclipError
+from numclip.runtime.contract.model_file import MODELS, read_spec
+from numclip.runtime.sessions.choice import probe_crops
+from numclip.runtime.sessions.engine import Wish, build
+from numclip.runtime.sessions.session import open_session
+
+SHIPPED = MODELS / "age-nano.onnx"
+SPEC = read_spec(SHIPPED)
+
+
+@pytest.mark.gpu
+def test_an_engine_answers_like_the_cpu(tmp_path: Path) -> None:
+    """Built here, ages are within 0.02 years of ONNX Runtime's, for one face, a few, the most, and more than the most; twice,
+    because the second run replays a CUDA graph."""
+    engine = tmp_path / "age.engine"
+    build(SHIPPED, SPEC, engine, Wish(max_batch=8))
+    session, cpu = open_session(engine, SPEC), open_session(SHIPPED, SPEC, "cpu")
+    for n in (1, 3, 8, 11):
+        crops = probe_crops(SPEC.crop.side, n)
+        for _ in range(2):
+            np.testing.assert_allclose(session.run(crops).value, cpu.run(crops).value, atol=0.02)
+
+
+def test_an_engine_for_another_card_is_not_run(tmp_path: Path) -> None:
+    """Compiled for a card that is not here, or where there is no card at all, it is refused in one sentence."""
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
+    engine = tmp_path / "age.engine"
+    build(SHIPPED, SPEC, engine, Wish(max_batch=2, targets=(120,)), "tensorrt_rtx")
+    with pytest.raises(NumclipError) as caught:  # on a card of compute capability 12.0 the engine would run
+        open_session(engine, SPEC)
+    assert "\n" not in str(caught.value)

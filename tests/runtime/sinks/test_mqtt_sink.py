@@ -1,0 +1,93 @@
+"""Results at a real MQTT broker (mosquitto, a process of the test)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from numclip.cli.main import main
+
+mqtt = pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[int]:
+    """mosquitto on a free port that lets in user `me` with password `secret` alone."""
+    binary = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
+    tool = shutil.which("mosquitto_passwd") or shutil.which("/usr/bin/mosquitto_passwd")
+    if binary is None or tool is None:
+        pytest.skip("no mosquitto here: apt-get install mosquitto")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    subprocess.run([tool, "-b", "-c", str(tmp_path / "passwords"), "me", "secret"], check=True)
+    (tmp_path / "passwords").chmod(0o644)
+    settings = f"listener {port} 127.0.0.1\npassword_file {tmp_path / 'passwords'}\nallow_anonymous false\nuser root\n"
+    (tmp_path / "broker.conf").write_text(settings)
+    process = subprocess.Popen([binary, "-c", str(tmp_path / "broker.conf")], stderr=subprocess.DEVNULL)
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield port
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def photo(hopper: np.ndarray, tmp_path: Path) -> Path:
+    cv2.imwrite(str(tmp_path / "hopper.png"), hopper)
+    return tmp_path / "hopper.png"
+
+
+def test_results_arrive(broker: int, photo: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A subscriber gets the JSON line that --jsonl prints; no password is said."""
+    got, subscribed, arrived = list[bytes](), threading.Event(), threading.Event()
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client.username_pw_set("me", "secret")
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = lambda _client, _data, message: (got.append(message.payload), arrived.set())
+    client.connect("127.0.0.1", broker)
+    client.subscribe("hall/ages")
+    client.loop_start()
+    assert subscribed.wait(10)
+    url = f"mqtt://me:secret@127.0.0.1:{broker}/hall/ages"
+    assert main(["run", str(photo), "--detector", "haar", "--mqtt", url, "--jsonl", "-"]) == 0
+    assert arrived.wait(10)
+    client.loop_stop()
+    out, err = capfd.readouterr()
+    assert [json.loads(payload) for payload in got] == [json.loads(out)] and "secret" not in err
+
+
+@pytest.mark.parametrize("case", ["wrong password", "no broker"])
+def test_a_broker_that_does_not_let_in(case: str, broker: int, photo: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A wrong password and a port where nobody listens are one sentence each, without the password; exit code 1."""
+    url = f"mqtt://me:wrong1@127.0.0.1:{broker}/a" if case == "wrong password" else "mqtt://me:wrong1@127.0.0.1:9/a"
+    assert main(["run", str(photo), "--detector", "haar", "--device", "cpu", "--mqtt", url]) == 1
+    said = [line for line in capfd.readouterr().err.splitlines() if "--mqtt" in line]
+    assert len(said) == 1 and "expected a broker" in said[0] and "wrong1" not in said[0]
+
+
+def test_a_broker_that_goes_away_stops_nothing(broker: int, tmp_path: Path) -> None:
+    """Results of a run go on when the broker has gone: publishing neither fails nor waits."""
+    from numclip.runtime.live.frames import Event
+    from numclip.runtime.sinks.mqtt import MqttSink
+
+    sink = MqttSink(f"mqtt://me:secret@127.0.0.1:{broker}/a", lambda result: {})
+    sink._client._sock_close()  # as a cut cable
+    started = time.monotonic()
+    for i in range(1000):
+        sink.tell(Event("stalled", "cam", float(i)))
+    sink.close()
+    assert time.monotonic() - started < 5

@@ -1,0 +1,115 @@
+"""A recorded run is played back line by line as it was, at its own speed, and a damaged recording is refused at its line."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from numclip.cli.main import main
+from numclip.runtime.sinks.recording import Recording
+from numclip.runtime.sinks.video_writer import VideoWriter
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, hopper: np.ndarray) -> Path:
+    """A folder with a run of a portrait held still for 20 frames: o.jsonl, o.rec, o.pixels."""
+    folder = tmp_path_factory.mktemp("run")
+    writer = VideoWriter(folder / "clip.mp4", 20)
+    small = np.asarray(cv2.resize(hopper, (256, 304), interpolation=cv2.INTER_AREA), np.uint8)
+    for i in range(20):
+        writer.write(small, i / 20)
+    writer.close()
+    flags = ["--detector", "haar", "--jsonl", str(folder / "o.jsonl"), "--record", str(folder / "o.rec")]
+    assert main(["run", str(folder / "clip.mp4"), *flags]) == 0
+    flags = ["--detector", "haar", "--record", str(folder / "o.pixels"), "--record-pixels"]
+    assert main(["run", str(folder / "clip.mp4"), *flags]) == 0
+    return folder
+
+
+def test_a_replay_writes_what_the_run_wrote(run: Path, tmp_path: Path) -> None:
+    """Two replays give the bytes of the run's own JSONL."""
+    for name in ("a.jsonl", "b.jsonl"):
+        assert main(["replay", str(run / "o.rec"), "--fast", "--jsonl", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_bytes() == (run / "o.jsonl").read_bytes()
+
+
+def test_a_replay_takes_as_long_as_the_run(run: Path, tmp_path: Path) -> None:
+    """At true speed the last line comes when it came in the run, within 0.3 s; with --fast at once."""
+    last_s = json.loads((run / "o.rec").read_text().splitlines()[-1])["at_s"]
+    for flags, expected_s in (([], last_s), (["--fast"], 0.0)):
+        started = time.monotonic()
+        assert main(["replay", str(run / "o.rec"), *flags, "--jsonl", str(tmp_path / "o.jsonl")]) == 0
+        assert expected_s <= time.monotonic() - started < expected_s + 0.3 + 0.2 * (not flags) + 0.5
+
+
+def test_pictures_are_recorded_only_when_asked(run: Path, tmp_path: Path) -> None:
+    """Without --record-pixels a saved replay is grey; with it her face is there."""
+    spread = []
+    for name in ("o.rec", "o.pixels"):
+        assert main(["replay", str(run / name), "--fast", "--save", str(tmp_path / "o.mp4")]) == 0
+        with av.open(str(tmp_path / "o.mp4")) as container:
+            first = next(container.decode(video=0)).to_ndarray(format="bgr24")
+        spread.append(float(first.std()))
+    assert spread[0] < 2 < 30 < spread[1] and "jpeg" not in (run / "o.rec").read_text()
+
+
+def test_faults_are_played_back(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A recorded stall is a line of the replay, and counted at its end."""
+    lines = (run / "o.rec").read_text().splitlines()
+    source = json.loads(lines[0])["sources"][0]["name"]
+    event = {"at_s": 0.5, "event": "stalled", "source": source, "time_s": 0.5, "reason": "unplugged"}
+    (tmp_path / "o.rec").write_text("\n".join([*lines[:5], json.dumps(event), *lines[5:]]) + "\n")
+    assert main(["replay", str(tmp_path / "o.rec"), "--fast", "--jsonl", "-"]) == 0
+    out, err = capfd.readouterr()
+    assert (
+        json.loads(out.splitlines()[4]) == {"event": "stalled", "source": source, "time_s": 0.5} and "1 stalls" in err
+    )
+
+
+def _changed(line: str, **fields: object) -> str:
+    return json.dumps({**json.loads(line), **fields})
+
+
+def test_damaged_recordings(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A wrong line is named by its number after all before it were played; a wrong head is refused; one sentence each."""
+    lines = (run / "o.rec").read_text().splitlines()
+    result = json.loads(lines[8])["result"]
+    wrong = {
+        "no JSON": lines[8][:-5],
+        "a list": "[1, 2]",
+        "no time": _changed(lines[8], at_s=None),
+        "no size": _changed(lines[8], size_hw=[0, 5]),
+        "too large": _changed(lines[8], size_hw=[10**6, 10**6]),
+        "an alien source": _changed(lines[8], result={**result, "source": "elsewhere"}),
+        "a word that is none": _changed(
+            lines[8], result={**result, "faces": [{**result["faces"][0], "bin": "ancient"}]}
+        ),
+        "an age that is none": _changed(lines[8], result={**result, "faces": [{**result["faces"][0], "age": "NaN"}]}),
+        "an unknown event": json.dumps({"at_s": 0, "event": "party", "source": result["source"], "time_s": 0}),
+        "a picture that is none": _changed(lines[8], jpeg="AAAA"),
+    }
+    path = tmp_path / "o.rec"
+    for name, line in wrong.items():
+        path.write_text("\n".join([*lines[:8], line, *lines[9:]]))
+        assert main(["replay", str(path), "--fast", "--jsonl", "-"]) == 1, name
+        out, err = capfd.readouterr()
+        assert len(out.splitlines()) == 7 and "line 9" in err and err.count("\n") == 1, name
+    for head in ("", "{}", "words", _changed(lines[0], numclip_recording=2), _changed(lines[0], task={})):
+        path.write_text("\n".join([head, *lines[1:]]))
+        assert main(["replay", str(path), "--fast"]) == 1
+        assert capfd.readouterr().err.count("\n") == 1
+    assert main(["replay", str(tmp_path / "nothing.rec")]) == 1 and "correct the path" in capfd.readouterr().err
+
+
+def test_another_level_was_not_recorded(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A replay cannot invent an interval; it names the recorded level."""
+    if Recording(run / "o.rec").level is None:
+        pytest.skip("the default model is not calibrated")
+    assert main(["replay", str(run / "o.rec"), "--fast", "--interval", "0.5"]) == 2
+    assert "expected --interval 0.9" in capfd.readouterr().err

@@ -1,0 +1,377 @@
+"""The command `numclip run` on real faces: what it prints, writes and returns, and how it takes bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from numclip.cli.main import main
+from numclip.runtime.sinks.video_writer import VideoWriter
+
+NUMCLIP = [sys.executable, "-m", "numclip.cli.main"]
+
+
+def _portrait() -> np.ndarray:
+    """Grace Hopper, 606 x 512, from matplotlib's sample data."""
+    cbook = pytest.importorskip("matplotlib.cbook", reason="needs the extra demo")
+    with cbook.get_sample_data("grace_hopper.jpg", asfileobj=True) as file:
+        return np.asarray(cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A portrait held still for 40 frames."""
+    path = tmp_path_factory.mktemp("clip") / "still.mp4"
+    writer = VideoWriter(path, 20)
+    small = cv2.resize(_portrait(), (256, 304), interpolation=cv2.INTER_AREA)
+    for i in range(40):
+        writer.write(np.asarray(small, np.uint8), i / 20)
+    writer.close()
+    return path
+
+
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_one_person_is_one_track(clip: Path, tmp_path: Path) -> None:
+    """40 frames give 40 lines; from the third on one track, with an adult's age and probabilities that sum to 1."""
+    out, video = tmp_path / "out.jsonl", tmp_path / "out.mp4"
+    assert main(["run", str(clip), "--detector", "haar", "--jsonl", str(out), "--save", str(video)]) == 0
+    lines = _lines(out)
+    assert [line["frame"] for line in lines] == list(range(40))
+    assert [len(line["faces"]) for line in lines] == [0, 0, *[1] * 38]
+    faces = [line["faces"][0] for line in lines[2:]]
+    assert faces[0]["fresh"] and 10 <= sum(face["fresh"] for face in faces) < 38, "a look every 0.1 s, at 20 fps"
+    for face in faces:
+        assert face["track"] == 1 and 20 < face["age"] < 95
+        assert sum(face["probabilities"]) == pytest.approx(1, abs=2e-3)
+        assert face["low"] is None or face["low"] <= face["high"]
+    with av.open(str(video)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 40
+
+
+def test_a_photo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A single photo needs no track: one line, one face, track null, no file name."""
+    path = tmp_path / "hopper.jpg"
+    cv2.imwrite(str(path), _portrait())
+    assert main(["run", str(path), "--detector", "haar", "--jsonl", "-"]) == 0
+    line = json.loads(capfd.readouterr().out)
+    assert line["source"] == str(path) and "file" not in line
+    assert [face["track"] for face in line["faces"]] == [None]
+
+
+def test_one_pixel(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A picture of one pixel is a picture without faces."""
+    cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
+    assert main(["run", str(tmp_path / "dot.png"), "--jsonl", "-"]) == 0
+    assert json.loads(capfd.readouterr().out)["faces"] == []
+
+
+def test_two_people_turning_their_heads(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
+    """In the shared clip of two people: 300 lines, two faces in at least 90 % of them, two tracks in all."""
+    clip = next((shared_data / "video").glob("two_people*.h264"))
+    assert main(["run", str(clip), "--detector", "yunet", "--jsonl", str(tmp_path / "o.jsonl")]) == 0
+    lines = _lines(tmp_path / "o.jsonl")
+    assert len(lines) == 300 and sum(len(line["faces"]) == 2 for line in lines) >= 270
+    assert {face["track"] for line in lines for face in line["faces"]} == {1, 2}
+
+
+@pytest.mark.slow
+def test_an_empty_corridor(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
+    """In the shared corridor clip at most 1 % of the frames show a track."""
+    clip = next((shared_data / "video").glob("corridor*.mp4"))
+    assert main(["run", str(clip), "--detector", "yunet", "--jsonl", str(tmp_path / "o.jsonl")]) == 0
+    lines = _lines(tmp_path / "o.jsonl")
+    assert len(lines) == 1394 and sum(bool(line["faces"]) for line in lines) <= 13
+
+
+def test_several_photos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Photos named one by one, as the shell expands a pattern, are one run with a line each; a video among them is not."""
+    small = cv2.resize(_portrait(), (256, 304), interpolation=cv2.INTER_AREA)
+    paths = [str(tmp_path / name) for name in ("b.png", "a.png")]
+    for path in paths:
+        cv2.imwrite(path, small)
+    assert main(["run", *paths, "--detector", "haar", "--jsonl", "-"]) == 0
+    assert [json.loads(line)["file"] for line in capfd.readouterr().out.splitlines()] == ["b.png", "a.png"]
+    assert main(["run", paths[0], "nothing.mp4"]) == 1 and "expected a picture" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--jsonl", "--save", "--csv", "--record"])
+def test_the_source_is_never_overwritten(
+    flag: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An output that is the file being read, under any name, is refused; the file keeps its bytes."""
+    link = tmp_path / "link.mp4"
+    link.symlink_to(clip)
+    before = clip.read_bytes()
+    for out in (clip, link):
+        assert main(["run", str(clip), "--detector", "haar", flag, str(out)]) == 2
+        assert "expected an output that is not the source" in capfd.readouterr().err
+    assert clip.read_bytes() == before
+
+
+def test_two_outputs_are_two_files(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """--jsonl and --save into one file is refused before anything is written."""
+    out = tmp_path / "out.mp4"
+    assert main(["run", str(clip), "--jsonl", str(out), "--save", str(out)]) == 2
+    assert "expected two files" in capfd.readouterr().err and not out.exists()
+
+
+BAD = {
+    "an empty folder": (["{dir}"], "the folder has none"),
+    "a missing camera": (["63"], "cameras here"),
+    "another project's model": (["{clip}", "--model", "{alien}"], "expected an .onnx model"),
+    "an unknown model": (["{clip}", "--model", "age-nona"], "did you mean age-nano"),
+    "a device that is not there": (["{clip}", "--device", "tensorrt"], "device tensorrt: expected"),
+    "a folder that is not there": (["{clip}", "--jsonl", "{dir}/no/where.jsonl"], "cannot write"),
+    "no screen": (["{clip}", "--show"], "--show: expected a screen"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch) -> None:
+    """Each is one sentence on stderr and exit code 1; nothing is written to stdout."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    if name == "a device that is not there":
+        ort = pytest.importorskip("onnxruntime")
+        if "TensorrtExecutionProvider" in ort.get_available_providers():
+            pytest.skip("this onnxruntime has TensorRT")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "alien.onnx").write_bytes(b"not a model")
+    flags, sentence = BAD[name]
+    places = {"dir": tmp_path / "empty", "clip": clip, "alien": tmp_path / "alien.onnx"}
+    assert main(["run", *[flag.format(**places) for flag in flags], "--detector", "haar"]) == 1
+    out, err = capfd.readouterr()
+    complaint = [line for line in err.splitlines() if sentence in line]
+    assert out == "" and len(complaint) == 1 and complaint[0].startswith("numclip: ")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("flag", ["--jsonl", "--save", "--csv", "--record"])
+def test_a_full_disk(flag: str, clip: Path) -> None:
+    """/dev/full takes no byte: one sentence, exit code 1."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = subprocess.run(
+        [*NUMCLIP, "run", str(clip), "--detector", "haar", flag, "/dev/full"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "cannot write /dev/full (No space left on device)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_jsonl_ends_with_a_whole_line_when_the_disk_fills(tmp_path: Path) -> None:
+    """When a line does not fit any more, its beginning is taken back: every line of the file can be read."""
+    code = """
+import resource, signal, sys
+from numclip.runtime.sinks.line_file import LineFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+file = LineFile(sys.argv[1], "--jsonl")
+for i in range(1000):
+    file.append(b'{"frame": %d, "text": "some words"}\\n' % i)
+"""
+    path = tmp_path / "o.jsonl"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert "SinkError" in done.stderr and "ends with the last whole line" in done.stderr
+    assert [line["frame"] for line in _lines(path)] == list(range(len(_lines(path)))) and len(_lines(path)) > 20
+    assert path.read_bytes().endswith(b"}\n")
+
+
+def test_ctrl_c(shared_data: Path, tmp_path: Path) -> None:
+    """Ctrl-C in the middle: exit code 130, JSONL whole to its last line, and a video that opens and holds those frames."""
+    clip = next((shared_data / "video").glob("two_people*.h264"))
+    out, video = tmp_path / "o.jsonl", tmp_path / "o.mp4"
+    flags = ["--detector", "haar", "--jsonl", str(out), "--save", str(video)]
+    child = subprocess.Popen(
+        [*NUMCLIP, "run", str(clip), *flags],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not out.exists() or out.read_bytes().count(b"\n") < 15):
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130 and "stopped after" in err and "Traceback" not in err
+    lines = _lines(out)
+    with av.open(str(video)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert 15 <= len(lines) < 300 and len(lines) - 2 <= frames <= len(lines)
+
+
+def test_a_reader_that_leaves(clip: Path) -> None:
+    """`numclip run … --jsonl - | head -n 1` prints one line and ends without a traceback."""
+    command = f"{' '.join(NUMCLIP)} run {clip} --detector haar --jsonl - | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert json.loads(done.stdout)["frame"] == 0 and "Traceback" not in done.stderr
+
+
+CONTRADICTIONS = {
+    "live and files": (["{clip}", "http://127.0.0.1:9/"], 1, "expected a stream"),
+    "the same twice": (["{clip}", "{clip}"], 2, "expected each source once"),
+    "one video for two": (["{clip}", "{other}", "--save", "o.mp4"], 2, "such as out{}.mp4"),
+    "counts and boxes": (["{clip}", "--aggregate", "--save", "o.mp4"], 2, "expected --aggregate without"),
+    "two to stdout": (["{clip}", "--jsonl", "-", "--csv", "-"], 2, "expected at most one"),
+    "pixels of nothing": (["{clip}", "--record-pixels"], 2, "together with --record"),
+    "no budget": (["{clip}", "--budget-ms", "0"], 2, "--budget-ms above 0, or inf"),
+    "no level": (["{clip}", "--interval", "1"], 2, "--interval between 0 and 1"),
+    "no camera wish": (["{clip}", "--camera", "big"], 2, "such as 1280x720@30:MJPG"),
+    "no broker's address": (["{clip}", "--mqtt", "http://a/b"], 2, "mqtt://[user:password@]host[:port]/topic"),
+    "no port": (["{clip}", "--metrics", "http"], 2, "such as 9100"),
+    "pictures in real time": (["{photo}", "--realtime"], 1, "expected a video for --realtime"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_flags_that_cannot_be(name: str, clip: Path, tmp_path: Path, monkeypatch, capfd) -> None:
+    """Each is one sentence, exit code 2 (1 where a source is at fault), before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip, tmp_path / "other.mp4")
+    cv2.imwrite("photo.png", np.zeros((9, 9, 3), np.uint8))
+    before = sorted(tmp_path.iterdir())
+    flags, code, sentence = CONTRADICTIONS[name]
+    words = [
+        flag.format(clip=clip, other="other.mp4", photo="photo.png") if "{}" not in flag else flag for flag in flags
+    ]
+    assert main(["run", *words, "--detector", "haar"]) == code
+    out, err = capfd.readouterr()
+    said = [line for line in err.splitlines() if not line.startswith("numclip: device")]
+    assert out == "" and len(said) == 1 and sentence in said[0] and sorted(tmp_path.iterdir()) == before
+
+
+def test_two_videos_are_one_run(clip: Path, tmp_path: Path) -> None:
+    """Two files: every frame of both in one JSONL, each line naming its source, ids counting from 1 in each, a video each."""
+    other = Path(shutil.copy(clip, tmp_path / "other.mp4"))
+    out = tmp_path / "o.jsonl"
+    flags = ["--detector", "haar", "--jsonl", str(out), "--save", str(tmp_path / "o{}.mp4")]
+    assert main(["run", str(clip), str(other), *flags]) == 0
+    lines = _lines(out)
+    for source in (clip, other):
+        mine = [line for line in lines if line["source"] == str(source)]
+        assert [line["frame"] for line in mine] == list(range(40))
+        assert {face["track"] for line in mine for face in line["faces"]} == {1}
+    for number in (0, 1):
+        with av.open(str(tmp_path / f"o{number}.mp4")) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 40
+
+
+def test_a_table(clip: Path, tmp_path: Path) -> None:
+    """--csv: one row per face, the same numbers as in JSONL."""
+    out, table = tmp_path / "o.jsonl", tmp_path / "o.csv"
+    assert main(["run", str(clip), "--detector", "haar", "--jsonl", str(out), "--csv", str(table)]) == 0
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    faces = [(line["frame"], face) for line in _lines(out) for face in line["faces"]]
+    assert len(rows) == len(faces) == 38
+    for row, (frame, face) in zip(rows, faces, strict=True):
+        assert (int(row["frame"]), int(row["track"]), float(row["age"])) == (frame, face["track"], face["age"])
+        assert [float(row[k]) for k in ("x1", "y1", "x2", "y2")] == face["box"] and row["bin"] == face["bin"]
+
+
+def test_counts_say_nothing_of_anybody(clip: Path, tmp_path: Path) -> None:
+    """--aggregate: how many faces of each word, in JSONL and CSV; no box, no track, no age, no probability."""
+    out, table = tmp_path / "o.jsonl", tmp_path / "o.csv"
+    flags = ["--detector", "haar", "--aggregate", "--jsonl", str(out), "--csv", str(table)]
+    assert main(["run", str(clip), *flags]) == 0
+    lines = _lines(out)
+    assert {tuple(line) for line in lines} == {
+        ("source", "frame", "time_s", "latency_ms", "dropped", "counts", "unread")
+    }
+    assert [sum(line["counts"].values()) for line in lines] == [0, 0, *[1] * 38]
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{k: int(row[k]) for k in lines[0]["counts"]} for row in rows] == [line["counts"] for line in lines]
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_nothing_else_is_written(clip: Path, tmp_path: Path, pixels: bool) -> None:
+    """A run with every output that writes a file, watched: outside the cache folder, where the choice of the
+    session is remembered, nothing is opened for writing but these files; without --record-pixels and --save no picture is in any of them."""
+    work, home = tmp_path / "work", tmp_path / "home"
+    work.mkdir()
+    home.mkdir()
+    flags = ["--detector", "haar", "--jsonl", "o.jsonl", "--csv", "o.csv", "--record", "o.rec"]
+    flags += ["--save", "o.mp4", "--record-pixels"] if pixels else []
+    code = f"""
+import os, sys
+opened = []
+def watch(event, args):
+    if event == "open" and isinstance(args[0], (str, bytes)) and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        opened.append(os.path.abspath(os.fsdecode(args[0])))
+    if event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "shutil.copyfile"):
+        opened.append(event + " " + str(args[0]))
+sys.addaudithook(watch)
+from numclip.cli.main import main
+code = main(["run", {str(clip)!r}, *{flags!r}])
+print("OPENED", *sorted(set(opened)), sep="\\n")
+sys.exit(code)
+"""
+    env = {
+        **os.environ,
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "NUMCLIP_CACHE": str(tmp_path / "cache"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run([sys.executable, "-c", code], cwd=work, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wanted = {"o.jsonl", "o.csv", "o.rec", *(["o.mp4"] if pixels else [])}
+    lines = done.stdout.split("OPENED\n")[1].splitlines()
+    opened = {line for line in lines if str(tmp_path / "cache") not in line} - {"/dev/null"}
+    assert opened == {str(work / name) for name in wanted}
+    assert {p.name for p in work.iterdir()} == wanted and list(home.rglob("*")) == []
+    assert ('"jpeg"' in (work / "o.rec").read_text()) == pixels
+
+
+def test_a_live_run_over_http(camera, tmp_path: Path) -> None:
+    """`numclip run http://…` as a person types it: the server is killed and comes back; the lines hold one `stalled` and one
+    `resumed`, ids do not cross the gap, the end says what was dropped; Ctrl-C ends it, with every line whole."""
+    camera.start(320, 240, 30)
+    out = tmp_path / "o.jsonl"
+    url = camera.url.replace("http://", "http://me:secret@")
+    child = subprocess.Popen(
+        [*NUMCLIP, "run", url, "--detector", "haar", "--jsonl", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+    def wait_for(what) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (out.exists() and what(_whole_lines(out))):
+            time.sleep(0.05)
+
+    wait_for(lambda lines: any(line.get("faces") for line in lines))
+    camera.kill()
+    wait_for(lambda lines: any(line.get("event") == "stalled" for line in lines))
+    camera.start(400, 300, 30)
+    wait_for(lambda lines: lines and lines[-1].get("faces") and lines[-1]["faces"][0]["track"] == 2)
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    lines = _lines(out)
+    assert child.returncode == 130 and "Traceback" not in err and "secret" not in err + out.read_text()
+    events = [line for line in lines if "event" in line]
+    assert [e["event"] for e in events] == ["stalled", "resumed"] and events[0]["source"] == camera.url
+    gap = lines.index(events[1])
+    tracks = [{face["track"] for line in part for face in line.get("faces", ())} for part in (lines[:gap], lines[gap:])]
+    assert tracks == [{1}, {2}] and "1 stalls, 1 reconnects" in err
+
+
+def _whole_lines(path: Path) -> list[dict]:
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

@@ -1,0 +1,95 @@
+"""Written video opens and holds what was written, however the writing ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from numclip.errors import SinkError
+from numclip.runtime.sinks.video_writer import VideoWriter
+
+
+def _count(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_odd_sizes_and_other_sizes(tmp_path: Path) -> None:
+    """Odd sides lose one px, later pictures of another size are fitted in, times are kept."""
+    path = tmp_path / "a.mp4"
+    writer = VideoWriter(path, 30)
+    for i, (h, w) in enumerate([(65, 97), (65, 97), (200, 30), (10, 500)]):
+        writer.write(np.full((h, w, 3), 200, np.uint8), i * 0.5)
+    writer.close()
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    assert [(f.width, f.height) for f in frames] == [(96, 64)] * 4
+    np.testing.assert_allclose([f.time for f in frames], [0, 0.5, 1.0, 1.5], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (15, 400)])
+def test_tiny_pictures(size: tuple[int, int], tmp_path: Path) -> None:
+    """A picture of one pixel is written too, in the smallest frame a codec takes."""
+    path = tmp_path / "a.mp4"
+    writer = VideoWriter(path, None)
+    writer.write(np.zeros((*size, 3), np.uint8), 0.0)
+    writer.close()
+    assert _count(path) == 1
+
+
+def test_nothing_written(tmp_path: Path) -> None:
+    """A run that ends before its first frame leaves no broken state behind: closing is quiet."""
+    VideoWriter(tmp_path / "a.mp4", 30).close()
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    """A path that cannot be written is one sentence."""
+    with pytest.raises(SinkError, match=r"cannot write .*nowhere"):
+        VideoWriter(tmp_path / "nowhere" / "a.mp4", 30)
+
+
+CHILD = """
+import sys, time, resource, signal
+import numpy as np
+from pathlib import Path
+from numclip.runtime.sinks.video_writer import VideoWriter
+if len(sys.argv) > 2:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+random = np.random.default_rng(0)
+writer = VideoWriter(Path(sys.argv[1]), 20)
+for i in range(100000):
+    writer.write(random.integers(0, 255, (120, 160, 3), np.uint8), i / 20)
+    if i == 100:
+        print("far enough", flush=True)
+"""
+
+
+def test_killed_in_the_middle(tmp_path: Path) -> None:
+    """Killed without warning after 100 frames, the file opens and all but the last second plays."""
+    path = tmp_path / "a.mp4"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "far enough\n"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert _count(path) >= 80
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """When no more bytes fit, writing stops with one sentence, and what was written plays."""
+    path = tmp_path / "a.mp4"
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(path), "2000000"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and os.path.getsize(path) <= 2_000_000
+    last = textwrap.dedent(done.stderr).strip().splitlines()[-1]
+    assert "SinkError: cannot write" in last and "the file plays up to here" in last
+    assert _count(path) >= 20

@@ -1,0 +1,221 @@
+"""Training, from two dozen real faces to a checkpoint, a model file, and an exact continuation."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
+from numclip.calibration.data.datasets import open_data  # noqa: E402
+from numclip.cli.main import main  # noqa: E402
+from numclip.errors import ModelError  # noqa: E402
+from numclip.train import fit as fit_module  # noqa: E402
+from numclip.train.checkpoint import load_checkpoint  # noqa: E402
+from numclip.train.tasks_file import load_task  # noqa: E402
+from numclip.train.teacher import Teachers, word_divergence  # noqa: E402
+from numclip.train.training_data import training_faces  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def faces(shared_data: Path, yunet_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 training and 8 validation chips of UTKFace, as a table."""
+    folder = tmp_path_factory.mktemp("faces")
+    rows = ["file,label,split"]
+    with tarfile.open(shared_data / "data" / "utkface.tar") as tar:
+        members = [m for m in tar.getmembers() if m.isfile()][:: 21302 // 32][:32]
+        for i, member in enumerate(members):
+            (folder / f"{i}.jpg").write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
+            label = Path(member.name).name.split("_")[0]
+            rows.append(f"{i}.jpg,{label},{'val' if i % 4 == 0 else 'train'}")
+    (folder / "faces.csv").write_text("\n".join(rows) + "\n")
+    return folder / "faces.csv"
+
+
+def _flags(faces: Path, out: Path) -> list[str]:
+    return ["train", "--data", f"table:{faces}", "--out", str(out), "--epochs", "2", "--batch", "8"]
+
+
+@pytest.fixture(scope="module")
+def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two epochs from random weights."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    assert main(_flags(faces, out)) == 0
+    return out
+
+
+def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
+    """One log line per epoch with the three losses and the val error; the checkpoint says what it was made from."""
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2] and all(
+        np.isfinite(list(line["loss"].values())).all() for line in log
+    )
+    _, record = load_checkpoint(trained / "best.safetensors")
+    assert record["data"]["table:faces.csv"]["n"] == 24
+    assert not any("/" in str(v) for v in record["flags"].values()), "a record names no machine's folders"
+
+
+def test_a_small_data_set_counts_as_much(faces: Path) -> None:
+    """Of 24 and 9 training faces the 9 stand three times in the row with balance, and once without."""
+    rows = faces.read_text().splitlines()
+    few = faces.with_name("few.csv")  # every fourth face is for validation
+    few.write_text("\n".join(rows[: 1 + 12]) + "\n")
+    data, crop = [open_data(f"table:{path}") for path in (faces, few)], load_task("age").crop(32)
+    plain, _ = training_faces(data, crop, smoke=False)
+    row, counts = training_faces(data, crop, smoke=False, balance=True)
+    assert (len(plain), len(row), counts["table:few.csv"]["n"]) == (24 + 9, 24 + 3 * 9, 9)
+    for again in (1, 2):
+        np.testing.assert_array_equal(row.labels[24 + 9 * again : 33 + 9 * again], plain.labels[24:])
+        np.testing.assert_array_equal(row.crop(24 + 9 * again), plain.crop(24))
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--epochs", "0"), ("--batch", "1"), ("--coverage", "0")])
+def test_numbers_that_train_nothing_are_refused(flag: str, value: str, faces: Path, tmp_path: Path, capsys) -> None:
+    """No epoch, a batch without a second face to rank against, a crop of nothing: one sentence that names the flag, no folder."""
+    assert main([*_flags(faces, tmp_path / "none"), flag, value]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and flag in said
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_teacher_is_asked_of_the_very_crops(faces: Path, trained: Path, tmp_path: Path) -> None:
+    """Of crops of its own side a teacher says what it says anywhere; of larger ones about the same; of crops that cover more
+    it sees the middle; of its own words a network diverges by 0. A training with another teacher is another training."""
+    path = trained / "best.safetensors"
+    network, _ = load_checkpoint(path)
+    side = int(network.record["image_side"])
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, side, side, 3), np.uint8))
+    teachers = Teachers([path, path], network.task, torch.device("cpu"))
+    values, words = teachers.read(crops)
+    with torch.no_grad():
+        said = network(crops)
+    torch.testing.assert_close(values, said.value)
+    assert word_divergence(said.logits, words).item() == pytest.approx(0, abs=1e-5)
+    assert word_divergence(said.logits.flip(1), words).item() > 0
+    large = crops.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    torch.testing.assert_close(teachers.read(large)[0], values, atol=0.5, rtol=0)
+    around = np.pad(crops, ((0, 0), (side // 4, side // 4), (side // 4, side // 4), (0, 0)))
+    wider = Teachers([path], network.task.covering(1.5), torch.device("cpu"))
+    torch.testing.assert_close(wider.read(torch.from_numpy(around))[0], values)
+    with pytest.raises(ModelError, match=r"no more than those it teaches, got 1\.25 times"):
+        Teachers([path], network.task.covering(0.8), torch.device("cpu"))
+    flags = [*_flags(faces, tmp_path / "taught"), "--teacher", str(path)]
+    assert main(flags) == 0
+    assert main([*flags[:-2], "--resume"]) == 2
+
+
+def test_a_start_is_taken_over_whole(faces: Path, trained: Path, tmp_path: Path) -> None:
+    """Started from a trained network and with nothing to learn, a training at another side ends with that network's weights."""
+    start = trained / "best.safetensors"
+    flags = [*_flags(faces, tmp_path / "same"), "--start", str(start), "--side", "128", "--lr", "0"]
+    assert main(flags) == 0
+    mine, theirs = (load_checkpoint(p)[0] for p in (tmp_path / "same" / "best.safetensors", start))
+    assert mine.record["image_side"] == 128 != theirs.record["image_side"]
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(mine.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_another_network_is_no_start(faces: Path, trained: Path, tmp_path: Path, capsys) -> None:
+    """A start whose tensors have other shapes is refused in one sentence that names one."""
+    start = str(trained / "best.safetensors")
+    assert main([*_flags(faces, tmp_path / "other"), "--as-released", "--select", "val", "--start", start]) == 1
+    assert "expected the same network" in capsys.readouterr().err
+
+
+def test_resume_continues_exactly(faces: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after its first epoch and resumed, a training ends with the same weights, bit for bit."""
+    whole = fit_module.Fit._validate
+    calls = []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    out = tmp_path / "broken"
+    monkeypatch.setattr(fit_module.Fit, "_validate", interrupted)
+    assert main(_flags(faces, out)) == 130
+    monkeypatch.setattr(fit_module.Fit, "_validate", whole)
+    assert main([*_flags(faces, out), "--resume"]) == 0
+    one, two = (torch.load(folder / "last.pt", weights_only=True) for folder in (trained, out))
+    for name, tensor in one["network"].items():
+        assert torch.equal(tensor, two["network"][name]), name
+    assert main([*_flags(faces, out), "--resume", "--lr", "0.5"]) == 2, "another lr is another training"
+    assert main(_flags(faces, out)) == 2, "a finished training is not overwritten"
+
+
+def test_export_proves_itself(trained: Path, faces: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The exported file agrees with PyTorch within 0.02 years, says so in its spec, and answers through the runtime."""
+    import numclip
+
+    out = tmp_path / "tiny.onnx"
+    assert main(["export", str(trained / "best.safetensors"), "--out", str(out), "--data", f"table:{faces}"]) == 0
+    spec = numclip.load(out).spec
+    side = spec.crop.side
+    assert spec.parity["fp32"]["max"] <= 0.02 and spec.provenance["checkpoint_sha256"]
+    assert len(numclip.load(out)(np.zeros((3, side, side, 3), np.uint8))) == 3
+    assert main(["evaluate", str(out), "--data", f"table:{faces}", "--split", "val", "--json", "-"]) == 0
+    by_onnx = json.loads(capfd.readouterr().out.partition("next")[2].partition("\n")[2])
+    checkpoint = str(trained / "best.safetensors")
+    assert main(["evaluate", checkpoint, "--data", f"table:{faces}", "--split", "val", "--json", "-"]) == 0
+    by_torch = json.loads(capfd.readouterr().out)
+    assert by_onnx["mae"] == pytest.approx(by_torch["mae"], abs=0.01)
+
+
+def test_export_refuses_what_misses_its_limit(trained: Path, faces: Path, tmp_path: Path, capfd) -> None:
+    """With a limit no file can meet, nothing is written and the sentence gives the difference."""
+    out = tmp_path / "tiny.onnx"
+    flags = ["--out", str(out), "--data", f"table:{faces}", "--limit", "-1"]
+    assert main(["export", str(trained / "best.safetensors"), *flags]) == 1
+    said = capfd.readouterr().err
+    assert "fp32 differs from PyTorch" in said and "years (at most -1)" in said and not out.exists()
+
+
+def test_changing_the_text_tower_after_freezing_changes_nothing(trained: Path) -> None:
+    """The frozen graph holds the words as constants: spoiling the text tower changes the network, not the frozen one."""
+    from numclip.export.frozen import Frozen
+
+    network, _ = load_checkpoint(trained / "best.safetensors")
+    crops = torch.randint(0, 255, (4, 112, 112, 3), dtype=torch.uint8)
+    frozen = Frozen(network).eval()
+    with torch.no_grad():
+        before, reference = frozen(crops)[0], network(crops)
+        assert torch.allclose(before, reference.value.clamp(0, 120), atol=1e-3)
+        for parameter in network.text_tower.parameters():
+            parameter.normal_()
+        assert torch.equal(frozen(crops)[0], before)
+        assert not torch.allclose(network(crops).probabilities, reference.probabilities, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["nothing.safetensors", "text.safetensors", "last.pt"])
+def test_bad_checkpoints(name: str, trained: Path, tmp_path: Path, capfd) -> None:
+    """A missing file, a text and a training state are each refused in one sentence."""
+    (tmp_path / "text.safetensors").write_text("words")
+    path = trained / name if name == "last.pt" else tmp_path / name
+    assert main(["export", str(path), "--out", str(tmp_path / "x.onnx"), "--data", "table:x.csv"]) == 1
+    err = capfd.readouterr().err
+    assert "expected a numclip checkpoint" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["age-nano", "age-small"])
+def test_the_shipped_model_is_the_committed_checkpoint(repo: Path, name: str) -> None:
+    """Each shipped file names its committed checkpoint by hash, answers as it does, and is under 12 MB; the checkpoint, which
+    has the text tower too, is under 12.5."""
+    import numclip
+    from numclip.train.checkpoint import file_sha256
+    from numclip.train.checkpoint_model import open_checkpoint
+
+    checkpoint, shipped = repo / f"train/checkpoints/{name}.safetensors", repo / f"runtime/models/{name}.onnx"
+    model = numclip.load(name, device="cpu")
+    assert model.spec.provenance["checkpoint_sha256"] == file_sha256(checkpoint)
+    side = model.spec.crop.side
+    crops = np.random.default_rng(0).integers(0, 255, (4, side, side, 3), np.uint8)
+    readings = open_checkpoint(checkpoint)(crops)
+    numbers = model.session.run(crops).value  # before the calibration's correction
+    np.testing.assert_allclose(numbers, readings.value, atol=0.02)
+    assert shipped.stat().st_size <= 12_000_000 and checkpoint.stat().st_size <= 12_500_000

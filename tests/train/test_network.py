@@ -1,0 +1,249 @@
+"""The network's parts against what they stand for: prompts, text tower, adapter, start weights, torchvision's gap."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
+from torch.nn import functional  # noqa: E402
+
+from numclip.errors import ModelError, UsageError  # noqa: E402
+from numclip.train.network import Adapter, Method, NumCLIP  # noqa: E402
+from numclip.train.prompts import EOT, SOT, Prompt, token_ids  # noqa: E402
+from numclip.train.tasks_file import load_task  # noqa: E402
+from numclip.train.towers import build_towers, open_clip, rebuild_towers  # noqa: E402
+
+PICTURES = torch.zeros(2, 112, 112, 3, dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A small whole CLIP with random weights, as open_clip builds it."""
+    from numclip.train.towers import TOWERS
+
+    open_clip.add_model_config(TOWERS)
+    torch.manual_seed(0)
+    return open_clip.create_model("nano").eval()
+
+
+def test_paper_tokens() -> None:
+    """The five MORPH words and their context tokenise to the ids of CLIP's vocabulary given with the method."""
+    tokenize, task = open_clip.get_tokenizer("nano"), load_task("age-morph")
+    assert token_ids(tokenize, task.context) == [805, 8904, 656, 281, 518, 2533, 533, 320]
+    ids = [token_ids(tokenize, word) for word in task.spec.words]
+    assert ids == [[2913], [19338], [1888, 7115], [3694, 7115], [7700, 7115]]
+
+
+def test_prompts_are_the_sentence(clip) -> None:
+    """Fresh prompt and text tower give open_clip's own embedding of the written sentence, though they run fewer slots."""
+    from numclip.train.towers import TextTower
+
+    task, tokenize = load_task("age-morph"), open_clip.get_tokenizer("nano")
+    prompt = Prompt.from_words(tokenize, clip.token_embedding, task.context, task.spec.words, 77)
+    with torch.no_grad():
+        got = TextTower(clip)(*prompt())
+        sentences = tokenize([f"{task.context} {word} ." for word in task.spec.words])
+        expected = clip.encode_text(sentences)
+    assert (sentences[:, 0] == SOT).all() and (sentences == EOT).any(1).all()
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+    assert prompt.end.tolist() == [11, 11, 12, 12, 12] and got.shape == (5, 256)
+
+
+def test_a_sentence_too_long_is_refused(clip) -> None:
+    """A word of more tokens than the tower reads is refused in one sentence."""
+    with pytest.raises(ModelError, match="expected at most 77 tokens"):
+        Prompt.from_words(
+            open_clip.get_tokenizer("nano", context_length=200), clip.token_embedding, "a", ("x " * 90,), 77
+        )
+
+
+def test_adapter_by_hand() -> None:
+    """ratio * relu(W2 relu(W1 v)) + (1 - ratio) * v, without biases."""
+    adapter = Adapter(2, 1, 0.8)
+    with torch.no_grad():
+        adapter.down.weight.copy_(torch.tensor([[1.0, -1]]))
+        adapter.up.weight.copy_(torch.tensor([[2.0], [-2]]))
+    got = adapter(torch.tensor([[3.0, 1], [1.0, 3]]))
+    torch.testing.assert_close(got, torch.tensor([[0.8 * 4 + 0.2 * 3, 0.2], [0.2, 0.6]]))
+
+
+def test_towers_rebuild(clip) -> None:
+    """What a checkpoint records is enough to build the same architecture again, empty, with another number of bins."""
+    towers = build_towers("nano", None, PICTURES)
+    again = rebuild_towers(towers.record)
+    assert {n: p.shape for n, p in towers.image.named_parameters()} == {
+        n: p.shape for n, p in again.image.named_parameters()
+    }
+    task = load_task("age")
+    network = NumCLIP(task, again, Prompt(77, [1] * task.spec.num_bins, 3, 128), Method()).eval()
+    out = network(PICTURES)
+    assert out.value.shape == (2,) and out.probabilities.shape == (2, 11) and out.embedding.shape == (2, 256)
+    torch.testing.assert_close(out.embedding.norm(dim=1), torch.ones(2))
+
+
+def test_as_released_switches() -> None:
+    """As released: labels shifted by one year and back, losses weighted inside, logits only; one step moves every live part."""
+    from numclip.train.fit import loss_parts
+
+    task, method = load_task("age-morph"), Method.as_released()
+    network = NumCLIP(task, build_towers("nano", None, PICTURES), Prompt(77, [1] * 5, 3, 128), method).train()
+    torch.nn.init.normal_(network.prompt.words)
+    crops = torch.randint(0, 255, (4, 112, 112, 3), dtype=torch.uint8)
+    outputs = network(crops)
+    parts = loss_parts(outputs, torch.tensor([0.0, 16, 40, 70]), task, method)
+    sum(parts).backward()
+    assert method.label_offset == 1 and network.refinement.hidden.in_features == 5
+    assert network.adapter.ratio == 0.8 and all(torch.isfinite(p) for p in parts)
+    lost = [n for n, p in network.named_parameters() if p.grad is None]
+    assert not lost, f"parameters without a gradient: {lost}"
+
+
+def test_a_local_clip_checkpoint_is_loaded(clip, tmp_path: Path) -> None:
+    """`--pretrained FILE` takes a CLIP state dict; both towers then hold its weights, and the text tower is language's."""
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    towers = build_towers("nano", str(tmp_path / "clip.pt"), PICTURES)
+    assert torch.equal(towers.token_embedding.weight, clip.token_embedding.weight)
+    assert torch.equal(towers.image.head.proj.weight, clip.visual.head.proj.weight)
+    assert towers.record["language_pretrained"] and towers.record["pretrained"] == "clip.pt"
+
+
+def test_unknown_names_are_refused() -> None:
+    """An unknown tower, tag or task is refused with what there is."""
+    with pytest.raises(UsageError, match="expected --model face-resnet, nano, small or an open_clip"):
+        build_towers("nanoo", None, PICTURES)
+    with pytest.raises(UsageError, match="a tag of nano"):
+        build_towers("nano", "openai", PICTURES)
+    with pytest.raises(UsageError, match="age-morph"):
+        load_task("height")
+
+
+def test_start_weights_answer_like_their_file(shared_data: Path) -> None:
+    """The dequantised MobileNetV2 with its norms put back computes, in training mode too, what it computes without them."""
+    pytest.importorskip("tflite", reason="needs the extra train")
+    from numclip.train.start_weights import read_tflite
+
+    path = shared_data / "models" / "mobilenetv2_imagenet_int8.tflite"
+    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (8, 112, 112, 3), np.uint8))
+    trunk = build_towers("nano", str(path), pictures).image.trunk
+    first = read_tflite(path)[0]
+    x = pictures.permute(0, 3, 1, 2) / 127.5 - 1
+    expected = torch.nn.functional.conv2d(x, first.kernel, first.offset, stride=2, padding=1).clamp(0, 6)
+    with torch.no_grad():
+        for module in (trunk.eval(), trunk.train()):
+            torch.testing.assert_close(module.bn1(module.conv_stem(x)), expected, atol=2e-3, rtol=1e-3)
+
+
+def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yunet_model: Path) -> None:
+    """Two pictures of one face, plain and mirrored, lie nearer in dlib's features than any two of 40 persons nearly always;
+    in those of random weights they do not. In training mode the norms put back answer as they do when they are frozen."""
+    from numclip.calibration.data.crop_cache import face_crops
+    from numclip.calibration.data.datasets import open_data
+
+    persons = open_data(f"aaf:{shared_data / 'data' / 'aaf.tar'}").select("val")
+    faces = face_crops(replace(persons, samples=persons.samples[::12][:40]), load_task("age").crop(132))
+    crops = torch.from_numpy(np.array(faces.crops))
+    right = {}
+    for pretrained in ("dlib", None):
+        trunk = build_towers("face-resnet", pretrained, crops).image.trunk
+        views = [x.permute(0, 3, 1, 2) / 127.5 - 1 for x in (crops, crops.flip(2))]
+        with torch.no_grad():
+            plain, mirrored = (trunk.eval()(x) for x in views)
+            if pretrained:
+                torch.testing.assert_close(trunk.train()(views[0]), plain, atol=0.02, rtol=0.02)
+        plain, mirrored = plain - plain.mean(0), mirrored - plain.mean(0)
+        nearest = torch.cdist(plain, mirrored).argmin(dim=1)
+        right[pretrained] = int((nearest == torch.arange(len(crops))).sum())
+    assert right["dlib"] >= 36, right
+    assert right["dlib"] > (right[None] or 0), right
+
+
+def _write_tfjs(folder: Path, kind: str) -> tuple[Path, dict[str, np.ndarray]]:
+    """A MobileNet of 27 convolutions with folded norms in TensorFlow.js's form, its weights in two files; and its values."""
+    random, channels = np.random.default_rng(0), (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+    shapes: dict[str, tuple[int, ...]] = {"relu/Const": (), "conv1/merged_input": (3, 3, 3, 32), "conv1_bn/sub": (32,)}
+    for i, (inputs, outputs) in enumerate(pairwise(channels), 1):
+        shapes |= {f"conv_dw_{i}/depthwise_kernel": (3, 3, inputs, 1), f"dw_{i}_bn/mul": (inputs,)}
+        shapes |= {f"dw_{i}_bn/sub": (inputs,), f"conv_pw_{i}/merged_input": (1, 1, inputs, outputs)}
+        shapes[f"pw_{i}_bn/sub"] = (outputs,)
+    dtype = np.float16 if kind == "float16" else np.float32
+    values = {name: np.asarray(random.normal(size=shape) * 0.05, dtype) for name, shape in shapes.items()}
+    stored = {"quantization": {"dtype": kind}} if kind != "float32" else {}
+    weights = [{"name": n, "shape": list(s), "dtype": "float32"} | stored for n, s in shapes.items()]
+    data = b"".join(values[name].tobytes() for name in shapes)
+    (folder / "a.bin").write_bytes(data[:1001])
+    (folder / "b.bin").write_bytes(data[1001:])
+    path = folder / "faces.json"
+    path.write_text(json.dumps({"weightsManifest": [{"paths": ["a.bin", "b.bin"], "weights": weights}]}))
+    return path, values
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_small_starts_from_a_tensorflow_js_graph(tmp_path: Path, kind: str) -> None:
+    """The first two convolutions of the tower answer as the file's own do on BGR less the mean of the faces it learned from:
+    the kernel laid the other way round, x gain + offset after the depthwise one, cut to [0, 6]."""
+    path, values = _write_tfjs(tmp_path, kind)
+    pictures = torch.from_numpy(np.random.default_rng(1).integers(0, 255, (8, 32, 32, 3), np.uint8))
+    trunk = build_towers("small", str(path), pictures).image.trunk.eval()
+    like_the_file = pictures.permute(0, 3, 1, 2).float().flip(1) - torch.tensor([103.939, 116.779, 123.68]).view(
+        3, 1, 1
+    )
+    weights = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in values.items()}
+    inside = (slice(None), slice(None), slice(2, -2), slice(2, -2))  # at the border ours sees grey, the file its mean
+    with torch.no_grad():
+        first = trunk.bn1(trunk.conv_stem(pictures.permute(0, 3, 1, 2) / 127.5 - 1))
+        kernel = weights["conv1/merged_input"].permute(3, 2, 0, 1)
+        expected = functional.conv2d(like_the_file, kernel, weights["conv1_bn/sub"], stride=2, padding=1).clamp(0, 6)
+        torch.testing.assert_close(first[inside], expected[inside], atol=2e-3, rtol=1e-3)
+        second = trunk.blocks[0][0].bn1(trunk.blocks[0][0].conv_dw(first))
+        kernel = weights["conv_dw_1/depthwise_kernel"].permute(2, 3, 0, 1)
+        seen = functional.conv2d(first, kernel, padding=1, groups=32)
+        scaled = seen * weights["dw_1_bn/mul"].view(-1, 1, 1) + weights["dw_1_bn/sub"].view(-1, 1, 1)
+        torch.testing.assert_close(second, scaled.clamp(0, 6), atol=2e-3, rtol=1e-3)
+
+
+def test_a_tensorflow_js_graph_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    """No .json, a .bin missing or cut off, weights in whole numbers, another network: one sentence each, naming the file."""
+    from numclip.train.start_weights import read_tfjs
+
+    with pytest.raises(ModelError, match=r"none\.json: expected a TensorFlow.js graph"):
+        read_tfjs(tmp_path / "none.json")
+    path, _ = _write_tfjs(tmp_path, "float32")
+    with pytest.raises(
+        ModelError, match=r"faces\.json: expected \d+ convolutions|faces\.json: convolution 0: expected"
+    ):
+        build_towers("face-resnet", str(path), PICTURES)
+    (tmp_path / "b.bin").write_bytes((tmp_path / "b.bin").read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"faces\.json: expected a TensorFlow.js graph"):
+        read_tfjs(path)
+    (tmp_path / "b.bin").unlink()
+    with pytest.raises(ModelError, match=r"faces\.json: expected a TensorFlow.js graph.*b.bin"):
+        read_tfjs(path)
+    path, _ = _write_tfjs(tmp_path, "uint8")
+    with pytest.raises(ModelError, match=r"faces\.json: expected a TensorFlow.js graph.*stored as uint8"):
+        read_tfjs(path)
+
+
+def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
+    """A .dat without dlib's layers and dlib's weights for MobileNet are refused, each in one sentence."""
+    from numclip.train.start_weights import read_dlib
+
+    (tmp_path / "other.dat").write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match="expected dlib's face recognition network"):
+        read_dlib(tmp_path / "other.dat")
+    with pytest.raises(ModelError, match="another network"):
+        build_towers("nano", "dlib", PICTURES)
+
+
+def test_torchvision_gap_is_closed_and_no_more() -> None:
+    """After the gap module torchvision, timm and open_clip import, and a second call finds nothing to do."""
+    code = "from numclip.train import torchvision_gap as g; import open_clip, timm, torchvision; assert g.close_gap() is False"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
