@@ -7,8 +7,11 @@ NumclipError
 ├── DataError       labelled faces that are missing, malformed or too few
 ├── DetectorError   a face detector that is missing or unfit for the job
 ├── DeviceError     a device or a library that was asked for and is not there
-└── SinkError       an output that cannot be written
+└── OutputError     an output that cannot be written
 """
+
+import difflib
+from collections.abc import Iterable
 
 
 class NumclipError(Exception):
@@ -39,5 +42,11 @@ class DeviceError(NumclipError):
     """A device or library that was asked for and is not there."""
 
 
-class SinkError(NumclipError):
+class OutputError(NumclipError):
     """An output that cannot be written."""
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the nearest known name, or nothing."""
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..runtime.contract.model_file import shipped_models
-from ..runtime.json_report import write_json
+from ..runtime.places import write_json
 from ..runtime.sessions.session import DEVICES
 from .card import write_card
 from .markdown import markdown

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..demo.clip import write_clip
-from ..runtime.contract.model_file import read_spec, resolve, shipped_models, write_whole
-from ..runtime.json_report import write_json
+from ..runtime.contract.model_file import read_spec, resolve, shipped_models
+from ..runtime.places import write_json, write_whole
 from ..runtime.sessions.session import DEVICES
 from .markdown import interval, markdown
 from .plot import plot

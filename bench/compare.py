@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .markdown import errors, interval, table
+from ..runtime.tables import markdown_table
+from .markdown import errors, interval
 from .rows import SCHEMA_VERSION
 from .statistics import ratio_of_runs
 
@@ -111,7 +112,7 @@ def ratios(a: dict[str, Any], b: dict[str, Any]) -> str:
         ]
         for one, two in zip(a["rows"], b["rows"], strict=True)
     ]
-    return table(["A", "B", "device", "batch", "threads", "B / A", "MAE A", "MAE B"], cells, 3)
+    return markdown_table(["A", "B", "device", "batch", "threads", "B / A", "MAE A", "MAE B"], cells, 3)
 
 
 def _times(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:

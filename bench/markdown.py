@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..runtime.tables import markdown_table
+
 JUDGED = {"single-stream": "p90", "multi-stream": "p99", "offline": "p50", "sustained": "p90"}
 
 
@@ -30,12 +32,6 @@ def markdown(report: dict[str, Any]) -> str:
     if report["scenario"] == "sustained":
         parts.append(_drift(report["rows"]))
     return "\n\n".join(parts)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
-    """A Markdown table whose first `texts` columns are words and the others numbers."""
-    rule = ["---"] * texts + ["--:"] * (len(head) - texts)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
 
 
 def interval(found: dict[str, Any] | None, digits: int = 2) -> str:
@@ -74,7 +70,7 @@ def _latency(rows: Sequence[dict[str, Any]], scenario: str) -> str:
         ]
         for row in rows
     ]
-    return table(head, cells, 2)
+    return markdown_table(head, cells, 2)
 
 
 def _costs(rows: Sequence[dict[str, Any]]) -> str:
@@ -100,7 +96,7 @@ def _costs(rows: Sequence[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return table(head, cells, 2)
+    return markdown_table(head, cells, 2)
 
 
 def errors(row: dict[str, Any]) -> str:
@@ -116,7 +112,7 @@ def _energy(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
         for rail in row["energy"]
     ]
-    return table(head, cells, 4)
+    return markdown_table(head, cells, 4)
 
 
 def _drift(rows: Sequence[dict[str, Any]]) -> str:
@@ -138,7 +134,7 @@ def _stages(rows: Sequence[dict[str, Any]]) -> str:
         + [_short(row["stages"][stages[-1]]["p99"])]
         for row in rows
     ]
-    return table(head, cells, 2)
+    return markdown_table(head, cells, 2)
 
 
 def _short(found: dict[str, Any] | None) -> str:

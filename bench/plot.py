@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import SinkError
+from ..errors import OutputError
 
 BAR_IN, WIDTH_IN = 0.34, 10.0
 OURS, RIVAL, TAIL = "#1f77b4", "#b8b8b8", "#333333"
@@ -32,7 +32,7 @@ def plot(reports: Sequence[dict[str, Any]], path: Path, titles: Sequence[str] = 
         try:
             figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
         except OSError as error:
-            raise SinkError(f"cannot write {path} ({error.strerror}); give another --plot FILE") from None
+            raise OutputError(f"cannot write {path} ({error.strerror}); give another --plot FILE") from None
 
 
 def _draw(axis: Any, report: dict[str, Any]) -> None:

@@ -38,7 +38,8 @@ from ..calibration.quantize import make_plan, quantized
 from ..errors import DeviceError, UsageError
 from ..export.frozen import Frozen
 from ..export.to_onnx import OPSET, size_of, to_onnx
-from ..runtime.contract.model_file import read_spec, write_spec, write_whole
+from ..runtime.contract.model_file import read_spec, write_spec
+from ..runtime.places import write_whole
 from ..runtime.sessions.choice import probe_crops
 from ..runtime.sessions.model import load
 from ..train.checkpoint_model import checkpoint_spec

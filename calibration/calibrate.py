@@ -21,7 +21,7 @@ from ..runtime.contract.conformal_table import ConformalTable, log_odds, tempere
 from ..runtime.contract.model_file import graph_sha256, read_spec, resolve, write_spec
 from ..runtime.contract.sharpness import sharpness
 from ..runtime.contract.spec import ModelSpec, TaskSpec
-from ..runtime.json_report import write_json
+from ..runtime.places import write_json
 from ..runtime.sessions.model import Model, check_calibration
 from ..runtime.sessions.session import open_session
 from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, look_correlation

@@ -35,9 +35,9 @@ from onnxruntime.quantization.registry import QDQRegistry
 from tqdm import tqdm
 
 from ..errors import ModelError, UsageError
-from ..runtime.contract.model_file import graph_sha256, read_spec, resolve, write_spec, write_whole
+from ..runtime.contract.model_file import graph_sha256, read_spec, resolve, write_spec
 from ..runtime.contract.spec import ModelSpec
-from ..runtime.json_report import write_json
+from ..runtime.places import write_json, write_whole
 from ..runtime.sessions.session import Outputs, open_session
 from .data.datasets import Dataset, open_data
 from .measure.evaluate import predict_dataset, report

@@ -1,40 +1,44 @@
-"""The command `numclip`: one verb, one module, imported only when the verb is used."""
+"""The command `numclip`: one file per command in this folder, imported only when the command is used."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
+import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from ..errors import NumclipError, UsageError
+from ..errors import NumclipError, UsageError, did_you_mean
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 
-# verb: (module relative to this package, what it does)
-VERBS: dict[str, tuple[str, str]] = {
-    "run": ("runtime.sinks.run_verb", "read ages off a camera, video, stream or folder"),
-    "replay": ("runtime.sinks.replay", "play a recording of a run back, without a camera"),
-    "demo": ("demo.demo", "make a clip from two well-known portraits and run on it"),
-    "doctor": ("doctor.doctor", "what works on this machine, and the exact line to type for what does not"),
-    "info": ("runtime.info", "what a model file says about itself"),
-    "fetch": ("runtime.faces.fetch", "download the YuNet face detector, checked by its sha256"),
-    "deploy": ("deploy.jetson_kit", "the kit that sets a Jetson up: containers, service, engine scripts"),
-    "bench": ("bench.bench", "latency, throughput and stages of models on this machine"),
-    "compare": ("bench.compare", "two benchmark reports side by side"),
-    "evaluate": ("calibration.measure.evaluate", "mean error, bias and coverage on labelled faces"),
-    "calibrate": ("calibration.calibrate", "fit intervals on labelled faces and write them into the model"),
-    "quantize": ("calibration.quantize", "static INT8 of a model file, proven in the task's unit"),
-    "engine": ("runtime.sessions.engine", "build a TensorRT engine from a model file, on the device"),
-    "verify": ("calibration.measure.verify", "differences between artifacts of one model, in the task's unit"),
-    "train": ("train.train_verb", "train a NumCLIP on labelled faces"),
-    "study": ("research.studies.carry_out", "the experiments of the paper and of its open questions"),
-    "rebin": ("train.rebin", "put new words and bins into a checkpoint without training its tower"),
-    "export": ("export.to_onnx", "freeze a checkpoint into one .onnx, proven in the task's unit"),
+# command: what it does, in one line; its file is cli/COMMAND.py
+COMMANDS: dict[str, str] = {
+    "run": "read ages off a camera, video, stream or folder",
+    "replay": "play a recording of a run back, without a camera",
+    "demo": "make a clip from two well-known portraits and run on it",
+    "doctor": "what works on this machine, and the exact line to type for what does not",
+    "info": "what a model file says about itself",
+    "fetch": "download the YuNet face detector, checked by its sha256",
+    "deploy": "the kit that sets a Jetson up: containers, service, engine scripts",
+    "bench": "latency, throughput and stages of models on this machine",
+    "compare": "two benchmark reports side by side",
+    "evaluate": "mean error, bias and coverage on labelled faces",
+    "calibrate": "fit intervals on labelled faces and write them into the model",
+    "quantize": "static INT8 of a model file, proven in the task's unit",
+    "engine": "build a TensorRT engine from a model file, on the device",
+    "verify": "differences between artifacts of one model, in the task's unit",
+    "train": "train a NumCLIP on labelled faces",
+    "study": "the experiments of the paper and of its open questions",
+    "rebin": "put new words and bins into a checkpoint without training its tower",
+    "export": "freeze a checkpoint into one .onnx, proven in the task's unit",
 }
+
+# flags of earlier versions: what to type instead
+RENAMED_FLAGS: dict[tuple[str, str], str] = {}
 
 # import name of a third party: the extra that brings it
 _EXTRA_OF = {
@@ -61,7 +65,8 @@ _EXTRA_OF = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0 only when it did what was asked."""
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with _log_to_stderr():
+            code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -83,6 +88,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(_os_sentence(error), EXIT_ERROR)
 
 
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Show what the library logs, one line each, beside progress bars; the logger is as before afterwards."""
+    logger, handler = logging.getLogger("numclip"), _LineHandler()
+    level = logger.level
+    handler.setFormatter(logging.Formatter("numclip: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _LineHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr is None:  # a daemon without a standard error
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            print(self.format(record), file=sys.stderr, flush=True)
+        else:
+            tqdm.write(self.format(record), file=sys.stderr)
+
+
 def missing_package(name: str | None) -> str | None:
     """Say which extra brings the import `name`; None when no extra does (then it is a bug, not an install)."""
     top = (name or "").partition(".")[0]
@@ -95,15 +127,9 @@ def missing_package(name: str | None) -> str | None:
     return sentence
 
 
-def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the nearest known name, or nothing."""
-    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 def build_parser(verb: str) -> argparse.ArgumentParser:
     """The parser of one verb; imports that verb's module and no other's."""
-    module = importlib.import_module(f".{VERBS[verb][0]}", "numclip")
+    module = importlib.import_module(f".{verb}", __package__)
     parser = argparse.ArgumentParser(
         prog=f"numclip {verb}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
     )
@@ -114,12 +140,12 @@ def build_parser(verb: str) -> argparse.ArgumentParser:
 
 def _open_checkpoint(path: str) -> Any:
     """A training checkpoint as a model; only here do folders meet that do not import each other."""
-    return importlib.import_module(".train.checkpoint_model", "numclip").open_checkpoint(path)
+    return importlib.import_module("..train.checkpoint_model", __package__).open_checkpoint(path)
 
 
 def _open_rival(name: str, threads: int, device: str) -> Any:
     """What a benchmark measures a model file against, by name (bench/rivals.py)."""
-    return importlib.import_module(".bench.rivals", "numclip").open_rival(name, threads, device)
+    return importlib.import_module("..bench.rivals", __package__).open_rival(name, threads, device)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -141,8 +167,8 @@ def _dispatch(argv: list[str]) -> int:
 
         print(f"numclip {version('numclip')}")
         return 0
-    if verb not in VERBS:
-        raise UsageError(f"there is no verb {verb!r}{did_you_mean(verb, VERBS)} `numclip --help` lists them")
+    if verb not in COMMANDS:
+        raise UsageError(f"there is no command {verb!r}{did_you_mean(verb, COMMANDS)} `numclip --help` lists them")
     parser = build_parser(verb)
     args = _parse(parser, rest)
     return int(args._run(args) or 0)
@@ -156,13 +182,16 @@ def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespa
             break
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag not in known:
+            renamed = RENAMED_FLAGS.get((parser.prog.rpartition(" ")[2], flag))
+            if renamed is not None:
+                parser.error(f"{flag} is now {renamed}")
             parser.error(f"there is no flag {flag}{did_you_mean(flag, known)}")
     return parser.parse_args(argv)
 
 
 def _overview() -> str:
     lines = ["usage: numclip VERB [--flags]", "", "Read ages off live video with one self-describing model file.", ""]
-    lines += [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
+    lines += [f"  {verb:<10} {text}" for verb, text in COMMANDS.items()]
     return "\n".join([*lines, "", "numclip VERB --help tells the flags; numclip --version the version."])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SinkError
+from ..errors import OutputError
 from . import clip as demo_clip
 
 COLUMNS, ROWS = 3, 2
@@ -32,11 +32,11 @@ def write_sheet(video: Path, sheet: Path) -> None:
         canvas[top : top + height, left : left + width] = cv2.resize(image, TILE_WH, interpolation=cv2.INTER_AREA)
     done, png = cv2.imencode(".png", canvas)
     if not done:
-        raise SinkError(f"cannot encode {sheet} as PNG; reinstall OpenCV")
+        raise OutputError(f"cannot encode {sheet} as PNG; reinstall OpenCV")
     try:
         sheet.write_bytes(png.tobytes())
     except OSError as error:
-        raise SinkError(f"cannot write {sheet} ({error.strerror}); give another --out") from None
+        raise OutputError(f"cannot write {sheet} ({error.strerror}); give another --out") from None
 
 
 def _frames_of(video: Path, wanted: set[int]) -> list[npt.NDArray[np.uint8]]:

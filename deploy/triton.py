@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import SinkError
-from ..runtime.contract.model_file import write_whole
+from ..errors import OutputError
 from ..runtime.contract.spec import ModelSpec
+from ..runtime.places import write_whole
 from ..runtime.sessions.session import output_widths
 
 KINDS = {
@@ -24,7 +24,7 @@ MAX_BATCH, QUEUE_DELAY_US = 32, 2000  # faces; how long a request may wait for o
 
 
 def write_repository(folder: Path, model: Path, spec: ModelSpec, max_batch: int = MAX_BATCH) -> Path:
-    """Write a model (.onnx or .engine) into the repository `folder`, and return the model's place; raises SinkError."""
+    """Write a model (.onnx or .engine) into the repository `folder`, and return the model's place; raises OutputError."""
     backend, platform, file_name = KINDS[model.suffix]
     place = folder / (spec.name if model.suffix == ".onnx" else f"{spec.name}-plan")
     try:
@@ -33,7 +33,7 @@ def write_repository(folder: Path, model: Path, spec: ModelSpec, max_batch: int 
         text = config(place.name, backend, platform, file_name, spec, max_batch)
         write_whole(place / "config.pbtxt", text.encode())
     except OSError as error:
-        raise SinkError(f"{os.fspath(place)}: cannot be written ({error.strerror}); give another --triton") from None
+        raise OutputError(f"{os.fspath(place)}: cannot be written ({error.strerror}); give another --triton") from None
     return place
 
 

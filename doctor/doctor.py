@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..runtime.json_report import write_json
+from ..runtime.places import write_json
 from . import board as doctor_board
 from . import cameras as doctor_cameras
 from . import devices as doctor_devices

@@ -59,7 +59,7 @@ def detector() -> Iterator[Finding]:
 
 def cache() -> Iterator[Finding]:
     """The cache folder takes files and has room."""
-    from ..runtime.faces.detect import cache_dir
+    from ..runtime.places import cache_dir
 
     folder = cache_dir()
     refused = _refusal(folder)

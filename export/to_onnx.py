@@ -30,8 +30,9 @@ from ..calibration.measure.parity import answers, difference, proof_faces
 from ..calibration.widen import Widened
 from ..deploy.triton import write_repository
 from ..errors import UsageError
-from ..runtime.contract.model_file import write_spec, write_whole
+from ..runtime.contract.model_file import write_spec
 from ..runtime.contract.spec import ModelSpec
+from ..runtime.places import write_whole
 from ..runtime.sessions.model import Model
 from ..runtime.sessions.session import open_session
 from ..train.checkpoint import file_sha256, load_checkpoint

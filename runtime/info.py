@@ -11,7 +11,7 @@ from typing import Any
 
 from .contract.model_file import graph_sha256, read_spec, resolve
 from .contract.spec import ModelSpec
-from .json_report import write_json
+from .places import write_json
 from .sessions.engine_file import read_sidecar
 
 PERMISSIVE = re.compile(r"\b(apache|mit|bsd|isc|cc0|cc[- ]by(?:[- ](?:sa[- ])?\d.*)?|public domain|unlicense)\b", re.I)

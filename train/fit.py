@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ..calibration.data.datasets import open_data
 from ..calibration.measure.evaluate import check_labels
 from ..errors import ModelError, UsageError
-from ..runtime.json_report import write_json
+from ..runtime.places import write_json
 from .augment import AUGMENTATIONS
 from .average import Average
 from .batches import Epoch, batches

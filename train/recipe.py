@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..runtime.contract.model_file import write_whole
+from ..runtime.places import write_whole
 
 RECIPES = Path(__file__).parent / "recipes"
 BEST = "best.safetensors"

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from ...errors import DataError, DetectorError
 from ...runtime.contract.spec import CropSpec
 from ...runtime.faces.crops import crop_faces
-from ...runtime.faces.detect import WHOLE, Detections, Detector, cache_dir, open_detector
+from ...runtime.faces.detect import WHOLE, Detections, Detector, open_detector
+from ...runtime.places import cache_dir
 from .datasets import Dataset, Sample
 
 CACHE_VERSION = 1  # raise when the cutting or detecting code changes its pixels

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.contract.model_file import resolve, write_whole
+from ...runtime.contract.model_file import resolve
 from ...runtime.contract.readings import Readings
 from ...runtime.contract.spec import ModelSpec
 from ...runtime.info import commercial_use
+from ...runtime.places import write_whole
 from ...runtime.sessions.model import Model, load
 from ..data.datasets import open_data
 from .evaluate import band_name, joined, named_rows, predict_dataset, report

@@ -21,7 +21,7 @@ from ...errors import DataError, UsageError
 from ...runtime.contract.model_file import resolve
 from ...runtime.contract.readings import Readings
 from ...runtime.contract.spec import ModelSpec, TaskSpec
-from ...runtime.json_report import write_json
+from ...runtime.places import write_json
 from ...runtime.sessions.model import Model, load
 from ..data.crop_cache import FaceCrops, face_crops
 from ..data.datasets import Dataset, open_data

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ...bench.markdown import table
-from ...errors import DeviceError, SinkError
-from ...runtime.contract.model_file import write_whole
+from ...errors import DeviceError, OutputError
 from ...runtime.contract.spec import TaskSpec
-from ...runtime.json_report import write_json
+from ...runtime.places import write_json, write_whole
+from ...runtime.tables import markdown_table
 from .evaluate import Predictions, band_name, named_rows
 from .measures import CLEARLY, GATE, SMALL
 
@@ -23,7 +22,7 @@ SHOWN_LEVELS = np.arange(0.1, 1.0, 0.1)
 
 
 def write_report(folder: Path, result: dict[str, Any], predictions: Predictions) -> None:
-    """Write report.json, report.md and, where there are intervals, three plots; raises SinkError, DeviceError."""
+    """Write report.json, report.md and, where there are intervals, three plots; raises OutputError, DeviceError."""
     try:
         import matplotlib as mpl
 
@@ -40,7 +39,9 @@ def write_report(folder: Path, result: dict[str, Any], predictions: Predictions)
             _plot(folder / name, draw, result, predictions)
         write_whole(folder / "report.md", markdown(result, predictions, list(plots)).encode())
     except OSError as error:
-        raise SinkError(f"cannot write {error.filename or folder} ({error.strerror}); give another --report") from None
+        raise OutputError(
+            f"cannot write {error.filename or folder} ({error.strerror}); give another --report"
+        ) from None
 
 
 def markdown(result: dict[str, Any], predictions: Predictions, plots: list[str]) -> str:
@@ -107,7 +108,7 @@ def figures_table(rows: list[tuple[str, dict[str, Any]]], title: str) -> list[st
         ]
         for name, row in rows
     ]
-    return [table(head, body, texts=1)]
+    return [markdown_table(head, body, texts=1)]
 
 
 def stress_table(rows: list[dict[str, Any]]) -> list[str]:
@@ -124,7 +125,7 @@ def stress_table(rows: list[dict[str, Any]]) -> list[str]:
     return [
         "Worse pictures of the same faces, made by `calibration/measure/degrade.py`:",
         "",
-        table(head, body, texts=1),
+        markdown_table(head, body, texts=1),
     ]
 
 
@@ -144,7 +145,7 @@ def gate_table(rows: list[dict[str, Any]]) -> list[str]:
         for row in rows
     ]
     note = "Gates (in brackets: Wilson's 95 % intervals). More looks than one are simulated from the one picture:"
-    return [note, "", table(head, body, texts=1)]
+    return [note, "", markdown_table(head, body, texts=1)]
 
 
 def _plain(row: dict[str, Any], name: str, how: str) -> str:

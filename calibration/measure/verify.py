@@ -19,7 +19,7 @@ import numpy as np
 from ...errors import ModelError, UsageError
 from ...runtime.contract.model_file import read_spec, resolve, write_spec
 from ...runtime.contract.spec import ModelSpec
-from ...runtime.json_report import write_json
+from ...runtime.places import write_json
 from ...runtime.sessions.choice import probe_crops
 from ...runtime.sessions.engine_file import read_sidecar, write_sidecar
 from ...runtime.sessions.model import Model

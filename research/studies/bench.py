@@ -24,7 +24,7 @@ from ...calibration.data.datasets import Dataset, Sample, open_data
 from ...calibration.data.protocols import Protocol
 from ...errors import UsageError
 from ...runtime.faces.crops import scaled_crop
-from ...runtime.faces.detect import cache_dir
+from ...runtime.places import cache_dir
 from ...train.augment import center
 from ...train.start_weights import is_layers
 from ...train.tasks_file import Task, load_task

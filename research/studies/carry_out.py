@@ -22,7 +22,7 @@ import cv2
 import torch
 
 from ...errors import UsageError
-from ...runtime.json_report import write_json
+from ...runtime.places import write_json
 from ...train.checkpoint import file_sha256, read_record
 from .bench import Bench, Settings
 from .frame import Results, Study, carry_out, open_results, plan, save

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError, SinkError
+from ...errors import DataError, OutputError
 
 Record = dict[str, Any]
 ONCE = "once"
@@ -122,7 +122,7 @@ def carry_out(
 
 
 def save(results: Results, path: Path) -> None:
-    """Write the file whole or not at all; raises SinkError."""
+    """Write the file whole or not at all; raises OutputError."""
     content = {"study": results.study, "base": dict(results.base), "versions": dict(results.versions)}
     lines = ",\n".join("  " + json.dumps(run, allow_nan=False) for run in results.runs)
     head = json.dumps(content, indent=1, allow_nan=False)
@@ -131,7 +131,7 @@ def save(results: Results, path: Path) -> None:
         temporary.write_text(f'{head[:-2]},\n "runs": [\n{lines}\n ]\n}}\n', encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        raise SinkError(f"cannot write {path} ({error.strerror}); free space or give another --out") from None
+        raise OutputError(f"cannot write {path} ({error.strerror}); free space or give another --out") from None
     finally:
         temporary.unlink(missing_ok=True)
 

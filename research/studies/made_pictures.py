@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.faces.detect import cache_dir
+from ...runtime.places import cache_dir
 
 Image = npt.NDArray[np.uint8]
 VERSION = 1  # raise when the pictures change

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import SinkError
+from ...errors import OutputError
 from ...train.start_weights import is_layers
 from .frame import Column, Record, Results, Study, spread
 
@@ -61,7 +61,7 @@ def set_up(results: Results) -> str:
 
 
 def write_page(path: Path, study: Study, results: Results) -> None:
-    """Write or renew the page; raises SinkError."""
+    """Write or renew the page; raises OutputError."""
     part = generated(study, results)
     try:
         old = (
@@ -70,9 +70,9 @@ def write_page(path: Path, study: Study, results: Results) -> None:
         before, begin, rest = old.partition(BEGIN)
         _, end, after = rest.partition(END)
         if not (begin and end):
-            raise SinkError(f"{path}: expected the marks of a study's page, found none; move it away")
+            raise OutputError(f"{path}: expected the marks of a study's page, found none; move it away")
         temporary = path.with_name(f".{path.name}.part")
         temporary.write_text(before + part + after, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        raise SinkError(f"cannot write {path} ({error.strerror}); give another --out") from None
+        raise OutputError(f"cannot write {path} ({error.strerror}); give another --out") from None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import DeviceError, SinkError
+from ...errors import DeviceError, OutputError
 from .frame import Record, Results, Study, spread
 
 COLOURS = ("#1f5f8b", "#c8632d", "#4b8b3b", "#7a4f9a", "#8a8a8a", "#b03a5b")
@@ -15,7 +15,7 @@ SIZE_INCHES, DOTS_PER_INCH = (7.0, 3.6), 110
 
 
 def write_plot(path: Path, study: Study, results: Results) -> None:
-    """Draw a study into a PNG; raises DeviceError without matplotlib, SinkError where it cannot be written."""
+    """Draw a study into a PNG; raises DeviceError without matplotlib, OutputError where it cannot be written."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def write_plot(path: Path, study: Study, results: Results) -> None:
         figure.savefig(temporary, format="png", metadata={"Software": None})
         os.replace(temporary, path)
     except OSError as error:
-        raise SinkError(f"cannot write {path} ({error.strerror}); give another --out") from None
+        raise OutputError(f"cannot write {path} ({error.strerror}); give another --out") from None
     finally:
         temporary.unlink(missing_ok=True)
 

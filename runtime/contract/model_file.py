@@ -6,14 +6,13 @@ the top-level fields is enough to read them, to replace one, and to leave every 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...errors import ModelError
+from ...errors import ModelError, did_you_mean
+from ..places import write_whole
 from .spec import ModelSpec
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -38,10 +37,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     shipped = MODELS / f"{text}.onnx"
     if not shipped.is_file():
         names = shipped_models()
-        close = difflib.get_close_matches(text, names, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
         raise ModelError(
-            f"model {text}: expected an .onnx file or one of {', '.join(names) or 'no shipped names'}{hint}"
+            f"model {text}: expected an .onnx file or one of {', '.join(names) or 'no shipped names'}{did_you_mean(text, names)}"
         )
     return shipped
 
@@ -85,22 +82,6 @@ def graph_sha256(path: Path) -> str:
         if field != METADATA_FIELD:
             digest.update(data[whole:end])
     return digest.hexdigest()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary name beside it, then a rename."""
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import DetectorError
+from ..places import cache_dir
 
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -57,12 +58,6 @@ class Detector(Protocol):
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
         """Find the faces in one [H, W, 3] uint8 BGR picture, best score first."""
         ...
-
-
-def cache_dir() -> Path:
-    """Where downloads and derived data are kept: NUMCLIP_CACHE, else ~/.cache/numclip."""
-    root = os.environ.get("NUMCLIP_CACHE")
-    return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "numclip"
 
 
 def yunet_path() -> Path | None:

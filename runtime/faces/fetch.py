@@ -14,8 +14,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from ...errors import DetectorError, SinkError
-from .detect import YUNET_FILE, YUNET_SHA256, cache_dir
+from ...errors import DetectorError, OutputError
+from ..places import cache_dir
+from .detect import YUNET_FILE, YUNET_SHA256
 
 YUNET_URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{YUNET_FILE}"
 TIMEOUT_S = 30.0
@@ -77,6 +78,6 @@ def keep(content: bytes, target: Path) -> None:
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise SinkError(
+        raise OutputError(
             f"cannot write {target} ({error.strerror}); make the folder writable or set NUMCLIP_CACHE"
         ) from None

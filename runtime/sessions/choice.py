@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import NumclipError
-from ..contract.model_file import graph_sha256, write_whole
+from ..contract.model_file import graph_sha256
 from ..contract.spec import ModelSpec
-from ..faces.detect import cache_dir
+from ..places import cache_dir, write_whole
 from ..system import environment
 from .onnx_session import OnnxSession
 from .session import Outputs, Session, open_session

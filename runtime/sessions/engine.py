@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from ...deploy.triton import write_repository
 from ...errors import DeviceError, ModelError, UsageError
-from ..contract.model_file import graph_sha256, read_spec, resolve, write_whole
+from ..contract.model_file import graph_sha256, read_spec, resolve
 from ..contract.spec import ModelSpec
-from ..faces.detect import cache_dir
+from ..places import cache_dir, write_whole
 from .cuda_device import Card, card, jetpack
 from .engine_file import Built, check_card, check_version, read_engine, read_sidecar, write_engine
 from .tensorrt_versions import (

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelError
-from ..contract.model_file import graph_sha256, read_spec, write_whole
+from ..contract.model_file import graph_sha256, read_spec
 from ..contract.spec import ModelSpec
+from ..places import write_whole
 
 SCHEMA_VERSION = 1
 OLDEST_COMPATIBLE = (8, 0)  # Ampere: hardware-compatible engines run from there on

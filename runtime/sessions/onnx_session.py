@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ...errors import DeviceError, ModelError
 from ..contract.spec import ModelSpec
-from ..faces.detect import cache_dir
+from ..places import cache_dir
 from .session import Outputs, output_widths, wrong_input, wrong_output
 
 PROVIDER = {

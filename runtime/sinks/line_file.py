@@ -6,14 +6,14 @@ import errno
 import os
 import sys
 
-from ...errors import SinkError
+from ...errors import OutputError
 
 
 class LineFile:
     """Lines that are in the file, or in the pipe, when `append` returns."""
 
     def __init__(self, where: str, flag: str) -> None:
-        """where: a path, or - for stdout; flag: the one to name in errors. Raises SinkError."""
+        """where: a path, or - for stdout; flag: the one to name in errors. Raises OutputError."""
         self._where = where
         try:
             self._file = (
@@ -22,10 +22,10 @@ class LineFile:
                 else os.open(where, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             )
         except OSError as error:
-            raise SinkError(f"cannot write {where} ({error.strerror}); give another {flag} FILE") from None
+            raise OutputError(f"cannot write {where} ({error.strerror}); give another {flag} FILE") from None
 
     def append(self, line: bytes) -> None:
-        """Append one line, its newline included; if it does not fit, take its beginning back and raise SinkError."""
+        """Append one line, its newline included; if it does not fit, take its beginning back and raise OutputError."""
         done = 0
         try:
             while done < len(line):
@@ -34,7 +34,7 @@ class LineFile:
             raise
         except OSError as error:
             self._take_back(done)
-            raise SinkError(
+            raise OutputError(
                 f"cannot write {self._where} ({error.strerror}); free space; the file ends with the last whole line"
             ) from None
         except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from urllib.parse import unquote, urlsplit
 
-from ...errors import SinkError, UsageError
+from ...errors import OutputError, UsageError
 from ..live.connections import hide_credentials
 from ..live.frames import Event, FrameResult
 from .sinks import LineOf, json_line
@@ -18,7 +18,7 @@ class MqttSink:
     """Publishes to one topic, at most once each (QoS 0). The client connects again by itself."""
 
     def __init__(self, url: str, line_of: LineOf) -> None:
-        """url: mqtt://[user:password@]host[:port]/topic. Raises UsageError, SinkError."""
+        """url: mqtt://[user:password@]host[:port]/topic. Raises UsageError, OutputError."""
         parts = urlsplit(url)
         self._topic, self._line_of = parts.path.strip("/"), line_of
         if parts.scheme != "mqtt" or not parts.hostname or not self._topic or any(c in self._topic for c in "+#"):
@@ -40,11 +40,11 @@ class MqttSink:
         try:
             self._client.connect(parts.hostname, parts.port or 1883)
         except (OSError, ValueError) as error:
-            raise SinkError(f"--mqtt {where}: expected a broker, got: {error}; check the address") from None
+            raise OutputError(f"--mqtt {where}: expected a broker, got: {error}; check the address") from None
         self._client.loop_start()
         if not connected.wait(CONNECT_TIMEOUT_S) or self._refused:
             self.close()
-            raise SinkError(
+            raise OutputError(
                 f"--mqtt {where}: expected a broker that lets in, got: {self._refused or 'no answer'}; check the login"
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ...errors import SinkError, UsageError
+from ...errors import OutputError, UsageError
 from ..live.frames import Event, FrameResult, Source
 from .run_statistics import RunStatistics
 
@@ -14,7 +14,7 @@ class MetricsSink:
     """Serves /metrics on an address; each request reads the run's statistics as they are then."""
 
     def __init__(self, address: str, statistics: RunStatistics, sources: Sequence[Source]) -> None:
-        """address: PORT (on this machine alone) or HOST:PORT. Raises UsageError, SinkError."""
+        """address: PORT (on this machine alone) or HOST:PORT. Raises UsageError, OutputError."""
         host, _, port = address.rpartition(":")
         if not port.isdecimal() or not 0 < int(port) < 65536:
             raise UsageError(f"expected --metrics PORT or HOST:PORT, such as 9100, got {address!r}")
@@ -26,7 +26,7 @@ class MetricsSink:
         try:
             self._server, self._thread = start_http_server(int(port), host or "127.0.0.1", registry)
         except OSError as error:
-            raise SinkError(
+            raise OutputError(
                 f"--metrics {address}: cannot listen there ({error.strerror}); choose another port"
             ) from None
 

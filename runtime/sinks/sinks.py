@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import cv2
 
-from ...errors import SinkError, UsageError
+from ...errors import OutputError, UsageError
 from ..contract.spec import TaskSpec
 from ..live.frames import Event, Face, FrameResult, Source
 from .drawing import Look, annotate
@@ -102,7 +102,7 @@ class VideoSink:
     """The annotated frames as mp4, one file per source."""
 
     def __init__(self, path: Path, sources: Sequence[Source], look: Look) -> None:
-        """path: holds {} where there are several sources; their numbers go there. Raises UsageError, SinkError."""
+        """path: holds {} where there are several sources; their numbers go there. Raises UsageError, OutputError."""
         if len(sources) > 1 and "{}" not in str(path):
             raise UsageError(f"expected --save with {{}} for the number of the source, such as out{{}}.mp4, got {path}")
         self._look, self._stills, self._count = look, sources[0].stills, 0
@@ -130,13 +130,13 @@ class WindowSink:
 
     def __init__(self, look: Look, sources: Sequence[Source]) -> None:
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise SinkError("--show: expected a screen, neither DISPLAY nor WAYLAND_DISPLAY is set; use --save FILE")
+            raise OutputError("--show: expected a screen, neither DISPLAY nor WAYLAND_DISPLAY is set; use --save FILE")
         self._look, self._hold = look, sources[0].stills
         try:
             for source in sources:
                 cv2.namedWindow(self._title(source.name), cv2.WINDOW_NORMAL)
         except cv2.error:
-            raise SinkError(
+            raise OutputError(
                 "--show: expected an OpenCV with windows, this build has none; use numclip[cpu] or --save"
             ) from None
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import SinkError
+from ...errors import OutputError
 
 TIME_BASE = Fraction(1, 90_000)  # s
 KEYFRAMES_S = 1.0  # at most so much is lost when the process is killed
@@ -37,7 +37,7 @@ class VideoWriter:
             path.open("wb").close()  # PyAV itself opens the file only with the first packet
             self._container: Any = av.open(str(path), "w", format="mp4", options=MP4_FLAGS)
         except (av.FFmpegError, OSError) as error:
-            raise SinkError(f"cannot write {path} ({error.strerror}); give another --save FILE") from None
+            raise OutputError(f"cannot write {path} ({error.strerror}); give another --save FILE") from None
 
     def write(self, image: npt.NDArray[np.uint8], time_s: float) -> None:
         """Append one [H, W, 3] uint8 BGR picture shown from `time_s` on; another size than the first is fitted in."""
@@ -70,7 +70,7 @@ class VideoWriter:
                 container.close()
             if self.path.is_file():
                 cut_to_whole_fragments(self.path)
-            raise SinkError(
+            raise OutputError(
                 f"cannot write {self.path} ({error.strerror}); free space; the file plays up to here"
             ) from None
 
@@ -78,7 +78,9 @@ class VideoWriter:
         try:
             self._container.close()
         except (self._av.FFmpegError, OSError) as error:
-            raise SinkError(f"cannot finish {self.path} ({error.strerror}); free space; it plays up to here") from None
+            raise OutputError(
+                f"cannot finish {self.path} ({error.strerror}); free space; it plays up to here"
+            ) from None
 
     def _new_stream(self, image: npt.NDArray[np.uint8]) -> Any:
         height, width = image.shape[:2]

@@ -14,7 +14,8 @@ from numclip.calibration import quantize  # noqa: E402
 from numclip.calibration.measure.parity import ProofFaces, answers, difference  # noqa: E402
 from numclip.cli.main import main  # noqa: E402
 from numclip.errors import UsageError  # noqa: E402
-from numclip.runtime.contract.model_file import MODELS, graph_sha256, read_spec, write_spec, write_whole  # noqa: E402
+from numclip.runtime.contract.model_file import MODELS, graph_sha256, read_spec, write_spec  # noqa: E402
+from numclip.runtime.places import write_whole  # noqa: E402
 from numclip.runtime.sessions.choice import probe_crops  # noqa: E402
 from numclip.runtime.sessions.session import open_session  # noqa: E402
 

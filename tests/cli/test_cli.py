@@ -17,7 +17,7 @@ from numclip.cli import main as cli
 @pytest.fixture
 def verb(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """A verb `probe` whose action a test can set."""
-    module = types.ModuleType("numclip.probe_verb", "A verb for tests.")
+    module = types.ModuleType("numclip.cli.probe", "A verb for tests.")
     state = types.SimpleNamespace(action=lambda args: 0)
 
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +25,8 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
 
     module.add_arguments = add_arguments  # type: ignore[attr-defined]
     module.run = lambda args: state.action(args)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "numclip.probe_verb", module)
-    monkeypatch.setitem(cli.VERBS, "probe", ("probe_verb", "for tests"))
+    monkeypatch.setitem(sys.modules, "numclip.cli.probe", module)
+    monkeypatch.setitem(cli.COMMANDS, "probe", "for tests")
     return state
 
 
@@ -103,7 +103,7 @@ def test_a_reader_that_leaves_is_quiet() -> None:
         "import sys, types, numclip.cli.main as c\n"
         "m = types.ModuleType('numclip.flood', 'x'); m.add_arguments = lambda p: None\n"
         "m.run = lambda a: [print('x' * 1000) for _ in range(5000)] and 0\n"
-        "sys.modules['numclip.flood'] = m; c.VERBS['flood'] = ('flood', 'x'); sys.exit(c.main(['flood']))"
+        "sys.modules['numclip.cli.flood'] = m; c.COMMANDS['flood'] = 'x'; sys.exit(c.main(['flood']))"
     )
     flood = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert flood.stdout is not None

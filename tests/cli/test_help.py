@@ -30,9 +30,9 @@ def help_of(verb: str | None) -> str:
 
 def names() -> dict[str, str | None]:
     """Each stored file's name and its verb; `numclip` is the overview."""
-    from numclip.cli.main import VERBS
+    from numclip.cli.main import COMMANDS
 
-    return {"numclip": None, **{verb: verb for verb in VERBS}}
+    return {"numclip": None, **{verb: verb for verb in COMMANDS}}
 
 
 @pytest.mark.parametrize("name", names())

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
-from numclip.errors import SinkError
+from numclip.errors import OutputError
 from numclip.research.studies.carry_out import NAMES, study_named
 from numclip.research.studies.frame import Column, Results, Study, load, plan
 from numclip.research.studies.page import BEGIN, END, generated, table, write_page
@@ -49,7 +49,7 @@ def test_what_people_wrote_stays(tmp_path: Path) -> None:
 def test_a_foreign_page_is_not_overwritten(tmp_path: Path) -> None:
     """A file without the marks is somebody else's."""
     (tmp_path / "made-up.md").write_text("mine")
-    with pytest.raises(SinkError, match="expected the marks"):
+    with pytest.raises(OutputError, match="expected the marks"):
         write_page(tmp_path / "made-up.md", STUDY, Results("made-up", BASE, RUNS))
     assert (tmp_path / "made-up.md").read_text() == "mine"
 

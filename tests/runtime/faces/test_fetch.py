@@ -101,7 +101,7 @@ def test_a_read_only_cache_is_one_sentence(tmp_path: Path) -> None:
     """A cache that cannot be written is named."""
     tmp_path.chmod(0o500)
 
-    with pytest.raises(fetch.SinkError, match="NUMCLIP_CACHE"):
+    with pytest.raises(fetch.OutputError, match="NUMCLIP_CACHE"):
         fetch.keep(b"x", tmp_path / "cache" / "file")
 
 
@@ -109,5 +109,5 @@ def test_a_cache_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     """The folder's name taken by a file: said, and nothing left behind."""
     (tmp_path / "cache").write_text("")
 
-    with pytest.raises(fetch.SinkError, match="NUMCLIP_CACHE"):
+    with pytest.raises(fetch.OutputError, match="NUMCLIP_CACHE"):
         fetch.keep(b"x", tmp_path / "cache" / "file")

@@ -37,7 +37,7 @@ def export(precision: str, path: Path) -> ModelSpec:
     from numclip.export.frozen import Frozen
     from numclip.export.half import half_network
     from numclip.export.to_onnx import to_onnx
-    from numclip.runtime.contract.model_file import write_whole
+    from numclip.runtime.places import write_whole
     from numclip.runtime.sessions.choice import probe_crops
     from numclip.train.checkpoint import load_checkpoint
     from numclip.train.checkpoint_model import checkpoint_spec

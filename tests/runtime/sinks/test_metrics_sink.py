@@ -8,7 +8,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from numclip.errors import SinkError, UsageError
+from numclip.errors import OutputError, UsageError
 from numclip.runtime.contract.model_file import read_spec, resolve
 from numclip.runtime.live.frames import Event, Face, Frame, FrameResult, Source
 from numclip.runtime.sinks.run_statistics import RECENT, RunStatistics
@@ -61,7 +61,7 @@ def test_a_port_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(SinkError, match="choose another port"):
+        with pytest.raises(OutputError, match="choose another port"):
             MetricsSink(str(taken.getsockname()[1]), RunStatistics(), [])
     with pytest.raises(UsageError, match="such as 9100"):
         MetricsSink("nine", RunStatistics(), [])

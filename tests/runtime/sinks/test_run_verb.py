@@ -186,7 +186,7 @@ for i in range(1000):
 """
     path = tmp_path / "o.jsonl"
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
-    assert "SinkError" in done.stderr and "ends with the last whole line" in done.stderr
+    assert "OutputError" in done.stderr and "ends with the last whole line" in done.stderr
     assert [line["frame"] for line in _lines(path)] == list(range(len(_lines(path)))) and len(_lines(path)) > 20
     assert path.read_bytes().endswith(b"}\n")
 

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from numclip.errors import SinkError
+from numclip.errors import OutputError
 from numclip.runtime.sinks.video_writer import VideoWriter
 
 
@@ -52,7 +52,7 @@ def test_nothing_written(tmp_path: Path) -> None:
 
 def test_no_such_folder(tmp_path: Path) -> None:
     """A path that cannot be written is one sentence."""
-    with pytest.raises(SinkError, match=r"cannot write .*nowhere"):
+    with pytest.raises(OutputError, match=r"cannot write .*nowhere"):
         VideoWriter(tmp_path / "nowhere" / "a.mp4", 30)
 
 
@@ -91,5 +91,5 @@ def test_a_full_disk(tmp_path: Path) -> None:
     )
     assert done.returncode == 1 and os.path.getsize(path) <= 2_000_000
     last = textwrap.dedent(done.stderr).strip().splitlines()[-1]
-    assert "SinkError: cannot write" in last and "the file plays up to here" in last
+    assert "OutputError: cannot write" in last and "the file plays up to here" in last
     assert _count(path) >= 20

@@ -1,0 +1,3 @@
+from ..calibration.calibrate import __doc__, add_arguments, run
+
+__all__ = ["__doc__", "add_arguments", "run"]

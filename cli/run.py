@@ -1,0 +1,3 @@
+from ..runtime.sinks.run_verb import __doc__, add_arguments, run
+
+__all__ = ["__doc__", "add_arguments", "run"]

@@ -1,0 +1,69 @@
+"""Where files go: the cache folder, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ..errors import OutputError
+
+
+def cache_dir() -> Path:
+    """The folder for downloads and derived data.
+
+    NUMCLIP_CACHE, else XDG_CACHE_HOME/numclip, else ~/.cache/numclip. A user without a home folder gets a folder of
+    their own in the system's temporary folder. The folder is not created here.
+    """
+    named = os.environ.get("NUMCLIP_CACHE")
+    if named:
+        return Path(named)
+    root = os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = (Path(root) if root else Path("~/.cache").expanduser()) / "numclip"
+    except RuntimeError:  # no HOME, and no entry for this user
+        return _temporary_cache()
+    return folder if root or _can_be_made(folder) else _temporary_cache()
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether this user may create or write the folder."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+def _temporary_cache() -> Path:
+    owner = getattr(os, "getuid", lambda: 0)()
+    return Path(tempfile.gettempdir()) / f"numclip-cache-{owner}"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a temporary name beside it, then a rename.
+
+    Raises OutputError naming the file.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(where: str | Path, content: object) -> None:
+    """Write a report as JSON to a file, whole, or to standard output for `-`. Raises OutputError naming the file."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    if where == "-":
+        sys.stdout.write(text)
+    elif Path(where).is_char_device() or Path(where).is_fifo():
+        Path(where).write_text(text, encoding="utf-8")
+    else:
+        write_whole(Path(where), text.encode())
