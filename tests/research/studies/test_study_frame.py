@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from numclip.errors import DataError
-from numclip.research.studies import study_frame
+from numclip.research.studies import frame as study_frame
 from numclip.research.studies.frame import Results, Run, Study, carry_out, load, open_results, plan, save, spread
 
 BASE = {"steps": 3, "data": ["table:x.csv"]}

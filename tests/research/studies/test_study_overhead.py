@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
-from numclip.research.studies import study_overhead as overhead  # noqa: E402
+from numclip.research.studies import overhead  # noqa: E402
 from numclip.train.tasks_file import load_task  # noqa: E402
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from numclip.calibration.data.datasets import open_data
-from numclip.research.studies import study_pictures
+from numclip.research.studies import made_pictures as study_pictures
 from numclip.research.studies.made_pictures import digits, domain_data, draw_objects
 
 

@@ -16,7 +16,8 @@ pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra tra
 pytest.importorskip("sklearn", reason="needs the extra study")
 pytest.importorskip("matplotlib", reason="needs the extra study")
 from numclip.cli.main import main
-from numclip.research.studies import study_overhead, study_pictures
+from numclip.research.studies import made_pictures as study_pictures
+from numclip.research.studies import overhead as study_overhead
 from numclip.research.studies.carry_out import NAMES
 from numclip.research.studies.frame import load
 from numclip.research.studies.made_pictures import draw_objects
