@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..calibration.quantize import make_plan, quantized
+from ..calibration.int8_graph import make_plan, quantized
 from ..errors import DeviceError, UsageError
 from ..export.frozen import Frozen
 from ..export.to_onnx import OPSET, size_of, to_onnx

@@ -1,0 +1,77 @@
+"""Labelled faces without torch: measure a model, fit its intervals and gates, quantize it, hold artifacts to each other.
+
+    evaluate(EvaluateOptions(...)) -> Evaluation        calibrate(CalibrateOptions(...)) -> Calibrated
+    verify(VerifyOptions(...)) -> Verification          quantize(QuantizeOptions(...)) -> Quantization
+    remove_layer(model, name)                           write_card(CardOptions(...))
+
+Importing this package imports nothing heavy; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .fitting import Calibrated as Calibrated
+    from .fitting import CalibrateOptions as CalibrateOptions
+    from .fitting import calibrate as calibrate
+    from .fitting import remove_layer as remove_layer
+    from .int8 import Quantization as Quantization
+    from .int8 import QuantizeOptions as QuantizeOptions
+    from .int8 import quantize as quantize
+    from .measure.card import CardOptions as CardOptions
+    from .measure.card import write_card as write_card
+    from .measure.evaluation import EvaluateOptions as EvaluateOptions
+    from .measure.evaluation import evaluate as evaluate
+    from .measure.summary import Evaluation as Evaluation
+    from .measure.verification import Verification as Verification
+    from .measure.verification import VerifyOptions as VerifyOptions
+    from .measure.verification import verify as verify
+
+__all__ = [
+    "CalibrateOptions",
+    "Calibrated",
+    "CardOptions",
+    "EvaluateOptions",
+    "Evaluation",
+    "Quantization",
+    "QuantizeOptions",
+    "Verification",
+    "VerifyOptions",
+    "calibrate",
+    "evaluate",
+    "quantize",
+    "remove_layer",
+    "verify",
+    "write_card",
+]
+
+_HOMES = {
+    "CalibrateOptions": ".fitting",
+    "Calibrated": ".fitting",
+    "CardOptions": ".measure.card",
+    "EvaluateOptions": ".measure.evaluation",
+    "Evaluation": ".measure.summary",
+    "Quantization": ".int8",
+    "QuantizeOptions": ".int8",
+    "Verification": ".measure.verification",
+    "VerifyOptions": ".measure.verification",
+    "calibrate": ".fitting",
+    "evaluate": ".measure.evaluation",
+    "quantize": ".int8",
+    "remove_layer": ".fitting",
+    "verify": ".measure.verification",
+    "write_card": ".measure.card",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'numclip.calibration' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,3 +1,87 @@
-from ..calibration.measure.evaluate import __doc__, add_arguments, run
+"""Mean error, bias and coverage of a model on labelled faces: overall, by band of the true value, and by group.
 
-__all__ = ["__doc__", "add_arguments", "run"]
+Every face is detected and cut by the model's crop contract, as in a live run. Faces without a detection are counted as
+`skipped`, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..calibration import EvaluateOptions, Evaluation, evaluate
+from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP, DETECTORS
+from ..calibration.data.datasets import DATA_FORMS
+from ..calibration.measure.measures import CLEARLY, GATE, SMALL, Figures, GateRow
+from ..runtime.places import write_json
+from .checkpoints import opened_checkpoint
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `numclip evaluate`."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a model's name, .onnx or .engine, or a checkpoint")
+    add("--data", required=True, metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
+    add("--split", help="train, val, calibration, test or all; without: test where the data has splits, else all")
+    add("--detector", choices=DETECTORS, default=DEFAULT_DETECTOR, help=DETECTOR_HELP)
+    add("--device", default="auto", help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt")
+    add("--threads", type=int, metavar="N", help="CPU threads; without: the library's choice")
+    add("--stress", action="store_true", help="measure on worse pictures of the same faces too")
+    add("--looks", type=int, default=1, metavar="N", help="judge the gates after N simulated looks too")
+    add("--report", type=Path, metavar="DIR", help="write report.md, report.json and plots there")
+    add("--json", metavar="FILE|-", help="write the report as one JSON object, to a file or to stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print a table, or JSON for a program."""
+    checkpoint = opened_checkpoint(args.model)
+    result = evaluate(
+        EvaluateOptions(
+            model=checkpoint or args.model,
+            data=args.data,
+            split=args.split,
+            detector=args.detector,
+            device=args.device,
+            threads=args.threads,
+            stress=args.stress,
+            looks=args.looks,
+            report_dir=args.report,
+            model_name=args.model,
+        )
+    )
+    if args.json:
+        write_json(args.json, result.to_json())
+    if args.json != "-":
+        print("\n".join(_table(result)))
+        export = f"numclip export {args.model} --out FILE.onnx --data {args.data}"
+        print(f"\nnext: {export if checkpoint else f'numclip info {args.model}'}")
+    return 0
+
+
+def _table(result: Evaluation) -> list[str]:
+    lines = [
+        f"{result.model} on {result.data} ({result.split}): MAE {result.mae:.2f} {result.unit}, "
+        f"within 5: {result.cs5:.1%}, bias {result.bias:+.2f}, n {result.n}, skipped {result.skipped}",
+        "",
+        f"{'true value or group':<24}{'n':>7}{'MAE':>8}{'95 %':>14}{'bias':>8}{'inside 90 %':>13}",
+    ]
+    rows = result.named_rows() + [(row.name, row.figures) for row in result.stress]
+    lines += [_line(name, row) for name, row in rows]
+    lines += [_gate_line(row) for row in result.gates if (row.threshold, row.error) == GATE]
+    small = sum(row.few for _, row in rows)
+    return [*lines, *([f"{small} rows have fewer than {SMALL} faces: their figures are rough"] if small else [])]
+
+
+def _line(name: str, row: Figures) -> str:
+    covered = "" if row.coverage is None else f"{row.coverage.value:.1%}"
+    ends = f"{row.mae.low:.2f}-{row.mae.high:.2f}"
+    return f"{name[:23]:<24}{row.n:>7}{row.mae.value:>8.2f}{ends:>14}{row.bias.value:>+8.2f}{covered:>13}"
+
+
+def _gate_line(row: GateRow) -> str:
+    said = f"gate {row.threshold:g} at {row.error:.0%}, {row.looks} look{'s' * (row.looks > 1)}: yes to "
+    below, clear = row.rates.false_accept, row.rates.accept
+    said += "" if below.share is None else f"{below.share.value:.1%} of {below.n} below, "
+    return said + (
+        "" if clear.share is None else f"{clear.share.value:.1%} of {clear.n} from {row.threshold + CLEARLY:g}"
+    )

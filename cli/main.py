@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "quantize": "static INT8 of a model file, proven in the task's unit",
     "engine": "build a TensorRT engine from a model file, on the device",
     "verify": "differences between artifacts of one model, in the task's unit",
+    "card": "a model's card, written from measurements",
     "train": "train a NumCLIP on labelled faces",
     "study": "the experiments of the paper and of its open questions",
     "rebin": "put new words and bins into a checkpoint without training its tower",
@@ -38,7 +39,10 @@ COMMANDS: dict[str, str] = {
 }
 
 # flags of earlier versions: what to type instead
-RENAMED_FLAGS: dict[tuple[str, str], str] = {}
+RENAMED_FLAGS: dict[tuple[str, str], str] = {
+    ("quantize", "--faces"): "--num-faces",
+    ("verify", "--faces"): "--num-faces",
+}
 
 # import name of a third party: the extra that brings it
 _EXTRA_OF = {
@@ -134,13 +138,8 @@ def build_parser(verb: str) -> argparse.ArgumentParser:
         prog=f"numclip {verb}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
     )
     module.add_arguments(parser)
-    parser.set_defaults(_run=module.run, _open_checkpoint=_open_checkpoint, _open_rival=_open_rival)
+    parser.set_defaults(_run=module.run, _open_rival=_open_rival)
     return parser
-
-
-def _open_checkpoint(path: str) -> Any:
-    """A training checkpoint as a model; only here do folders meet that do not import each other."""
-    return importlib.import_module("..train.checkpoint_model", __package__).open_checkpoint(path)
 
 
 def _open_rival(name: str, threads: int, device: str) -> Any:

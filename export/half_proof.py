@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from ..calibration.measure.parity import Difference, ProofFaces, answers, difference, excess, faults, limits_for
-from ..calibration.widen import Widened, widen
+from ..calibration.measure.parity import Difference, ProofFaces, difference, excess, faults, limits_for
+from ..calibration.measure.predictor import answers
+from ..calibration.widening import Widened, widen
 from ..errors import ModelError
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.sessions.session import Outputs

@@ -25,9 +25,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..calibration.data.datasets import LICENCES, Dataset, open_data
-from ..calibration.measure.evaluate import predict_dataset, report
-from ..calibration.measure.parity import answers, difference, proof_faces
-from ..calibration.widen import Widened
+from ..calibration.measure.evaluation import metric_of
+from ..calibration.measure.parity import difference, proof_faces
+from ..calibration.measure.predictor import answers
+from ..calibration.widening import Widened
 from ..deploy.triton import write_repository
 from ..errors import UsageError
 from ..runtime.contract.model_file import write_spec
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         spec = replace(
             spec,
             parity=parity,
-            metrics=[_metrics(Model(spec, session), d) for d in data],
+            metrics=[metric_of(Model(spec, session), d) for d in data],
             graph={**spec.graph, **size_of(network), "precision": args.precision, "storage": args.storage},
             provenance={**_provenance(args, network, training), "kept_float32": list(wide.kept)},
             licences=_licences(network, data, args.backbone_licence),
@@ -145,12 +146,6 @@ def to_onnx(frozen: Frozen, path: Path, side: int, half_weights: bool = False) -
     write_whole(path, model.SerializeToString())
 
 
-def _metrics(model: Model, dataset: Dataset) -> dict[str, Any]:
-    split = "test" if any(s.split == "test" for s in dataset.samples) else "all"
-    full = report(predict_dataset(model, dataset.select(split)), {})
-    return {"data": _short(dataset), "split": split, **{k: full[k] for k in ("n", "skipped", "mae", "cs5", "bias")}}
-
-
 def size_of(network: NumCLIP) -> dict[str, int]:
     """Parameters of the frozen graph, and multiply-adds for one face (convolutions and matrix products)."""
     frozen = Frozen(network).eval()
@@ -180,7 +175,7 @@ def _provenance(args: argparse.Namespace, network: NumCLIP, training: dict[str, 
 
 
 def _licences(network: NumCLIP, data: list[Dataset], backbone: str | None) -> dict[str, str]:
-    terms = sorted({LICENCES[d.kind] for d in data})
+    terms = sorted({LICENCES[d.kind].terms for d in data})
     research = any("research" in t for t in terms)
     started = network.record["pretrained"]
     return {
@@ -189,10 +184,6 @@ def _licences(network: NumCLIP, data: list[Dataset], backbone: str | None) -> di
         "backbone": backbone or (f"that of {started}" if started else "none: trained from random weights"),
         "data": "; ".join(terms),
     }
-
-
-def _short(dataset: Dataset) -> str:
-    return f"{dataset.kind}:{dataset.path.name}"
 
 
 def _summary(spec: ModelSpec, path: Path) -> str:

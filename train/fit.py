@@ -22,7 +22,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..calibration.data.datasets import open_data
-from ..calibration.measure.evaluate import check_labels
 from ..errors import ModelError, UsageError
 from ..runtime.places import write_json
 from .augment import AUGMENTATIONS
@@ -59,7 +58,7 @@ class Fit:
         self.protocol = protocol_of(args)
         self.data = [open_data(text) for text in args.data]
         for dataset in self.data:
-            check_labels(dataset, self.task.spec)
+            dataset.check_labels(self.task.spec)
         self.side = crop_side(args)
         crop = self.task.crop(self.side)
         with self.fabric.rank_zero_first():

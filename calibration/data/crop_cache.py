@@ -1,21 +1,21 @@
 """Faces cut once, by the crop contract, and kept on disk: the second epoch and the second evaluation decode nothing.
 
-The cache lies in the folder of `runtime/faces/detect.py:cache_dir` and is keyed by everything that decides its pixels: the
-data set's files, the crop spec, and the detector.
+The cache lies in the cache folder (`runtime/places.py`). Its key holds everything that decides the pixels: the data set's
+files, the crop contract and the detector.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -31,13 +31,35 @@ from .datasets import Dataset, Sample
 
 CACHE_VERSION = 1  # raise when the cutting or detecting code changes its pixels
 SKIP_WARNING_SHARE = 0.02
+DETECTORS = ("yunet", "haar")  # that find labelled faces; the first is the default
+DEFAULT_DETECTOR = DETECTORS[0]
+DETECTOR_HELP = "face detector; haar misses about half of the aligned chips"
+
+_log = logging.getLogger(__name__)
+
+
+class Rows:
+    """Some rows of an array that stays on disk: crops[i] and crops[i:j] read only what they name."""
+
+    def __init__(self, rows: Crops, places: npt.NDArray[np.intp]) -> None:
+        self.rows, self.places = rows, places
+        self.shape = (len(places), *rows.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, at: int | slice | npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        return np.asarray(self.rows[self.places[at]])
+
+
+Crops: TypeAlias = npt.NDArray[np.uint8] | Rows  # [N, S, S, 3] RGB
 
 
 @dataclass(frozen=True, eq=False)
 class FaceCrops:
     """The faces of a data set, the largest of each picture, in the data set's order."""
 
-    crops: Any  # uint8 [N, S, S, 3] RGB, memory-mapped
+    crops: Crops  # uint8 [N, S, S, 3] RGB, memory-mapped
     samples: tuple[Sample, ...]  # N
     skipped: tuple[str, ...]  # files without a detected face
     face_px: npt.NDArray[np.float32]  # [N] longer side of the detected box in the picture
@@ -57,52 +79,46 @@ class FaceCrops:
         return FaceCrops(crops, chosen, skipped, self.face_px[places])
 
 
-class Rows:
-    """Some rows of an array that stays on disk: crops[i] and crops[i:j] read only what they name."""
-
-    def __init__(self, rows: Any, places: npt.NDArray[np.intp]) -> None:
-        self.rows, self.places = rows, places
-        self.shape = (len(places), *rows.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, at: Any) -> npt.NDArray[np.uint8]:
-        return np.asarray(self.rows[self.places[at]])
-
-
-def labelled_detector(name: str = "yunet") -> Detector:
-    """The detector for training and evaluating; `auto` demands YuNet, because Haar misses half of the aligned chips."""
+def labelled_detector(name: str = DEFAULT_DETECTOR) -> Detector:
+    """The detector for training and evaluating; `auto` is the default one, because Haar misses half of aligned chips."""
     try:
-        return open_detector("yunet" if name == "auto" else name)
+        return open_detector(DEFAULT_DETECTOR if name == "auto" else name)
     except DetectorError as error:
         raise DetectorError(f"{error}; or say --detector haar, which skips about half of the faces") from None
 
 
-def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = "yunet") -> FaceCrops:
+def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = DEFAULT_DETECTOR) -> FaceCrops:
     """Detect and cut the largest face of every sample, from the cache where it is there.
 
-    Raises DataError when no face is found at all; more than 2 % of pictures without a face is a warning on stderr.
+    Raises DataError when no face is found at all; more than 2 % of pictures without a face is a warning.
     """
     detector = labelled_detector(WHOLE if WHOLE in crop.box_rules else detector_name)
     folder = cache_dir() / "crops" / _key(dataset, crop, detector.name)
     if not (folder / "index.json").is_file():
         _fill(folder, dataset, crop, detector)
-    index = json.loads((folder / "index.json").read_text())
+    index = _Index(**json.loads((folder / "index.json").read_text()))
     by_file = {s.file: s for s in dataset.samples}
-    samples = tuple(by_file[name] for name in index["files"])
+    samples = tuple(by_file[name] for name in index.files)
     if not samples:
         raise DataError(
             f"{dataset.name}: expected faces, {detector.name} found none in {len(dataset.samples)} pictures"
         )
-    skipped = tuple(index["skipped"])
-    if len(skipped) > SKIP_WARNING_SHARE * len(dataset.samples):
-        print(
-            f"numclip: warning: {detector.name} found no face in {len(skipped)} of {len(dataset.samples)} pictures of {dataset.name}",
-            file=sys.stderr,
+    if len(index.skipped) > SKIP_WARNING_SHARE * len(dataset.samples):
+        _log.warning(
+            "warning: %s found no face in %d of %d pictures of %s",
+            *(detector.name, len(index.skipped), len(dataset.samples), dataset.name),
         )
-    crops = np.load(folder / "crops.npy", mmap_mode="r")
-    return FaceCrops(crops, samples, skipped, np.array(index["face_px"], np.float32))
+    crops: npt.NDArray[np.uint8] = np.load(folder / "crops.npy", mmap_mode="r")
+    return FaceCrops(crops, samples, tuple(index.skipped), np.array(index.face_px, np.float32))
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What lies beside the crops on disk, as JSON."""
+
+    files: list[str]  # N, in the crops' order
+    skipped: list[str]
+    face_px: list[float]  # N
 
 
 def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) -> None:
@@ -129,8 +145,7 @@ def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) ->
         np.save(temporary / "crops.npy", out[: len(files)])
         del out
         (temporary / "all.npy").unlink()
-        index = {"files": files, "skipped": skipped, "face_px": face_px}
-        (temporary / "index.json").write_text(json.dumps(index))
+        (temporary / "index.json").write_text(json.dumps(asdict(_Index(files, skipped, face_px))))
         if folder.exists():
             shutil.rmtree(folder)
         os.rename(temporary, folder)
@@ -144,7 +159,7 @@ def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) ->
 
 def _key(dataset: Dataset, crop: CropSpec, detector_name: str) -> str:
     stat = dataset.path.stat()
-    facts: list[Any] = [CACHE_VERSION, dataset.kind, str(dataset.path.resolve()), stat.st_size, stat.st_mtime_ns]
+    facts: list[object] = [CACHE_VERSION, dataset.kind, str(dataset.path.resolve()), stat.st_size, stat.st_mtime_ns]
     facts += [asdict(crop), detector_name, cv2.__version__]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for sample in dataset.samples:

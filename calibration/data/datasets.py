@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import DataError
+from ...runtime.contract.spec import TaskSpec
 from .readers import KINDS, read_data
 from .samples import SPLITS, Sample
 
@@ -49,9 +50,9 @@ class Dataset:
         return np.asarray(image, np.uint8)
 
     def select(self, split: str | None) -> Dataset:
-        """Only the samples of one split (`all`: every sample; None: `test` where there are splits, else every sample)."""
+        """Only the samples of one split (`all`: every sample; None: the default split)."""
         if split is None:
-            split = "test" if any(s.split for s in self.samples) else "all"
+            split = self.default_split
         if split == "all":
             return self
         chosen = tuple(s for s in self.samples if s.split == split)
@@ -59,6 +60,29 @@ class Dataset:
             have = ", ".join(sorted({s.split for s in self.samples if s.split})) or "no splits"
             raise DataError(f"{self.name}: expected a split {split!r}, it has {have}; choose one of them")
         return replace(self, samples=chosen)
+
+    @property
+    def default_split(self) -> str:
+        """What is measured when nobody names a split: `test` where any sample has a split, else `all`."""
+        return "test" if any(s.split for s in self.samples) else "all"
+
+    def split_or_all(self, split: str) -> str:
+        """The split of this name where any sample is in it, else `all`."""
+        return split if any(s.split == split for s in self.samples) else "all"
+
+    @property
+    def short_name(self) -> str:
+        """The kind, and the last part of the path: what a model file says of it."""
+        return f"{self.kind}:{self.path.name}"
+
+    def check_labels(self, task: TaskSpec) -> None:
+        """Raise DataError naming the first sample whose label no answer of the task can meet."""
+        for sample in self.samples:
+            if not task.low <= sample.label <= task.high:
+                raise DataError(
+                    f"{self.name}: expected labels of {task.low:g} to {task.high:g} {task.unit}, "
+                    f"got {sample.label:g} for {sample.file}; correct or remove it"
+                )
 
     def without_copies(self) -> Dataset:
         """The same data set with exact copies dropped, and their number in `conflicting` and `copies`."""

@@ -5,8 +5,8 @@ Labels are in the unit of the task that the data set is for. Lists that count gr
 
 from __future__ import annotations
 
+import logging
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,8 @@ from .label_table import read_table
 from .owner_lists import Listed, read_lists
 from .picture_files import open_pictures
 from .samples import Sample
+
+_log = logging.getLogger(__name__)
 
 ReadBytes = Callable[[str], bytes]
 DECADES = ("1930s", "1940s", "1950s", "1960s", "1970s")
@@ -36,13 +38,21 @@ ADIENCE_GROUPS = {
 }
 
 
+@dataclass(frozen=True, order=True)
+class DataLicence:
+    """On what terms a data set is handed out."""
+
+    spdx: str  # an SPDX identifier; LicenseRef-none: no licence text at all
+    terms: str  # in words
+
+
 @dataclass(frozen=True)
 class Kind:
     """How one data set is read, where it is from, and its terms."""
 
     read: Callable[[Path], tuple[list[Sample], ReadBytes]]
     get: str  # where to get it and what to give, after "expected labelled pictures, found none;"
-    licence: str
+    licence: DataLicence
 
 
 def read_data(kind: str, path: Path) -> tuple[list[Sample], ReadBytes, bool]:
@@ -72,10 +82,7 @@ def _from_lists(
         files = open_pictures(path)
         listed, missing = read_lists(files)
         if missing and listed:
-            print(
-                f"numclip: warning: {path}: {missing} lines of its lists name pictures that are not here",
-                file=sys.stderr,
-            )
+            _log.warning("warning: %s: %d lines of its lists name pictures that are not here", path, missing)
         samples = [s for s in map(sample_of, listed) if s is not None]
         if not samples and alone is not None:
             return [s for s in map(alone, files.pictures) if s is not None], files.read
@@ -207,43 +214,54 @@ KINDS = {
     "utkface": Kind(
         _from_names(_utkface),
         "get the aligned and cropped chips at susanqq.github.io/UTKFace and give their folder or .tar",
-        f"UTKFace: {RESEARCH}",
+        DataLicence("LicenseRef-UTKFace-research", f"UTKFace: {RESEARCH}"),
     ),
     "aaf": Kind(
         _from_names(_aaf),
         "get the original images at github.com/JingchunCheng/All-Age-Faces-Dataset and give their folder or .tar",
-        "All-Age-Faces: no licence text, asks to be cited; taken as research use",
+        DataLicence("LicenseRef-none", "All-Age-Faces: no licence text, asks to be cited; taken as research use"),
     ),
     "fgnet": Kind(
         _from_names(_fgnet),
         "get FG-NET at yanweifu.github.io/FG_NET_data and give its folder, with images/001A02.JPG in it, or a .tar",
-        "FG-NET: handed out for research; no licence text",
+        DataLicence("LicenseRef-none", "FG-NET: handed out for research; no licence text"),
     ),
     "morph2": Kind(
         _from_lists(_morph_listed, _morph),
         "ask for MORPH II at uncw.edu/oic/tech/morph.html and give the folder of its albums (009055_1M54.JPG), with the "
         "lists of one protocol in it, if any",
-        "MORPH II: by agreement with its owners, academic or commercial apart",
+        DataLicence(
+            "LicenseRef-MORPH-II-agreement", "MORPH II: by agreement with its owners, academic or commercial apart"
+        ),
     ),
     "adience": Kind(
         _adience,
         "ask for Adience at talhassner.github.io/home/projects/Adience and give the folder with aligned/ and "
         "fold_0_data.txt to fold_4_data.txt",
-        f"Adience: pictures under their own Creative Commons licences, {RESEARCH}",
+        DataLicence(
+            "LicenseRef-Adience-research", f"Adience: pictures under their own Creative Commons licences, {RESEARCH}"
+        ),
     ),
     "hci": Kind(
         _from_lists(_hci_listed, _hci),
         "get the dated historical colour images at graphics.cs.cmu.edu/projects/historicalColor and give the folder "
         "with 1930s/ to 1970s/, or with lists of `path 1930s`",
-        "HCI: pictures of their photographers, handed out for research; no licence text",
+        DataLicence(
+            "LicenseRef-none", "HCI: pictures of their photographers, handed out for research; no licence text"
+        ),
     ),
     "aesthetics": Kind(
         _from_lists(_aesthetics_listed),
         "get the pictures of the CrowdBeauty list (arXiv 1505.03358) from Flickr and give their folder, with "
         "[category]_train.txt and [category]_test.txt (`id.png 3.0`) in it",
-        f"CrowdBeauty: Flickr pictures under their own Creative Commons licences, {RESEARCH}",
+        DataLicence(
+            "LicenseRef-CrowdBeauty-research",
+            f"CrowdBeauty: Flickr pictures under their own Creative Commons licences, {RESEARCH}",
+        ),
     ),
     "table": Kind(
-        _table, "give a CSV with the columns file and label", "a table of the user's own: licence unknown here"
+        _table,
+        "give a CSV with the columns file and label",
+        DataLicence("LicenseRef-unknown", "a table of the user's own: licence unknown here"),
     ),
 }

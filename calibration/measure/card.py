@@ -1,14 +1,12 @@
 """Write a model's card from measurements: what it is, on what it was measured, for whom it is wrong, what it must not do.
 
-    python -m numclip.calibration.measure.card MODEL --data utkface:PATH aaf:PATH --out docs/age-nano.md
-
-Every figure is computed by this command on the `test` splits; nothing is typed in.
+Every figure is measured on the `test` splits by this command; nothing is typed in.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,11 @@ from ...runtime.info import commercial_use
 from ...runtime.places import write_whole
 from ...runtime.sessions.model import Model, load
 from ..data.datasets import open_data
-from .evaluate import band_name, joined, named_rows, predict_dataset, report
 from .measures import gate_rows, widths_at_equal_coverage
-from .report import NOTE, figures_table, gate_table, stress_table, summary, widths_sentence
+from .predictor import joined, predict_dataset
+from .report import NOTE, figures_table, gate_table, sentences, stress_table, widths_sentence
 from .stress import stress_rows, track_readings
+from .summary import summarise
 
 Labels = npt.NDArray[np.float64]
 LOOKS = 30  # of a simulated track
@@ -42,15 +41,21 @@ than for others, as the tables show.
 """
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--data", nargs="+", required=True, metavar="DATA")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.md")
-    args = parser.parse_args()
-    write_whole(args.out, card(load(resolve(args.model)), args.data).encode())
-    print(f"wrote {args.out}")
+@dataclass(frozen=True)
+class CardOptions:
+    """Whose card is written, and from what."""
+
+    model: str | Path
+    """A model's name or file."""
+    data: Sequence[str]
+    """Labelled faces, as `utkface:PATH`; the test split of each, or all faces where there are no splits."""
+    out: Path
+    """The Markdown file to write."""
+
+
+def write_card(options: CardOptions) -> None:
+    """Measure the model and write its card. Raises ModelError, DataError, DetectorError, OutputError."""
+    write_whole(options.out, card(load(resolve(options.model)), options.data).encode())
 
 
 def card(model: Model, data: Sequence[str]) -> str:
@@ -66,12 +71,12 @@ def _head(spec: ModelSpec) -> str:
         for w, a, b in zip(spec.task.words, spec.task.bin_edges, spec.task.bin_edges[1:], strict=False)
     )
     size = spec.graph
-    fp32: dict[str, Any] = spec.parity.get("fp32", {})
+    fp32: Mapping[str, Any] = spec.parity.get("fp32", {})
     text = "with" if spec.provenance.get("language_pretrained") else "without"
     return f"""# {spec.name}
 
 Reads {spec.task.name} in {spec.task.unit} off a face crop of {spec.crop.side} x {spec.crop.side} px. This page is written by
-`python -m numclip.calibration.measure.card` from measurements.
+`numclip card` from measurements.
 
 | | |
 |---|---|
@@ -91,16 +96,12 @@ def _errors(model: Model, data: Sequence[str]) -> str:
     for text in data:
         dataset = open_data(text).select(None)
         predictions = predict_dataset(model, dataset)
-        full = report(predictions, {})
-        skipped = f", {full['skipped']} without a detected face" if full["skipped"] else ""
-        lines += [
-            f"### {dataset.kind}, test split ({full['n']} faces{skipped})",
-            "",
-            *summary(full, model.spec.task),
-            "",
-        ]
-        lines += [*figures_table(named_rows(full), "true value or group"), "", "By what the model says:", ""]
-        lines += [*figures_table([(band_name(band), band) for band in full["bands_by_value"]], "value"), ""]
+        found = summarise(predictions)
+        skipped = f", {found.skipped} without a detected face" if found.skipped else ""
+        lines += [f"### {dataset.kind}, test split ({found.n} faces{skipped})", ""]
+        lines += [*sentences(found, model.spec.task), "", figures_table(found.named_rows(), "true value or group"), ""]
+        by_value = [(band.name, band.figures) for band in found.bands_by_value]
+        lines += ["By what the model says:", "", figures_table(by_value, "value"), ""]
         lines += [*stress_table(stress_rows(model, predictions.faces)), ""]
         once.append((predictions.readings, predictions.labels))
         tracks.append(track_readings(model, predictions.faces, LOOKS))
@@ -114,12 +115,13 @@ def _together(once: list[tuple[Readings, Labels]], tracks: list[tuple[list[Readi
     readings, labels = joined([r for r, _ in once]), np.concatenate([y for _, y in once])
     looks = [joined([r[i] for r, _ in tracks]) for i in range(LOOKS)]
     rows = gate_rows([readings], labels) + gate_rows(looks, np.concatenate([y for _, y in tracks]))
-    widths = widths_sentence(widths_at_equal_coverage(readings, labels) or {})
-    return ["### All test splits together", "", widths, "", *gate_table(rows), ""]
+    widths = widths_at_equal_coverage(readings, labels)
+    said = [] if widths is None else [widths_sentence(widths), ""]
+    return ["### All test splits together", "", *said, *gate_table(rows), ""]
 
 
 def _training(spec: ModelSpec) -> str:
-    training: dict[str, Any] = spec.provenance.get("training", {})
+    training: Mapping[str, Any] = spec.provenance.get("training", {})
     lines = ["## What it was made from", ""]
     for name, counts in training.get("data", {}).items():
         lines.append(
@@ -129,7 +131,7 @@ def _training(spec: ModelSpec) -> str:
     if spec.calibration is not None:
         sets = ", ".join(f"{d['n']} faces of {d['data']} ({d['split']})" for d in spec.calibration["data"])
         lines.append(f"- Intervals: {sets}; split conformal, held out of training and selection.")
-    flags: dict[str, Any] = training.get("flags", {})
+    flags: Mapping[str, Any] = training.get("flags", {})
     shown = ", ".join(
         f"{k} {v}"
         for k, v in flags.items()
@@ -144,7 +146,3 @@ def _licences(spec: ModelSpec) -> str:
     allowed, why = commercial_use(spec.licences)
     lines = ["## Licences", "", *(f"- {part}: {text}" for part, text in spec.licences.items())]
     return "\n".join([*lines, f"- commercial use: {'yes' if allowed else 'no'} ({why})", ""])
-
-
-if __name__ == "__main__":
-    main()

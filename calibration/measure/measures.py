@@ -1,14 +1,14 @@
 """What is measured on any set of faces: error, bias, coverage, width and gate, each with its 95 % interval.
 
-The intervals of means are percentile bootstraps over faces; those of the gate's rates, which may count no face at all, are Wilson's.
+The intervals of means are percentile bootstraps over faces. Those of a gate's rates are Wilson's, because a rate may count
+no face at all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,101 +28,197 @@ RESAMPLES = 1000
 SMALL = 100  # groups with fewer faces are marked
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def ends(self) -> list[float]:
+        """Low and high, as JSON holds them."""
+        return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of n faces, with Wilson's 95 % interval; no share of no faces."""
+
+    n: int
+    share: Estimate | None
+
+    @staticmethod
+    def of(holds: Mask) -> Rate:
+        """The share of a mask [n] that holds (Wilson, 1927)."""
+        n = len(holds)
+        if n == 0:
+            return Rate(0, None)
+        z, share = 1.96, float(holds.mean())
+        middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        low, high = (round(max(0.0, min(1.0, (middle + sign * half) / (1 + z * z / n))), 4) for sign in (-1, 1))
+        return Rate(n, Estimate(round(share, 4), low, high))
+
+
+@dataclass(frozen=True)
+class GateRates:
+    """How often a gate errs in either way, and whom it spares the question."""
+
+    false_accept: Rate  # `yes` to those below the threshold
+    false_reject: Rate  # `no` to those at or above it
+    accept: Rate  # `yes` to those clearly above it
+
+    def by_name(self) -> dict[str, Rate]:
+        """The rates by their names in JSON."""
+        return {"false_accept": self.false_accept, "false_reject": self.false_reject, "accept": self.accept}
+
+    def to_json(self) -> dict[str, object]:
+        """Each rate as its n, its share and the share's interval."""
+        row: dict[str, object] = {}
+        for name, rate in self.by_name().items():
+            share = rate.share
+            row |= {f"{name}_n": rate.n, name: share and share.value, f"{name}_95": share and share.ends}
+        return row
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One gate of the model, judged after so many looks at each face."""
+
+    threshold: float  # in the task's unit
+    error: float  # the rate that was asked for
+    looks: int
+    rates: GateRates
+
+    def to_json(self) -> dict[str, object]:
+        """One flat object."""
+        return {"threshold": self.threshold, "error": self.error, "looks": self.looks, **self.rates.to_json()}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured on a set of faces; None where there is nothing to measure with."""
+
+    n: int
+    mae: Estimate  # in the task's unit, as bias and width
+    bias: Estimate  # mean of value - truth
+    coverage: Estimate | None  # share of faces inside their interval at LEVEL
+    width: Estimate | None  # mean width of these intervals
+    gate: GateRates | None  # of the gate at GATE
+
+    @property
+    def few(self) -> bool:
+        """Whether the faces are so few that the figures are rough."""
+        return self.n < SMALL
+
+    def to_json(self) -> dict[str, object]:
+        """One flat object: n, few, each figure and its interval, then the gate's rates."""
+        row: dict[str, object] = {"n": self.n, "few": self.few}
+        named = {"mae": self.mae, "bias": self.bias, "coverage": self.coverage, "width": self.width}
+        for name, figure in named.items():
+            row |= {name: figure and figure.value, f"{name}_95": figure and figure.ends}
+        return row | ({} if self.gate is None else self.gate.to_json())
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Mean widths of three kinds of interval that hold the same share of the same faces, in the task's unit."""
+
+    ours: float
+    one_for_all: float  # one residual quantile for everybody
+    words: float  # the central part of the bins' probabilities alone
+
+    def to_json(self) -> dict[str, object]:
+        """The widths by their names in a report."""
+        return {"ours": self.ours, "global": self.one_for_all, "words": self.words}
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """A model's answers for N faces beside the truth, ready to be counted."""
 
     error: Floats  # [N] value - truth
     labels: Floats  # [N]
-    covered: Floats | None  # [N] 1 where the interval at LEVEL holds the truth; None: not calibrated
-    width: Floats | None  # [N]
-    answers: npt.NDArray[np.str_] | None  # [N] of the gate at GATE; None: there is no such gate
+    covered: Floats | None = None  # [N] 1 where the interval at LEVEL holds the truth; None: not calibrated
+    width: Floats | None = None  # [N]
+    answers: npt.NDArray[np.str_] | None = None  # [N] of the gate at GATE; None: there is no such gate
 
     def take(self, chosen: Mask) -> Judged:
         """Those of a mask [N]."""
-        names = ("error", "labels", "covered", "width", "answers")
-        return replace(self, **{n: None if getattr(self, n) is None else getattr(self, n)[chosen] for n in names})
+        covered = None if self.covered is None else self.covered[chosen]
+        width = None if self.width is None else self.width[chosen]
+        said = None if self.answers is None else self.answers[chosen]
+        return Judged(self.error[chosen], self.labels[chosen], covered, width, said)
 
 
 def judge(readings: Readings, labels: Floats) -> Judged:
     """Compare N readings with N labels."""
     error = readings.value.astype(np.float64) - labels
     if readings.spec.calibration is None:
-        return Judged(error, labels, None, None, None)
+        return Judged(error, labels)
     low, high = readings.interval(LEVEL).astype(np.float64).T
     covered = ((labels >= low) & (labels <= high)).astype(np.float64)
     try:
         gate = open_gate(readings.spec, *GATE)
     except UsageError:
-        return Judged(error, labels, covered, high - low, None)
-    return Judged(error, labels, covered, high - low, answers(gate, [readings]))
+        return Judged(error, labels, covered, high - low)
+    return Judged(error, labels, covered, high - low, gate_answers(gate, [readings]))
 
 
-def measure(faces: Judged, rounds: int = RESAMPLES) -> dict[str, Any]:
-    """n and each figure, beside it its 95 % interval; None where nothing can be measured."""
-    columns = {"mae": np.abs(faces.error), "bias": faces.error, "coverage": faces.covered, "width": faces.width}
-    draws = np.random.default_rng(0).integers(0, len(faces.error), (rounds, len(faces.error)))
-    row: dict[str, Any] = {"n": len(faces.error), "few": len(faces.error) < SMALL}
-    for name, column in columns.items():
-        row |= _mean(name, column, draws)
-    return row | ({} if faces.answers is None else rates(faces.answers, faces.labels, GATE[0]))
+def measure(faces: Judged) -> Figures:
+    """Count; each mean gets its bootstrap interval from the same resamples of the N faces, N >= 1."""
+    n = len(faces.error)
+    draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    return Figures(
+        n,
+        _mean(np.abs(faces.error), draws),
+        _mean(faces.error, draws),
+        None if faces.covered is None else _mean(faces.covered, draws),
+        None if faces.width is None else _mean(faces.width, draws),
+        None if faces.answers is None else gate_rates(faces.answers, faces.labels, GATE[0]),
+    )
 
 
-def answers(gate: Gate, looks: Sequence[Readings]) -> npt.NDArray[np.str_]:
+def _mean(column: Floats, draws: npt.NDArray[np.int64]) -> Estimate:
+    low, high = np.quantile(column[draws].mean(axis=1), (0.025, 0.975))
+    return Estimate(round(float(column.mean()), 4), round(float(low), 4), round(float(high), 4))
+
+
+def gate_answers(gate: Gate, looks: Sequence[Readings]) -> npt.NDArray[np.str_]:
     """[N] yes, no or ask, after as many looks at each of the N faces as there are readings."""
     each = np.array([gate.evidence(look) for look in looks])  # [looks, N, 3]
     return np.array([gate.answer(Evidence(*mean), len(looks)) for mean in each.mean(axis=0).tolist()])
 
 
-def rates(said: npt.NDArray[np.str_], labels: Floats, threshold: float) -> dict[str, Any]:
+def gate_rates(said: npt.NDArray[np.str_], labels: Floats, threshold: float) -> GateRates:
     """A gate's errors of both kinds, and the share of those clearly above who were not asked."""
     below, above, clear = labels < threshold, labels >= threshold, labels >= threshold + CLEARLY
-    return {
-        **_share("false_accept", said[below] == "yes"),
-        **_share("false_reject", said[above] == "no"),
-        **_share("accept", said[clear] == "yes"),
-    }
+    return GateRates(Rate.of(said[below] == "yes"), Rate.of(said[above] == "no"), Rate.of(said[clear] == "yes"))
 
 
 def held_gates(spec: ModelSpec) -> list[Gate]:
     """Every gate that a model file (or the layer on it) holds."""
     calibration = spec.calibration or {}
-    held = (calibration["layers"][-1] if calibration.get("layers") else calibration).get("gates", {})
+    held: Mapping[str, Mapping[str, object]] = (
+        calibration["layers"][-1] if calibration.get("layers") else calibration
+    ).get("gates", {})
     return [open_gate(spec, float(at), float(rate)) for at, limits in held.items() for rate in limits]
 
 
-def gate_rows(looks: Sequence[Readings], labels: Floats) -> list[dict[str, Any]]:
+def gate_rows(looks: Sequence[Readings], labels: Floats) -> list[GateRow]:
     """How often each gate of the model errs, after as many looks at each of the N faces as there are readings."""
-    rows: list[dict[str, Any]] = []
-    for gate in held_gates(looks[0].spec):
-        fields = {"threshold": gate.threshold, "error": gate.error, "looks": len(looks)}
-        rows.append(fields | rates(answers(gate, looks), labels, gate.threshold))
-    return rows
+    return [
+        GateRow(g.threshold, g.error, len(looks), gate_rates(gate_answers(g, looks), labels, g.threshold))
+        for g in held_gates(looks[0].spec)
+    ]
 
 
-def _mean(name: str, column: Floats | None, draws: Any) -> dict[str, Any]:
-    if column is None:
-        return {name: None, f"{name}_95": None}
-    low, high = np.quantile(column[draws].mean(axis=1), (0.025, 0.975))
-    return {name: round(float(column.mean()), 4), f"{name}_95": [round(float(low), 4), round(float(high), 4)]}
-
-
-def _share(name: str, holds: Mask) -> dict[str, Any]:
-    """n, share and its 95 % interval (Wilson, 1927)."""
-    n = len(holds)
-    if n == 0:
-        return {f"{name}_n": 0, name: None, f"{name}_95": None}
-    z, share = 1.96, float(holds.mean())
-    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    ends = [round(max(0.0, min(1.0, (middle + sign * half) / (1 + z * z / n))), 4) for sign in (-1, 1)]
-    return {f"{name}_n": n, name: round(share, 4), f"{name}_95": ends}
-
-
-def widths_at_equal_coverage(readings: Readings, labels: Floats) -> dict[str, float] | None:
+def widths_at_equal_coverage(readings: Readings, labels: Floats) -> Widths | None:
     """Mean 90 % width of our intervals and of two simpler kinds, each given the share of these faces that ours cover.
 
-    `global`: one residual quantile for everybody. `words`: the central part of the bins' probabilities alone, evenly
-    spread within each bin. Both are set on these faces themselves, which favours them. None: not calibrated.
+    The simpler kinds are one residual quantile for everybody, and the central part of the bins' probabilities alone,
+    evenly spread within each bin. Both are set on these faces themselves, which favours them. None: not calibrated.
     """
     if readings.spec.calibration is None:
         return None
@@ -135,8 +231,8 @@ def widths_at_equal_coverage(readings: Readings, labels: Floats) -> dict[str, fl
     everybody = (values + half).clip(task.low, task.high) - (values - half).clip(task.low, task.high)
     central = np.sort(np.abs(2 * words_below(probabilities, labels, task) - 1))[rank]
     ends = [_words_quantile(probabilities, (1 + sign * central) / 2, task) for sign in (-1, 1)]
-    widths = {"ours": ours.width, "global": everybody, "words": ends[1] - ends[0]}
-    return {name: round(float(width.mean()), 3) for name, width in widths.items()}
+    widths = (ours.width, everybody, ends[1] - ends[0])
+    return Widths(*(round(float(width.mean()), 3) for width in widths))
 
 
 def _words_quantile(probabilities: Floats, level: float, task: TaskSpec) -> Floats:

@@ -6,20 +6,18 @@ compared is the graph's own answer: a calibration on top of it would hide, or ad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import ModelError
 from ...runtime.contract.spec import ModelSpec, TaskSpec
-from ...runtime.sessions.session import Outputs, Session
-from ..data.crop_cache import face_crops
+from ...runtime.sessions.session import Outputs
+from ..data.crop_cache import DEFAULT_DETECTOR, face_crops
 from ..data.datasets import Dataset
 
-BATCH = 64
 AGE_RANGE_YEARS = 120.0
 # What each precision may differ from its reference, in years; for another task in proportion to the task's range.
 LIMITS: dict[str, dict[str, float]] = {
@@ -51,18 +49,27 @@ class Difference:
     not_finite: int  # NaN and Inf among the artifact's numbers
     n: int
 
-    def to_json(self, task: TaskSpec, faces: str, against: str) -> dict[str, Any]:
+    def to_json(self, task: TaskSpec, faces: str, against: str) -> dict[str, object]:
         """A row of the spec's parity table. A figure that is not finite is null, as JSON knows none."""
-        figures = {k: (v if np.isfinite(v) else None) for k, v in asdict(self).items()}
+        figures: dict[str, object] = {k: (v if np.isfinite(v) else None) for k, v in asdict(self).items()}
         return {**figures, "unit": task.unit, "faces": faces, "against": against}
 
 
-def proof_faces(data: list[Dataset], spec: ModelSpec, n: int, split: str | None = None) -> ProofFaces:
-    """N faces, spread over `split` of all data sets (None: `val` where there are splits, else all); raises DataError."""
-    chosen = [split or ("val" if any(s.split == "val" for s in d.samples) else "all") for d in data]
-    found = [face_crops(d.select(name), spec.crop) for d, name in zip(data, chosen, strict=True)]
+def proof_faces(
+    data: Sequence[Dataset],
+    spec: ModelSpec,
+    num_faces: int,
+    split: str | None = None,
+    detector: str = DEFAULT_DETECTOR,
+) -> ProofFaces:
+    """So many faces, spread over one split of all data sets; raises DataError.
+
+    split: None for `val` in a data set that has it, else all its faces.
+    """
+    chosen = [split or d.split_or_all("val") for d in data]
+    found = [face_crops(d.select(name), spec.crop, detector) for d, name in zip(data, chosen, strict=True)]
     total = sum(len(f.labels) for f in found)
-    at = np.linspace(0, total - 1, min(n, total)).round().astype(int)  # files may lie in order of age
+    at = np.linspace(0, total - 1, min(num_faces, total)).round().astype(int)  # files may lie in order of age
     crops: list[npt.NDArray[np.uint8]] = []
     start = 0
     for faces in found:
@@ -70,18 +77,8 @@ def proof_faces(data: list[Dataset], spec: ModelSpec, n: int, split: str | None 
         crops.append(np.array(faces.crops[mine]))
         start += len(faces.labels)
     labels = np.concatenate([f.labels for f in found])[at]
-    said = ", ".join(f"{name} of {d.kind}:{d.path.name}" for d, name in zip(data, chosen, strict=True))
+    said = ", ".join(f"{name} of {d.short_name}" for d, name in zip(data, chosen, strict=True))
     return ProofFaces(np.concatenate(crops), labels, said)
-
-
-def answers(session: Session, crops: npt.NDArray[np.uint8]) -> Outputs:
-    """What a session says of any number of crops [N, S, S, 3], N >= 1."""
-    parts = [session.run(np.ascontiguousarray(crops[i : i + BATCH])) for i in range(0, len(crops), BATCH)]
-    return Outputs(
-        np.concatenate([p.value for p in parts]),
-        np.concatenate([p.probabilities for p in parts]),
-        np.concatenate([p.embedding for p in parts]),
-    )
 
 
 def difference(got: Outputs, reference: Outputs, labels: npt.NDArray[np.float64]) -> Difference:

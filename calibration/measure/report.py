@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -13,15 +13,21 @@ from ...errors import DeviceError, OutputError
 from ...runtime.contract.spec import TaskSpec
 from ...runtime.places import write_json, write_whole
 from ...runtime.tables import markdown_table
-from .evaluate import Predictions, band_name, named_rows
-from .measures import CLEARLY, GATE, SMALL
+from .measures import CLEARLY, GATE, SMALL, Estimate, Figures, GateRow, Rate, Widths
+from .predictor import Predictions
+from .stress import StressRow
+from .summary import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BLUE, ORANGE = "#1f5f8b", "#c8632d"
 NOTE = f"In brackets: 95 % intervals. (few): under {SMALL} faces, a rough figure. Gate: {GATE[0]:g} at {GATE[1]:.0%}."
 SHOWN_LEVELS = np.arange(0.1, 1.0, 0.1)
+Draw: TypeAlias = "Callable[[Axes, Evaluation, Predictions], None]"
 
 
-def write_report(folder: Path, result: dict[str, Any], predictions: Predictions) -> None:
+def write_report(folder: Path, result: Evaluation, predictions: Predictions) -> None:
     """Write report.json, report.md and, where there are intervals, three plots; raises OutputError, DeviceError."""
     try:
         import matplotlib as mpl
@@ -31,96 +37,96 @@ def write_report(folder: Path, result: dict[str, Any], predictions: Predictions)
         raise DeviceError("--report: expected matplotlib, it is not installed; pip install 'numclip[demo]'") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(str(folder / "report.json"), result)
-        plots = {"error.png": _errors}
-        if result["all"]["coverage"] is not None:
+        write_json(folder / "report.json", result.to_json())
+        plots: dict[str, Draw] = {"error.png": _errors}
+        if result.overall.coverage is not None:
             plots |= {"reliability.png": _reliability, "width.png": _widths}
         for name, draw in plots.items():
             _plot(folder / name, draw, result, predictions)
-        write_whole(folder / "report.md", markdown(result, predictions, list(plots)).encode())
+        write_whole(folder / "report.md", markdown(result, predictions.readings.spec.task, list(plots)).encode())
     except OSError as error:
         raise OutputError(
             f"cannot write {error.filename or folder} ({error.strerror}); give another --report"
         ) from None
 
 
-def markdown(result: dict[str, Any], predictions: Predictions, plots: list[str]) -> str:
+def markdown(result: Evaluation, task: TaskSpec, plots: Sequence[str]) -> str:
     """The page."""
-    task = predictions.readings.spec.task
     lines = [
-        f"# {Path(result['model']).name} on {result['data'].partition(':')[0]}, {result['split']}",
+        f"# {Path(result.model).name} on {result.data.partition(':')[0]}, {result.split}",
         "",
-        f"{result['n']} faces, {result['skipped']} pictures without a detected face, detector {result['detector']}.",
-        *summary(result, task),
+        f"{result.n} faces, {result.skipped} pictures without a detected face, detector {result.detector}.",
+        *sentences(result, task),
         "",
         NOTE,
         "",
-        *figures_table(named_rows(result), "true value or group"),
+        figures_table(result.named_rows(), "true value or group"),
         "",
         "By what the model says:",
         "",
-        *figures_table([(band_name(band), band) for band in result["bands_by_value"]], "value"),
+        figures_table([(band.name, band.figures) for band in result.bands_by_value], "value"),
     ]
-    if result["gates"]:
-        lines += ["", *gate_table(result["gates"])]
-    if "stress" in result:
-        lines += ["", *stress_table(result["stress"])]
+    if result.gates:
+        lines += ["", *gate_table(result.gates)]
+    if result.stress:
+        lines += ["", *stress_table(result.stress)]
     return "\n".join([*lines, "", *(f"![{name}]({name})" for name in plots), ""])
 
 
-def summary(result: dict[str, Any], task: TaskSpec) -> list[str]:
-    """The figures over all faces, in sentences."""
+def sentences(result: Evaluation, task: TaskSpec) -> list[str]:
+    """The figures over all faces."""
     lines = [
-        f"MAE **{_with(result['all'], 'mae', '.2f')}** {task.unit}, within 5: {result['cs5']:.1%}, "
-        f"bias {_with(result['all'], 'bias', '+.2f')}."
+        f"MAE **{_with(result.overall.mae, '.2f')}** {task.unit}, within 5: {result.cs5:.1%}, "
+        f"bias {_with(result.overall.bias, '+.2f')}."
     ]
-    width: dict[str, float] | None = result["width_at_equal_coverage"]
-    if width is None:
+    if result.widths is None:
         return [*lines, "Not calibrated: no intervals."]
     shares = "; ".join(
-        f"{float(level):.0%} hold {share:.1%}, mean width {result['width'][level]:.1f}"
-        for level, share in result["coverage"].items()
+        f"{float(level):.0%} hold {share:.1%}, mean width {width:.1f}"
+        for level, share in result.coverage.items()
+        if share is not None and (width := result.width[level]) is not None
     )
-    return [*lines, f"Intervals: {shares}.", widths_sentence(width)]
+    return [*lines, f"Intervals: {shares}.", widths_sentence(result.widths)]
 
 
-def widths_sentence(width: dict[str, float]) -> str:
+def widths_sentence(width: Widths) -> str:
     """How wide the intervals are beside two simpler kinds."""
     return (
-        f"At the coverage of these 90 % intervals, mean width {width['ours']:.1f}; one quantile for everybody would need "
-        f"{width['global']:.1f}, the words' probabilities alone {width['words']:.1f}."
+        f"At the coverage of these 90 % intervals, mean width {width.ours:.1f}; one quantile for everybody would need "
+        f"{width.one_for_all:.1f}, the words' probabilities alone {width.words:.1f}."
     )
 
 
-def figures_table(rows: list[tuple[str, dict[str, Any]]], title: str) -> list[str]:
-    """Markdown lines of rows from `measure`."""
+def figures_table(rows: Sequence[tuple[str, Figures]], title: str) -> str:
+    """A Markdown table of figures by name."""
     head = [title, "n", "MAE", "bias", "inside 90 %", "width", f"yes below {GATE[0]:g}", f"no from {GATE[0]:g}"]
     body = [
         [
-            name + (" (few)" if row["few"] else ""),
-            str(row["n"]),
-            _with(row, "mae", ".2f"),
-            _with(row, "bias", "+.2f"),
-            _with(row, "coverage", ".1%"),
-            _with(row, "width", ".1f"),
-            _with(row, "false_accept", ".1%"),
-            _with(row, "false_reject", ".1%"),
+            name + (" (few)" if row.few else ""),
+            str(row.n),
+            _with(row.mae, ".2f"),
+            _with(row.bias, "+.2f"),
+            _with(row.coverage, ".1%"),
+            _with(row.width, ".1f"),
+            _with(row.gate and row.gate.false_accept.share, ".1%"),
+            _with(row.gate and row.gate.false_reject.share, ".1%"),
         ]
         for name, row in rows
     ]
-    return [markdown_table(head, body, texts=1)]
+    return markdown_table(head, body, texts=1)
 
 
-def stress_table(rows: list[dict[str, Any]]) -> list[str]:
+def stress_table(rows: Sequence[StressRow]) -> list[str]:
     """Markdown lines of what worse pictures of the same faces cost, for all and for the children among them."""
     young = f"below {GATE[0]:g}"
     head = ["picture", "n", "MAE", "bias", "inside 90 %", "width", f"{young}: n", "MAE", "inside 90 %", "yes"]
     body: list[list[str]] = []
     for row in rows:
-        below: dict[str, Any] = row["below"] or {}
-        cells = [row["name"], str(row["n"]), _plain(row, "mae", ".2f"), _plain(row, "bias", "+.2f")]
-        cells += [_plain(row, "coverage", ".1%"), _plain(row, "width", ".1f"), str(below.get("n", 0))]
-        cells += [_plain(below, "mae", ".2f"), _plain(below, "coverage", ".1%"), _plain(below, "false_accept", ".1%")]
+        all_, below = row.figures, row.below
+        cells = [row.name, str(all_.n), _plain(all_.mae, ".2f"), _plain(all_.bias, "+.2f")]
+        cells += [_plain(all_.coverage, ".1%"), _plain(all_.width, ".1f"), str(below.n if below else 0)]
+        cells += [_plain(below and below.mae, ".2f"), _plain(below and below.coverage, ".1%")]
+        cells += [_plain(below and below.gate and below.gate.false_accept.share, ".1%")]
         body.append(cells)
     return [
         "Worse pictures of the same faces, made by `calibration/measure/degrade.py`:",
@@ -129,38 +135,31 @@ def stress_table(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def gate_table(rows: list[dict[str, Any]]) -> list[str]:
+def gate_table(rows: Sequence[GateRow]) -> list[str]:
     """Markdown lines of how often the gates err, and whom they spare the question."""
     head = ["at least", "asked error", "looks", "yes below", "no from", f"yes from {CLEARLY:g} above"]
     body = [
-        [
-            f"{row['threshold']:g}",
-            f"{row['error']:.1%}",
-            str(row["looks"]),
-            *(
-                f"{_with(row, name, '.1%')} of {row[f'{name}_n']}"
-                for name in ("false_accept", "false_reject", "accept")
-            ),
-        ]
+        [f"{row.threshold:g}", f"{row.error:.1%}", str(row.looks), *map(_of_n, row.rates.by_name().values())]
         for row in rows
     ]
     note = "Gates (in brackets: Wilson's 95 % intervals). More looks than one are simulated from the one picture:"
     return [note, "", markdown_table(head, body, texts=1)]
 
 
-def _plain(row: dict[str, Any], name: str, how: str) -> str:
-    return "" if row.get(name) is None else f"{row[name]:{how}}"
+def _of_n(rate: Rate) -> str:
+    return f"{_with(rate.share, '.1%')} of {rate.n}"
 
 
-def _with(row: dict[str, Any], name: str, how: str) -> str:
-    """A figure with its bootstrap interval, or nothing where it was not measured."""
-    if row.get(name) is None:
-        return ""
-    low, high = row[f"{name}_95"]
-    return f"{row[name]:{how}} ({low:{how}} to {high:{how}})"
+def _plain(figure: Estimate | None, how: str) -> str:
+    return "" if figure is None else f"{figure.value:{how}}"
 
 
-def _plot(path: Path, draw: Callable[[Any, dict[str, Any], Predictions], None], result: Any, p: Predictions) -> None:
+def _with(figure: Estimate | None, how: str) -> str:
+    """A figure with its interval, or nothing where it was not measured."""
+    return "" if figure is None else f"{figure.value:{how}} ({figure.low:{how}} to {figure.high:{how}})"
+
+
+def _plot(path: Path, draw: Draw, result: Evaluation, p: Predictions) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(5.6, 4.2), constrained_layout=True)
@@ -172,7 +171,7 @@ def _plot(path: Path, draw: Callable[[Any, dict[str, Any], Predictions], None], 
     write_whole(path, picture.getvalue())
 
 
-def _reliability(axes: Any, result: dict[str, Any], p: Predictions) -> None:
+def _reliability(axes: Axes, result: Evaluation, p: Predictions) -> None:
     """Asked level against measured share."""
     held: list[float] = []
     for level in SHOWN_LEVELS:
@@ -181,10 +180,10 @@ def _reliability(axes: Any, result: dict[str, Any], p: Predictions) -> None:
     axes.plot([0, 1], [0, 1], color="0.7", lw=1)
     axes.plot(SHOWN_LEVELS, held, "o-", color=BLUE)
     axes.set(xlabel="asked level of the interval", ylabel="share of faces inside", xlim=(0, 1), ylim=(0, 1))
-    axes.set_title(f"{result['n']} faces", loc="left")
+    axes.set_title(f"{result.n} faces", loc="left")
 
 
-def _errors(axes: Any, result: dict[str, Any], p: Predictions) -> None:
+def _errors(axes: Axes, result: Evaluation, p: Predictions) -> None:
     """Error by true value: the median and the middle 80 % over a sliding window."""
     task = p.readings.spec.task
     order = np.argsort(p.labels, kind="stable")
@@ -197,14 +196,14 @@ def _errors(axes: Any, result: dict[str, Any], p: Predictions) -> None:
     axes.fill_between(centers, low, high, color=BLUE, alpha=0.2, lw=0, label="middle 80 %")
     axes.plot(centers, middle, color=BLUE, label="median")
     axes.set(xlabel=f"true {task.name}, {task.unit}", ylabel=f"value - truth, {task.unit}")
-    axes.set_title(f"MAE {result['mae']:.2f} {task.unit}", loc="left")
+    axes.set_title(f"MAE {result.mae:.2f} {task.unit}", loc="left")
     axes.legend(frameon=False)
 
 
-def _widths(axes: Any, result: dict[str, Any], p: Predictions) -> None:
+def _widths(axes: Axes, result: Evaluation, p: Predictions) -> None:
     """Width of the 90 % interval by value."""
     task = p.readings.spec.task
     low, high = p.readings.interval(0.9).astype(np.float64).T
     axes.scatter(p.values, high - low, s=4, color=ORANGE, alpha=0.35, lw=0)
     axes.set(xlabel=f"{task.name} read, {task.unit}", ylabel=f"width of the 90 % interval, {task.unit}", ylim=(0, None))
-    axes.set_title(f"mean {result['width']['0.9']:.1f} {task.unit}", loc="left")
+    axes.set_title(f"mean {np.mean(high - low):.1f} {task.unit}", loc="left")

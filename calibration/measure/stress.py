@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,27 +11,43 @@ from ...runtime.contract.readings import Readings
 from ...runtime.sessions.model import Model
 from ..data.crop_cache import FaceCrops
 from .degrade import STRESS, second_look
-from .evaluate import predict_crops
-from .measures import GATE, gate_rows, judge, measure
+from .measures import GATE, Figures, GateRow, gate_rows, judge, measure
+from .predictor import predict
 
 STRESS_FACES = 500  # of a larger set so many are made worse, evenly chosen
 TRACK_FACES = 300  # so many at or above the gate's threshold are looked at again; below it all
 
 
-def stress_rows(model: Model, faces: FaceCrops) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class StressRow:
+    """The figures of one kind of worse picture."""
+
+    name: str
+    figures: Figures
+    below: Figures | None  # of the faces below the gate's threshold; None: there are none
+
+    def to_json(self) -> dict[str, object]:
+        """The name, the figures, and those of the faces below the threshold apart."""
+        return {
+            "name": self.name,
+            **self.figures.to_json(),
+            "below": None if self.below is None else self.below.to_json(),
+        }
+
+
+def stress_rows(model: Model, faces: FaceCrops) -> tuple[StressRow, ...]:
     """The usual figures by kind of worse picture, and beside them those of the children among the faces."""
     chosen = _evenly(np.arange(len(faces.labels)), STRESS_FACES)
     labels = faces.labels[chosen]
-    rows: list[dict[str, Any]] = []
+    young = labels < GATE[0]
+    rows: list[StressRow] = []
     for name, worse in STRESS.items():
-        judged = judge(predict_crops(model, np.stack([worse(np.asarray(faces.crops[i])) for i in chosen])), labels)
-        young = labels < GATE[0]
-        below = measure(judged.take(young)) if young.any() else None
-        rows.append({"name": name, **measure(judged), "below": below})
-    return rows
+        judged = judge(predict(model, np.stack([worse(np.asarray(faces.crops[i])) for i in chosen])), labels)
+        rows.append(StressRow(name, measure(judged), measure(judged.take(young)) if young.any() else None))
+    return tuple(rows)
 
 
-def track_rows(model: Model, faces: FaceCrops, looks: int) -> list[dict[str, Any]]:
+def track_rows(model: Model, faces: FaceCrops, looks: int) -> list[GateRow]:
     """How often each gate errs after so many looks at each face, all simulated from its one picture."""
     readings, labels = track_readings(model, faces, looks)
     return gate_rows(readings, labels)
@@ -43,7 +59,7 @@ def track_readings(model: Model, faces: FaceCrops, looks: int) -> tuple[list[Rea
     chosen = np.sort(np.concatenate([np.flatnonzero(young), _evenly(np.flatnonzero(~young), TRACK_FACES)]))
     random = np.random.default_rng(0)
     readings = [
-        predict_crops(model, np.stack([second_look(np.asarray(faces.crops[i]), random) for i in chosen]))
+        predict(model, np.stack([second_look(np.asarray(faces.crops[i]), random) for i in chosen]))
         for _ in range(looks)
     ]
     return readings, faces.labels[chosen]

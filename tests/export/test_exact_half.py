@@ -9,7 +9,7 @@ onnx = pytest.importorskip("onnx", reason="needs the extra export")
 pytest.importorskip("torch", reason="needs the extra train")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from numclip.calibration.quantize import with_whole_weights  # noqa: E402
+from numclip.calibration.int8_graph import with_whole_weights  # noqa: E402
 from numclip.export.exact_half import store_half  # noqa: E402
 
 

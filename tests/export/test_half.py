@@ -10,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra train")
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
 pytest.importorskip("onnxscript", reason="needs the extra export")
-from numclip.calibration.measure.parity import ProofFaces, answers  # noqa: E402
+from numclip.calibration.measure.parity import ProofFaces  # noqa: E402
+from numclip.calibration.measure.predictor import answers  # noqa: E402
 from numclip.errors import ModelError  # noqa: E402
 from numclip.export.frozen import Frozen  # noqa: E402
 from numclip.export.half import half_network, product_layers  # noqa: E402

@@ -13,7 +13,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("onnxscript", reason="needs the extra export")
 from numclip.calibration.data.datasets import open_data  # noqa: E402
-from numclip.calibration.measure.parity import answers, difference, excess, faults, limits_for, proof_faces  # noqa: E402
+from numclip.calibration.measure.parity import difference, excess, faults, limits_for, proof_faces  # noqa: E402
+from numclip.calibration.measure.predictor import answers  # noqa: E402
 from numclip.export.frozen import Frozen  # noqa: E402
 from numclip.export.half import half_network  # noqa: E402
 from numclip.export.half_proof import FrozenSession  # noqa: E402

@@ -156,7 +156,7 @@ def test_hci_in_folders_and_in_lists(tmp_path: Path) -> None:
     }
 
 
-def test_aesthetics_by_its_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_aesthetics_by_its_lists(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`id.png 3.0` counted from 1, a list for each category and split; photographs that are gone are counted aloud."""
     lists = {
         "urban_train.txt": "1.png\t3.0\n2.png\t5.0\n404.png\t3.0\n",
@@ -169,7 +169,7 @@ def test_aesthetics_by_its_lists(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "3.png": (0, None, "test", None),
     }
     assert {s.groups["category"] for s in data.samples} == {"urban", "people"}
-    assert "1 lines of its lists name pictures that are not here" in capsys.readouterr().err
+    assert "1 lines of its lists name pictures that are not here" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)

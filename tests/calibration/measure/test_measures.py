@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numclip.calibration.measure.measures import Judged, measure, rates, widths_at_equal_coverage
+from numclip.calibration.measure.measures import Judged, gate_rates, measure, widths_at_equal_coverage
 from numclip.runtime.contract.conformal_table import ConformalTable
 from numclip.runtime.contract.model_file import read_spec, resolve
 from numclip.runtime.contract.readings import Readings
@@ -14,14 +14,14 @@ from numclip.runtime.contract.readings import Readings
 def test_gate_rates_by_hand() -> None:
     """One of two children gets yes, one of four others gets no, and of the two from 25 on one is not asked."""
     said = np.array(["yes", "ask", "no", "yes", "ask", "yes"])
-    got = rates(said, np.array([10, 17, 18, 24, 25, 60]), 18)
+    got = gate_rates(said, np.array([10, 17, 18, 24, 25, 60]), 18).to_json()
     assert (got["false_accept"], got["false_reject"], got["accept"]) == (0.5, 0.25, 0.5)
     assert (got["false_accept_n"], got["false_reject_n"], got["accept_n"]) == (2, 4, 2)
 
 
 def test_no_event_in_a_hundred_is_not_never() -> None:
     """0 wrong of 100 leaves up to 3.7 % possible (Wilson); no faces leave no rate."""
-    got = rates(np.full(100, "ask"), np.full(100, 5.0), 18)
+    got = gate_rates(np.full(100, "ask"), np.full(100, 5.0), 18).to_json()
     assert got["false_accept"] == 0 and got["false_accept_95"] == [0, pytest.approx(0.037, abs=1e-3)]
     assert got["accept"] is None and got["accept_n"] == 0
 
@@ -29,11 +29,11 @@ def test_no_event_in_a_hundred_is_not_never() -> None:
 def test_bootstrap_intervals_are_those_of_the_mean() -> None:
     """Of 400 errors with deviation 5 the mean is known to 1.96 x 5 / 20; fewer than 100 faces are marked."""
     error = np.random.default_rng(0).normal(0, 5, 400)
-    got = measure(Judged(error, np.zeros(400), None, None, None))
-    low, high = got["bias_95"]
-    assert high - low == pytest.approx(2 * 1.96 * 5 / 20, rel=0.1) and low < got["bias"] < high
-    assert not got["few"] and got["coverage"] is None
-    assert measure(Judged(error[:99], np.zeros(99), None, None, None))["few"]
+    got = measure(Judged(error, np.zeros(400)))
+    bias = got.bias
+    assert bias.high - bias.low == pytest.approx(2 * 1.96 * 5 / 20, rel=0.1) and bias.low < bias.value < bias.high
+    assert not got.few and got.coverage is None and got.to_json()["bias_95"] == [bias.low, bias.high]
+    assert measure(Judged(error[:99], np.zeros(99))).few
 
 
 def test_widths_at_equal_coverage_by_hand() -> None:
@@ -45,4 +45,4 @@ def test_widths_at_equal_coverage_by_hand() -> None:
     probabilities = np.eye(spec.task.num_bins, dtype=np.float32)[[2, 8]]
     readings = Readings(np.float32([10, 60]), probabilities, np.zeros((2, 1), np.float32), spec, table)
     got = widths_at_equal_coverage(readings, np.array([11.0, 80.0]))
-    assert got is not None and (got["ours"], got["global"]) == (30, (30 + 40) / 2)
+    assert got is not None and (got.ours, got.one_for_all) == (30, (30 + 40) / 2)

@@ -11,7 +11,8 @@ import numclip
 from numclip.calibration.data.datasets import open_data
 from numclip.calibration.measure.card import LOOKS, card
 from numclip.calibration.measure.degrade import STRESS
-from numclip.calibration.measure.evaluate import predict_dataset, report
+from numclip.calibration.measure.predictor import predict_dataset
+from numclip.calibration.measure.summary import summarise
 from numclip.runtime.sessions.model import Model
 
 
@@ -30,8 +31,8 @@ def few(shared_data: Path, tmp_path: Path) -> str:
 def test_the_card_shows_what_evaluate_measures(few: str, yunet_model: Path) -> None:
     """Figures, worse pictures, gates after one look and many, training, limits and licences, for the faces it is given."""
     model = numclip.load("age-nano", device="cpu")
-    page, measured = card(model, [few]), report(predict_dataset(model, open_data(few)), {})
-    assert "(8 faces)" in page and f"MAE **{measured['mae']:.2f} (" in page and f"{measured['cs5']:.1%}" in page
+    page, measured = card(model, [few]), summarise(predict_dataset(model, open_data(few)))
+    assert "(8 faces)" in page and f"MAE **{measured.mae:.2f} (" in page and f"{measured.cs5:.1%}" in page
     assert all(f"| {name} | 8 |" in page for name in STRESS)
     assert "| 18 | 1.0% | 1 |" in page and f"| 18 | 1.0% | {LOOKS} |" in page
     for part in ("## What it was made from", "split conformal", "Not for: deciding", "commercial use: no"):

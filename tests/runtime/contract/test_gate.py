@@ -12,8 +12,8 @@ import pytest
 import numclip
 from numclip.calibration.data.datasets import open_data
 from numclip.calibration.gate_limits import fit_gates, upper_limit
-from numclip.calibration.measure.evaluate import joined, predict_dataset
-from numclip.calibration.measure.measures import answers, gate_rows
+from numclip.calibration.measure.measures import gate_answers, gate_rows
+from numclip.calibration.measure.predictor import joined, predict_dataset
 from numclip.calibration.measure.stress import track_readings
 from numclip.cli.main import main
 from numclip.errors import ModelError, UsageError
@@ -120,7 +120,7 @@ def test_a_track_remembers_and_strangers_do_not() -> None:
 def test_buffer_only_makes_yes_rarer() -> None:
     """With a buffer of 6 years `yes` asks for evidence of 25, so a sure 19-year-old is asked; `no` stays as it was."""
     readings = _readings([6, -6])
-    plain, buffered = (answers(Gate(19, 0.01, 2, -2, buffer=buffer), [readings]).tolist() for buffer in (0, 6))
+    plain, buffered = (gate_answers(Gate(19, 0.01, 2, -2, buffer=buffer), [readings]).tolist() for buffer in (0, 6))
     assert plain == ["yes", "no"] and buffered == ["ask", "no"]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numclip.calibration.widen import widen
+from numclip.calibration.widening import widen
 from numclip.errors import ModelError
 
 LAYERS = [f"layer{i}" for i in range(20)]

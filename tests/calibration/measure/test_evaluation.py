@@ -10,7 +10,8 @@ import pytest
 
 from numclip.calibration.data.crop_cache import FaceCrops
 from numclip.calibration.data.datasets import Sample
-from numclip.calibration.measure.evaluate import Predictions, report
+from numclip.calibration.measure.predictor import Predictions
+from numclip.calibration.measure.summary import summarise
 from numclip.cli.main import main
 from numclip.runtime.contract.model_file import read_spec, resolve
 from numclip.runtime.contract.readings import Readings
@@ -27,7 +28,7 @@ def _predictions(values: list[float], labels: list[float], groups: list[str]) ->
 
 def test_figures_by_hand() -> None:
     """Errors +1, -3, +8, 0 give MAE 3, bias 1.5, three of four within five; bands and groups split them."""
-    got = report(_predictions([11, 10, 48, 70], [10, 13, 40, 70], ["f", "m", "f", "m"]), {"model": "x"})
+    got = summarise(_predictions([11, 10, 48, 70], [10, 13, 40, 70], ["f", "m", "f", "m"]), "x").to_json()
     assert (got["mae"], got["bias"], got["cs5"], got["n"], got["skipped"]) == (3.0, 1.5, 0.75, 4, 1)
     assert [(b["low"], b["high"], b["n"], b["mae"]) for b in got["bands"]] == [
         (0, 13, 1, 1.0),

@@ -15,8 +15,9 @@ import pytest
 
 import numclip
 from numclip.calibration.data.datasets import open_data
-from numclip.calibration.measure.evaluate import AGE_BANDS, joined, predict_dataset, report
 from numclip.calibration.measure.measures import judge, measure, widths_at_equal_coverage
+from numclip.calibration.measure.predictor import joined, predict_dataset
+from numclip.calibration.measure.summary import AGE_BANDS, summarise
 from numclip.cli.main import main
 from numclip.errors import ModelError, UsageError
 from numclip.runtime.contract import model_file
@@ -48,23 +49,24 @@ def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> Non
     assert model.spec.calibration is not None
     parts = [predict_dataset(model, open_data(_data(shared_data, kind)).select("test")) for kind, _, _ in SPLITS]
     for part, (kind, n, room) in zip(parts, SPLITS):
-        got = report(part, {})
-        for text, share in got["coverage"].items():
+        got = summarise(part)
+        for text, share in got.coverage.items():
             level = float(text)
             error = (level * (1 - level)) ** 0.5
             allowed = (
                 room + error / n**0.5 if level == 0.9 else 3 * error * (1 / n + 1 / model.spec.calibration["n"]) ** 0.5
             )
-            assert abs(share - level) <= allowed, (kind, level)
-        for band in got["bands_by_value"]:
-            assert band["n"] < 100 or band["coverage"] >= 0.85 - 0.3 / band["n"] ** 0.5, (kind, band)
+            assert share is not None and abs(share - level) <= allowed, (kind, level)
+        for band in got.bands_by_value:
+            coverage = band.figures.coverage
+            assert band.figures.few or (coverage and coverage.value >= 0.85 - 0.3 / band.figures.n**0.5), (kind, band)
     readings, labels = joined([p.readings for p in parts]), np.concatenate([p.labels for p in parts])
     judged, value = judge(readings, labels), readings.value
     for low, high in pairwise((*AGE_BANDS, 200)):
         inside = (value >= low) & (value < high)
-        assert inside.sum() < 100 or measure(judged.take(inside))["coverage"] >= 0.85, low
+        assert inside.sum() < 100 or ((c := measure(judged.take(inside)).coverage) and c.value >= 0.85), low
     widths = widths_at_equal_coverage(readings, labels)
-    assert widths is not None and widths["ours"] < min(widths["global"], widths["words"])
+    assert widths is not None and widths.ours < min(widths.one_for_all, widths.words)
 
 
 def test_reading_cost(shared_data: Path, yunet_model: Path) -> None:
@@ -89,7 +91,8 @@ def test_reading_cost(shared_data: Path, yunet_model: Path) -> None:
 def test_calibrating_writes_the_spec_only(shared_data: Path, yunet_model: Path, model: Path, capfd) -> None:
     """Calibrating a copy leaves its graph's hash, names data and n, and is right in cross-validation to 5 points."""
     before = model_file.graph_sha256(model)
-    assert main(["calibrate", str(model), "--data", _data(shared_data, "aaf"), "--json", "-"]) == 0
+    command = ["calibrate", str(model), "--data", _data(shared_data, "aaf"), "--out", str(model), "--json", "-"]
+    assert main(command) == 0
     written = json.loads(capfd.readouterr().out)
     assert written["n"] == 500 and written["data"] == [{"data": "aaf:aaf.tar", "split": "calibration", "n": 500}]
     assert model_file.graph_sha256(model) == before == written["graph_sha256"]
@@ -120,7 +123,8 @@ def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[
     side = model_file.read_spec(model).crop.side
     crops = np.random.default_rng(0).integers(0, 255, (3, side, side, 3), np.uint8)
     plain = numclip.load(model)(crops)
-    layered = ["calibrate", str(model), "--data", site(40), "--split", "all", "--layer", "door"]
+    in_place = ["calibrate", str(model), "--out", str(model)]
+    layered = [*in_place, "--data", site(40), "--split", "all", "--layer", "door"]
     assert main(layered) == 0
     out, err = capfd.readouterr()
     assert "layer door from 40 faces: offset +" in out and "gates none (too few faces)" in out
@@ -133,9 +137,9 @@ def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[
         open_gate(shifted.spec, 18, 0.01)
     assert main(layered) == 2 and main(layered[:-2]) == 2
     assert capfd.readouterr().err.count("it has door; first --remove-layer door") == 2
-    assert main(["calibrate", str(model), "--remove-layer", "roof"]) == 2
+    assert main([*in_place, "--remove-layer", "roof"]) == 2
     assert "expected the name of a layer of this model (door), got roof" in capfd.readouterr().err
-    assert main(["calibrate", str(model), "--remove-layer", "door"]) == 0
+    assert main([*in_place, "--remove-layer", "door"]) == 0
     assert model.read_bytes() == before
 
 
@@ -164,7 +168,7 @@ def test_a_wrong_calibration_can_be_replaced(yunet_model: Path, model: Path, sit
     spec = model_file.read_spec(model)
     assert spec.calibration is not None
     model_file.write_spec(model, spec.with_calibration({**spec.calibration, "graph_sha256": "0" * 64}))
-    again = ["calibrate", str(model), "--data", site(60), "--split", "all"]
+    again = ["calibrate", str(model), "--data", site(60), "--split", "all", "--out", str(model)]
     assert main([*again, "--layer", "door"]) == 1
     assert "calibration.graph_sha256: expected this graph's, got another's" in capfd.readouterr().err
     assert main(again) == 0 and numclip.load(model).spec.calibration["n"] == 60  # type: ignore[index]
@@ -189,7 +193,7 @@ def test_bad_input(yunet_model: Path, model: Path, site: Callable[[int], str], t
         (["--data", table, "--remove-layer", "door"], 2, "expected --data with labelled faces, or --remove-layer NAME"),
         (["--remove-layer", "door"], 2, "expected the name of a layer of this model (none), got door"),
     ):
-        assert main(["calibrate", str(model), *flags]) == code
+        assert main(["calibrate", str(model), "--out", str(model), *flags]) == code
         err = capfd.readouterr().err
         assert sentence in err and "Traceback" not in err and model.read_bytes() == before
 
@@ -202,3 +206,22 @@ def test_a_model_without_bins(model: Path, capfd) -> None:
     assert main([*flags, "--layer", "door"]) == 1 and "expected a calibrated model" in capfd.readouterr().err
     model_file.write_spec(model, replace(spec, task=replace(spec.task, words=(), bin_edges=(0.0,))))
     assert main(flags) == 1 and "spec field task.words: expected at least 2 words, got 0" in capfd.readouterr().err
+
+
+def test_a_new_file_is_written(
+    yunet_model: Path, site: Callable[[int], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    """Without --out a name gives ./NAME.calibrated.onnx; the shipped file stays; the package's folder is refused."""
+    monkeypatch.chdir(tmp_path)
+    before, data = SHIPPED.read_bytes(), site(60)
+    assert main(["calibrate", "age-nano", "--data", data, "--split", "all"]) == 0
+    assert "age-nano.calibrated.onnx: calibrated on 60 faces" in capfd.readouterr().out
+    written = tmp_path / "age-nano.calibrated.onnx"
+    calibration = model_file.read_spec(written).calibration
+    assert calibration is not None and calibration["n"] == 60
+    assert main(["calibrate", str(written), "--data", data, "--split", "all", "--layer", "door"]) == 0
+    calibration = model_file.read_spec(written).calibration  # its own name again, not .calibrated.calibrated
+    assert calibration is not None and [layer["name"] for layer in calibration["layers"]] == ["door"]
+    assert main(["calibrate", "age-nano", "--data", data, "--split", "all", "--out", str(SHIPPED)]) == 2
+    assert "this folder holds numclip's models; give another --out" in capfd.readouterr().err
+    assert SHIPPED.read_bytes() == before

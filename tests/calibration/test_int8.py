@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="needs the extra quantize")
-from numclip.calibration import quantize  # noqa: E402
-from numclip.calibration.measure.parity import ProofFaces, answers, difference  # noqa: E402
+from numclip.calibration import QuantizeOptions, int8, quantize  # noqa: E402
+from numclip.calibration import int8_graph as graphs  # noqa: E402
+from numclip.calibration.measure.parity import ProofFaces, difference  # noqa: E402
+from numclip.calibration.measure.predictor import answers  # noqa: E402
 from numclip.cli.main import main  # noqa: E402
 from numclip.errors import UsageError  # noqa: E402
 from numclip.runtime.contract.model_file import MODELS, graph_sha256, read_spec, write_spec  # noqa: E402
@@ -26,9 +28,9 @@ CROPS = probe_crops(SPEC.crop.side, 24)
 
 
 @pytest.fixture(scope="module")
-def plans() -> dict[str, quantize.Plan]:
+def plans() -> dict[str, graphs.Plan]:
     """A plan of each flavour, from ranges on smooth pictures."""
-    return {flavour: quantize.make_plan(SHIPPED, SPEC, CROPS, flavour, "minmax") for flavour in quantize.FLAVOURS}
+    return {flavour: graphs.make_plan(SHIPPED, SPEC, CROPS, flavour, "minmax") for flavour in graphs.FLAVOURS}
 
 
 def written(model: onnx.ModelProto, path: Path) -> Path:
@@ -37,11 +39,11 @@ def written(model: onnx.ModelProto, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("flavour", quantize.FLAVOURS)
-def test_a_flavour_opens_and_answers_alike(flavour: str, plans: dict[str, quantize.Plan], tmp_path: Path) -> None:
+@pytest.mark.parametrize("flavour", graphs.FLAVOURS)
+def test_a_flavour_opens_and_answers_alike(flavour: str, plans: dict[str, graphs.Plan], tmp_path: Path) -> None:
     """The INT8 graph keeps the contract and answers near the float one on the pictures it was fitted to."""
     first = frozenset(list(plans[flavour].layers)[:4])  # kept in float: they see the widest range
-    path = written(quantize.quantized(plans[flavour], first), tmp_path / "q.onnx")
+    path = written(graphs.quantized(plans[flavour], first), tmp_path / "q.onnx")
     onnx.checker.check_model(onnx.load(path))
     found = difference(
         answers(open_session(path, SPEC, "cpu"), CROPS),
@@ -51,16 +53,16 @@ def test_a_flavour_opens_and_answers_alike(flavour: str, plans: dict[str, quanti
     assert found.not_finite == 0 and found.mean < 2 and found.cosine > 0.9
 
 
-def test_the_cpu_flavour_is_small(plans: dict[str, quantize.Plan], tmp_path: Path) -> None:
+def test_the_cpu_flavour_is_small(plans: dict[str, graphs.Plan], tmp_path: Path) -> None:
     """At most 3 MB, of 10.5 in float32 or 5.4 with half weights."""
-    path = written(quantize.quantized(plans["cpu"], frozenset({ONE_LAYER})), tmp_path / "q.onnx")
+    path = written(graphs.quantized(plans["cpu"], frozenset({ONE_LAYER})), tmp_path / "q.onnx")
     assert path.stat().st_size <= 3_000_000
 
 
-@pytest.mark.parametrize("flavour", quantize.FLAVOURS)
-def test_types_of_a_flavour(flavour: str, plans: dict[str, quantize.Plan]) -> None:
+@pytest.mark.parametrize("flavour", graphs.FLAVOURS)
+def test_types_of_a_flavour(flavour: str, plans: dict[str, graphs.Plan]) -> None:
     """Activations unsigned for CPUs, signed and symmetric for TensorRT; weights signed; no product of the head is quantized."""
-    graph = quantize.quantized(plans[flavour], frozenset()).graph
+    graph = graphs.quantized(plans[flavour], frozenset()).graph
     constants = {t.name: t for t in graph.initializer}
     wanted = onnx.TensorProto.UINT8 if flavour == "cpu" else onnx.TensorProto.INT8
     zeros = [constants[n.input[2]] for n in graph.node if n.op_type == "QuantizeLinear"]
@@ -73,34 +75,32 @@ def test_types_of_a_flavour(flavour: str, plans: dict[str, quantize.Plan]) -> No
     assert not any(made_by[name].op_type == "DequantizeLinear" for n in head for name in n.input if name in made_by)
 
 
-def test_kept_layers_stay_float(plans: dict[str, quantize.Plan]) -> None:
+def test_kept_layers_stay_float(plans: dict[str, graphs.Plan]) -> None:
     """A kept convolution reads no dequantized weight, its neighbours do."""
     plan = plans["cpu"]
-    graph = quantize.quantized(plan, frozenset({ONE_LAYER})).graph
+    graph = graphs.quantized(plan, frozenset({ONE_LAYER})).graph
     makers = {name: n.op_type for n in graph.node for name in n.output}
     weights = {n.name: makers.get(n.input[1]) for n in graph.node if n.op_type == "Conv"}
     assert weights[plan.layers[ONE_LAYER]] == "Cast"  # stored in half
     assert sum(maker == "DequantizeLinear" for maker in weights.values()) == len(plan.layers) - 1
 
 
-def test_harm_of_layers(plans: dict[str, quantize.Plan]) -> None:
+def test_harm_of_layers(plans: dict[str, graphs.Plan]) -> None:
     """With every layer in float only the rounding of stored weights is left. With all depthwise ones in float the harm is at
     most what it is with none: a kept layer is really computed in float, although ONNX Runtime would like it in int8."""
     proof = ProofFaces(CROPS, np.full(24, 30.0), "smooth pictures")
-    trial = quantize.Trial(plans["cpu"], SPEC, proof, answers(open_session(SHIPPED, SPEC, "cpu"), CROPS))
+    trial = int8.Trial(plans["cpu"], SPEC, proof, answers(open_session(SHIPPED, SPEC, "cpu"), CROPS))
     depthwise = frozenset(name for name in plans["cpu"].layers if name.endswith("conv_dw"))
     assert trial.harm(frozenset(plans["cpu"].layers), every=2) < 0.2
     assert len(depthwise) == 17 and trial.harm(depthwise, every=2) <= trial.harm(frozenset(), every=2)
 
 
-def test_only_float_files_are_quantized(plans: dict[str, quantize.Plan], tmp_path: Path) -> None:
+def test_only_float_files_are_quantized(plans: dict[str, graphs.Plan], tmp_path: Path) -> None:
     """An INT8 file is refused, with the way back to the float one."""
-    path = written(quantize.quantized(plans["cpu"], frozenset()), tmp_path / "q.onnx")
+    path = written(graphs.quantized(plans["cpu"], frozenset()), tmp_path / "q.onnx")
     write_spec(path, replace(SPEC, graph={**SPEC.graph, "precision": "int8"}))
-    args = quantize.argparse.ArgumentParser()
-    quantize.add_arguments(args)
     with pytest.raises(UsageError, match="expected a float32 model, this one is int8"):
-        quantize.run(args.parse_args([str(path), "--data", "x", "--out", str(tmp_path / "o.onnx")]))
+        quantize(QuantizeOptions(path, ["x"], tmp_path / "o.onnx"))
 
 
 @pytest.mark.slow

@@ -1,0 +1,220 @@
+"""Fit intervals and gates on labelled faces, and write a model file that holds them; the graph stays as it is.
+
+Use faces that the model was neither trained nor selected on, and that look like those it will see. The intervals then hold
+the true value as often as they say, over faces of that kind. A layer adds what 50 to 200 faces of one site can tell (an
+offset and quantiles of its own) and can be taken off again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ModelError, UsageError
+from ..runtime.contract.conformal_table import ConformalTable, log_odds, tempered
+from ..runtime.contract.model_file import MODELS, graph_sha256, read_spec, resolve, write_spec
+from ..runtime.contract.sharpness import sharpness
+from ..runtime.contract.spec import ModelSpec, TaskSpec
+from ..runtime.sessions.model import Model, check_calibration
+from ..runtime.sessions.session import open_session
+from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, look_correlation
+from .data.crop_cache import DEFAULT_DETECTOR, Crops, FaceCrops
+from .data.datasets import Dataset, open_data
+from .gate_limits import fit_gates
+from .measure.degrade import LADDER, second_look
+from .measure.predictor import dataset_faces, predict
+from .measure.summary import LEVELS
+
+LADDER_FACES = 300  # degraded copies by rung of the ladder
+LOOK_FACES, LOOKS = 200, 8
+FEW_SITE_FACES = 50
+LAYER_FIELDS = ("offset", "knots", "levels", "quantiles")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """What `calibrate` fits, and where it writes."""
+
+    model: str | Path
+    """A model's name or .onnx."""
+    data: Sequence[str]
+    """Labelled faces, as `utkface:PATH`."""
+    split: str = "calibration"
+    """The split to fit on; `all` where the data sets have no splits."""
+    detector: str = DEFAULT_DETECTOR
+    """The face detector that the model will be used with."""
+    layer: str | None = None
+    """Add a site's own offset and quantiles on top of the calibration, by this name; None: fit the calibration itself."""
+    out: Path | None = None
+    """The file to write; None: NAME.calibrated.onnx in the current folder. It may be the model's own file."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibration, and the file that holds it."""
+
+    out: Path
+    spec: ModelSpec  # of the written file
+    n: int  # labelled faces of the calibration, or of the layer that was added
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """The calibration, as the spec holds it."""
+        return dict(self.spec.calibration or {})
+
+
+def calibrate(options: CalibrateOptions) -> Calibrated:
+    """Predict, fit and write. Raises UsageError, ModelError, DataError, DetectorError, OutputError."""
+    path = resolve(options.model)
+    out = output_for(path, options.out)
+    spec = read_spec(path)
+    graph = Model(spec.with_calibration(None), open_session(path, spec))  # whatever it holds now, a new one can be made
+    if options.layer is not None:
+        check_calibration(path, spec)
+        fitted, n = _with_layer(graph, spec, options, options.layer)
+    else:
+        fitted, n = _calibration(graph, spec, options, graph_sha256(path))
+    made = spec.with_calibration(fitted)
+    write_spec(path, made, out)
+    return Calibrated(out, made, n)
+
+
+def remove_layer(model: str | Path, name: str, out: Path | None = None) -> Calibrated:
+    """Write the model without the layer `name` to `out`, or to NAME.calibrated.onnx in the current folder.
+
+    Raises UsageError for a name that the model does not hold, ModelError, OutputError.
+    """
+    path = resolve(model)
+    out = output_for(path, out)
+    spec = read_spec(path)
+    base: dict[str, Any] = dict(spec.calibration or {})
+    layers: list[dict[str, Any]] = base.pop("layers", [])
+    if [layer["name"] for layer in layers] != [name]:
+        there = ", ".join(layer["name"] for layer in layers) or "none"
+        raise UsageError(f"expected the name of a layer of this model ({there}), got {name}")
+    made = spec.with_calibration(base)
+    write_spec(path, made, out)
+    return Calibrated(out, made, int(base["n"]))
+
+
+def output_for(path: Path, out: Path | None) -> Path:
+    """The file to write for a model; raises UsageError for one of the models that numclip itself ships."""
+    out = Path(f"{path.stem.removesuffix('.calibrated')}.calibrated.onnx") if out is None else out
+    if out.resolve().parent == MODELS.resolve():
+        raise UsageError(f"{out}: expected a file of your own, this folder holds numclip's models; give another --out")
+    return out
+
+
+def _calibration(graph: Model, spec: ModelSpec, options: CalibrateOptions, sha256: str) -> tuple[dict[str, Any], int]:
+    """The calibration of the graph itself, and on how many faces."""
+    _refuse_a_layer(spec, options.model)
+    task = spec.task
+    data, faces, sources = _labelled_faces(graph, options)
+    table = fit_table(faces, task, _degraded(graph, data))
+    fitted: dict[str, Any] = {
+        **table.to_json(),
+        "n": len(faces.labels),
+        "data": sources,
+        "gates": _gates(faces, table, task),
+        "look_correlation": round(_look_correlation(graph, data), 4),
+        "coverage": cross_coverage(faces, task, LEVELS),
+        "date": _today(),
+        "graph_sha256": sha256,
+    }
+    return fitted, len(faces.labels)
+
+
+def _with_layer(graph: Model, spec: ModelSpec, options: CalibrateOptions, name: str) -> tuple[dict[str, Any], int]:
+    """The calibration with a site's layer on top, and on how many faces the layer was fitted."""
+    base, task = spec.calibration, spec.task
+    if base is None:
+        raise ModelError(
+            f"{options.model}: expected a calibrated model under a layer; run numclip calibrate without it"
+        )
+    _refuse_a_layer(spec, options.model)
+    _, faces, sources = _labelled_faces(graph, options)
+    table = fit_layer(faces, ConformalTable.from_json(base), task)
+    fields, n = table.to_json(), len(faces.labels)
+    layer: dict[str, Any] = {
+        "name": name,
+        **{field: fields[field] for field in LAYER_FIELDS},
+        "gates": _gates(faces, table, task),
+        "n": n,
+        "data": sources,
+        "date": _today(),
+    }
+    if n < FEW_SITE_FACES:
+        _log.warning("warning: %d faces are few for a layer; %d to 200 are better", n, FEW_SITE_FACES)
+    return {**base, "layers": [layer]}, n
+
+
+def _refuse_a_layer(spec: ModelSpec, name: str | Path) -> None:
+    for layer in (spec.calibration or {}).get("layers", []):
+        raise UsageError(
+            f"{name}: expected a model without layers, it has {layer['name']}; first --remove-layer {layer['name']}"
+        )
+
+
+def _labelled_faces(
+    graph: Model, options: CalibrateOptions
+) -> tuple[list[FaceCrops], LabelledReadings, list[dict[str, object]]]:
+    """The faces of each data set, what the graph answers for all of them, and what the spec says of them."""
+    opened = [open_data(text).select(options.split) for text in options.data]
+    data = [dataset_faces(graph, dataset, options.detector) for dataset in opened]
+    read = LabelledReadings.join([labelled(graph, part.crops, part.labels) for part in data])
+    return data, read, [_source(d, options.split, len(f.labels)) for d, f in zip(opened, data, strict=True)]
+
+
+def labelled(graph: Model, crops: Crops, labels: npt.NDArray[np.float64]) -> LabelledReadings:
+    """What the graph answers for these crops, beside their labels."""
+    readings = predict(graph, crops)
+    values, probabilities = readings.value.astype(np.float64), readings.probabilities.astype(np.float64)
+    return LabelledReadings(values, probabilities, labels, sharpness(np.asarray(crops)))
+
+
+def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> dict[str, dict[str, list[float]]]:
+    words = tempered(faces.probabilities, table.temperature)
+    return fit_gates(lambda threshold: log_odds(words, threshold, task), faces.labels, task)
+
+
+def _degraded(graph: Model, data: list[FaceCrops]) -> LabelledReadings:
+    """Every rung of the ladder, on other faces each."""
+    random = np.random.default_rng(0)
+    parts: list[LabelledReadings] = []
+    for rung in LADDER:
+        for faces in data:
+            share = max(1, LADDER_FACES * len(faces.labels) // sum(len(part.labels) for part in data))
+            chosen = np.sort(random.permutation(len(faces.labels))[:share])
+            crops = np.stack([rung(np.asarray(faces.crops[i])) for i in chosen])
+            parts.append(labelled(graph, crops, faces.labels[chosen]))
+    return LabelledReadings.join(parts)
+
+
+def _look_correlation(graph: Model, data: list[FaceCrops]) -> float:
+    """rho of simulated looks at the calibration's faces."""
+    random = np.random.default_rng(0)
+    errors: list[npt.NDArray[np.float64]] = []
+    for faces in data:
+        share = max(2, LOOK_FACES * len(faces.labels) // sum(len(part.labels) for part in data))
+        chosen = np.sort(random.permutation(len(faces.labels))[:share])
+        looks = np.stack([second_look(np.asarray(faces.crops[i]), random) for i in chosen for _ in range(LOOKS)])
+        values = predict(graph, looks).value.astype(np.float64).reshape(len(chosen), LOOKS)
+        errors.append(values - faces.labels[chosen][:, None])
+    return look_correlation(np.concatenate(errors))
+
+
+def _source(dataset: Dataset, split: str, n: int) -> dict[str, object]:
+    return {"data": dataset.short_name, "split": split, "n": n}
+
+
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()

@@ -1,0 +1,178 @@
+"""Quantize a model file to INT8, with ranges from real faces, and prove it in the task's unit before it is written."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..errors import ModelError, UsageError
+from ..runtime.contract.model_file import graph_sha256, read_spec, resolve, write_spec
+from ..runtime.contract.spec import ModelSpec
+from ..runtime.places import write_whole
+from ..runtime.sessions.model import Model
+from ..runtime.sessions.session import Outputs, open_session
+from .data.datasets import Dataset, open_data
+from .int8_graph import FLAVOURS, RANGES, Plan, make_plan, quantized
+from .measure.evaluation import metric_of
+from .measure.parity import Difference, ProofFaces, difference, excess, faults, limits_for, precision_of, proof_faces
+from .measure.predictor import answers
+from .widening import Widened, widen
+
+RANKING_FACES = 100
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """What `quantize` makes, and from which faces."""
+
+    model: str | Path
+    """A model's name or a float32 .onnx."""
+    data: Sequence[str]
+    """Labelled faces, as `utkface:PATH`: ranges from split calibration, proof on val, error on test."""
+    out: Path
+    """The INT8 file to write."""
+    flavour: str = FLAVOURS[0]
+    """What will run the file: `cpu` or `tensorrt`."""
+    ranges: str = "minmax"
+    """How a tensor's range is chosen: `minmax`, `percentile` or `entropy`."""
+    num_faces: int = 512
+    """How many faces the ranges are measured on."""
+    proof_faces: int = 1200
+    """How many faces the file is proven on."""
+    widen: bool = False
+    """Keep in float the layers that need it."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What `quantize` wrote and what it measured."""
+
+    out: Path
+    spec: ModelSpec  # of the INT8 file, with its parity row and its error on each data set
+    kept: tuple[str, ...]  # layers in float, the most harmful first
+    harm: dict[str, float]  # layer: share of the limit that its INT8 form uses alone; empty where nothing was tried
+
+    @property
+    def parity(self) -> dict[str, object]:
+        """How far the file is from the float32 one."""
+        return dict(self.spec.parity["int8"])
+
+    def to_json(self) -> dict[str, object]:
+        """The proof as one JSON object."""
+        return {"parity": self.parity, "kept": list(self.kept), "harm": self.harm}
+
+
+def quantize(options: QuantizeOptions) -> Quantization:
+    """Measure ranges, quantize, prove, write. Where the file misses its limits, nothing is written.
+
+    Raises UsageError, ModelError, DataError, DetectorError, OutputError.
+    """
+    _check(options)
+    path = resolve(options.model)
+    spec = read_spec(path)
+    if precision_of(spec) != "fp32":
+        raise UsageError(
+            f"{path}: expected a float32 model, this one is {precision_of(spec)}; give the file it came from"
+        )
+    data = [open_data(text) for text in options.data]
+    split = "calibration" if all(d.split_or_all("calibration") == "calibration" for d in data) else None
+    range_faces = proof_faces(data, spec, options.num_faces, split)
+    proof = proof_faces(data, spec, options.proof_faces)
+    plan = make_plan(path, spec, range_faces.crops, options.flavour, options.ranges)
+    trial = Trial(plan, spec, proof, answers(open_session(path, spec, "cpu"), proof.crops))
+    widened = _widened(trial) if options.widen else Widened((), {})
+    with tempfile.TemporaryDirectory(prefix="numclip-quantize-") as folder:
+        draft = Path(folder) / options.out.name
+        found = trial.proven(frozenset(widened.kept), draft)
+        made = _with_metrics(_int8_spec(spec, trial, found, widened, options), draft, data)
+        write_spec(draft, made)
+        write_whole(options.out, draft.read_bytes())
+    return Quantization(options.out, made, widened.kept, widened.harm)
+
+
+def _check(options: QuantizeOptions) -> None:
+    if options.num_faces < 1 or options.proof_faces < 1:
+        raise UsageError("expected --num-faces and --proof-faces above 0")
+    for flag, value, known in (("--flavour", options.flavour, FLAVOURS), ("--ranges", options.ranges, RANGES)):
+        if value not in known:
+            raise UsageError(f"expected {flag} {' or '.join(known)}, got {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Quantized graphs of one plan, judged on the same faces."""
+
+    plan: Plan
+    spec: ModelSpec
+    proof: ProofFaces
+    reference: Outputs
+
+    def harm(self, kept: frozenset[str], every: int = 1) -> float:
+        """The share of INT8's limits that the graph with these layers in float uses, on every so many-th face.
+
+        On a few faces the change of the MAE is noise, so that it does not count there.
+        """
+        limits = limits_for("int8", self.spec.task)
+        limits = limits if every == 1 else {"mean": limits["mean"]}
+        labels, values = self.proof.labels[::every], self.reference.value[::every]
+        reference = Outputs(values, self.reference.probabilities[::every], self.reference.embedding[::every])
+        with tempfile.TemporaryDirectory(prefix="numclip-quantize-") as folder:
+            draft = Path(folder) / "trial.onnx"
+            write_whole(draft, quantized(self.plan, kept).SerializeToString())
+            got = answers(open_session(draft, self.spec, "cpu"), self.proof.crops[::every])
+        return excess(difference(got, reference, labels), limits)
+
+    def proven(self, kept: frozenset[str], draft: Path) -> Difference:
+        """Write the graph to `draft` and return how far it is from the float one; ModelError where that is too far."""
+        task = self.spec.task
+        write_whole(draft, quantized(self.plan, kept).SerializeToString())
+        got = answers(open_session(draft, self.spec, "cpu"), self.proof.crops)
+        found = difference(got, self.reference, self.proof.labels)
+        missed = faults(found, limits_for("int8", task), task.unit)
+        if missed:
+            raise ModelError(
+                f"INT8 misses its limits on {found.n} faces: {', '.join(missed)}; nothing was written: "
+                "say --widen, or try other --ranges"
+            )
+        return found
+
+
+def _widened(trial: Trial) -> Widened:
+    layers = list(trial.plan.layers)
+    with tqdm(total=len(layers), desc="layers", unit="layer", leave=False, disable=None, file=sys.stderr) as bar:
+        every = max(1, len(trial.proof.labels) // RANKING_FACES)
+        return widen(layers, trial.harm, lambda kept: trial.harm(kept, every), bar.update)
+
+
+def _int8_spec(
+    spec: ModelSpec, trial: Trial, found: Difference, widened: Widened, options: QuantizeOptions
+) -> ModelSpec:
+    """The INT8 file's spec, its errors on the data sets apart."""
+    row = found.to_json(spec.task, trial.proof.said, "fp32")
+    quantization = {
+        "flavour": options.flavour,
+        "ranges": options.ranges,
+        "faces": options.num_faces,
+        "kept_float": sorted(widened.kept),
+        "from_graph_sha256": graph_sha256(resolve(options.model)),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+    return replace(
+        spec,
+        name=options.out.stem,
+        graph={**spec.graph, "precision": "int8", "flavour": options.flavour},
+        calibration=None,  # intervals belong to a graph: numclip calibrate fits this one's own
+        parity={**spec.parity, "int8": row},
+        provenance={**spec.provenance, "quantization": quantization},
+    )
+
+
+def _with_metrics(spec: ModelSpec, path: Path, data: Sequence[Dataset]) -> ModelSpec:
+    model = Model(spec, open_session(path, spec, "cpu"))
+    return replace(spec, metrics=[metric_of(model, dataset) for dataset in data])

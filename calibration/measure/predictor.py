@@ -1,0 +1,86 @@
+"""What a model says of many faces: the one loop over crops that every measurement uses.
+
+Evaluation, calibration, proofs and cards must agree to the last bit, so they batch alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from ...runtime.contract.readings import Readings
+from ...runtime.sessions.model import Model
+from ...runtime.sessions.session import Outputs, Session
+from ..data.crop_cache import DEFAULT_DETECTOR, Crops, FaceCrops, face_crops
+from ..data.datasets import Dataset
+
+Floats = npt.NDArray[np.float64]
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A model's answers for the faces of one data set, in the data set's order."""
+
+    readings: Readings  # N
+    faces: FaceCrops  # N samples with their labels and groups; skipped files
+
+    @property
+    def values(self) -> Floats:
+        """[N] in the task's unit."""
+        return self.readings.value.astype(np.float64)
+
+    @property
+    def labels(self) -> Floats:
+        """[N] in the task's unit."""
+        return self.faces.labels
+
+
+def predict(model: Model, crops: Crops) -> Readings:
+    """What a model says of any number of crops [N, S, S, 3], N >= 1, its calibration included."""
+    return joined([model(part) for part in _batches(crops)])
+
+
+def answers(session: Session, crops: Crops) -> Outputs:
+    """What a graph says of any number of crops [N, S, S, 3], N >= 1, without any calibration."""
+    parts = [session.run(part) for part in _batches(crops)]
+    return Outputs(
+        np.concatenate([p.value for p in parts]),
+        np.concatenate([p.probabilities for p in parts]),
+        np.concatenate([p.embedding for p in parts]),
+    )
+
+
+def dataset_faces(model: Model, dataset: Dataset, detector: str = DEFAULT_DETECTOR) -> FaceCrops:
+    """Detect and cut the faces of a data set (already one split) for a model, from the cache; raises DataError."""
+    dataset.check_labels(model.spec.task)
+    return face_crops(dataset, model.spec.crop, detector)
+
+
+def predict_dataset(model: Model, dataset: Dataset, detector: str = DEFAULT_DETECTOR) -> Predictions:
+    """Run the model over a data set (already one split); crops come from the cache. Raises DataError."""
+    faces = dataset_faces(model, dataset, detector)
+    return Predictions(predict(model, faces.crops), faces)
+
+
+def joined(parts: Sequence[Readings]) -> Readings:
+    """One model's readings, one after the other."""
+    sharp = [p.sharpness for p in parts if p.sharpness is not None]
+    return Readings(
+        np.concatenate([p.value for p in parts]),
+        np.concatenate([p.probabilities for p in parts]),
+        np.concatenate([p.embedding for p in parts]),
+        parts[0].spec,
+        parts[0].table,
+        np.concatenate(sharp) if sharp else None,
+    )
+
+
+def _batches(crops: Crops) -> Iterator[npt.NDArray[np.uint8]]:
+    """The crops by BATCH, in memory; a bar shows on a terminal."""
+    for start in tqdm(range(0, len(crops), BATCH), desc="model", unit="batch", leave=False, disable=None):
+        yield np.array(crops[start : start + BATCH])

@@ -1,0 +1,166 @@
+"""Hold artifacts of one model against each other, in the task's unit: checkpoint, float32, FP16 and INT8 files, engines, libraries.
+
+Every artifact answers the same faces as the reference and is held to the limits of its own precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import ModelError, UsageError
+from ...runtime.contract.model_file import read_spec, resolve, write_spec
+from ...runtime.contract.spec import ModelSpec
+from ...runtime.sessions.choice import probe_crops
+from ...runtime.sessions.engine_file import read_sidecar, write_sidecar
+from ...runtime.sessions.model import Model
+from ...runtime.sessions.session import Outputs, open_session
+from ..data.datasets import open_data
+from .parity import ProofFaces, difference, faults, limits_for, precision_of, proof_faces
+from .predictor import answers
+
+PROBES = 32  # pictures, where there are no faces
+MAKERS = {"int8": "numclip quantize", "fp16": "numclip export --precision fp16"}
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What `verify` compares, and on which faces."""
+
+    reference: Model | str | Path
+    """An open model, or an .onnx, which ONNX Runtime runs on the CPU. Without `compared` it is held against itself."""
+    compared: Sequence[str | Path] = ()
+    """The artifacts: names, .onnx or .engine files."""
+    data: Sequence[str] = ()
+    """Labelled faces, as `utkface:PATH`; none: smooth pictures, a weaker proof."""
+    split: str | None = None
+    """train, val, calibration, test or all; None: val where a data set has it, else all."""
+    num_faces: int = 256
+    """How many faces are used."""
+    device: str = "cpu"
+    """Where the compared artifacts run; engines always run in TensorRT."""
+    threads: int | None = None
+    """CPU threads; None: the library's choice."""
+    write: bool = False
+    """Write each row into the artifact's own parity table."""
+    reference_name: str | None = None
+    """What the report calls an open model; None: the name in its spec."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One artifact against the reference."""
+
+    model: str  # as the user named it
+    precision: str
+    library: str
+    version: str
+    device: str
+    parity: dict[str, object]  # the row of its parity table
+    missed: tuple[str, ...]  # each limit that it misses, as words
+
+    @property
+    def advice(self) -> str:
+        """What to do about an artifact that misses its limits."""
+        maker = MAKERS.get(self.precision)
+        return f"make it again with {maker} --widen" if maker else "export it again, or run it on another --device"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `numclip verify` reports."""
+
+    reference: str
+    faces: str  # which they are
+    n: int
+    unit: str  # of the differences
+    rows: tuple[Verified, ...]
+
+    @property
+    def missed(self) -> tuple[Verified, ...]:
+        """The artifacts that miss a limit."""
+        return tuple(row for row in self.rows if row.missed)
+
+    def to_json(self) -> dict[str, object]:
+        """The report as one JSON object."""
+        rows = [
+            {
+                "model": row.model,
+                "precision": row.precision,
+                "session": {"library": row.library, "version": row.version, "device": row.device},
+                **row.parity,
+                "missed": list(row.missed),
+            }
+            for row in self.rows
+        ]
+        return {"reference": self.reference, "faces": self.faces, "n": self.n, "rows": rows}
+
+
+def verify(options: VerifyOptions) -> Verification:
+    """Compare. An artifact beyond its limits is a row with `missed`, not an error.
+
+    Raises UsageError, ModelError, DataError, DetectorError, DeviceError.
+    """
+    if options.num_faces < 1:
+        raise UsageError(f"expected --num-faces above 0, got {options.num_faces}")
+    model, name = _opened(options)
+    compared = options.compared or ([] if isinstance(options.reference, Model) else [options.reference])
+    if not compared:
+        raise UsageError(f"{name}: expected something to compare the checkpoint with; name a second MODEL")
+    proof = _proof(options, model)
+    expected = answers(model.session, proof.crops)
+    rows = tuple(_verified(str(artifact), options, model.spec, proof, expected, name) for artifact in compared)
+    return Verification(name, proof.said, len(proof.labels), model.spec.task.unit, rows)
+
+
+def _opened(options: VerifyOptions) -> tuple[Model, str]:
+    """What the others are held against, and its name."""
+    if isinstance(options.reference, Model):
+        return options.reference, options.reference_name or options.reference.spec.name
+    name, path = str(options.reference), resolve(options.reference)
+    if path.suffix == ".engine":
+        raise UsageError(f"{name}: expected a checkpoint or an .onnx first, as the reference; put the engine after it")
+    spec = read_spec(path)
+    return Model(spec.with_calibration(None), open_session(path, spec, "cpu"), path), name
+
+
+def _proof(options: VerifyOptions, model: Model) -> ProofFaces:
+    """The faces of the data; without, pictures that every machine can make, as on a board that holds no faces."""
+    if options.data:
+        data = [open_data(text) for text in options.data]
+        return proof_faces(data, model.spec, options.num_faces, options.split)
+    crops = probe_crops(model.spec.crop.side, PROBES)
+    labels = answers(model.session, crops).value.astype(np.float64)  # no truth: errors are the differences themselves
+    return ProofFaces(crops, labels, f"{PROBES} smooth pictures, no faces")
+
+
+def _verified(
+    name: str, options: VerifyOptions, spec: ModelSpec, proof: ProofFaces, expected: Outputs, reference: str
+) -> Verified:
+    path = resolve(name)
+    is_engine = path.suffix == ".engine"
+    own = read_sidecar(path)[0] if is_engine else read_spec(path)
+    if (own.task, own.crop) != (spec.task, spec.crop):
+        raise ModelError(f"{name}: expected an artifact of the reference's model, its task or crop is another")
+    session = open_session(path, own, "tensorrt" if is_engine else options.device, options.threads)
+    found = difference(answers(session, proof.crops), expected, proof.labels)
+    precision = precision_of(own)
+    if options.write:
+        against = "PyTorch" if isinstance(options.reference, Model) else Path(reference).name
+        row = found.to_json(own.task, proof.said, against)
+        _write(path, replace(own, parity={**own.parity, "engine" if is_engine else precision: row}))
+    facts = session.describe()
+    row = found.to_json(own.task, proof.said, reference)
+    missed = faults(found, limits_for(precision, own.task), own.task.unit)
+    return Verified(name, precision, facts["library"], facts["version"], facts["device"], row, tuple(missed))
+
+
+def _write(path: Path, spec: ModelSpec) -> None:
+    """The spec goes into the artifact; the graph stays as it is."""
+    if path.suffix == ".engine":
+        write_sidecar(path, spec, read_sidecar(path)[1])
+    else:
+        write_spec(path, spec)
