@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import numclip
+import numclip.calibration
+from numclip.calibration import EvaluateOptions, evaluate
 from numclip.calibration.data.crop_cache import FaceCrops
-from numclip.calibration.data.datasets import Sample
+from numclip.calibration.data.datasets import Sample, open_data
 from numclip.calibration.measure.predictor import Predictions
 from numclip.calibration.measure.summary import summarise
 from numclip.cli.main import main
@@ -71,3 +76,30 @@ def test_without_yunet(tmp_path: Path, monkeypatch, capfd: pytest.CaptureFixture
     assert main(["evaluate", "age-nano", "--data", f"table:{tmp_path / 't.csv'}"]) == 1
     err = capfd.readouterr().err
     assert "numclip fetch yunet" in err and "--detector haar" in err
+
+
+def test_from_python(shared_data: Path, yunet_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`numclip.calibration.evaluate` takes a name or an open model, prints nothing, and returns what the command writes."""
+    data = open_data(f"aaf:{shared_data / 'data' / 'aaf.tar'}").select("test")
+    rows = ["file,label"]
+    for sample in data.samples[::100]:
+        (tmp_path / Path(sample.file).name).write_bytes(data.read_bytes(sample.file))
+        rows.append(f"{Path(sample.file).name},{sample.label:g}")
+    (tmp_path / "few.csv").write_text("\n".join(rows) + "\n")
+    table = f"table:{tmp_path / 'few.csv'}"
+    named = evaluate(EvaluateOptions("age-nano", table, device="cpu"))
+    opened = evaluate(EvaluateOptions(numclip.load("age-nano", device="cpu"), table))
+    assert capfd.readouterr().out == "" and named == opened and (named.n, named.split) == (8, "all")
+    assert main(["evaluate", "age-nano", "--device", "cpu", "--data", table, "--json", "-"]) == 0
+    assert json.loads(capfd.readouterr().out) == named.to_json()
+
+
+def test_the_room_s_face_is_light() -> None:
+    """Importing `numclip.calibration` imports none of its modules; every name that it offers is there."""
+    code = "import sys, numclip.calibration as c; print(sorted(m for m in sys.modules if m.startswith('numclip.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['numclip.calibration']"
+    pytest.importorskip("onnx", reason="needs the extra quantize")
+    for name in numclip.calibration.__all__:
+        assert getattr(numclip.calibration, name).__name__ == name
+    assert dir(numclip.calibration) == sorted(numclip.calibration.__all__)
