@@ -59,7 +59,7 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
 def is_large(name: str) -> bool:
     """Whether a model file says that a face takes it over a billion multiply-adds."""
     path = resolve(name)
-    return path.suffix == ".onnx" and (read_spec(path).graph.get("multiply_adds") or 0) > 1e9
+    return path.suffix == ".onnx" and (read_spec(path).graph.multiply_adds or 0) > 1e9
 
 
 def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Measure) -> list[Path]:

@@ -66,7 +66,7 @@ def _model_entry(name: str, device: str, threads: int, batch: int, faces: Faces,
     facts = {
         **which,
         **facts_of(model),
-        **_work(model.spec.graph.get("multiply_adds"), which["file_bytes"], crops),
+        **_work(model.spec.graph.multiply_adds, which["file_bytes"], crops),
         "gpu_mb": None if before_mb is None or after_mb is None else after_mb - before_mb,
         "device": device,
         "threads": threads,
@@ -121,9 +121,9 @@ def facts_of(model: Model) -> dict[str, Any]:
     """How good, how much work per face, what runs it."""
     spec = model.spec
     return {
-        "multiply_adds": spec.graph.get("multiply_adds"),
-        "mae": [{"data": m.get("data"), "split": m.get("split"), "mae": m.get("mae")} for m in spec.metrics],
-        "parity": dict(spec.parity),
+        "multiply_adds": spec.graph.multiply_adds,
+        "mae": [{"data": m.data, "split": m.split, "mae": m.mae} for m in spec.metrics],
+        "parity": {key: row.to_json() for key, row in spec.parity.items()},
         "session": model.session.describe(),
     }
 

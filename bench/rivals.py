@@ -122,7 +122,7 @@ def random_model(tower: str) -> Path:
     network, out = random_network(tower), _folder() / f"random-{tower}.onnx"
     to_onnx(Frozen(network).eval(), out, int(network.record["image_side"]))
     spec = checkpoint_spec(network, out.stem)
-    write_spec(out, replace(spec, graph={**spec.graph, **size_of(network)}))
+    write_spec(out, replace(spec, graph=replace(spec.graph, **size_of(network))))
     return out
 
 
@@ -133,7 +133,7 @@ def random_int8_model(tower: str, flavour: str) -> Path:
     spec, out = read_spec(whole), whole.with_name(f"{whole.stem}.int8-{flavour}.onnx")
     plan = make_plan(whole, spec, probe_crops(spec.crop.side, 8), flavour, "minmax")
     write_whole(out, quantized(plan, frozenset()).SerializeToString())
-    write_spec(out, replace(spec, name=out.stem, graph={**spec.graph, "precision": "int8", "flavour": flavour}))
+    write_spec(out, replace(spec, name=out.stem, graph=replace(spec.graph, precision="int8", flavour=flavour)))
     return out
 
 
@@ -145,7 +145,7 @@ def _folder() -> Path:
 
 def _in_session(path: Path, device: str, threads: int) -> Rival:
     model = load(path, device, threads)
-    multiply_adds, size = int(model.spec.graph["multiply_adds"]), path.stat().st_size
+    multiply_adds, size = model.spec.graph.multiply_adds or 0, path.stat().st_size
     facts = model.session.describe()
     return Rival(
         model.spec.crop.side, multiply_adds, size, device, facts, lambda: load(path, device, threads).session.run

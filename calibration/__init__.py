@@ -1,7 +1,7 @@
 """Labelled faces without torch: measure a model, fit its intervals and gates, quantize it, hold artifacts to each other.
 
     evaluate(EvaluateOptions(...)) -> Evaluation        calibrate(CalibrateOptions(...)) -> Calibrated
-    verify(VerifyOptions(...)) -> Verification          quantize(QuantizeOptions(...)) -> Quantization
+    verify(VerifyOptions(...)) -> Verification          quantize(QuantizeOptions(...)) -> Quantized
     remove_layer(model, name)                           write_card(CardOptions(...))
 
 Importing this package imports nothing heavy; each name is imported when it is first used.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .fitting import CalibrateOptions as CalibrateOptions
     from .fitting import calibrate as calibrate
     from .fitting import remove_layer as remove_layer
-    from .int8 import Quantization as Quantization
+    from .int8 import Quantized as Quantized
     from .int8 import QuantizeOptions as QuantizeOptions
     from .int8 import quantize as quantize
     from .measure.card import CardOptions as CardOptions
@@ -34,8 +34,8 @@ __all__ = [
     "CardOptions",
     "EvaluateOptions",
     "Evaluation",
-    "Quantization",
     "QuantizeOptions",
+    "Quantized",
     "Verification",
     "VerifyOptions",
     "calibrate",
@@ -52,7 +52,7 @@ _HOMES = {
     "CardOptions": ".measure.card",
     "EvaluateOptions": ".measure.evaluation",
     "Evaluation": ".measure.summary",
-    "Quantization": ".int8",
+    "Quantized": ".int8",
     "QuantizeOptions": ".int8",
     "Verification": ".measure.verification",
     "VerifyOptions": ".measure.verification",

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError, UsageError
+from ..runtime.contract.calibration import Calibration, FacesUsed, Gates, Layer
 from ..runtime.contract.conformal_table import ConformalTable, log_odds, tempered
 from ..runtime.contract.model_file import MODELS, graph_sha256, read_spec, resolve, write_spec
 from ..runtime.contract.sharpness import sharpness
@@ -26,7 +26,7 @@ from ..runtime.sessions.model import Model, check_calibration
 from ..runtime.sessions.session import open_session
 from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, look_correlation
 from .data.crop_cache import DEFAULT_DETECTOR, Crops, FaceCrops
-from .data.datasets import Dataset, open_data
+from .data.datasets import open_data
 from .gate_limits import fit_gates
 from .measure.degrade import LADDER, second_look
 from .measure.predictor import dataset_faces, predict
@@ -35,7 +35,6 @@ from .measure.summary import LEVELS
 LADDER_FACES = 300  # degraded copies by rung of the ladder
 LOOK_FACES, LOOKS = 200, 8
 FEW_SITE_FACES = 50
-LAYER_FIELDS = ("offset", "knots", "levels", "quantiles")
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +66,10 @@ class Calibrated:
     n: int  # labelled faces of the calibration, or of the layer that was added
 
     @property
-    def calibration(self) -> dict[str, Any]:
+    def calibration(self) -> Calibration:
         """The calibration, as the spec holds it."""
-        return dict(self.spec.calibration or {})
+        assert self.spec.calibration is not None
+        return self.spec.calibration
 
 
 def calibrate(options: CalibrateOptions) -> Calibrated:
@@ -96,14 +96,14 @@ def remove_layer(model: str | Path, name: str, out: Path | None = None) -> Calib
     path = resolve(model)
     out = output_for(path, out)
     spec = read_spec(path)
-    base: dict[str, Any] = dict(spec.calibration or {})
-    layers: list[dict[str, Any]] = base.pop("layers", [])
-    if [layer["name"] for layer in layers] != [name]:
-        there = ", ".join(layer["name"] for layer in layers) or "none"
+    layer = None if spec.calibration is None else spec.calibration.layer
+    if spec.calibration is None or layer is None or layer.name != name:
+        there = "none" if layer is None else layer.name
         raise UsageError(f"expected the name of a layer of this model ({there}), got {name}")
+    base = replace(spec.calibration, layers=spec.calibration.layers[:-1])
     made = spec.with_calibration(base)
     write_spec(path, made, out)
-    return Calibrated(out, made, int(base["n"]))
+    return Calibrated(out, made, base.n)
 
 
 def output_for(path: Path, out: Path | None) -> Path:
@@ -114,26 +114,26 @@ def output_for(path: Path, out: Path | None) -> Path:
     return out
 
 
-def _calibration(graph: Model, spec: ModelSpec, options: CalibrateOptions, sha256: str) -> tuple[dict[str, Any], int]:
+def _calibration(graph: Model, spec: ModelSpec, options: CalibrateOptions, sha256: str) -> tuple[Calibration, int]:
     """The calibration of the graph itself, and on how many faces."""
     _refuse_a_layer(spec, options.model)
     task = spec.task
     data, faces, sources = _labelled_faces(graph, options)
     table = fit_table(faces, task, _degraded(graph, data))
-    fitted: dict[str, Any] = {
-        **table.to_json(),
-        "n": len(faces.labels),
-        "data": sources,
-        "gates": _gates(faces, table, task),
-        "look_correlation": round(_look_correlation(graph, data), 4),
-        "coverage": cross_coverage(faces, task, LEVELS),
-        "date": _today(),
-        "graph_sha256": sha256,
-    }
+    fitted = Calibration(
+        base_table=table.rounded(),
+        graph_sha256=sha256,
+        n=len(faces.labels),
+        data=sources,
+        date=_today(),
+        coverage=cross_coverage(faces, task, LEVELS),
+        base_gates=_gates(faces, table, task),
+        look_correlation=round(_look_correlation(graph, data), 4),
+    )
     return fitted, len(faces.labels)
 
 
-def _with_layer(graph: Model, spec: ModelSpec, options: CalibrateOptions, name: str) -> tuple[dict[str, Any], int]:
+def _with_layer(graph: Model, spec: ModelSpec, options: CalibrateOptions, name: str) -> tuple[Calibration, int]:
     """The calibration with a site's layer on top, and on how many faces the layer was fitted."""
     base, task = spec.calibration, spec.task
     if base is None:
@@ -142,36 +142,30 @@ def _with_layer(graph: Model, spec: ModelSpec, options: CalibrateOptions, name: 
         )
     _refuse_a_layer(spec, options.model)
     _, faces, sources = _labelled_faces(graph, options)
-    table = fit_layer(faces, ConformalTable.from_json(base), task)
-    fields, n = table.to_json(), len(faces.labels)
-    layer: dict[str, Any] = {
-        "name": name,
-        **{field: fields[field] for field in LAYER_FIELDS},
-        "gates": _gates(faces, table, task),
-        "n": n,
-        "data": sources,
-        "date": _today(),
-    }
+    table, n = fit_layer(faces, base.table, task), len(faces.labels)
+    layer = Layer(name, table.rounded(), _gates(faces, table, task), n, sources, _today())
     if n < FEW_SITE_FACES:
         _log.warning("warning: %d faces are few for a layer; %d to 200 are better", n, FEW_SITE_FACES)
-    return {**base, "layers": [layer]}, n
+    return base.with_layer(layer), n
 
 
 def _refuse_a_layer(spec: ModelSpec, name: str | Path) -> None:
-    for layer in (spec.calibration or {}).get("layers", []):
+    layer = None if spec.calibration is None else spec.calibration.layer
+    if layer is not None:
         raise UsageError(
-            f"{name}: expected a model without layers, it has {layer['name']}; first --remove-layer {layer['name']}"
+            f"{name}: expected a model without layers, it has {layer.name}; first --remove-layer {layer.name}"
         )
 
 
 def _labelled_faces(
     graph: Model, options: CalibrateOptions
-) -> tuple[list[FaceCrops], LabelledReadings, list[dict[str, object]]]:
+) -> tuple[list[FaceCrops], LabelledReadings, tuple[FacesUsed, ...]]:
     """The faces of each data set, what the graph answers for all of them, and what the spec says of them."""
     opened = [open_data(text).select(options.split) for text in options.data]
     data = [dataset_faces(graph, dataset, options.detector) for dataset in opened]
     read = LabelledReadings.join([labelled(graph, part.crops, part.labels) for part in data])
-    return data, read, [_source(d, options.split, len(f.labels)) for d, f in zip(opened, data, strict=True)]
+    used = [FacesUsed(d.short_name, options.split, len(f.labels)) for d, f in zip(opened, data, strict=True)]
+    return data, read, tuple(used)
 
 
 def labelled(graph: Model, crops: Crops, labels: npt.NDArray[np.float64]) -> LabelledReadings:
@@ -181,7 +175,7 @@ def labelled(graph: Model, crops: Crops, labels: npt.NDArray[np.float64]) -> Lab
     return LabelledReadings(values, probabilities, labels, sharpness(np.asarray(crops)))
 
 
-def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> dict[str, dict[str, list[float]]]:
+def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> Gates:
     words = tempered(faces.probabilities, table.temperature)
     return fit_gates(lambda threshold: log_odds(words, threshold, task), faces.labels, task)
 
@@ -210,10 +204,6 @@ def _look_correlation(graph: Model, data: list[FaceCrops]) -> float:
         values = predict(graph, looks).value.astype(np.float64).reshape(len(chosen), LOOKS)
         errors.append(values - faces.labels[chosen][:, None])
     return look_correlation(np.concatenate(errors))
-
-
-def _source(dataset: Dataset, split: str, n: int) -> dict[str, object]:
-    return {"data": dataset.short_name, "split": split, "n": n}
 
 
 def _today() -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import ModelError, UsageError
+from ..runtime.contract.measured import ParityRow
 from ..runtime.contract.model_file import graph_sha256, read_spec, resolve, write_spec
+from ..runtime.contract.provenance import Quantization
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
 from ..runtime.sessions.model import Model
@@ -50,7 +52,7 @@ class QuantizeOptions:
 
 
 @dataclass(frozen=True)
-class Quantization:
+class Quantized:
     """What `quantize` wrote and what it measured."""
 
     out: Path
@@ -59,16 +61,16 @@ class Quantization:
     harm: dict[str, float]  # layer: share of the limit that its INT8 form uses alone; empty where nothing was tried
 
     @property
-    def parity(self) -> dict[str, object]:
+    def parity(self) -> ParityRow:
         """How far the file is from the float32 one."""
-        return dict(self.spec.parity["int8"])
+        return self.spec.parity["int8"]
 
     def to_json(self) -> dict[str, object]:
         """The proof as one JSON object."""
-        return {"parity": self.parity, "kept": list(self.kept), "harm": self.harm}
+        return {"parity": self.parity.to_json(), "kept": list(self.kept), "harm": self.harm}
 
 
-def quantize(options: QuantizeOptions) -> Quantization:
+def quantize(options: QuantizeOptions) -> Quantized:
     """Measure ranges, quantize, prove, write. Where the file misses its limits, nothing is written.
 
     Raises UsageError, ModelError, DataError, DetectorError, OutputError.
@@ -93,7 +95,7 @@ def quantize(options: QuantizeOptions) -> Quantization:
         made = _with_metrics(_int8_spec(spec, trial, found, widened, options), draft, data)
         write_spec(draft, made)
         write_whole(options.out, draft.read_bytes())
-    return Quantization(options.out, made, widened.kept, widened.harm)
+    return Quantized(options.out, made, widened.kept, widened.harm)
 
 
 def _check(options: QuantizeOptions) -> None:
@@ -154,25 +156,25 @@ def _int8_spec(
     spec: ModelSpec, trial: Trial, found: Difference, widened: Widened, options: QuantizeOptions
 ) -> ModelSpec:
     """The INT8 file's spec, its errors on the data sets apart."""
-    row = found.to_json(spec.task, trial.proof.said, "fp32")
-    quantization = {
-        "flavour": options.flavour,
-        "ranges": options.ranges,
-        "faces": options.num_faces,
-        "kept_float": sorted(widened.kept),
-        "from_graph_sha256": graph_sha256(resolve(options.model)),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
+    row = found.row(spec.task, trial.proof.said, "fp32")
+    quantization = Quantization(
+        flavour=options.flavour,
+        ranges=options.ranges,
+        faces=options.num_faces,
+        kept_float=tuple(sorted(widened.kept)),
+        from_graph_sha256=graph_sha256(resolve(options.model)),
+        date=datetime.now(timezone.utc).date().isoformat(),
+    )
     return replace(
         spec,
         name=options.out.stem,
-        graph={**spec.graph, "precision": "int8", "flavour": options.flavour},
+        graph=replace(spec.graph, precision="int8", flavour=options.flavour),
         calibration=None,  # intervals belong to a graph: numclip calibrate fits this one's own
         parity={**spec.parity, "int8": row},
-        provenance={**spec.provenance, "quantization": quantization},
+        provenance=replace(spec.provenance, quantization=quantization),
     )
 
 
 def _with_metrics(spec: ModelSpec, path: Path, data: Sequence[Dataset]) -> ModelSpec:
     model = Model(spec, open_session(path, spec, "cpu"))
-    return replace(spec, metrics=[metric_of(model, dataset) for dataset in data])
+    return replace(spec, metrics=tuple(metric_of(model, dataset) for dataset in data))

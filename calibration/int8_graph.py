@@ -71,7 +71,7 @@ def make_plan(path: Path, spec: ModelSpec, crops: npt.NDArray[np.uint8], flavour
             RANGES[ranges],
             extra_options=options,
         )
-        calibrator.collect_data(_Batches(str(spec.graph["input"]), crops))
+        calibrator.collect_data(_Batches(spec.graph.input, crops))
         return Plan(graph, flavour, calibrator.compute_data(), layers, tuple(fixed), frozenset(head))
 
 

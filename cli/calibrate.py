@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         )
         said = _said(made, args.layer)
     if args.json:
-        write_json(args.json, made.calibration)
+        write_json(args.json, made.calibration.to_json())
     if args.json != "-":
         print(f"{made.out}: {said}")
         print(f"next: numclip evaluate {made.out} --data {(args.data or ['DATA'])[0]}")
@@ -64,10 +64,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _said(made: Calibrated, layer: str | None) -> str:
+    calibration = made.calibration
     if layer is None:
-        coverage: dict[str, float] = made.calibration["coverage"]
-        shares = ", ".join(f"{float(k):.0%}: {v:.1%}" for k, v in coverage.items()) or "too few faces"
+        shares = ", ".join(f"{float(k):.0%}: {v:.1%}" for k, v in calibration.coverage.items()) or "too few faces"
         return f"calibrated on {made.n} faces; coverage in cross-validation: {shares}"
-    fields = made.calibration["layers"][-1]
-    held = "; ".join(f"{at} at {', '.join(rates)}" for at, rates in fields["gates"].items()) or "none (too few faces)"
-    return f"layer {layer} from {made.n} faces: offset {fields['offset']:+.2f} {made.spec.task.unit}; gates {held}"
+    held = "; ".join(f"{at} at {', '.join(rates)}" for at, rates in calibration.gates.items()) or "none (too few faces)"
+    return (
+        f"layer {layer} from {made.n} faces: offset {calibration.table.offset:+.2f} {made.spec.task.unit}; gates {held}"
+    )

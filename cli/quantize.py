@@ -19,7 +19,7 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
-from ..calibration import Quantization, QuantizeOptions, quantize
+from ..calibration import Quantized, QuantizeOptions, quantize
 from ..calibration.int8_graph import FLAVOURS, RANGES
 from ..runtime.places import write_json
 
@@ -74,14 +74,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(made: Quantization) -> list[str]:
-    spec, row, unit = made.spec, made.spec.parity["int8"], made.spec.task.unit
+def _summary(made: Quantized) -> list[str]:
+    spec, row, unit = made.spec, made.parity, made.spec.task.unit
     lines = [
-        f"{made.out}: {made.out.stat().st_size / 1e6:.2f} MB, flavour {spec.graph['flavour']}; on {row['n']} faces MAE {row['mae']:.3f} "
-        f"({row['mae_change']:+.3f} {unit} against fp32), values apart by {row['mean']:.3f} in the mean, {row['p99']:.2f} at p99"
+        f"{made.out}: {made.out.stat().st_size / 1e6:.2f} MB, flavour {spec.graph.flavour}; on {row.n} faces MAE {row.mae:.3f} "
+        f"({row.mae_change:+.3f} {unit} against fp32), values apart by {row.mean:.3f} in the mean, {row.p99:.2f} at p99"
     ]
     lines += [f"  kept in float: {name} (alone {made.harm[name]:.2f} of the limit)" for name in made.kept]
-    lines += [f"  {m['data']} {m['split']}: MAE {m['mae']:.2f} {unit}, n {m['n']}" for m in spec.metrics]
+    lines += [f"  {m.data} {m.split}: MAE {m.mae:.2f} {unit}, n {m.n}" for m in spec.metrics]
     return lines
 
 

@@ -39,7 +39,7 @@ def write_repository(folder: Path, model: Path, spec: ModelSpec, max_batch: int 
 
 def config(name: str, backend: str, platform: str, file_name: str, spec: ModelSpec, max_batch: int) -> str:
     """The text of config.pbtxt."""
-    side, crops = spec.crop.side, str(spec.graph["input"])
+    side, crops = spec.crop.side, spec.graph.input
     dims = f"dims: [ {side}, {side}, 3 ]"
     outputs = ",\n".join(f"  {_output(output, width)}" for output, width in output_widths(spec).items())
     preferred = ", ".join(str(n) for n in sorted({min(8, max_batch), max_batch}))

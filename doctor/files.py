@@ -27,7 +27,7 @@ def models() -> Iterator[Finding]:
         except NumclipError as error:
             yield Finding(f"model {name}", False, str(error), restore(f"runtime/models/{name}.onnx"))
         else:
-            errors = ", ".join(f"{m['data']} {m['mae']:.2f}" for m in spec.metrics)
+            errors = ", ".join(f"{m.data} {m.mae:.2f}" for m in spec.metrics)
             yield Finding(f"model {name}", True, f"whole; MAE {errors or 'not measured'}")
 
 

@@ -17,6 +17,7 @@ from ..calibration.measure.parity import Difference, ProofFaces, difference, exc
 from ..calibration.measure.predictor import answers
 from ..calibration.widening import Widened, widen
 from ..errors import ModelError
+from ..runtime.contract.measured import ParityRow
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.sessions.session import Outputs
 from .frozen import Frozen
@@ -30,7 +31,7 @@ class ProvenHalf:
     """A half network and its row of the parity table."""
 
     network: Frozen
-    row: dict[str, Any]
+    row: ParityRow
 
 
 def proven_half(
@@ -57,7 +58,7 @@ def proven_half(
         broken = first_not_finite(half, torch.from_numpy(proof.crops))
         where = f"; the first NaN or Inf comes out of {broken}" if broken else ""
         raise ModelError(f"{error}{where}; --widen keeps such layers in float32") from None
-    return ProvenHalf(half, found.to_json(spec.task, proof.said, "PyTorch")), wide
+    return ProvenHalf(half, found.row(spec.task, proof.said, "PyTorch")), wide
 
 
 def check(found: Difference, precision: str, spec: ModelSpec, limit: float | None) -> None:

@@ -31,7 +31,10 @@ from ..calibration.measure.predictor import answers
 from ..calibration.widening import Widened
 from ..deploy.triton import write_repository
 from ..errors import UsageError
+from ..runtime.contract.licences import Licence, Licences, combined
+from ..runtime.contract.measured import ParityRow
 from ..runtime.contract.model_file import write_spec
+from ..runtime.contract.provenance import Provenance
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
 from ..runtime.sessions.model import Model
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     proof = proof_faces(data, spec, PARITY_FACES)
     reference = answers(TorchSession(network), proof.crops)
     frozen, wide = Frozen(network).eval(), Widened((), {})
-    parity: dict[str, Any] = {}
+    parity: dict[str, ParityRow] = {}
     if args.precision == "fp16":
         half, wide = proven_half(frozen, spec, proof, reference, args.limit, args.widen)
         parity = {"fp16": half.row}
@@ -90,13 +93,13 @@ def run(args: argparse.Namespace) -> int:
         found = difference(answers(session, proof.crops), reference, proof.labels)
         if args.precision == "fp32":
             check(found, "fp32", spec, args.limit)
-            parity = {"fp32": found.to_json(spec.task, proof.said, "PyTorch")}
+            parity = {"fp32": found.row(spec.task, proof.said, "PyTorch")}
         spec = replace(
             spec,
             parity=parity,
-            metrics=[metric_of(Model(spec, session), d) for d in data],
-            graph={**spec.graph, **size_of(network), "precision": args.precision, "storage": args.storage},
-            provenance={**_provenance(args, network, training), "kept_float32": list(wide.kept)},
+            metrics=tuple(metric_of(Model(spec, session), d) for d in data),
+            graph=replace(spec.graph, **size_of(network), precision=args.precision, storage=args.storage),
+            provenance=replace(_provenance(args, network, training), kept_float32=wide.kept),
             licences=_licences(network, data, args.backbone_licence),
         )
         write_spec(draft, spec)
@@ -157,41 +160,40 @@ def size_of(network: NumCLIP) -> dict[str, int]:
     return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
 
 
-def _provenance(args: argparse.Namespace, network: NumCLIP, training: dict[str, Any]) -> dict[str, Any]:
+def _provenance(args: argparse.Namespace, network: NumCLIP, training: dict[str, Any]) -> Provenance:
     packages = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime")
     record = network.record
-    return {
-        "backbone": record["config"]["vision_cfg"].get("timm_model_name") or record["name"],
-        "pretrained": record["pretrained"],
-        "language_pretrained": record["language_pretrained"],
-        "method": network.method.to_json(),
-        "context": network.task.context,
-        "checkpoint_sha256": file_sha256(args.checkpoint),
-        "training": training,
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
-        "command": f"numclip export {args.checkpoint.name} --out {args.out.name} --data "
+    return Provenance(
+        backbone=record["config"]["vision_cfg"].get("timm_model_name") or record["name"],
+        pretrained=record["pretrained"],
+        language_pretrained=record["language_pretrained"],
+        method=network.method.to_json(),
+        context=network.task.context,
+        checkpoint_sha256=file_sha256(args.checkpoint),
+        training=training,
+        versions={"python": platform.python_version(), **{p: version(p) for p in packages}},
+        command=f"numclip export {args.checkpoint.name} --out {args.out.name} --data "
         + " ".join(f"{k}:{Path(p).name}" for k, _, p in (d.partition(":") for d in args.data)),
-    }
+    )
 
 
-def _licences(network: NumCLIP, data: list[Dataset], backbone: str | None) -> dict[str, str]:
-    terms = sorted({LICENCES[d.kind].terms for d in data})
-    research = any("research" in t for t in terms)
-    started = network.record["pretrained"]
-    return {
-        "code": CODE_LICENCE,
-        "weights": "research use only, because of the training data" if research else "as the training data allow",
-        "backbone": backbone or (f"that of {started}" if started else "none: trained from random weights"),
-        "data": "; ".join(terms),
-    }
+def _licences(network: NumCLIP, data: list[Dataset], backbone: str | None) -> Licences:
+    data_terms, started = [LICENCES[d.kind] for d in data], network.record["pretrained"]
+    backbone = backbone or (f"that of {started}" if started else None)
+    return Licences(
+        code=Licence(CODE_LICENCE),
+        weights=Licence(combined(data_terms).spdx, "as the training data allow"),
+        backbone=None if backbone is None else Licence.from_text(backbone),
+        data=combined(data_terms),
+    )
 
 
 def _summary(spec: ModelSpec, path: Path) -> str:
-    row, kept = spec.parity[spec.graph["precision"]], spec.provenance["kept_float32"]
+    row, kept = spec.parity[spec.graph.precision], spec.provenance.kept_float32 or ()
     lines = [
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {row['mean']:.5f} {row['unit']} in the mean, "
-        f"at most {row['max']:.5f}, on {row['n']} faces"
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {row.mean:.5f} {row.unit} in the mean, "
+        f"at most {row.max:.5f}, on {row.n} faces"
     ]
     lines += [f"  kept in float32: {', '.join(kept)}"] if kept else []
-    lines += [f"  {m['data']} {m['split']}: MAE {m['mae']:.2f} {spec.task.unit}, n {m['n']}" for m in spec.metrics]
+    lines += [f"  {m.data} {m.split}: MAE {m.mae:.2f} {spec.task.unit}, n {m.n}" for m in spec.metrics]
     return "\n".join(lines)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .contract.licences import commercial_use
 from .contract.model_file import graph_sha256, read_spec, resolve
 from .contract.spec import ModelSpec
 from .places import write_json
 from .sessions.engine_file import read_sidecar
-
-PERMISSIVE = re.compile(r"\b(apache|mit|bsd|isc|cc0|cc[- ]by(?:[- ](?:sa[- ])?\d.*)?|public domain|unlicense)\b", re.I)
-RESEARCH_ONLY = re.compile(r"research|non-?\s?commercial|\bnc\b|academic|not for commercial", re.I)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,22 +44,6 @@ def report(spec: ModelSpec, path: Path) -> dict[str, Any]:
     }
 
 
-def commercial_use(licences: Mapping[str, str]) -> tuple[bool, str]:
-    """Whether all of code, weights, backbone and data allow commercial use, and if not, which one does not.
-
-    A licence that is not known to be permissive does not count as permission. This reads names; it is no legal advice.
-    """
-    if not licences:
-        return False, "the spec names no licences"
-    refused = [f"{part}: {text}" for part, text in licences.items() if RESEARCH_ONLY.search(text)]
-    if refused:
-        return False, "; ".join(refused)
-    unknown = [f"{part}: {text or 'not stated'}" for part, text in licences.items() if not PERMISSIVE.search(text)]
-    if unknown:
-        return False, "not known to be permissive: " + "; ".join(unknown)
-    return True, "every part is under a permissive licence"
-
-
 def describe(spec: ModelSpec, path: Path) -> str:
     """The spec in lines a person reads."""
     task, crop = spec.task, spec.crop
@@ -73,12 +54,12 @@ def describe(spec: ModelSpec, path: Path) -> str:
         f"task         {task.name} in {task.unit}, {task.low:g} to {task.high:g}",
         f"bins         {bins}",
         f"crop         {crop.side} x {crop.side} px, box rules for: {', '.join(crop.box_rules) or 'none'}",
-        *_section("metrics", [_pairs(m) for m in spec.metrics] or ["none measured"]),
-        f"precision    {spec.graph.get('precision', 'fp32')}",
-        *_section("parity", [_parity_line(k, row) for k, row in spec.parity.items()] or ["not measured"]),
+        *_section("metrics", [_pairs(m.to_json()) for m in spec.metrics] or ["none measured"]),
+        f"precision    {spec.graph.precision}",
+        *_section("parity", [_parity_line(k, row.to_json()) for k, row in spec.parity.items()] or ["not measured"]),
         *_section("calibration", _calibration_lines(spec)),
-        *_section("provenance", _named(spec.provenance) or ["not recorded"]),
-        *_section("licences", _named(spec.licences) or ["none named"]),
+        *_section("provenance", _named(spec.provenance.to_json()) or ["not recorded"]),
+        *_section("licences", _named(spec.licences.stated()) or ["none named"]),
         f"commercial   {'yes' if allowed else 'no'}: {why}",
     ]
     return "\n".join(lines)
@@ -98,7 +79,7 @@ def _parity_line(precision: str, row: Mapping[str, Any]) -> str:
 def _calibration_lines(spec: ModelSpec) -> list[str]:
     if spec.calibration is None:
         return ["none: intervals and gates need `numclip calibrate` first"]
-    return [_pairs(spec.calibration)]
+    return [_pairs(spec.calibration.to_json())]
 
 
 def _section(title: str, lines: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..runtime.contract.spec import GRAPH, ModelSpec
+from ..runtime.contract.spec import GraphSpec, ModelSpec
 from ..runtime.sessions.model import Model
 from ..runtime.sessions.session import Outputs
 from .checkpoint import load_checkpoint
@@ -52,4 +52,4 @@ def checkpoint_spec(network: NumCLIP, name: str) -> ModelSpec:
     """What a network alone determines of its model file's spec."""
     side = int(network.record["image_side"])
     dim = int(network.text_tower.text_projection.shape[1])
-    return ModelSpec(name, network.task.spec, network.task.crop(side), {**GRAPH, "embedding_dim": dim})
+    return ModelSpec(name, network.task.spec, network.task.crop(side), GraphSpec(dim))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, UsageError
-from ..runtime.contract.spec import BoxRule, CropSpec, TaskSpec, check_task
+from ..runtime.contract.spec import BoxRule, CropSpec
+from ..runtime.contract.task import TaskSpec, check_task
 from ..runtime.faces.crops import covering
 from ..runtime.faces.detect import WHOLE
 

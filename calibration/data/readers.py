@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
+from ...runtime.contract.licences import Licence
 from .label_table import read_table
 from .owner_lists import Listed, read_lists
 from .picture_files import open_pictures
@@ -38,21 +39,13 @@ ADIENCE_GROUPS = {
 }
 
 
-@dataclass(frozen=True, order=True)
-class DataLicence:
-    """On what terms a data set is handed out."""
-
-    spdx: str  # an SPDX identifier; LicenseRef-none: no licence text at all
-    terms: str  # in words
-
-
 @dataclass(frozen=True)
 class Kind:
     """How one data set is read, where it is from, and its terms."""
 
     read: Callable[[Path], tuple[list[Sample], ReadBytes]]
     get: str  # where to get it and what to give, after "expected labelled pictures, found none;"
-    licence: DataLicence
+    licence: Licence  # LicenseRef-none: no licence text at all
 
 
 def read_data(kind: str, path: Path) -> tuple[list[Sample], ReadBytes, bool]:
@@ -214,23 +207,23 @@ KINDS = {
     "utkface": Kind(
         _from_names(_utkface),
         "get the aligned and cropped chips at susanqq.github.io/UTKFace and give their folder or .tar",
-        DataLicence("LicenseRef-UTKFace-research", f"UTKFace: {RESEARCH}"),
+        Licence("LicenseRef-UTKFace-research", f"UTKFace: {RESEARCH}"),
     ),
     "aaf": Kind(
         _from_names(_aaf),
         "get the original images at github.com/JingchunCheng/All-Age-Faces-Dataset and give their folder or .tar",
-        DataLicence("LicenseRef-none", "All-Age-Faces: no licence text, asks to be cited; taken as research use"),
+        Licence("LicenseRef-none", "All-Age-Faces: no licence text, asks to be cited; taken as research use"),
     ),
     "fgnet": Kind(
         _from_names(_fgnet),
         "get FG-NET at yanweifu.github.io/FG_NET_data and give its folder, with images/001A02.JPG in it, or a .tar",
-        DataLicence("LicenseRef-none", "FG-NET: handed out for research; no licence text"),
+        Licence("LicenseRef-none", "FG-NET: handed out for research; no licence text"),
     ),
     "morph2": Kind(
         _from_lists(_morph_listed, _morph),
         "ask for MORPH II at uncw.edu/oic/tech/morph.html and give the folder of its albums (009055_1M54.JPG), with the "
         "lists of one protocol in it, if any",
-        DataLicence(
+        Licence(
             "LicenseRef-MORPH-II-agreement", "MORPH II: by agreement with its owners, academic or commercial apart"
         ),
     ),
@@ -238,7 +231,7 @@ KINDS = {
         _adience,
         "ask for Adience at talhassner.github.io/home/projects/Adience and give the folder with aligned/ and "
         "fold_0_data.txt to fold_4_data.txt",
-        DataLicence(
+        Licence(
             "LicenseRef-Adience-research", f"Adience: pictures under their own Creative Commons licences, {RESEARCH}"
         ),
     ),
@@ -246,15 +239,13 @@ KINDS = {
         _from_lists(_hci_listed, _hci),
         "get the dated historical colour images at graphics.cs.cmu.edu/projects/historicalColor and give the folder "
         "with 1930s/ to 1970s/, or with lists of `path 1930s`",
-        DataLicence(
-            "LicenseRef-none", "HCI: pictures of their photographers, handed out for research; no licence text"
-        ),
+        Licence("LicenseRef-none", "HCI: pictures of their photographers, handed out for research; no licence text"),
     ),
     "aesthetics": Kind(
         _from_lists(_aesthetics_listed),
         "get the pictures of the CrowdBeauty list (arXiv 1505.03358) from Flickr and give their folder, with "
         "[category]_train.txt and [category]_test.txt (`id.png 3.0`) in it",
-        DataLicence(
+        Licence(
             "LicenseRef-CrowdBeauty-research",
             f"CrowdBeauty: Flickr pictures under their own Creative Commons licences, {RESEARCH}",
         ),
@@ -262,6 +253,6 @@ KINDS = {
     "table": Kind(
         _table,
         "give a CSV with the columns file and label",
-        DataLicence("LicenseRef-unknown", "a table of the user's own: licence unknown here"),
+        Licence("LicenseRef-unknown", "a table of the user's own: licence unknown here"),
     ),
 }

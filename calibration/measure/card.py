@@ -5,6 +5,7 @@ Every figure is measured on the `test` splits by this command; nothing is typed 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...runtime.contract.licences import commercial_use
+from ...runtime.contract.measured import ParityRow
 from ...runtime.contract.model_file import resolve
 from ...runtime.contract.readings import Readings
 from ...runtime.contract.spec import ModelSpec
-from ...runtime.info import commercial_use
 from ...runtime.places import write_whole
 from ...runtime.sessions.model import Model, load
 from ..data.datasets import open_data
@@ -70,9 +72,9 @@ def _head(spec: ModelSpec) -> str:
         f"{w} ({a:g}-{b:g})"
         for w, a, b in zip(spec.task.words, spec.task.bin_edges, spec.task.bin_edges[1:], strict=False)
     )
-    size = spec.graph
-    fp32: Mapping[str, Any] = spec.parity.get("fp32", {})
-    text = "with" if spec.provenance.get("language_pretrained") else "without"
+    size, origin = spec.graph, spec.provenance
+    fp32 = spec.parity.get("fp32") or ParityRow(spec.task.unit, 0, "none", math.nan, math.nan, math.nan)
+    text = "with" if origin.language_pretrained else "without"
     return f"""# {spec.name}
 
 Reads {spec.task.name} in {spec.task.unit} off a face crop of {spec.crop.side} x {spec.crop.side} px. This page is written by
@@ -81,9 +83,9 @@ Reads {spec.task.name} in {spec.task.unit} off a face crop of {spec.crop.side} x
 | | |
 |---|---|
 | method | NumCLIP (arXiv 2408.03574): {spec.task.num_bins} text bins, ranking losses, refinement; text tower {text} language pre-training |
-| image tower | {spec.provenance.get("backbone")}, started from {spec.provenance.get("pretrained") or "random weights"} |
-| size | {size.get("parameters", 0) / 1e6:.2f} million parameters, {size.get("multiply_adds", 0) / 1e6:.0f} million multiply-adds per face |
-| parity | at most {fp32.get("max", float("nan")):.5f} {spec.task.unit} from PyTorch on {fp32.get("n", 0)} faces |
+| image tower | {origin.backbone}, started from {origin.pretrained or "random weights"} |
+| size | {(size.parameters or 0) / 1e6:.2f} million parameters, {(size.multiply_adds or 0) / 1e6:.0f} million multiply-adds per face |
+| parity | at most {math.nan if fp32.max is None else fp32.max:.5f} {spec.task.unit} from PyTorch on {fp32.n} faces |
 | bins | {bins} |
 """
 
@@ -121,7 +123,7 @@ def _together(once: list[tuple[Readings, Labels]], tracks: list[tuple[list[Readi
 
 
 def _training(spec: ModelSpec) -> str:
-    training: Mapping[str, Any] = spec.provenance.get("training", {})
+    training: Mapping[str, Any] = spec.provenance.training
     lines = ["## What it was made from", ""]
     for name, counts in training.get("data", {}).items():
         lines.append(
@@ -129,7 +131,7 @@ def _training(spec: ModelSpec) -> str:
             f"{counts['copies']} other copies dropped, {counts['skipped']} without a detected face); chosen on its val split."
         )
     if spec.calibration is not None:
-        sets = ", ".join(f"{d['n']} faces of {d['data']} ({d['split']})" for d in spec.calibration["data"])
+        sets = ", ".join(f"{d.n} faces of {d.data} ({d.split})" for d in spec.calibration.data)
         lines.append(f"- Intervals: {sets}; split conformal, held out of training and selection.")
     flags: Mapping[str, Any] = training.get("flags", {})
     shown = ", ".join(
@@ -144,5 +146,5 @@ def _training(spec: ModelSpec) -> str:
 
 def _licences(spec: ModelSpec) -> str:
     allowed, why = commercial_use(spec.licences)
-    lines = ["## Licences", "", *(f"- {part}: {text}" for part, text in spec.licences.items())]
+    lines = ["## Licences", "", *(f"- {part}: {licence}" for part, licence in spec.licences.stated().items())]
     return "\n".join([*lines, f"- commercial use: {'yes' if allowed else 'no'} ({why})", ""])

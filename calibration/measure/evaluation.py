@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import UsageError
+from ...runtime.contract.measured import Metric
 from ...runtime.contract.model_file import resolve
 from ...runtime.sessions.model import Model, load
 from ..data.crop_cache import DEFAULT_DETECTOR
@@ -65,12 +66,11 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     return result
 
 
-def metric_of(model: Model, dataset: Dataset) -> dict[str, object]:
+def metric_of(model: Model, dataset: Dataset) -> Metric:
     """One line of a spec's `metrics`: the main figures on the test split, or on all faces where there is none."""
     split = dataset.split_or_all("test")
     found = summarise(predict_dataset(model, dataset.select(split)))
-    figures = {"n": found.n, "skipped": found.skipped, "mae": found.mae, "cs5": found.cs5, "bias": found.bias}
-    return {"data": dataset.short_name, "split": split, **figures}
+    return Metric(dataset.short_name, split, found.n, found.skipped, found.mae, found.cs5, found.bias)
 
 
 def _opened(options: EvaluateOptions) -> tuple[Model, str]:

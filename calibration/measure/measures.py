@@ -7,7 +7,7 @@ no face at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,10 +199,7 @@ def gate_rates(said: npt.NDArray[np.str_], labels: Floats, threshold: float) -> 
 
 def held_gates(spec: ModelSpec) -> list[Gate]:
     """Every gate that a model file (or the layer on it) holds."""
-    calibration = spec.calibration or {}
-    held: Mapping[str, Mapping[str, object]] = (
-        calibration["layers"][-1] if calibration.get("layers") else calibration
-    ).get("gates", {})
+    held = {} if spec.calibration is None else spec.calibration.gates
     return [open_gate(spec, float(at), float(rate)) for at, limits in held.items() for rate in limits]
 
 

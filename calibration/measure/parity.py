@@ -7,13 +7,15 @@ compared is the graph's own answer: a calibration on top of it would hide, or ad
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import ModelError
-from ...runtime.contract.spec import ModelSpec, TaskSpec
+from ...runtime.contract.measured import ParityRow
+from ...runtime.contract.spec import ModelSpec
+from ...runtime.contract.task import TaskSpec
 from ...runtime.sessions.session import Outputs
 from ..data.crop_cache import DEFAULT_DETECTOR, face_crops
 from ..data.datasets import Dataset
@@ -49,10 +51,11 @@ class Difference:
     not_finite: int  # NaN and Inf among the artifact's numbers
     n: int
 
-    def to_json(self, task: TaskSpec, faces: str, against: str) -> dict[str, object]:
-        """A row of the spec's parity table. A figure that is not finite is null, as JSON knows none."""
-        figures: dict[str, object] = {k: (v if np.isfinite(v) else None) for k, v in asdict(self).items()}
-        return {**figures, "unit": task.unit, "faces": faces, "against": against}
+    def row(self, task: TaskSpec, faces: str, against: str) -> ParityRow:
+        """The row of the spec's parity table. A figure that is not finite is None, as JSON knows none."""
+        names = ("mean", "p99", "max", "mae", "mae_change", "cosine")
+        figures: dict[str, float | None] = {k: v if np.isfinite(v := getattr(self, k)) else None for k in names}
+        return ParityRow(task.unit, self.n, faces, **figures, against=against, not_finite=self.not_finite)
 
 
 def proof_faces(
@@ -128,5 +131,5 @@ def faults(found: Difference, limits: Mapping[str, float], unit: str) -> list[st
 
 
 def precision_of(spec: ModelSpec) -> str:
-    """fp32, fp16 or int8; files older than the field are fp32."""
-    return str(spec.graph.get("precision", "fp32"))
+    """fp32, fp16 or int8."""
+    return spec.graph.precision

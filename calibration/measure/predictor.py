@@ -75,7 +75,6 @@ def joined(parts: Sequence[Readings]) -> Readings:
         np.concatenate([p.probabilities for p in parts]),
         np.concatenate([p.embedding for p in parts]),
         parts[0].spec,
-        parts[0].table,
         np.concatenate(sharp) if sharp else None,
     )
 

@@ -6,12 +6,13 @@ Every artifact answers the same faces as the reference and is held to the limits
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import ModelError, UsageError
+from ...runtime.contract.measured import ParityRow
 from ...runtime.contract.model_file import read_spec, resolve, write_spec
 from ...runtime.contract.spec import ModelSpec
 from ...runtime.sessions.choice import probe_crops
@@ -59,7 +60,7 @@ class Verified:
     library: str
     version: str
     device: str
-    parity: dict[str, object]  # the row of its parity table
+    parity: ParityRow
     missed: tuple[str, ...]  # each limit that it misses, as words
 
     @property
@@ -91,7 +92,7 @@ class Verification:
                 "model": row.model,
                 "precision": row.precision,
                 "session": {"library": row.library, "version": row.version, "device": row.device},
-                **row.parity,
+                **asdict(row.parity),
                 "missed": list(row.missed),
             }
             for row in self.rows
@@ -150,10 +151,10 @@ def _verified(
     precision = precision_of(own)
     if options.write:
         against = "PyTorch" if isinstance(options.reference, Model) else Path(reference).name
-        row = found.to_json(own.task, proof.said, against)
+        row = found.row(own.task, proof.said, against)
         _write(path, replace(own, parity={**own.parity, "engine" if is_engine else precision: row}))
     facts = session.describe()
-    row = found.to_json(own.task, proof.said, reference)
+    row = found.row(own.task, proof.said, reference)
     missed = faults(found, limits_for(precision, own.task), own.task.unit)
     return Verified(name, precision, facts["library"], facts["version"], facts["device"], row, tuple(missed))
 

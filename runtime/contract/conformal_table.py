@@ -11,20 +11,16 @@ any level and the probability of passing any threshold come from the same number
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import ModelError
-from .spec import TaskSpec
+from .fields import Fields, Json
+from .task import TaskSpec
 
 Floats = npt.NDArray[np.float64]
-KIND = "conformal"
-LISTS = ("knots", "levels", "quantiles", "sharpness", "widening")
-NUMBERS = ("base", "slope", "temperature", "offset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +38,25 @@ class ConformalTable:
     widening: Floats = field(default_factory=lambda: np.ones(1))  # [W] >= 1, falling
 
     @staticmethod
-    def from_json(raw: Mapping[str, Any]) -> ConformalTable:
-        """The table in a spec's calibration, its last layer on top; raises ModelError naming the field that is wrong."""
-        if raw.get("kind") != KIND:
-            raise ModelError(f"spec field calibration.kind: expected {KIND}, got {raw.get('kind')!r}; calibrate again")
-        site: Mapping[str, Any] = raw["layers"][-1] if raw.get("layers") else {}
-        merged = {**raw, **site}
-        try:
-            fields: dict[str, Any] = {n: np.asarray(merged[n], np.float64) for n in LISTS if n in merged}
-            fields |= {n: float(merged[n]) for n in NUMBERS if n in merged}
-            table = ConformalTable(**fields)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"spec field calibration: expected a table, failed at {error}; calibrate again") from None
+    def from_json(fields: Fields) -> ConformalTable:
+        """Read and check a table; raises ModelError naming the field that is wrong."""
+        number, numbers = fields.number, fields.numbers
+        table = replace(
+            ConformalTable(**ConformalTable.quantiles_from_json(fields), base=number("base"), slope=number("slope")),
+            **{n: got for n in ("temperature", "offset") if (got := fields.maybe(n, number)) is not None},
+            **{n: np.asarray(got) for n in ("sharpness", "widening") if (got := fields.maybe(n, numbers)) is not None},
+        )
         table.check()
         return table
+
+    @staticmethod
+    def quantiles_from_json(fields: Fields) -> dict[str, Floats]:
+        """knots, levels and quantiles, as arrays."""
+        rows = fields.rows("quantiles")
+        if len({len(row) for row in rows}) != 1:
+            raise fields.wrong("quantiles", "rows of one length", [len(row) for row in rows])
+        lists = {"knots": fields.numbers("knots"), "levels": fields.numbers("levels"), "quantiles": rows}
+        return {name: np.asarray(value, np.float64) for name, value in lists.items()}
 
     def check(self) -> None:
         """Raise ModelError naming the first field that no fit could have made."""
@@ -75,12 +76,16 @@ class ConformalTable:
             if not (holding and np.isfinite(getattr(self, name)).all()):
                 raise ModelError(f"spec field calibration.{name}: expected what a fit makes; calibrate again")
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain lists, rounded to 5 digits."""
-        fields = {
-            k: np.round(v, 5).tolist() if isinstance(v, np.ndarray) else round(v, 5) for k, v in asdict(self).items()
-        }
-        return {"kind": KIND, **fields}
+    def to_json(self) -> dict[str, Json]:
+        """The fields as plain lists."""
+        return {name: np.asarray(value).tolist() for name, value in asdict(self).items()}
+
+    def rounded(self) -> ConformalTable:
+        """The same to 5 digits, as it is written."""
+        return replace(self, **{name: np.round(value, 5) for name, value in asdict(self).items()})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ConformalTable) and self.to_json() == other.to_json()
 
     def correct(self, value: Floats, probabilities: Floats, task: TaskSpec) -> tuple[Floats, Floats]:
         """Value [N] and probabilities [N, K] of the graph, with the site's offset and the temperature."""

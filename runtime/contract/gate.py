@@ -112,14 +112,13 @@ def open_gate(spec: ModelSpec, threshold: float, error: float, buffer: float = 0
         )
     if not 0 <= buffer < math.inf:
         raise UsageError(f"expected --buffer of 0 or more {spec.task.unit}, got {buffer:g}")
-    layers: list[dict[str, Any]] = spec.calibration.get("layers", [])
-    gates: dict[str, dict[str, list[float]]] = (layers[-1] if layers else spec.calibration).get("gates", {})
+    gates, layer = spec.calibration.gates, spec.calibration.layer
     limits = gates.get(f"{threshold:g}", {}).get(f"{error:g}")
     if limits is None:
         held = "; ".join(f"{at} at {', '.join(rates)}" for at, rates in gates.items()) or "none"
-        layer = f" in its layer {layers[-1]['name']}" if layers else ""
+        where = f" in its layer {layer.name}" if layer else ""
         raise UsageError(
-            f"expected --gate and --gate-error that {spec.name} holds{layer} ({held}), got {threshold:g} at {error:g}; "
+            f"expected --gate and --gate-error that {spec.name} holds{where} ({held}), got {threshold:g} at {error:g}; "
             "choose one of these, or calibrate on more faces on both sides of the threshold"
         )
-    return Gate(threshold, error, limits[0], limits[1], float(spec.calibration.get("look_correlation", 1.0)), buffer)
+    return Gate(threshold, error, *limits, spec.calibration.look_correlation, buffer)

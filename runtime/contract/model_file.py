@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from ...errors import ModelError, did_you_mean
 from ..places import write_whole
@@ -19,6 +20,8 @@ MODELS = Path(__file__).parents[1] / "models"
 KEY = "numclip"
 METADATA_FIELD, GRAPH_FIELD = 14, 7  # of ModelProto
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
+
+T = TypeVar("T")
 
 
 def shipped_models() -> list[str]:
@@ -43,26 +46,37 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     return shipped
 
 
+class Document(Protocol):
+    """What a file says about itself: a `ModelSpec`, or the spec of another kind."""
+
+    def to_json(self) -> str:
+        """As one line of JSON."""
+        ...
+
+
 def read_spec(path: Path) -> ModelSpec:
     """The spec in a model file's metadata; raises ModelError for a file that is no ONNX, or another project's."""
-    spec = None
-    for field, start, end, whole in _fields(_read(path), path):
-        del whole
+    return read_document(path, ModelSpec.from_json)
+
+
+def read_document(path: Path, parse: Callable[[str], T]) -> T:
+    """What `parse` makes of the JSON in a file's metadata; its errors name the file. Raises ModelError."""
+    data, text = _read(path), None
+    for field, start, end, _ in _fields(data, path):
         if field == METADATA_FIELD:
-            key, value = _entry(_read(path)[start:end], path)
-            if key == KEY:
-                spec = value
-    if spec is None:
+            key, value = _entry(data[start:end], path)
+            text = value if key == KEY else text
+    if text is None:
         raise ModelError(
             f"{path}: expected a numclip model, this .onnx has no {KEY!r} metadata; export it with numclip"
         )
     try:
-        return ModelSpec.from_json(spec)
+        return parse(text)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
 
 
-def write_spec(path: Path, spec: ModelSpec, out: Path | None = None) -> None:
+def write_spec(path: Path, spec: Document, out: Path | None = None) -> None:
     """Replace the spec in a model file (or in a copy `out`), under a temporary name first; the graph stays as it is."""
     data = _read(path)
     kept = [

@@ -25,7 +25,6 @@ class Readings:
     probabilities: Floats  # [N, K] over the text bins
     embedding: Floats  # [N, D], L2-normalised
     spec: ModelSpec
-    table: ConformalTable | None = None  # the spec's calibration, made ready once by the model
     sharpness: Doubles | None = None  # [N] of the crops; None: not measured, so nothing is widened
 
     def __len__(self) -> int:
@@ -76,7 +75,7 @@ class Readings:
             raise ModelError(
                 f"model {self.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA"
             )
-        return self.table or ConformalTable.from_json(self.spec.calibration)
+        return self.spec.calibration.table
 
     @functools.cached_property
     def _judged(self) -> tuple[Doubles, Doubles]:

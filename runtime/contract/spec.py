@@ -6,42 +6,18 @@ back checks every field and names the one that is wrong.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
-from typing import Any, cast
 
 from ...errors import ModelError
+from .calibration import Calibration
+from .fields import Fields, Json, present, to_text
+from .licences import Licences
+from .measured import Metric, ParityRow
+from .provenance import Provenance
+from .task import TaskSpec
 
 SCHEMA_VERSION = 1
-GRAPH = {"input": "crops", "value": "value", "probabilities": "probabilities", "embedding": "embedding"}
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """An ordinal task: a number on a scale, and the K words (text bins) that cover the scale."""
-
-    name: str  # "age"
-    unit: str  # "years"
-    low: float  # smallest value the model may answer, in the unit
-    high: float  # largest value
-    bin_edges: tuple[float, ...]  # K + 1 rising edges; bin k is [edge k, edge k+1)
-    words: tuple[str, ...]  # K words, one per bin
-
-    @property
-    def num_bins(self) -> int:
-        """K."""
-        return len(self.words)
-
-    @property
-    def bin_centers(self) -> tuple[float, ...]:
-        """The K midpoints between neighbouring edges, in the unit."""
-        return tuple((a + b) / 2 for a, b in pairwise(self.bin_edges))
-
-    def bin_of(self, value: float) -> int:
-        """The index of the bin that holds `value`; values outside the scale fall into the first or last bin."""
-        return max(0, min(self.num_bins - 1, sum(value >= edge for edge in self.bin_edges[1:-1])))
 
 
 @dataclass(frozen=True)
@@ -51,6 +27,13 @@ class BoxRule:
     scale: float  # crop side / mean box side
     shift_x: float  # crop center minus box center, in box widths
     shift_y: float  # same, in box heights
+
+    @staticmethod
+    def from_json(fields: Fields) -> BoxRule:
+        """Read and check; raises ModelError naming the field."""
+        rule = BoxRule(fields.number("scale"), fields.number("shift_x"), fields.number("shift_y"))
+        fields.done()
+        return rule
 
 
 @dataclass(frozen=True)
@@ -62,6 +45,67 @@ class CropSpec:
     interpolation: str = "bilinear"
     box_rules: Mapping[str, BoxRule] = field(default_factory=lambda: {})
 
+    @staticmethod
+    def from_json(fields: Fields) -> CropSpec:
+        """Read and check; raises ModelError naming the field."""
+        side = fields.whole("side")
+        if not 16 <= side <= 1024:
+            raise fields.wrong("side", "16 to 1024 px", side)
+        points = fields.rows("landmarks")
+        if len(points) != 5 or any(len(p) != 2 for p in points):
+            raise fields.wrong("landmarks", "five (x, y) points", [list(p) for p in points])
+        interpolation = fields.text("interpolation")
+        if interpolation != "bilinear":
+            raise fields.wrong("interpolation", "bilinear", interpolation, "update numclip")
+        rules = fields.object("box_rules")
+        box_rules = {name: BoxRule.from_json(rules.object(name)) for name in rules}
+        fields.done()
+        return CropSpec(side, tuple((p[0], p[1]) for p in points), interpolation, box_rules)
+
+    def to_json(self) -> dict[str, Json]:
+        """The fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """The graph: the names of its tensors, its sizes, and how it computes."""
+
+    embedding_dim: int  # D
+    precision: str = "fp32"  # of the arithmetic: fp32, fp16 or int8
+    storage: str = "fp32"  # of the weights in a float32 file
+    flavour: str | None = None  # of an INT8 file, what it was made for: cpu or tensorrt
+    parameters: int | None = None
+    multiply_adds: int | None = None  # for one face
+    input: str = "crops"  # uint8 [N, S, S, 3] RGB
+    value: str = "value"  # float32 [N]
+    probabilities: str = "probabilities"  # float32 [N, K]
+    embedding: str = "embedding"  # float32 [N, D]
+
+    @property
+    def outputs(self) -> tuple[str, str, str]:
+        """The outputs' names, in the order value, probabilities, embedding."""
+        return self.value, self.probabilities, self.embedding
+
+    @staticmethod
+    def from_json(fields: Fields) -> GraphSpec:
+        """Read and check; raises ModelError naming the field."""
+        graph = GraphSpec(
+            embedding_dim=fields.whole("embedding_dim"),
+            precision=fields.maybe("precision", fields.text) or "fp32",
+            storage=fields.maybe("storage", fields.text) or "fp32",
+            flavour=fields.maybe("flavour", fields.text),
+            parameters=fields.maybe("parameters", fields.whole),
+            multiply_adds=fields.maybe("multiply_adds", fields.whole),
+            **{name: fields.text(name) for name in ("input", "value", "probabilities", "embedding")},
+        )
+        fields.done()
+        return graph
+
+    def to_json(self) -> dict[str, Json]:
+        """The fields that are not None."""
+        return present(self)
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -70,125 +114,64 @@ class ModelSpec:
     name: str
     task: TaskSpec
     crop: CropSpec
-    graph: Mapping[str, Any]  # tensor names and sizes: input, value, probabilities, embedding, embedding_dim
-    calibration: Mapping[str, Any] | None = None
-    parity: Mapping[str, Any] = field(default_factory=lambda: {})
-    metrics: Sequence[Mapping[str, Any]] = ()
-    provenance: Mapping[str, Any] = field(default_factory=lambda: {})
-    licences: Mapping[str, str] = field(default_factory=lambda: {})
-    schema_version: int = SCHEMA_VERSION
+    graph: GraphSpec
+    calibration: Calibration | None = None
+    parity: Mapping[str, ParityRow] = field(default_factory=lambda: {})  # by precision, or "engine"
+    metrics: tuple[Metric, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+    licences: Licences = field(default_factory=Licences)
 
     def to_json(self) -> str:
         """The spec as one line of JSON, keys sorted, so that equal specs are equal bytes."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False, separators=(",", ":"))
+        return to_text(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "name": self.name,
+                "task": self.task.to_json(),
+                "crop": self.crop.to_json(),
+                "graph": self.graph.to_json(),
+                "calibration": None if self.calibration is None else self.calibration.to_json(),
+                "parity": {key: row.to_json() for key, row in self.parity.items()},
+                "metrics": [metric.to_json() for metric in self.metrics],
+                "provenance": self.provenance.to_json(),
+                "licences": self.licences.to_json(),
+            }
+        )
 
     @staticmethod
     def from_json(text: str) -> ModelSpec:
-        """Read and check a spec; raises ModelError naming the field that is wrong, missing or newer."""
-        try:
-            raw = json.loads(text)
-        except ValueError as error:
-            raise ModelError(f"the model's spec is not JSON ({error}); export the model again") from None
-        fields = _object(raw, "spec")
-        version = _get(fields, "schema_version", int, "schema_version")
-        if version != SCHEMA_VERSION:
-            hint = "update numclip" if version > SCHEMA_VERSION else "export the model again"
-            raise ModelError(f"spec field schema_version: expected {SCHEMA_VERSION}, got {version}; {hint}")
-        metrics = _get(fields, "metrics", list, "metrics")
+        """Read and check a spec; raises ModelError naming the field that is wrong, missing, unknown or newer."""
+        fields = Fields.parse(text)
+        check_kind(fields, None)
+        parity = fields.object("parity")
+        calibration = fields.maybe("calibration", lambda name: fields.object(name, "calibrate again"))
         spec = ModelSpec(
-            name=_get(fields, "name", str, "name"),
-            task=_read_task(_object(fields.get("task"), "task")),
-            crop=_read_crop(_object(fields.get("crop"), "crop")),
-            graph=_read_graph(_object(fields.get("graph"), "graph")),
-            calibration=None if fields.get("calibration") is None else _object(fields["calibration"], "calibration"),
-            parity=_object(fields.get("parity"), "parity"),
-            metrics=tuple(_object(m, "metrics[]") for m in metrics),
-            provenance=_object(fields.get("provenance"), "provenance"),
-            licences={k: str(v) for k, v in _object(fields.get("licences"), "licences").items()},
+            name=fields.text("name"),
+            task=TaskSpec.from_json(fields.object("task")),
+            crop=CropSpec.from_json(fields.object("crop")),
+            graph=GraphSpec.from_json(fields.object("graph")),
+            calibration=None if calibration is None else Calibration.from_json(calibration),
+            parity={key: ParityRow.from_json(parity.object(key)) for key in parity},
+            metrics=tuple(map(Metric.from_json, fields.objects("metrics"))),
+            provenance=Provenance.from_json(fields.object("provenance")),
+            licences=Licences.from_json(fields.object("licences")),
         )
-        unknown = set(fields) - set(asdict(spec))
-        if unknown:
-            raise ModelError(f"spec field {sorted(unknown)[0]}: expected no such field; update numclip")
+        fields.done()
         return spec
 
-    def with_calibration(self, calibration: Mapping[str, Any] | None) -> ModelSpec:
+    def with_calibration(self, calibration: Calibration | None) -> ModelSpec:
         """The same spec with another calibration (or none)."""
         return replace(self, calibration=calibration)
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ModelError(f"spec field {where}: expected an object, got {_short(value)}; export the model again")
-    return cast(dict[str, Any], value)
-
-
-def _get(fields: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
-    value = fields.get(key)
-    wanted = (int, float) if kind is float else kind
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
-        names = {int: "a whole number", float: "a number", str: "a text", list: "a list", dict: "an object"}
-        raise ModelError(f"spec field {where}: expected {names[kind]}, got {_short(value)}; export the model again")
-    return value
-
-
-def _short(value: Any) -> str:
-    return "nothing" if value is None else repr(value)[:60]
-
-
-def _numbers(value: Any, where: str) -> tuple[float, ...]:
-    items = cast(list[Any], value) if isinstance(value, list) else None
-    if items is None or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in items):
-        raise ModelError(f"spec field {where}: expected a list of numbers, got {_short(value)}; export the model again")
-    return tuple(float(v) for v in items)
-
-
-def _read_task(fields: Mapping[str, Any]) -> TaskSpec:
-    words = _get(fields, "words", list, "task.words")
-    task = TaskSpec(
-        name=_get(fields, "name", str, "task.name"),
-        unit=_get(fields, "unit", str, "task.unit"),
-        low=float(_get(fields, "low", float, "task.low")),
-        high=float(_get(fields, "high", float, "task.high")),
-        bin_edges=_numbers(fields.get("bin_edges"), "task.bin_edges"),
-        words=tuple(str(w) for w in words),
-    )
-    check_task(task)
-    return task
-
-
-def check_task(task: TaskSpec) -> None:
-    """Raise ModelError unless the bins are at least two, named, and rising."""
-    if task.num_bins < 2:
-        raise ModelError(f"spec field task.words: expected at least 2 words, got {task.num_bins}; add bins")
-    if len(task.bin_edges) != task.num_bins + 1:
-        expected, got = task.num_bins + 1, len(task.bin_edges)
-        raise ModelError(f"spec field task.bin_edges: expected {expected} edges for {task.num_bins} words, got {got}")
-    if any(b <= a for a, b in pairwise(task.bin_edges)):
-        raise ModelError(f"spec field task.bin_edges: expected rising edges, got {list(task.bin_edges)}")
-    if not task.low < task.high:
-        raise ModelError(f"spec field task.high: expected more than low = {task.low}, got {task.high}")
-
-
-def _read_crop(fields: Mapping[str, Any]) -> CropSpec:
-    side = _get(fields, "side", int, "crop.side")
-    if not 16 <= side <= 1024:
-        raise ModelError(f"spec field crop.side: expected 16 to 1024 px, got {side}; export the model again")
-    points = tuple(_numbers(p, "crop.landmarks") for p in _get(fields, "landmarks", list, "crop.landmarks"))
-    if len(points) != 5 or any(len(p) != 2 for p in points):
-        raise ModelError(f"spec field crop.landmarks: expected five (x, y) points, got {_short(list(points))}")
-    interpolation = _get(fields, "interpolation", str, "crop.interpolation")
-    if interpolation != "bilinear":
-        raise ModelError(f"spec field crop.interpolation: expected bilinear, got {interpolation}; update numclip")
-    rules: dict[str, BoxRule] = {}
-    for name, rule in _object(fields.get("box_rules"), "crop.box_rules").items():
-        where = f"crop.box_rules.{name}"
-        numbers = {k: float(_get(_object(rule, where), k, float, f"{where}.{k}")) for k in BoxRule.__annotations__}
-        rules[name] = BoxRule(**numbers)
-    return CropSpec(side, tuple((p[0], p[1]) for p in points), interpolation, rules)
-
-
-def _read_graph(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    for key in GRAPH:
-        _get(fields, key, str, f"graph.{key}")
-    _get(fields, "embedding_dim", int, "graph.embedding_dim")
-    return fields
+def check_kind(fields: Fields, kind: str | None, version: int = SCHEMA_VERSION) -> None:
+    """Raise ModelError unless a document is of this kind (None: a model that reads crops) and schema version."""
+    said = fields.maybe("kind", fields.text)
+    if said != kind:
+        names = {None: "a model that reads crops", "faces": "a face finder"}
+        got = names.get(said, f"kind {said!r}, which this version does not know")
+        raise ModelError(f"spec field kind: expected {names.get(kind, kind)}, got {got}; choose another file")
+    found = fields.whole("schema_version")
+    if found != version:
+        hint = "update numclip" if found > version else "export the model again"
+        raise ModelError(f"spec field schema_version: expected {version}, got {found}; {hint}")

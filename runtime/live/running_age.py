@@ -95,8 +95,8 @@ class RunningAge:
         self.shown: TrackReading | None = None
         self.people = 0  # who were taken for different persons so far
         self.doubted = False  # the last look said something else: another one soon will tell
-        correlation = (spec.calibration or {}).get("look_correlation", 1.0)
-        self._correlation = float(correlation)  # rho; 1 where it was not measured: looks add no certainty
+        # rho; 1 where it was not measured: looks add no certainty
+        self._correlation = 1.0 if spec.calibration is None else spec.calibration.look_correlation
         self._recent: deque[_Look] = deque(maxlen=CHANGE_LOOKS)
         self._sum = np.zeros(0)  # of weight * numbers
         self._weight = self._weight_squares = 0.0
@@ -155,7 +155,7 @@ class RunningAge:
         bins = like.probabilities.shape[1]
         embedding = mean[2 + bins :] / max(float(np.linalg.norm(mean[2 + bins :])), 1e-9)
         sharp = None if like.sharpness is None else np.array([mean[1]], np.float64)
-        row = Readings(mean[:1], mean[None, 2 : 2 + bins], embedding[None], like.spec, like.table, sharp)
+        row = Readings(mean[:1], mean[None, 2 : 2 + bins], embedding[None], like.spec, sharp)
         looks = self._weight**2 / self._weight_squares
         shrink = math.sqrt(self._correlation + (1 - self._correlation) / looks)
         return TrackReading(Reading(row), looks, shrink)

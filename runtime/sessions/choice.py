@@ -137,11 +137,11 @@ def distance(got: Outputs, expected: Outputs) -> float:
 
 def limit_of(spec: ModelSpec) -> float:
     """How far a file's values may be from the float32 file's in the mean: what its proof on faces showed at p99."""
-    precision = str(spec.graph.get("precision", "fp32"))
+    precision = spec.graph.precision
     if precision == "fp32":
         return FLOAT_LIMIT * (spec.task.high - spec.task.low)
     row = spec.parity.get(precision)
-    return float(row["p99"]) if row is not None and row.get("p99") is not None else 0.0
+    return row.p99 if row is not None and row.p99 is not None else 0.0
 
 
 def _times_ms(sessions: Sequence[Session], crops: npt.NDArray[np.uint8]) -> list[list[float]]:

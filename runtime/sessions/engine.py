@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def build(path: Path, spec: ModelSpec, out: Path, wish: Wish, library: str | None = None) -> Built:
     """Build the engine of an .onnx and write it with its sidecar; raises DeviceError, ModelError."""
-    if spec.graph.get("flavour") == "cpu":
+    if spec.graph.flavour == "cpu":
         raise ModelError(
             f"{path}: expected an INT8 file of flavour tensorrt, this one is for CPUs; numclip quantize --flavour tensorrt"
         )
@@ -148,7 +148,7 @@ def faces_profile(builder: Any, spec: ModelSpec, max_batch: int) -> Any:
     """The optimization profile: 1 to `max_batch` faces, best at a few."""
     profile, side = builder.create_optimization_profile(), spec.crop.side
     sizes = (1, min(USUAL_BATCH, max_batch), max_batch)
-    profile.set_shape(str(spec.graph["input"]), *((n, side, side, 3) for n in sizes))
+    profile.set_shape(spec.graph.input, *((n, side, side, 3) for n in sizes))
     return profile
 
 

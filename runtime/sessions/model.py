@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import ModelError
-from ..contract.conformal_table import ConformalTable
 from ..contract.model_file import graph_sha256, read_spec, resolve
 from ..contract.readings import Readings
 from ..contract.sharpness import sharpness
@@ -23,7 +22,7 @@ class Model:
 
     def __init__(self, spec: ModelSpec, session: Session, path: Path | None = None) -> None:
         self.spec, self.session, self.path = spec, session, path
-        self._table = None if spec.calibration is None else ConformalTable.from_json(spec.calibration)
+        self._table = None if spec.calibration is None else spec.calibration.table
 
     def __call__(self, crops: npt.NDArray[np.uint8]) -> Readings:
         """crops: uint8 [N, S, S, 3] RGB, cut by the spec's crop contract; N may be 0. Raises ValueError otherwise."""
@@ -31,15 +30,15 @@ class Model:
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (side, side, 3):
             raise ValueError(f"expected crops uint8 [N, {side}, {side}, 3] RGB, got {crops.dtype} {list(crops.shape)}")
         if len(crops) == 0:
-            bins, dim = self.spec.task.num_bins, int(self.spec.graph["embedding_dim"])
+            bins, dim = self.spec.task.num_bins, self.spec.graph.embedding_dim
             empty = np.zeros((0, bins + dim + 1), np.float32)
-            return Readings(empty[:, 0], empty[:, 1 : 1 + bins], empty[:, 1 + bins :], self.spec, self._table)
+            return Readings(empty[:, 0], empty[:, 1 : 1 + bins], empty[:, 1 + bins :], self.spec)
         outputs = self.session.run(np.ascontiguousarray(crops))
         if self._table is None:
             return Readings(outputs.value, outputs.probabilities, outputs.embedding, self.spec)
         given = outputs.value.astype(np.float64), outputs.probabilities.astype(np.float64)
         value, probabilities = (x.astype(np.float32) for x in self._table.correct(*given, self.spec.task))
-        return Readings(value, probabilities, outputs.embedding, self.spec, self._table, sharpness(crops))
+        return Readings(value, probabilities, outputs.embedding, self.spec, sharpness(crops))
 
 
 def load(name_or_path: str | os.PathLike[str] = "age-nano", device: str = "auto", threads: int | None = None) -> Model:
@@ -82,7 +81,7 @@ def check_calibration(path: Path, spec: ModelSpec) -> None:
     """Raise ModelError for a calibration that was fitted for another graph."""
     if spec.calibration is None:
         return
-    if spec.calibration.get("graph_sha256") != graph_sha256(path):
+    if spec.calibration.graph_sha256 != graph_sha256(path):
         raise ModelError(
             f"{path}: spec field calibration.graph_sha256: expected this graph's, got another's; calibrate again"
         )

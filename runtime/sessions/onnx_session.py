@@ -31,8 +31,8 @@ class OnnxSession:
 
         self.device, self._library, self._threads = device, ort, threads
         _check_offered(device, ort.get_available_providers())
-        self._names = [str(spec.graph[key]) for key in ("value", "probabilities", "embedding")]
-        self._input = str(spec.graph["input"])
+        self._names = spec.graph.outputs
+        self._input = spec.graph.input
         self._widths = output_widths(spec)
         self._session: Any = None
         for providers in _provider_lists(device, ort.__version__):
@@ -153,7 +153,7 @@ def _check_graph(session: Any, spec: ModelSpec, path: Path) -> None:
     """The graph's tensors must be the ones the spec promises."""
     inputs = {t.name: t for t in session.get_inputs()}
     outputs = {t.name: t for t in session.get_outputs()}
-    name, side = str(spec.graph["input"]), spec.crop.side
+    name, side = spec.graph.input, spec.crop.side
     found = inputs.get(name)
     if found is None or found.type != "tensor(uint8)" or list(found.shape[1:]) != [side, side, 3]:
         raise wrong_input(path, name, side, "none" if found is None else f"{found.type} {found.shape}")

@@ -49,8 +49,8 @@ class OpenVINOSession:
             ) from None
         _check_graph(compiled, spec, path)
         self._request = compiled.create_infer_request()
-        self._input = str(spec.graph["input"])
-        self._names = [str(spec.graph[key]) for key in ("value", "probabilities", "embedding")]
+        self._input = spec.graph.input
+        self._names = spec.graph.outputs
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Outputs:
         """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
@@ -66,7 +66,7 @@ class OpenVINOSession:
 def _check_graph(compiled: Any, spec: ModelSpec, path: Path) -> None:
     """The graph's tensors must be the ones the spec promises."""
     inputs, outputs = ({n: p for p in ports for n in p.get_names()} for ports in (compiled.inputs, compiled.outputs))
-    name, side = str(spec.graph["input"]), spec.crop.side
+    name, side = spec.graph.input, spec.crop.side
     found = inputs.get(name)
     if found is None or found.get_element_type().get_type_name() != "u8" or _shape(found) != [side, side, 3]:
         raise wrong_input(path, name, side, "none" if found is None else str(found))

@@ -94,5 +94,5 @@ def wrong_output(path: Path, name: str, width: list[int], got: str) -> ModelErro
 
 def output_widths(spec: ModelSpec) -> dict[str, list[int]]:
     """The shape of each output after N, by the graph's name of it."""
-    widths = {"value": [], "probabilities": [spec.task.num_bins], "embedding": [int(spec.graph["embedding_dim"])]}
-    return {str(spec.graph[key]): width for key, width in widths.items()}
+    widths: list[list[int]] = [[], [spec.task.num_bins], [spec.graph.embedding_dim]]
+    return dict(zip(spec.graph.outputs, widths, strict=True))

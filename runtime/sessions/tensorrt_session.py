@@ -44,8 +44,8 @@ class TensorRTSession:
         self._context = self._engine.create_execution_context()
         self._stream = checked(self._cuda.cudaStreamCreateWithFlags(self._cuda.cudaStreamNonBlocking))
         side, most = spec.crop.side, self._built.max_batch
-        self._input = str(spec.graph["input"])
-        self._names = [str(spec.graph[key]) for key in ("value", "probabilities", "embedding")]
+        self._input = spec.graph.input
+        self._names = spec.graph.outputs
         self._memory = {self._input: _Memory(self._cuda, (most, side, side, 3), np.uint8, self._zero_copy)}
         for name, width in output_widths(spec).items():
             self._memory[name] = _Memory(self._cuda, (most, *width), np.float32, self._zero_copy)
@@ -129,7 +129,7 @@ class _Memory:
 def check_engine(trt: Any, engine: Any, spec: ModelSpec, path: Path) -> None:
     """The engine's tensors must be the ones the spec promises."""
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    crops, side = str(spec.graph["input"]), spec.crop.side
+    crops, side = spec.graph.input, spec.crop.side
     shape = list(engine.get_tensor_shape(crops)) if crops in names else None
     if shape is None or engine.get_tensor_dtype(crops) != trt.uint8 or shape[1:] != [side, side, 3]:
         raise wrong_input(path, crops, side, str(shape))

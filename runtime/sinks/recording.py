@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ...errors import ModelError, SourceError
 from ..contract.gate import Answer
-from ..contract.spec import TaskSpec, check_task
+from ..contract.task import TaskSpec, check_task
 from ..live.frames import Event, Face, Frame, FrameResult, Source
 from .line_file import LineFile
 from .sinks import json_line

@@ -54,7 +54,7 @@ def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> Non
             level = float(text)
             error = (level * (1 - level)) ** 0.5
             allowed = (
-                room + error / n**0.5 if level == 0.9 else 3 * error * (1 / n + 1 / model.spec.calibration["n"]) ** 0.5
+                room + error / n**0.5 if level == 0.9 else 3 * error * (1 / n + 1 / model.spec.calibration.n) ** 0.5
             )
             assert share is not None and abs(share - level) <= allowed, (kind, level)
         for band in got.bands_by_value:
@@ -97,8 +97,8 @@ def test_calibrating_writes_the_spec_only(shared_data: Path, yunet_model: Path, 
     assert written["n"] == 500 and written["data"] == [{"data": "aaf:aaf.tar", "split": "calibration", "n": 500}]
     assert model_file.graph_sha256(model) == before == written["graph_sha256"]
     spec = numclip.load(model).spec
-    assert spec.calibration is not None and spec.calibration["coverage"]["0.9"] == pytest.approx(0.9, abs=0.05)
-    assert 0 < spec.calibration["look_correlation"] <= 1 and spec.calibration["widening"][0] > 1
+    assert spec.calibration is not None and spec.calibration.coverage["0.9"] == pytest.approx(0.9, abs=0.05)
+    assert 0 < spec.calibration.look_correlation <= 1 and spec.calibration.table.widening[0] > 1
 
 
 @pytest.fixture
@@ -131,8 +131,8 @@ def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[
     assert "40 faces are few for a layer; 50 to 200" in err
     shifted = numclip.load(model)
     assert shifted.spec.calibration is not None
-    (layer,) = shifted.spec.calibration["layers"]
-    assert shifted(crops).value == pytest.approx((plain.value + layer["offset"]).clip(0, 120), abs=1e-3)
+    (layer,) = shifted.spec.calibration.layers
+    assert shifted(crops).value == pytest.approx((plain.value + layer.table.offset).clip(0, 120), abs=1e-3)
     with pytest.raises(UsageError, match="in its layer door"):
         open_gate(shifted.spec, 18, 0.01)
     assert main(layered) == 2 and main(layered[:-2]) == 2
@@ -147,7 +147,7 @@ def test_another_graphs_calibration_is_refused(model: Path) -> None:
     """A spec whose calibration names another graph is not opened."""
     spec = model_file.read_spec(model)
     assert spec.calibration is not None
-    model_file.write_spec(model, spec.with_calibration({**spec.calibration, "graph_sha256": "0" * 64}))
+    model_file.write_spec(model, spec.with_calibration(replace(spec.calibration, graph_sha256="0" * 64)))
     with pytest.raises(ModelError, match=r"calibration\.graph_sha256: expected this graph's"):
         numclip.load(model)
 
@@ -167,11 +167,11 @@ def test_a_wrong_calibration_can_be_replaced(yunet_model: Path, model: Path, sit
     """A calibration of another graph is refused under a layer, and a new one takes its place."""
     spec = model_file.read_spec(model)
     assert spec.calibration is not None
-    model_file.write_spec(model, spec.with_calibration({**spec.calibration, "graph_sha256": "0" * 64}))
+    model_file.write_spec(model, spec.with_calibration(replace(spec.calibration, graph_sha256="0" * 64)))
     again = ["calibrate", str(model), "--data", site(60), "--split", "all", "--out", str(model)]
     assert main([*again, "--layer", "door"]) == 1
     assert "calibration.graph_sha256: expected this graph's, got another's" in capfd.readouterr().err
-    assert main(again) == 0 and numclip.load(model).spec.calibration["n"] == 60  # type: ignore[index]
+    assert main(again) == 0 and numclip.load(model).spec.calibration.n == 60  # type: ignore[union-attr]
 
 
 def test_bad_input(yunet_model: Path, model: Path, site: Callable[[int], str], tmp_path: Path, capfd) -> None:
@@ -218,10 +218,10 @@ def test_a_new_file_is_written(
     assert "age-nano.calibrated.onnx: calibrated on 60 faces" in capfd.readouterr().out
     written = tmp_path / "age-nano.calibrated.onnx"
     calibration = model_file.read_spec(written).calibration
-    assert calibration is not None and calibration["n"] == 60
+    assert calibration is not None and calibration.n == 60
     assert main(["calibrate", str(written), "--data", data, "--split", "all", "--layer", "door"]) == 0
     calibration = model_file.read_spec(written).calibration  # its own name again, not .calibrated.calibrated
-    assert calibration is not None and [layer["name"] for layer in calibration["layers"]] == ["door"]
+    assert calibration is not None and [layer.name for layer in calibration.layers] == ["door"]
     assert main(["calibrate", "age-nano", "--data", data, "--split", "all", "--out", str(SHIPPED)]) == 2
     assert "this folder holds numclip's models; give another --out" in capfd.readouterr().err
     assert SHIPPED.read_bytes() == before

@@ -11,29 +11,7 @@ from numclip.cli.main import main
 
 pytest.importorskip("numclip.runtime.contract.model_file")
 
-from numclip.runtime import info
-
 REPO = Path(__file__).resolve().parents[2]
-
-
-@pytest.mark.parametrize(
-    ("licences", "allowed", "reason"),
-    [
-        ({}, False, "names no licences"),
-        ({"code": "Apache-2.0", "weights": "MIT", "data": "CC BY 4.0"}, True, "permissive"),
-        ({"code": "Apache-2.0", "data": "UTKFace: non-commercial research only"}, False, "data: UTKFace"),
-        ({"code": "Apache-2.0", "data": "CC BY-NC 4.0"}, False, "data: CC BY-NC"),
-        ({"code": "Apache-2.0", "weights": "research use"}, False, "weights: research use"),
-        ({"code": "Apache-2.0", "backbone": "house rules"}, False, "not known to be permissive: backbone"),
-        ({"code": "Apache-2.0", "backbone": ""}, False, "backbone: not stated"),
-    ],
-)
-def test_the_strictest_part_decides_commercial_use(licences: dict[str, str], allowed: bool, reason: str) -> None:
-    """One research-only or unknown licence is a no, with the part that says so."""
-    verdict, why = info.commercial_use(licences)
-
-    assert verdict is allowed
-    assert reason in why
 
 
 def shipped() -> None:

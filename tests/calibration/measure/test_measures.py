@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,10 +41,12 @@ def test_bootstrap_intervals_are_those_of_the_mean() -> None:
 def test_widths_at_equal_coverage_by_hand() -> None:
     """Ours hold both faces with 10 and 50 years; one quantile needs +-20 for both, 40 each, the second cut at 0."""
     spec = read_spec(resolve("age-nano"))
+    assert spec.calibration is not None
     table = ConformalTable(
         np.array([0.0, 10, 60]), np.array([0.05, 0.95]), np.array([[-5, 5], [-5, 5], [-25.0, 25]]), 1, 0
     )
+    spec = spec.with_calibration(replace(spec.calibration, base_table=table))
     probabilities = np.eye(spec.task.num_bins, dtype=np.float32)[[2, 8]]
-    readings = Readings(np.float32([10, 60]), probabilities, np.zeros((2, 1), np.float32), spec, table)
+    readings = Readings(np.float32([10, 60]), probabilities, np.zeros((2, 1), np.float32), spec)
     got = widths_at_equal_coverage(readings, np.array([11.0, 80.0]))
     assert got is not None and (got.ours, got.one_for_all) == (30, (30 + 40) / 2)

@@ -66,7 +66,7 @@ def test_the_row_is_written_and_the_graph_is_not(data: str, yunet_model: Path, t
     untouched = copy.read_bytes()
     assert main(["verify", "age-nano", str(copy), "--data", data]) == 0 and copy.read_bytes() == untouched
     assert main(["verify", "age-nano", str(copy), "--data", data, "--write"]) == 0
-    assert read_spec(copy).parity["fp32"]["n"] == 3 and graph_sha256(copy) == graph_sha256(SHIPPED)
+    assert read_spec(copy).parity["fp32"].n == 3 and graph_sha256(copy) == graph_sha256(SHIPPED)
 
 
 def test_another_models_file_is_refused(

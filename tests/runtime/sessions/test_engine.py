@@ -54,7 +54,7 @@ def export(precision: str, path: Path) -> ModelSpec:
         plan = quantize.make_plan(path, spec, probe_crops(spec.crop.side, 16), "tensorrt", "minmax")
         write_whole(path, quantize.quantized(plan, frozenset({FRAGILE})).SerializeToString())
     kind = "fp16" if half else precision[:4]
-    spec = replace(spec, graph={**spec.graph, "precision": kind, "flavour": "tensorrt"})
+    spec = replace(spec, graph=replace(spec.graph, precision=kind, flavour="tensorrt"))
     write_spec(path, spec)
     return spec
 
@@ -74,7 +74,7 @@ def test_compiles(precision: str, tmp_path: Path) -> None:
     with any number of faces; the sidecar says what it is for."""
     path = tmp_path / "age.onnx"
     spec = export(precision, path)
-    side, bins, dim = spec.crop.side, spec.task.num_bins, spec.graph["embedding_dim"]
+    side, bins, dim = spec.crop.side, spec.task.num_bins, spec.graph.embedding_dim
     trt, network, alive = network_of(path)
     assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
@@ -123,7 +123,7 @@ def test_a_cpu_flavour_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "q.onnx"
     path.write_bytes((MODELS / "age-nano.onnx").read_bytes())
     spec = read_spec(path)
-    spec = replace(spec, graph={**spec.graph, "flavour": "cpu"})
+    spec = replace(spec, graph=replace(spec.graph, flavour="cpu"))
     with pytest.raises(ModelError, match="numclip quantize --flavour tensorrt"):
         engine.build(path, spec, tmp_path / "q.engine", engine.Wish(targets=TARGETS))
 

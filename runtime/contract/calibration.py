@@ -1,0 +1,162 @@
+"""A model's calibration: the table behind its intervals, its gates, and one site's layer on top of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TypeAlias
+
+from .conformal_table import ConformalTable
+from .fields import Fields, Json, JsonObject
+
+KIND = "conformal"
+
+Gates: TypeAlias = "Mapping[str, Mapping[str, tuple[float, float]]]"  # threshold: error rate: yes above, no below
+
+
+@dataclass(frozen=True)
+class FacesUsed:
+    """The labelled faces that something was fitted on."""
+
+    data: str  # "utkface:utkface.tar"
+    split: str
+    n: int
+
+    @staticmethod
+    def from_json(fields: Fields) -> FacesUsed:
+        """Read and check; raises ModelError naming the field."""
+        used = FacesUsed(fields.text("data"), fields.text("split"), fields.whole("n"))
+        fields.done()
+        return used
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the faces of one site add: an offset, quantiles and gates of its own. The difficulty stays the base's."""
+
+    name: str
+    table: ConformalTable  # the base's with the site's offset, knots, levels and quantiles
+    gates: Gates
+    n: int  # faces it was fitted on
+    data: tuple[FacesUsed, ...]
+    date: str
+
+    @staticmethod
+    def from_json(fields: Fields, base: ConformalTable) -> Layer:
+        """Read and check a layer over a base table; raises ModelError naming the field."""
+        layer = Layer(
+            name=fields.text("name"),
+            table=replace(base, offset=fields.number("offset"), **ConformalTable.quantiles_from_json(fields)),
+            gates=_read_gates(fields),
+            n=fields.whole("n"),
+            data=tuple(map(FacesUsed.from_json, fields.objects("data"))),
+            date=fields.text("date"),
+        )
+        fields.done()
+        layer.table.check()
+        return layer
+
+    def to_json(self) -> dict[str, Json]:
+        """The fields; of the table only what is the site's own."""
+        table = self.table.to_json()
+        own = {name: table[name] for name in ("offset", "knots", "levels", "quantiles")}
+        return {"name": self.name, **own, **_facts(self)}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Intervals and gates of one graph. `table` and `gates` are those in force: a site's layer lies on top."""
+
+    base_table: ConformalTable
+    graph_sha256: str  # of the graph it was fitted for
+    n: int  # faces it was fitted on
+    data: tuple[FacesUsed, ...]
+    date: str  # "2026-11-26"
+    coverage: Mapping[str, float] = field(default_factory=lambda: {})  # by level, in cross-validation
+    base_gates: Gates = field(default_factory=lambda: {})
+    look_correlation: float = 1.0  # rho of the looks at one face; 1 where it was not measured
+    layers: tuple[Layer, ...] = ()  # the last one is in force
+
+    @property
+    def layer(self) -> Layer | None:
+        """The site's layer that is in force."""
+        return self.layers[-1] if self.layers else None
+
+    @property
+    def table(self) -> ConformalTable:
+        """The table in force."""
+        return self.base_table if self.layer is None else self.layer.table
+
+    @property
+    def gates(self) -> Gates:
+        """The gates in force: under a layer only its own, because the error rate of the others was not measured there."""
+        return self.base_gates if self.layer is None else self.layer.gates
+
+    @staticmethod
+    def from_json(fields: Fields) -> Calibration:
+        """Read and check; raises ModelError naming the field."""
+        kind = fields.text("kind")
+        if kind != KIND:
+            raise fields.wrong("kind", KIND, repr(kind))
+        table = ConformalTable.from_json(fields)
+        calibration = Calibration(
+            base_table=table,
+            graph_sha256=fields.text("graph_sha256"),
+            n=fields.whole("n"),
+            data=tuple(map(FacesUsed.from_json, fields.objects("data"))),
+            date=fields.text("date"),
+            coverage=(coverage := fields.object("coverage")).each(coverage.number),
+            base_gates=_read_gates(fields),
+            look_correlation=rho if (rho := fields.maybe("look_correlation", fields.number)) is not None else 1.0,
+            layers=tuple(Layer.from_json(layer, table) for layer in fields.maybe("layers", fields.objects) or ()),
+        )
+        fields.done()
+        return calibration
+
+    def to_json(self) -> dict[str, Json]:
+        """The fields, the table's beside them."""
+        facts: dict[str, Json] = {
+            "kind": KIND,
+            **self.base_table.to_json(),
+            **_facts(self),
+            "coverage": dict(self.coverage),
+            "look_correlation": self.look_correlation,
+            "graph_sha256": self.graph_sha256,
+        }
+        if self.layers:
+            facts["layers"] = [layer.to_json() for layer in self.layers]
+        return facts
+
+    def with_layer(self, layer: Layer) -> Calibration:
+        """The same with a site's layer on top."""
+        return replace(self, layers=(*self.layers, layer))
+
+
+def _facts(fitted: Calibration | Layer) -> dict[str, Json]:
+    gates = fitted.gates if isinstance(fitted, Layer) else fitted.base_gates
+    return {
+        "n": fitted.n,
+        "data": [asdict(used) for used in fitted.data],
+        "date": fitted.date,
+        "gates": gates_to_json(gates),
+    }
+
+
+def gates_to_json(gates: Gates) -> JsonObject:
+    """threshold: error rate: [yes above, no below]."""
+    return {at: {rate: list(limits) for rate, limits in rates.items()} for at, rates in gates.items()}
+
+
+def _read_gates(fields: Fields) -> Gates:
+    if fields.maybe("gates", fields.raw) is None:
+        return {}
+    gates = fields.object("gates")
+    return {at: _limits(gates.object(at)) for at in gates}
+
+
+def _limits(rates: Fields) -> dict[str, tuple[float, float]]:
+    limits = rates.each(rates.numbers)
+    for rate, pair in limits.items():
+        if len(pair) != 2:
+            raise rates.wrong(rate, "two limits", list(pair))
+    return {rate: (pair[0], pair[1]) for rate, pair in limits.items()}

@@ -1,0 +1,96 @@
+"""What was measured of a model: its errors on labelled faces, and how far its artifacts are apart."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from .fields import Fields, Json, present
+
+
+@dataclass(frozen=True)
+class Band:
+    """The error on the faces whose true value lies in [low, high); all but n in the task's unit."""
+
+    low: float
+    high: float
+    n: int
+    mae: float
+    bias: float
+
+    @staticmethod
+    def from_json(fields: Fields) -> Band:
+        """Read and check; raises ModelError naming the field."""
+        number = fields.number
+        band = Band(number("low"), number("high"), fields.whole("n"), number("mae"), number("bias"))
+        fields.done()
+        return band
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The error on one split of one data set."""
+
+    data: str  # "utkface:utkface.tar"
+    split: str
+    n: int
+    skipped: int  # pictures without a detected face
+    mae: float  # mean absolute error, in the task's unit
+    cs5: float  # share of faces with an error of at most 5 units
+    bias: float  # mean error, in the task's unit
+    bands: tuple[Band, ...] = ()  # by true value
+
+    @staticmethod
+    def from_json(fields: Fields) -> Metric:
+        """Read and check; raises ModelError naming the field."""
+        metric = Metric(
+            data=fields.text("data"),
+            split=fields.text("split"),
+            n=fields.whole("n"),
+            skipped=fields.whole("skipped"),
+            mae=fields.number("mae"),
+            cs5=fields.number("cs5"),
+            bias=fields.number("bias"),
+            bands=tuple(map(Band.from_json, fields.maybe("bands", fields.objects) or ())),
+        )
+        fields.done()
+        return metric
+
+    def to_json(self) -> dict[str, Json]:
+        """The fields; `bands` where there are any."""
+        return {name: value for name, value in asdict(self).items() if name != "bands" or value}
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """One artifact against its reference on the same n faces; None where a figure is not finite or was not taken."""
+
+    unit: str  # of all differences: the task's
+    n: int
+    faces: str  # which they are
+    mean: float | None  # of |difference| between the values
+    p99: float | None
+    max: float | None
+    against: str | None = None  # the reference: "PyTorch", or a file
+    mae: float | None = None  # of the artifact, against the labels
+    mae_change: float | None = None  # of the artifact's MAE against the reference's
+    cosine: float | None = None  # the lowest cosine of the two embeddings of a face
+    not_finite: int | None = None  # NaN and Inf among the artifact's numbers
+
+    @staticmethod
+    def from_json(fields: Fields) -> ParityRow:
+        """Read and check; raises ModelError naming the field."""
+        figures = ("mean", "p99", "max", "mae", "mae_change", "cosine")
+        row = ParityRow(
+            unit=fields.text("unit"),
+            n=fields.whole("n"),
+            faces=fields.text("faces"),
+            against=fields.maybe("against", fields.text),
+            not_finite=fields.maybe("not_finite", fields.whole),
+            **{name: fields.maybe(name, fields.number) for name in figures},
+        )
+        fields.done()
+        return row
+
+    def to_json(self) -> dict[str, Json]:
+        """The fields that are not None."""
+        return present(self)

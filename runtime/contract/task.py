@@ -1,0 +1,67 @@
+"""An ordinal task: what number the model answers, and the words it goes through."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+from ...errors import ModelError
+from .fields import Fields, Json
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """An ordinal task: a number on a scale, and the K words (text bins) that cover the scale."""
+
+    name: str  # "age"
+    unit: str  # "years"
+    low: float  # smallest value the model may answer, in the unit
+    high: float  # largest value
+    bin_edges: tuple[float, ...]  # K + 1 rising edges; bin k is [edge k, edge k+1)
+    words: tuple[str, ...]  # K words, one per bin
+
+    @property
+    def num_bins(self) -> int:
+        """K."""
+        return len(self.words)
+
+    @property
+    def bin_centers(self) -> tuple[float, ...]:
+        """The K midpoints between neighbouring edges, in the unit."""
+        return tuple((a + b) / 2 for a, b in pairwise(self.bin_edges))
+
+    def bin_of(self, value: float) -> int:
+        """The index of the bin that holds `value`; values outside the scale fall into the first or last bin."""
+        return max(0, min(self.num_bins - 1, sum(value >= edge for edge in self.bin_edges[1:-1])))
+
+    @staticmethod
+    def from_json(fields: Fields) -> TaskSpec:
+        """Read and check a task; raises ModelError naming the field."""
+        task = TaskSpec(
+            name=fields.text("name"),
+            unit=fields.text("unit"),
+            low=fields.number("low"),
+            high=fields.number("high"),
+            bin_edges=fields.numbers("bin_edges"),
+            words=fields.texts("words"),
+        )
+        fields.done()
+        check_task(task)
+        return task
+
+    def to_json(self) -> dict[str, Json]:
+        """The fields."""
+        return asdict(self)
+
+
+def check_task(task: TaskSpec) -> None:
+    """Raise ModelError unless the bins are at least two, named, and rising."""
+    if task.num_bins < 2:
+        raise ModelError(f"spec field task.words: expected at least 2 words, got {task.num_bins}; add bins")
+    if len(task.bin_edges) != task.num_bins + 1:
+        expected, got = task.num_bins + 1, len(task.bin_edges)
+        raise ModelError(f"spec field task.bin_edges: expected {expected} edges for {task.num_bins} words, got {got}")
+    if any(b <= a for a, b in pairwise(task.bin_edges)):
+        raise ModelError(f"spec field task.bin_edges: expected rising edges, got {list(task.bin_edges)}")
+    if not task.low < task.high:
+        raise ModelError(f"spec field task.high: expected more than low = {task.low}, got {task.high}")

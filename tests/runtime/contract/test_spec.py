@@ -1,0 +1,227 @@
+"""The records of a model file: what they say survives JSON, what is wrong is named, and a site's layer lies on top."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from numclip.errors import ModelError
+from numclip.runtime.contract.calibration import Calibration, FacesUsed, Layer
+from numclip.runtime.contract.conformal_table import ConformalTable
+from numclip.runtime.contract.licences import Licence, Licences
+from numclip.runtime.contract.measured import Band, Metric, ParityRow
+from numclip.runtime.contract.model_file import MODELS, read_document, read_spec
+from numclip.runtime.contract.provenance import Provenance, Quantization
+from numclip.runtime.contract.spec import BoxRule, CropSpec, GraphSpec, ModelSpec
+from numclip.runtime.contract.task import TaskSpec
+
+SHIPPED = sorted(MODELS.glob("age-*.onnx"))
+
+texts = st.text(max_size=8)
+names = st.text(min_size=1, max_size=8)
+numbers = st.floats(-1e6, 1e6)
+counts = st.integers(0, 10**9)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def rising(n: int, low: float, high: float) -> st.SearchStrategy[tuple[float, ...]]:
+    return st.lists(st.floats(low, high), min_size=n, max_size=n, unique=True).map(lambda v: tuple(sorted(v)))
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> TaskSpec:
+    bins = draw(st.integers(2, 6))
+    edges = draw(rising(bins + 1, -1e4, 1e4))
+    words = tuple(draw(st.lists(texts, min_size=bins, max_size=bins)))
+    return TaskSpec(draw(texts), draw(texts), edges[0], edges[-1], edges, words)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> ConformalTable:
+    knots, levels, wide = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    rows = [sorted(draw(st.lists(numbers, min_size=levels, max_size=levels))) for _ in range(knots)]
+    return ConformalTable(
+        np.array(draw(rising(knots, 0, 120))),
+        np.array(draw(rising(levels, 0.001, 0.999))),
+        np.array(rows),
+        base=draw(st.floats(1e-3, 10)),
+        slope=draw(st.floats(0, 10)),
+        temperature=draw(st.floats(0.1, 10)),
+        offset=draw(numbers),
+        sharpness=np.array(draw(rising(wide, -10, 0))),
+        widening=np.array(draw(st.lists(st.floats(1, 5), min_size=wide, max_size=wide))),
+    )
+
+
+gates = st.dictionaries(names, st.dictionaries(names, st.tuples(numbers, numbers), max_size=2), max_size=2)
+used = st.lists(st.builds(FacesUsed, texts, texts, counts), max_size=2).map(tuple)
+
+
+@st.composite
+def calibrations(draw: st.DrawFn) -> Calibration:
+    base = draw(tables())
+    layers: list[Layer] = []
+    for _ in range(draw(st.integers(0, 2))):
+        own = draw(tables())
+        table = replace(base, offset=own.offset, knots=own.knots, levels=own.levels, quantiles=own.quantiles)
+        layers.append(Layer(draw(texts), table, draw(gates), draw(counts), draw(used), draw(texts)))
+    return Calibration(
+        base,
+        draw(texts),
+        draw(counts),
+        draw(used),
+        draw(texts),
+        draw(st.dictionaries(names, numbers, max_size=2)),
+        draw(gates),
+        draw(st.floats(0, 1)),
+        tuple(layers),
+    )
+
+
+maybe = st.none()
+boxes = st.builds(BoxRule, numbers, numbers, numbers)
+crops = st.builds(
+    CropSpec,
+    st.integers(16, 1024),
+    st.lists(st.tuples(numbers, numbers), min_size=5, max_size=5).map(tuple),
+    st.just("bilinear"),
+    st.dictionaries(names, boxes, max_size=2),
+)
+graphs = st.builds(
+    GraphSpec, counts, names, names, maybe | names, maybe | counts, maybe | counts, names, names, names, names
+)
+metrics = st.builds(
+    Metric,
+    texts,
+    texts,
+    counts,
+    counts,
+    numbers,
+    numbers,
+    numbers,
+    st.lists(st.builds(Band, numbers, numbers, counts, numbers, numbers), max_size=2).map(tuple),
+)
+parities = st.builds(
+    ParityRow, texts, counts, texts, *[maybe | numbers] * 3, maybe | texts, *[maybe | numbers] * 3, maybe | counts
+)
+provenances = st.builds(
+    Provenance,
+    *[maybe | texts] * 2,
+    maybe | st.booleans(),
+    *[maybe | texts] * 3,
+    st.dictionaries(names, json_values, max_size=2),
+    st.dictionaries(names, json_values, max_size=2),
+    st.dictionaries(names, texts, max_size=2),
+    maybe | st.lists(texts, max_size=2).map(tuple),
+    maybe | st.builds(Quantization, texts, texts, counts, st.lists(texts, max_size=2).map(tuple), texts, texts),
+)
+parts = maybe | texts.map(Licence.from_text) | st.builds(Licence, st.sampled_from(["MIT", "LicenseRef-x"]), texts)
+specs = st.builds(
+    ModelSpec,
+    texts,
+    tasks(),
+    crops,
+    graphs,
+    maybe | calibrations(),
+    st.dictionaries(names, parities, max_size=2),
+    st.lists(metrics, max_size=2).map(tuple),
+    provenances,
+    st.builds(Licences, parts, parts, parts, parts),
+)
+
+
+@given(specs)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_spec_survives_json(spec: ModelSpec) -> None:
+    """Whatever the records hold, reading their JSON gives them back, and writes the same bytes again."""
+    text = spec.to_json()
+    back = ModelSpec.from_json(text)
+    assert back == spec and back.to_json() == text
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_file_is_written_as_it_was(path: Path) -> None:
+    """Reading a shipped file's spec and writing it gives the very bytes that are in the file."""
+    assert read_spec(path).to_json() == read_document(path, str)
+
+
+def _places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Every field of a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, part in inner for place in _places(part, (*path, key)))]
+
+
+FREE = {"method", "training"}  # of the provenance: kept as they are
+RAW = json.loads(read_document(SHIPPED[0], str))
+PLACES = [p for p in _places(RAW) if p and not FREE & set(p)]
+
+
+@given(st.sampled_from(PLACES), st.sampled_from([{"x": {}}, [[]], True]))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_value_of_another_kind_is_refused_by_name(place: tuple[str | int, ...], value: object) -> None:
+    """Any one field of the shipped spec with a value of another kind: one sentence that names the field."""
+    raw = json.loads(json.dumps(RAW))
+    inner = raw
+    for key in place[:-1]:
+        inner = inner[key]
+    if isinstance(inner[place[-1]], bool):
+        value = {"x": {}}
+    inner[place[-1]] = value
+    with pytest.raises(ModelError) as caught:
+        ModelSpec.from_json(json.dumps(raw))
+    named = [key for key in place if isinstance(key, str)]
+    assert f"spec field {named[0]}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@given(st.sampled_from([p for p in PLACES if isinstance(p[-1], str)]))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_an_unknown_field_is_refused_by_name(place: tuple[str | int, ...]) -> None:
+    """A field that this version does not know, in any object with fixed fields, is named; nothing is ignored."""
+    raw = json.loads(json.dumps(RAW))
+    inner = raw
+    for key in place[:-1]:
+        inner = inner[key]
+    keyed = {"gates", "coverage", "versions", "parity", "box_rules"}  # objects whose keys are data
+    if keyed & set(place[:-1]):
+        return
+    inner["surprise"] = 1
+    with pytest.raises(ModelError, match=r"spec field .*surprise: expected no such field; update numclip"):
+        ModelSpec.from_json(json.dumps(raw))
+
+
+def test_a_layer_lies_on_top() -> None:
+    """Under a layer its offset, quantiles and gates are in force, the base's difficulty stays; taken off, the base is back."""
+    calibration = read_spec(SHIPPED[0]).calibration
+    assert calibration is not None and calibration.layer is None
+    base = calibration.table
+    own = replace(base, offset=4.0, quantiles=base.quantiles * 2)
+    site = calibration.with_layer(Layer("door", own, {"18": {"0.01": (1.0, -1.0)}}, 60, (), "2026-11-27"))
+    read = Calibration.from_json(_fields(site.to_json()))
+    assert read == site and (read.table.offset, base.offset) == (4.0, 0.0)
+    assert (read.table.base, read.table.slope) == (base.base, base.slope)
+    assert read.table.widening.tolist() == base.widening.tolist()
+    assert read.gates == {"18": {"0.01": (1.0, -1.0)}} and len(calibration.gates) == 5
+    assert replace(read, layers=()) == calibration
+
+
+def _fields(raw: Any) -> Any:
+    from numclip.runtime.contract.fields import Fields
+
+    return Fields(json.loads(json.dumps(raw)))
+
+
+def test_a_face_finder_is_no_age_model() -> None:
+    """A document of another kind is refused as what it is, before anything else in it is read."""
+    with pytest.raises(ModelError, match="kind: expected a model that reads crops, got a face finder"):
+        ModelSpec.from_json('{"kind": "faces", "schema_version": 1}')
