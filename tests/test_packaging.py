@@ -23,7 +23,7 @@ DATA = (
     "train/towers/*.json",
     "train/recipes/*.json",
 )
-FOLDERS = ("runtime", "calibration", "train", "train/studies", "export")
+FOLDERS = ("runtime", "calibration", "train", "export", "demo", "bench", "doctor", "deploy", "cli")
 LEFT_OUT = (".git", ".venv", "build", "dist", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 NOT_SHIPPED = re.compile(r"\.ci/|\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -63,7 +63,7 @@ def wheel(built: Path) -> Path:
 
 def package_files() -> set[str]:
     """Every module and data file of the package, relative to its root."""
-    modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).glob("*.py"))]
+    modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).rglob("*.py"))]
     data = [p for pattern in DATA for p in REPO.glob(pattern) if p.is_file()]
     return {p.relative_to(REPO).as_posix() for p in [*modules, *data]}
 
@@ -228,6 +228,25 @@ def check_run(numclip: Path, clip: Path, folder: Path, env: dict[str, str]) -> N
     lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
     assert len(lines) == demo_clip.NUM_FRAMES
     assert sum(len(line["faces"]) == 2 for line in lines) >= 0.9 * len(lines)
+
+
+WINGS = ("bench", "doctor", "deploy", "server", "web", "bulk", "research")
+
+
+def test_a_run_needs_no_wing(wheel: Path, clip: Path, tmp_path: Path) -> None:
+    """An unpacked wheel without benchmark, doctor, kit and the like still reads the clip."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    for wing in WINGS:
+        shutil.rmtree(tmp_path / "site/numclip" / wing, ignore_errors=True)
+    numclip = tmp_path / "numclip"
+    numclip.write_text(f"#!{sys.executable}\nimport sys\nfrom numclip.cli.main import main\nsys.exit(main())\n")
+    numclip.chmod(0o755)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    _, where, _ = call(sys.executable, "-c", "import numclip; print(numclip.__file__)", cwd=tmp_path, env=env)
+    assert where.strip() == str(tmp_path / "site/numclip/__init__.py")
+
+    check_run(numclip, clip, tmp_path, env)
 
 
 def install(folder: Path, python: str | Path, *words: str | Path) -> Path:
