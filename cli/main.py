@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ COMMANDS: dict[str, str] = {
 }
 
 # flags of earlier versions: what to type instead
-RENAMED_FLAGS: dict[tuple[str, str], str] = {}
+RENAMED_FLAGS: dict[tuple[str, str], str] = {("bench", "--faces"): "--pictures"}
 
 # import name of a third party: the extra that brings it
 _EXTRA_OF = {
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _log_to_stderr() -> Iterator[None]:
+def _log_to_stderr() -> Generator[None]:
     """Show what the library logs, one line each, beside progress bars; the logger is as before afterwards."""
     logger, handler = logging.getLogger("numclip"), _LineHandler()
     level = logger.level
@@ -134,18 +134,13 @@ def build_parser(verb: str) -> argparse.ArgumentParser:
         prog=f"numclip {verb}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
     )
     module.add_arguments(parser)
-    parser.set_defaults(_run=module.run, _open_checkpoint=_open_checkpoint, _open_rival=_open_rival)
+    parser.set_defaults(_run=module.run, _open_checkpoint=_open_checkpoint)
     return parser
 
 
 def _open_checkpoint(path: str) -> Any:
     """A training checkpoint as a model; only here do folders meet that do not import each other."""
     return importlib.import_module("..train.checkpoint_model", __package__).open_checkpoint(path)
-
-
-def _open_rival(name: str, threads: int, device: str) -> Any:
-    """What a benchmark measures a model file against, by name (bench/rivals.py)."""
-    return importlib.import_module("..bench.rivals", __package__).open_rival(name, threads, device)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

@@ -288,7 +288,7 @@ def test_a_video_on_every_python(wheel: Path, clip: Path, tmp_path: Path, versio
     env = {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache")}
 
     check_run(bin_folder / "numclip", clip, tmp_path, env)
-    _, out, _ = call(bin_folder / "numclip", "doctor", env=env)
+    _, out, _ = call(bin_folder / "numclip", "doctor", "--all", env=env)
     assert [row for row in out.splitlines() if row.startswith("PROBLEM")] == [
         row for row in out.splitlines() if row.startswith("PROBLEM  detector yunet")
     ], out
@@ -315,12 +315,12 @@ def test_a_numpy_too_new_for_the_system_s_opencv(wheel: Path, tmp_path: Path) ->
         pytest.skip("no Python 3.10 runs here")
     bin_folder = install(tmp_path, python, "numpy>=2", "opencv-python==4.8.0.74", "onnxruntime", wheel)
     env = {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache"), "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
-    _, out, _ = call("numclip", "doctor", env=env)
+    _, out, _ = call("numclip", "doctor", "--all", env=env)
     row, line = re.search(r"^PROBLEM  opencv  .*\n {28}(.*)$", out, re.M), ""
     assert row is not None, out
     line = row[1]
     assert "numpy>=1.24,<2" in line
-    _, after, said = call("bash", "-c", f"{line} >&2; numclip doctor", env=env)
+    _, after, said = call("bash", "-c", f"{line} >&2; numclip doctor --all", env=env)
 
     assert re.search(r"^ok       opencv  ", after, re.M), after + said
 
@@ -344,10 +344,10 @@ def test_the_wheel_names_what_is_missing(wheel: Path, clip: Path, tmp_path: Path
 
     (model,) = (tmp_path / "venv").glob("lib/python3*/site-packages/numclip/runtime/models/age-nano.onnx")
     model.write_bytes(model.read_bytes()[:1000])
-    _, out, _ = call("numclip", "doctor", env=env)
+    _, out, _ = call("numclip", "doctor", "--all", env=env)
     row = re.search(r"^PROBLEM  model age-nano .*\n {28}(.*)$", out, re.M)
     assert row is not None, out
-    _, after, said = call("bash", "-c", f"{row[1]} >&2; numclip doctor", env=env)
+    _, after, said = call("bash", "-c", f"{row[1]} >&2; numclip doctor --all", env=env)
     assert re.search(r"^ok       model age-nano ", after, re.M), after + said
 
 
