@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import NumclipError, UsageError, did_you_mean
+from . import config
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 
@@ -35,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "study": "the experiments of the paper and of its open questions",
     "rebin": "put new words and bins into a checkpoint without training its tower",
     "export": "freeze a checkpoint into one .onnx, proven in the task's unit",
+    "completion": "a script that completes commands and flags in bash, zsh or fish",
 }
 
 # flags of earlier versions: what to type instead
@@ -59,6 +61,7 @@ _EXTRA_OF = {
     "scipy": "study",
     "onnx": "quantize",
     "onnxscript": "export",
+    "tomli": "config",
 }
 
 
@@ -129,13 +132,18 @@ def missing_package(name: str | None) -> str | None:
 
 def build_parser(verb: str) -> argparse.ArgumentParser:
     """The parser of one verb; imports that verb's module and no other's."""
-    module = importlib.import_module(f".{verb}", __package__)
-    parser = argparse.ArgumentParser(
-        prog=f"numclip {verb}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
-    )
-    module.add_arguments(parser)
-    parser.set_defaults(_run=module.run, _open_checkpoint=_open_checkpoint)
+    parser = argparse.ArgumentParser(prog=f"numclip {verb}", allow_abbrev=False, formatter_class=_HelpFormatter)
+    add_command(parser, verb)
     return parser
+
+
+def add_command(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Give a parser a command's description, its flags and those that every command has."""
+    module = importlib.import_module(f".{verb}", __package__)
+    parser.description = module.__doc__
+    module.add_arguments(parser)
+    config.add_config(parser)
+    parser.set_defaults(_run=module.run, _open_checkpoint=_open_checkpoint)
 
 
 def _open_checkpoint(path: str) -> Any:
@@ -165,13 +173,19 @@ def _dispatch(argv: list[str]) -> int:
     if verb not in COMMANDS:
         raise UsageError(f"there is no command {verb!r}{did_you_mean(verb, COMMANDS)} `numclip --help` lists them")
     parser = build_parser(verb)
-    args = _parse(parser, rest)
+    _refuse_unknown_flags(parser, rest)
+    rest = config.with_config(parser, rest)
+    if "--print-config" in rest:
+        print(config.config_of(parser, rest))
+        return 0
+    args = parser.parse_args(rest)
     return int(args._run(args) or 0)
 
 
-def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
-    """Parse, and name the nearest flag when one is unknown; argparse itself exits 2 on its own errors."""
-    known = [flag for action in parser._actions for flag in action.option_strings]  # pyright: ignore[reportPrivateUsage]
+def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    """Name the nearest flag when one is unknown; argparse itself exits 2 on its own errors."""
+    reached = {parser, config.chosen(parser, argv)}
+    known = [flag for p in reached for action in p._actions for flag in action.option_strings]  # pyright: ignore[reportPrivateUsage]
     for word in argv:
         if word == "--":
             break
@@ -181,7 +195,6 @@ def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespa
             if renamed is not None:
                 parser.error(f"{flag} is now {renamed}")
             parser.error(f"there is no flag {flag}{did_you_mean(flag, known)}")
-    return parser.parse_args(argv)
 
 
 def _overview() -> str:

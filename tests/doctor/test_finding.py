@@ -59,7 +59,9 @@ def test_a_typed_source_is_hidden() -> None:
     made = json.dumps(Diagnosis(tuple(findings), ("ann.mp4",)).to_json(), ensure_ascii=False)
 
     assert "ann" not in made
-    assert "/dev/video7" in json.dumps(Diagnosis((Finding("camera", True, "/dev/video7: ok"),), ("/dev/video7",)).to_json())
+    assert "/dev/video7" in json.dumps(
+        Diagnosis((Finding("camera", True, "/dev/video7: ok"),), ("/dev/video7",)).to_json()
+    )
 
 
 def test_the_pip_line_is_this_interpreter_s() -> None:
