@@ -45,7 +45,7 @@ def with_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[st
 
 
 def config_of(parser: argparse.ArgumentParser, argv: Sequence[str]) -> str:
-    """The TOML of what argv asks for, defaults included; a flag without a value is a comment."""
+    """The TOML of what argv asks for, defaults included; a flag without a value or with an empty list is a comment."""
     inner = chosen(parser, argv)
     for action in options_of(inner):  # a file may leave out what a run needs
         action.required = False
@@ -65,7 +65,7 @@ def config_of(parser: argparse.ArgumentParser, argv: Sequence[str]) -> str:
         if action.const is not None and isinstance(value, bool) and not action.option_strings:
             continue
         line = f"{key_of(action)} = {_toml(value)}"
-        lines.append(f"# {key_of(action)} =" if value is None else line)
+        lines.append(f"# {key_of(action)} =" if value is None or value in ([], ()) else line)
     return "\n".join(lines)
 
 
