@@ -10,6 +10,8 @@ NumclipError
 └── OutputError     an output that cannot be written
 """
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable
 
@@ -48,5 +50,11 @@ class OutputError(NumclipError):
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """`; did you mean X?` for the nearest known name, or nothing."""
-    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = nearest(wrong, known)
+    return f"; did you mean {close}?" if close else ""
+
+
+def nearest(wrong: str, known: Iterable[str], alike: float = 0.6) -> str | None:
+    """The known name that is most like the wrong one; None where none is at least so much alike (1 is the same)."""
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=alike)
+    return close[0] if close else None

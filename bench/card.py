@@ -6,31 +6,41 @@ them, computed from the same reports.
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..demo.clip import write_clip
 from ..runtime.contract.model_file import read_spec, resolve, shipped_models
 from ..runtime.places import write_json, write_whole
 from ..runtime.sessions.session import DEVICES
+from .benchmark import bench
 from .markdown import interval, markdown
+from .options import BenchOptions, command
 from .plot import plot
+from .report import Interval, Report, Row
 
-VIT = "random:ViT-B-16 random-int8:ViT-B-16"
-Measure = Callable[[list[str]], dict[str, Any]]
+VIT = ("random:ViT-B-16", "random-int8:ViT-B-16")
+Measure = Callable[[BenchOptions], Report]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the card: what it asks, and the command that answers."""
+    """One part of the card: what it asks, and the benchmark that answers."""
 
     title: str
-    argv: str
+    options: BenchOptions
+
+    @property
+    def command(self) -> str:
+        """As one would type it; of a clip the name alone."""
+        clip = self.options.clip
+        return command(replace(self.options, clip=clip and Path(clip).name))
 
 
 def sections(models: Sequence[str], cores: int) -> list[Section]:
@@ -39,20 +49,22 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
     small = [name for name in models if name not in large]
     towers = [tower for tower in ("nano", "small") if any(f"age-{tower}" in name for name in small)]
     in_torch = [f"{kind}:{tower}" for tower in towers for kind in ("eager", "compiled")]
-    few = " ".join([*small, *in_torch, "clip:nano", "clip-cached:nano"])
-    big = " ".join([VIT, *large, *(f"{kind}:ViT-B-16" for kind in ("eager", "compiled", "clip", "clip-cached"))])
-    devices = ",".join([*(device for device in DEVICES if device != "auto"), "auto"])
-    everywhere = f"--device {devices} --skip-absent --threads {cores}"
+    few = (*small, *in_torch, "clip:nano", "clip-cached:nano")
+    big = (*VIT, *large, *(f"{kind}:ViT-B-16" for kind in ("eager", "compiled", "clip", "clip-cached")))
+    devices = (*(device for device in DEVICES if device != "auto"), "auto")
+    one = BenchOptions(few, devices=devices, threads=(cores,), skip_absent=True, seconds=3, restarts=3)
+    vit = replace(one, models=big, restarts=1)
     # With more threads, where they lie differs from opening to opening by more than the head costs.
-    here = "--device cpu --threads 1"
+    head = BenchOptions(("onnx-tower:nano", "onnx:nano"), devices=("cpu",), batches=(1, 8), seconds=10, restarts=10)
+    head_of_vit = replace(head, models=("onnx-tower:ViT-B-16", "onnx:ViT-B-16"), batches=None, restarts=3)
     return [
-        Section("One face", f"{few} {everywhere} --seconds 3 --restarts 3"),
-        Section("Eight faces", f"{few} {everywhere} --batch 8 --seconds 3 --restarts 3"),
-        Section("ViT-B/16, one face", f"{big} {everywhere} --seconds 3 --restarts 1"),
-        Section("ViT-B/16, eight faces", f"{big} {everywhere} --scenario offline --batch 8 --seconds 3 --restarts 1"),
-        Section("The head", f"onnx-tower:nano onnx:nano {here} --batch 1,8 --seconds 10 --restarts 10"),
-        Section("The head of ViT-B/16", f"onnx-tower:ViT-B-16 onnx:ViT-B-16 {here} --seconds 10 --restarts 3"),
-        Section("The smallest class, one thread", f"mobilenet-025 {' '.join(small)} --device cpu --seconds 4"),
+        Section("One face", one),
+        Section("Eight faces", replace(one, batches=(8,))),
+        Section("ViT-B/16, one face", vit),
+        Section("ViT-B/16, eight faces", replace(vit, scenario="offline", batches=(8,))),
+        Section("The head", head),
+        Section("The head of ViT-B/16", head_of_vit),
+        Section("The smallest class, one thread", BenchOptions(("mobilenet-025", *small), devices=("cpu",), seconds=4)),
     ]
 
 
@@ -62,20 +74,19 @@ def is_large(name: str) -> bool:
     return path.suffix == ".onnx" and (read_spec(path).graph.multiply_adds or 0) > 1e9
 
 
-def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Measure) -> list[Path]:
+def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Measure = bench) -> list[Path]:
     """Measure every section and write bench_card.md, .json and .svg into `folder`; the clip defaults to the demo's."""
     cores, models = os.cpu_count() or 1, [*shipped_models(), *more]
-    parts: list[tuple[Section, dict[str, Any]]] = []
+    parts: list[tuple[Section, Report]] = []
     with tempfile.TemporaryDirectory() as temporary:
         film = Path(clip) if clip else Path(temporary) / "demo.mp4"
         if not clip:
             write_clip(film)
-        flags = f"{models[0]} --scenario pipeline --device cpu --threads {cores} --frames 60 --clip"
-        plan = [(section, section.argv.split()) for section in sections(models, cores)]
-        plan.append((Section("Capture to result", f"{flags} {film.name}"), [*flags.split(), str(film)]))
-        for at, (section, argv) in enumerate(plan, 1):
-            print(f"{at} of {len(plan)}: numclip bench {section.argv}", file=sys.stderr)
-            parts.append((section, measure(argv)))
+        whole = BenchOptions((models[0],), "pipeline", devices=("cpu",), threads=(cores,), frames=60, clip=str(film))
+        plan = [*sections(models, cores), Section("Capture to result", whole)]
+        for at, section in enumerate(plan, 1):
+            logger.info("%d of %d: %s", at, len(plan), section.command)
+            parts.append((section, measure(section.options)))
     folder.mkdir(parents=True, exist_ok=True)
     page, figures, picture = (folder / f"bench_card.{suffix}" for suffix in ("md", "json", "svg"))
     write_json(str(figures), {section.title: report for section, report in parts})
@@ -84,7 +95,7 @@ def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Mea
     return [page, figures, picture]
 
 
-def _page(parts: Sequence[tuple[Section, dict[str, Any]]]) -> str:
+def _page(parts: Sequence[tuple[Section, Report]]) -> str:
     first = parts[0][1]
     machine = first["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -100,49 +111,55 @@ def _page(parts: Sequence[tuple[Section, dict[str, Any]]]) -> str:
         "\n".join(f"- {line}" for line in findings({s.title: r for s, r in parts})),
     ]
     for section, report in parts:
-        lines += [f"## {section.title}", f"```\nnumclip bench {section.argv}\n```", markdown(report)]
+        lines += [f"## {section.title}", f"```\n{section.command}\n```", markdown(report)]
     return "\n\n".join(lines) + "\n"
 
 
-def _silence(report: dict[str, Any]) -> str:
+def _silence(report: Report) -> str:
     """What this machine does not tell."""
     state = report["state"]["after"]
-    silent = [name for name, key in (("clock", "cpu_mhz"), ("temperature", "temperature_c")) if not state[key]]
-    silent += ["power"] if not any(row["energy"] for row in report["rows"]) else []
+    silent = [name for name, told in (("clock", state["cpu_mhz"]), ("temperature", state["temperature_c"])) if not told]
+    silent += ["power"] if not any(row["energy"] for row in contest_rows(report)) else []
     silent += ["throttling"] if not state["throttle"] else []
     return f"This machine tells nothing of its {', '.join(silent)}." if silent else ""
 
 
-def findings(reports: dict[str, dict[str, Any]]) -> list[str]:
+def contest_rows(report: Report) -> list[Row]:
+    """The rows of a benchmark of models; none of a pipeline."""
+    return [] if report["scenario"] == "pipeline" else report["rows"]
+
+
+def findings(reports: Mapping[str, Report]) -> list[str]:
     """Sentences computed from the reports."""
     said: list[str] = []
-    for report in (reports[title] for title in reports if title.startswith("The head")):
-        for tower, whole in zip(*_halves(report["rows"]), strict=True):
-            work = whole["flop_per_call"] / tower["flop_per_call"] - 1
+    rows_of = {title: contest_rows(report) for title, report in reports.items()}
+    for rows in (rows_of[title] for title in rows_of if title.startswith("The head")):
+        for tower, whole in zip(*_halves(rows), strict=True):
+            work = (whole["flop_per_call"] or 0) / (tower["flop_per_call"] or 1) - 1
             said.append(
                 f"NumCLIP's head over the bare image tower, {whole['model'].split()[0].partition(':')[2]} with "
                 f"{whole['batch']} faces: {_percent(whole['ratio_to_first'])} in time, {work:.4%} in work."
             )
-    for title, report in reports.items():
-        p50_ms = {row["model"].partition(":")[0]: row["latency_ms"]["p50"] for row in report["rows"] if "batch" in row}
+    for title, rows in rows_of.items():
+        p50_ms = {row["model"].partition(":")[0]: row["latency_ms"]["p50"] for row in rows}
         every, cached, eager = (interval(p50_ms.get(kind)) for kind in ("clip", "clip-cached", "eager"))
         if "clip" in p50_ms:
             said.append(
                 f"{title}: plain CLIP zero-shot takes {every} ms with its text tower run for every call and {cached} ms "
                 f"with the text embeddings cached, NumCLIP in PyTorch too {eager} ms."
             )
-        said += _sessions(title, report["rows"]) if "clip" in p50_ms else []
-    for row in reports["The smallest class, one thread"]["rows"][1:]:
+        said += _sessions(title, rows) if "clip" in p50_ms else []
+    for row in rows_of["The smallest class, one thread"][1:]:
         said.append(
             f"{row['model']} takes {interval(row['ratio_to_first'])} times a MobileNet-0.25 at 112 px, one thread."
         )
     return said
 
 
-def _sessions(title: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+def _sessions(title: str, rows: Sequence[Row]) -> list[str]:
     """Of each network that model files hold: its fastest session in float32 and in INT8, what auto took, and PyTorch."""
     said: list[str] = []
-    families: dict[str, list[dict[str, Any]]] = {}
+    families: dict[str, list[Row]] = {}
     for row in rows:
         kind, _, tower = row["model"].split()[0].partition(":")
         if not tower or kind.startswith("random"):
@@ -175,15 +192,17 @@ def _sessions(title: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     return said
 
 
-def _p50(row: dict[str, Any]) -> float:
-    return float(row["latency_ms"]["p50"]["value"])
+def _p50(row: Row) -> float:
+    found = row["latency_ms"]["p50"]
+    assert found is not None  # a run has at least as many calls as its judged percentile needs
+    return found["value"]
 
 
-def _halves(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """Towers and whole networks, in the same order."""
     return [r for r in rows if "-tower" in r["model"]], [r for r in rows if "-tower" not in r["model"]]
 
 
-def _percent(ratio: dict[str, float]) -> str:
-    value, low, high = (100 * (ratio[name] - 1) for name in ("value", "low", "high"))
+def _percent(ratio: Interval) -> str:
+    value, low, high = (100 * (end - 1) for end in (ratio["value"], ratio["low"], ratio["high"]))
     return f"{value:+.2f} % ({low:+.2f} to {high:+.2f})"

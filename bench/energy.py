@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from .report import Energy
 from .sensors import Rail
 
 SECONDS, INTERVAL_S = 3.0, 0.02
@@ -17,7 +17,7 @@ SECONDS, INTERVAL_S = 3.0, 0.02
 
 def energy_per_face(
     call: Callable[[], object], faces: int, rails: Sequence[Rail], seconds: float = SECONDS
-) -> list[dict[str, Any]]:
+) -> list[Energy]:
     """Per rail: mean watts at rest and at work, and millijoules per face, all and above rest; [] without rails."""
     if not rails:
         return []

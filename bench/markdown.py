@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..runtime.tables import markdown_table
+from .report import Interval, PercentileName, PipelineRow, RailFigure, Report, Row, Spread
 
-JUDGED = {"single-stream": "p90", "multi-stream": "p99", "offline": "p50", "sustained": "p90"}
+NAMES: tuple[PercentileName, ...] = ("p50", "p90", "p95", "p99", "p99.9")
+RAIL_FIGURES: tuple[RailFigure, ...] = ("rest_w", "work_w", "mj_per_face", "mj_per_face_above_rest")
+JUDGED: dict[str, PercentileName] = {
+    "single-stream": "p90",
+    "multi-stream": "p99",
+    "offline": "p50",
+    "sustained": "p90",
+}
 
 
-def markdown(report: dict[str, Any]) -> str:
+def markdown(report: Report) -> str:
     """What ran where, how fast, and what it takes."""
     machine, state = report["environment"], report["state"]["before"]
     head = f"{report['scenario']} on {machine['cpu']}, {machine['cores']} cores, load {state['load_1min']}"
@@ -34,24 +41,27 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def interval(found: dict[str, Any] | None, digits: int = 2) -> str:
+def interval(found: Interval | Spread | None, digits: int = 2) -> str:
     """A value with its 95 % interval; `too few` where there were too few samples."""
     if found is None:
         return "too few"
     value = f"{found['value']:.{digits}f}"
-    return value if found["low"] is None else f"{value} ({found['low']:.{digits}f}-{found['high']:.{digits}f})"
+    return (
+        value
+        if found["low"] is None or found["high"] is None
+        else f"{value} ({found['low']:.{digits}f}-{found['high']:.{digits}f})"
+    )
 
 
-def _latency(rows: Sequence[dict[str, Any]], scenario: str) -> str:
+def _latency(rows: Sequence[Row], scenario: str) -> str:
     judged = JUDGED[scenario]
-    names = ["p50", "p90", "p95", "p99", "p99.9"]
     head = [
         "model",
         "device",
         "threads",
         "batch",
         "n",
-        *(f"{n} ms" for n in names),
+        *(f"{n} ms" for n in NAMES),
         "interrupted",
         "faces/s",
         "times the first",
@@ -63,7 +73,7 @@ def _latency(rows: Sequence[dict[str, Any]], scenario: str) -> str:
             str(row["threads"]),
             str(row["batch"]),
             str(row["latency_ms"]["n"]),
-            *(interval(row["latency_ms"][n]) if n in ("p50", judged) else _short(row["latency_ms"][n]) for n in names),
+            *(interval(row["latency_ms"][n]) if n in ("p50", judged) else _short(row["latency_ms"][n]) for n in NAMES),
             f"{row['interrupted']:.0%}",
             interval(row["faces_per_s"], 0),
             interval(row["ratio_to_first"]),
@@ -73,7 +83,7 @@ def _latency(rows: Sequence[dict[str, Any]], scenario: str) -> str:
     return markdown_table(head, cells, 2)
 
 
-def _costs(rows: Sequence[dict[str, Any]]) -> str:
+def _costs(rows: Sequence[Row]) -> str:
     head = ["model", "device", "threads", "batch", "MAE", "file MB", "GFLOP", "MB moved", "of GEMM peak"]
     head += ["of copy peak", "load ms", "first call ms", "RSS MB", "GPU MB", "readings ms"]
     cells = [
@@ -99,32 +109,31 @@ def _costs(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(head, cells, 2)
 
 
-def errors(row: dict[str, Any]) -> str:
+def errors(row: Row) -> str:
     """The model's mean errors on its test sets, as its own file states them."""
     return ", ".join(f"{m['mae']:.2f} {m['data']}" for m in row["mae"] if m["mae"] is not None) or "-"
 
 
-def _energy(rows: Sequence[dict[str, Any]]) -> str:
+def _energy(rows: Sequence[Row]) -> str:
     head = ["model", "device", "batch", "rail", "W at rest", "W at work", "mJ a face", "of them above rest"]
     cells = [
-        [row["model"], row["device"], str(row["batch"]), rail["rail"]]
-        + [f"{rail[n]:.2f}" for n in ("rest_w", "work_w", "mj_per_face", "mj_per_face_above_rest")]
+        [row["model"], row["device"], str(row["batch"]), rail["rail"]] + [f"{rail[n]:.2f}" for n in RAIL_FIGURES]
         for row in rows
         for rail in row["energy"]
     ]
     return markdown_table(head, cells, 4)
 
 
-def _drift(rows: Sequence[dict[str, Any]]) -> str:
+def _drift(rows: Sequence[Row]) -> str:
     said = [
-        f"{row['model']} {row['device']} x{row['batch']}: the last third takes {interval(row['drift'])} times the first, "
-        + ("steady" if row["steady"] else "NOT steady")
+        f"{row['model']} {row['device']} x{row['batch']}: the last third takes {interval(row.get('drift'))} times the first, "
+        + ("steady" if row.get("steady") else "NOT steady")
         for row in rows
     ]
     return "\n".join(f"- {line}" for line in said)
 
 
-def _stages(rows: Sequence[dict[str, Any]]) -> str:
+def _stages(rows: Sequence[PipelineRow]) -> str:
     """The p50 of each stage, and the p99 of the last, which is the whole."""
     stages = list(rows[0]["stages"])
     head = ["model", "device", "threads", "faces", *(f"{stage} p50" for stage in stages), f"{stages[-1]} p99"]
@@ -137,7 +146,7 @@ def _stages(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(head, cells, 2)
 
 
-def _short(found: dict[str, Any] | None) -> str:
+def _short(found: Interval | None) -> str:
     return "too few" if found is None else f"{found['value']:.2f}"
 
 

@@ -7,14 +7,13 @@ crowd made of the clip's largest face, 1280 x 720 at 30 frames/s, played in real
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +31,10 @@ from ..runtime.live.sources import open_source
 from ..runtime.sessions.model import Model
 from ..runtime.sinks.drawing import Look, annotate
 from ..runtime.sinks.sinks import json_line
+from .report import Likeness, PlainLoop, StageFigures, Summary
 from .statistics import summary
+
+logger = logging.getLogger(__name__)
 
 FACE_COUNTS = (0, 1, 2, 4, 8, 16)
 WARM_UP_FRAMES = 10
@@ -54,14 +56,14 @@ class Seen:
     tracks: list[list[int]] = field(default_factory=lambda: [])
 
 
-def bench_pipeline(model: Model, detector: Detector, clip: str, max_frames: int) -> list[dict[str, Any]]:
+def bench_pipeline(model: Model, detector: Detector, clip: str, max_frames: int) -> list[StageFigures]:
     """Rows of stage percentiles in ms: the clip as it is, then a crowd per number of faces; the first ten frames warm up.
 
     Raises SourceError where the clip is too short or shows no face.
     """
     first, card = _stages_of_clip(model, detector, clip, max_frames), _card(detector, clip)
-    first["against_plain_loop"] = _contest(model, detector, clip, max_frames)
-    print(f"numclip: {_sentence(first)}", file=sys.stderr)
+    first["against_plain_loop"] = rival = _contest(model, detector, clip, max_frames)
+    logger.info(_sentence(rival, first.get("own_share", 0.0)))
     rows = [first]
     with tempfile.TemporaryDirectory(prefix="numclip-bench-") as folder:
         for count in FACE_COUNTS:
@@ -70,17 +72,17 @@ def bench_pipeline(model: Model, detector: Detector, clip: str, max_frames: int)
     return rows
 
 
-def _sentence(row: dict[str, Any]) -> str:
-    rival, times = row["against_plain_loop"], row["against_plain_loop"]["times"]
+def _sentence(rival: PlainLoop, own_share: float) -> str:
+    times = rival["times"]
     return (
         f"{rival['frames_per_s']:.1f} frames/s end to end, the plain loop {rival['plain_frames_per_s']:.1f}: {times['value']:.2f} "
         f"times as many ({times['low']:.2f}-{times['high']:.2f} over {ROUNDS} rounds); shown numbers move "
         f"{rival['deviation']:.2f} about each face's median, the plain loop's {rival['plain_deviation']:.2f}, and the two medians "
-        f"differ by {rival['median_difference']:.2f}; own overhead {100 * row['own_share']:.1f} % of a frame"
+        f"differ by {rival['median_difference']:.2f}; own overhead {100 * own_share:.1f} % of a frame"
     )
 
 
-def _stages_of_clip(model: Model, detector: Detector, clip: str, max_frames: int) -> dict[str, Any]:
+def _stages_of_clip(model: Model, detector: Detector, clip: str, max_frames: int) -> StageFigures:
     """One thread, every frame, with a JSON line each: nothing waits, so all time is some stage's."""
     pipeline, times = Pipeline(model, detector), list[dict[str, float]]()
     with open_source(clip) as source:
@@ -98,7 +100,7 @@ def _stages_of_clip(model: Model, detector: Detector, clip: str, max_frames: int
     return {"faces": "clip", "stages": _summaries(kept), "means_ms": _means(kept), "own_share": own_s / total_s}
 
 
-def _stages_of_crowd(model: Model, detector: Detector, crowd: Path, count: int) -> dict[str, Any]:
+def _stages_of_crowd(model: Model, detector: Detector, crowd: Path, count: int) -> StageFigures:
     """As from a camera: threads, the newest frame, a JSON line each."""
     times, shown, dropped = list[dict[str, float]](), 0, 0
     source = open_source(str(crowd), realtime=True)
@@ -117,7 +119,7 @@ def _with_sinks(result: FrameResult, sinks_s: float) -> dict[str, float]:
     return {**result.times_s, "sinks": sinks_s, "total": result.latency_s + sinks_s}
 
 
-def _summaries(times: Sequence[dict[str, float]]) -> dict[str, Any]:
+def _summaries(times: Sequence[dict[str, float]]) -> dict[str, Summary]:
     return {stage: summary([1000 * t.get(stage, 0.0) for t in times]) for stage in STAGES}
 
 
@@ -142,7 +144,7 @@ def _card(detector: Detector, clip: str) -> npt.NDArray[np.uint8]:
     raise SourceError(f"{clip}: expected a clip with a face, {detector.name} found none; give another")
 
 
-def _contest(model: Model, detector: Detector, clip: str, max_frames: int) -> dict[str, Any]:
+def _contest(model: Model, detector: Detector, clip: str, max_frames: int) -> PlainLoop:
     """Both loops over the clip by turns, A B B A …: frames per second, and how steady and how alike what they show is."""
     ours, plain = list[Seen](), list[Seen]()
     for number in range(ROUNDS):
@@ -201,7 +203,7 @@ def _read_by_hand(model: Model, detector: Detector, clip: str, max_frames: int) 
     return seen
 
 
-def _likeness(ours: Seen, plain: Seen) -> dict[str, float]:
+def _likeness(ours: Seen, plain: Seen) -> Likeness:
     """Over the tracks: mean distance of the shown numbers from their median, of each loop, and of the two medians."""
     pairs: dict[int, list[tuple[float, float]]] = {}
     for boxes, numbers, tracks, others, alone in zip(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import OutputError
+from .report import PercentileName, PipelineRow, Report, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BAR_IN, WIDTH_IN = 0.34, 10.0
 OURS, RIVAL, TAIL = "#1f77b4", "#b8b8b8", "#333333"
 STAGE_COLORS = "tab20"
 
 
-def plot(reports: Sequence[dict[str, Any]], path: Path, titles: Sequence[str] = ()) -> None:
+def plot(reports: Sequence[Report], path: Path, titles: Sequence[str] = ()) -> None:
     """Draw reports below one another and write an .svg or .png."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -35,25 +39,30 @@ def plot(reports: Sequence[dict[str, Any]], path: Path, titles: Sequence[str] = 
             raise OutputError(f"cannot write {path} ({error.strerror}); give another --plot FILE") from None
 
 
-def _draw(axis: Any, report: dict[str, Any]) -> None:
-    draw = {"pipeline": _stages, "sustained": _time_line}.get(report["scenario"], _bars)
-    draw(axis, report["rows"])
+def _draw(axis: Axes, report: Report) -> None:
+    if report["scenario"] == "pipeline":
+        _stages(axis, report["rows"])
+    elif report["scenario"] == "sustained":
+        _time_line(axis, report["rows"])
+    else:
+        _bars(axis, report["rows"])
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _bars(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
+def _bars(axis: Axes, rows: Sequence[Row]) -> None:
     """p50 as a bar, a whisker to the highest percentile that had enough samples."""
     longest = 0.0
     for at, row in enumerate(rows):
         latency = row["latency_ms"]
         p50 = latency["p50"]["value"] if latency["p50"] else row["restarts"][0]["p50_ms"]
-        tails = [name for name in ("p90", "p99") if latency[name]]
-        end = max([latency[name]["value"] for name in tails], default=p50)
+        names: tuple[PercentileName, ...] = ("p90", "p99")
+        tails = [(name, found["value"]) for name in names if (found := latency[name])]
+        end = max([value for _, value in tails], default=p50)
         axis.barh(at, p50, color=OURS if row["sha256"] else RIVAL, height=0.7)
         axis.plot([p50, end], [at, at], color=TAIL, linewidth=1)
         axis.plot([end], [at], "|", color=TAIL)
         times = row["ratio_to_first"]
-        said = f"{p50:.3g} ms" + (f", {tails[-1]} {end:.3g}" if tails else "")
+        said = f"{p50:.3g} ms" + (f", {tails[-1][0]} {end:.3g}" if tails else "")
         axis.annotate(
             f"{said}   {times['value']:.2f}x ({times['low']:.2f}-{times['high']:.2f})",
             (end, at),
@@ -69,7 +78,7 @@ def _bars(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
     axis.set_xlabel("ms per call: p50 as bar, line to the tail; times the first contender of the same batch (95 %)")
 
 
-def _stages(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
+def _stages(axis: Axes, rows: Sequence[PipelineRow]) -> None:
     """The medians of the stages end to end, for each number of faces."""
     from matplotlib import colormaps
 
@@ -89,14 +98,15 @@ def _stages(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
     axis.set_xlabel("ms per frame, p50 of each stage")
 
 
-def _time_line(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
+def _time_line(axis: Axes, rows: Sequence[Row]) -> None:
     for row in rows:
-        axis.plot([w["at_s"] for w in row["windows"]], [w["p50_ms"] for w in row["windows"]], label=_label(row))
+        windows = row.get("windows", [])
+        axis.plot([w["at_s"] for w in windows], [w["p50_ms"] for w in windows], label=_label(row))
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8, frameon=False)
     axis.set_xlabel("seconds at work")
     axis.set_ylabel("p50 ms")
 
 
-def _label(row: dict[str, Any]) -> str:
+def _label(row: Row) -> str:
     return f"{row['model']} {row['device']} x{row['batch']} t{row['threads']}"

@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +56,7 @@ class Rival:
     multiply_adds: int | None  # per face; None where a call has work that no face brings
     weight_bytes: int
     device: str  # as it was asked for
-    session: dict[str, Any]
+    session: dict[str, object]
     open: Callable[[], Callable[[npt.NDArray[np.uint8]], object]]
 
 
@@ -146,7 +145,7 @@ def _folder() -> Path:
 def _in_session(path: Path, device: str, threads: int) -> Rival:
     model = load(path, device, threads)
     multiply_adds, size = model.spec.graph.multiply_adds or 0, path.stat().st_size
-    facts = model.session.describe()
+    facts = dict(model.session.describe())
     return Rival(
         model.spec.crop.side, multiply_adds, size, device, facts, lambda: load(path, device, threads).session.run
     )
@@ -156,7 +155,7 @@ def _in_torch(
     module: nn.Module, device: str, threads: int, compiled: bool
 ) -> Callable[[npt.NDArray[np.uint8]], object]:
     module = copy.deepcopy(module).to(device)  # new memory at each opening
-    run: Any = torch.compile(module, dynamic=False) if compiled else module
+    run = torch.compile(module, dynamic=False) if compiled else module
 
     @torch.inference_mode()
     def call(crops: npt.NDArray[np.uint8]) -> object:
@@ -185,7 +184,7 @@ def _exported(name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         path = Path(folder) / "rival.onnx"
-        program: Any = torch.onnx.export(
+        program = torch.onnx.export(
             module,
             (torch.zeros(2, side, side, 3, dtype=torch.uint8),),
             input_names=["crops"],
@@ -194,5 +193,6 @@ def _exported(name: str) -> bytes:
             dynamo=True,
             verbose=False,
         )
+        assert program is not None  # with dynamo=True it is a program
         program.save(str(path), external_data=False)
         return path.read_bytes()

@@ -6,16 +6,18 @@ where nvidia-ml-py is installed and a driver answers. What a machine does not te
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
-from ..runtime.system import read_line
+from ..runtime.system import power_modes, read_line
+from .report import State
 
 # Why an NVIDIA card's clock is held back (nvml.h): power cap, slowdown by hardware, software and hardware heat, brake.
 NVML_THROTTLE = {0x4: "power cap", 0x8: "hardware", 0x20: "heat (software)", 0x40: "heat (hardware)", 0x80: "brake"}
@@ -41,7 +43,7 @@ class Sensors:
         self.unreadable: list[str] = []  # rails that are there and may not be read
         self.rails = [*self._ina3221(), *self._rapl(), *self._nvml_rails()]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Load, clocks, temperatures and power mode now, and every count or flag that tells of throttling."""
         return {
             "load_1min": round(os.getloadavg()[0], 2),
@@ -113,13 +115,8 @@ class Sensors:
 
     def _power_mode(self) -> str | None:
         """A Jetson's nvpmodel by name, else the firmware's profile, else the governor of the first core."""
-        status = read_line(self._root / "var/lib/nvpmodel/status")
-        if status and (number := re.search(r"\d+", status)):
-            names = (
-                (self._root / "etc/nvpmodel.conf").read_text() if (self._root / "etc/nvpmodel.conf").exists() else ""
-            )
-            named = re.search(rf"POWER_MODEL\s+ID={int(number[0])}\s+NAME=(\S+?)\s*>", names)
-            return f"nvpmodel {named[1] if named else int(number[0])}"
+        if modes := power_modes(self._root):
+            return f"nvpmodel {modes.name}"
         profile = read_line(self._root / "sys/firmware/acpi/platform_profile")
         return profile or read_line(self._root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
@@ -148,7 +145,7 @@ class Sensors:
         return sorted(self._root.glob(pattern))
 
 
-def throttled(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def throttled(before: State, after: State) -> list[str]:
     """What tells that the machine slowed itself down between two states, or was doing so at the end."""
     said: list[str] = []
     for name, now in after["throttle"].items():
@@ -180,13 +177,33 @@ class Watch:
             self.look()
 
 
-def _open_nvml() -> Any:
+class _Nvml(Protocol):
+    """What is used of nvidia-ml-py (pynvml); a card is its own opaque handle."""
+
+    NVMLError: type[Exception]
+    NVML_CLOCK_GRAPHICS: int
+    NVML_TEMPERATURE_GPU: int
+
+    def nvmlInit(self) -> None: ...
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> object: ...
+    def nvmlDeviceGetMemoryInfo(self, card: object) -> _Memory: ...
+    def nvmlDeviceGetTotalEnergyConsumption(self, card: object) -> int: ...
+    def nvmlDeviceGetPowerUsage(self, card: object) -> int: ...
+    def nvmlDeviceGetClockInfo(self, card: object, clock: int) -> int: ...
+    def nvmlDeviceGetTemperature(self, card: object, sensor: int) -> int: ...
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, card: object) -> int: ...
+
+
+class _Memory(Protocol):
+    used: int  # bytes
+
+
+def _open_nvml() -> tuple[_Nvml, object] | None:
     """(library, first card), or None where nvidia-ml-py is not installed or no driver answers."""
     try:
-        import pynvml  # pyright: ignore[reportMissingImports]
+        library = cast("_Nvml", importlib.import_module("pynvml"))
     except ImportError:
         return None
-    library: Any = pynvml
     try:
         library.nvmlInit()
         return library, library.nvmlDeviceGetHandleByIndex(0)

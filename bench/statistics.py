@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .report import Interval, Ratio, Spread, Summary
+
 TAIL = 0.025  # on either side of a 95 % interval
 RESAMPLES = 500
 ENOUGH_CALLS = 4  # undisturbed ones in a restart, to judge it by them alone
-PERCENTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 # 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal's beyond the table.
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 NORMAL = 1.960
@@ -25,7 +25,7 @@ def samples_for(q: float) -> int:
     return math.ceil(math.log(TAIL) / math.log(q))
 
 
-def percentile(samples: Sequence[float], q: float) -> dict[str, float] | None:
+def percentile(samples: Sequence[float], q: float) -> Interval | None:
     """The q-quantile, a sample itself (the smallest with at least the share q at or below it), and its 95 % interval.
 
     The interval is distribution-free, from order statistics: the k-th smallest of n lies above the quantile with the
@@ -42,9 +42,16 @@ def percentile(samples: Sequence[float], q: float) -> dict[str, float] | None:
     return {"value": value, "low": below, "high": above}
 
 
-def summary(samples: Sequence[float]) -> dict[str, Any]:
+def summary(samples: Sequence[float]) -> Summary:
     """n and the percentiles by name: p50, p90, p95, p99, p99.9."""
-    return {"n": len(samples), **{f"p{100 * q:g}": percentile(samples, q) for q in PERCENTILES}}
+    return {
+        "n": len(samples),
+        "p50": percentile(samples, 0.5),
+        "p90": percentile(samples, 0.9),
+        "p95": percentile(samples, 0.95),
+        "p99": percentile(samples, 0.99),
+        "p99.9": percentile(samples, 0.999),
+    }
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Timed:
     interrupted: bool
 
 
-def ratio(ours: Sequence[Sequence[Sequence[Timed]]], theirs: Sequence[Sequence[Sequence[Timed]]]) -> dict[str, Any]:
+def ratio(ours: Sequence[Sequence[Sequence[Timed]]], theirs: Sequence[Sequence[Sequence[Timed]]]) -> Ratio:
     """How many times as long ours takes as theirs in one run, with a 95 % interval.
 
     ours, theirs: each restart's rounds, each round's calls; round i of both ran side by side, so a noisy moment harms
@@ -85,8 +92,13 @@ def ratio(ours: Sequence[Sequence[Sequence[Timed]]], theirs: Sequence[Sequence[S
     if len(centers) > 2:  # t with one degree of freedom says nothing
         half = _t(len(centers) - 1) * _standard_error(np.array(centers))
         low, high = min(low, middle - half), max(high, middle + half)
-    ends = {"value": math.exp(middle), "low": math.exp(low), "high": math.exp(high)}
-    return {**ends, "rounds": sum(len(a) for a, _ in pairs), "undisturbed": undisturbed}
+    return {
+        "value": math.exp(middle),
+        "low": math.exp(low),
+        "high": math.exp(high),
+        "rounds": sum(len(a) for a, _ in pairs),
+        "undisturbed": undisturbed,
+    }
 
 
 def _undisturbed(rounds: Sequence[Sequence[Timed]]) -> int:
@@ -114,7 +126,7 @@ class _Blocks:
         return found
 
 
-def ratio_of_runs(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
+def ratio_of_runs(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     """The same for two runs, one after the other: rounds do not pair, so only the spread between restarts counts.
 
     ours, theirs: each restart's median, at least two of each. Welch's interval for the difference of the mean logs, with
@@ -123,10 +135,10 @@ def ratio_of_runs(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, f
     a, b = np.log(ours), np.log(theirs)
     middle = float(a.mean() - b.mean())
     half = _t(min(len(a), len(b)) - 1) * math.hypot(_standard_error(a), _standard_error(b))
-    return {name: math.exp(middle + side * half) for name, side in (("value", 0), ("low", -1), ("high", 1))}
+    return {"value": math.exp(middle), "low": math.exp(middle - half), "high": math.exp(middle + half)}
 
 
-def over_restarts(values: Sequence[float]) -> dict[str, float | None]:
+def over_restarts(values: Sequence[float]) -> Spread:
     """Their mean (of the logs) with a 95 % interval by Student's t; no interval from one or two."""
     logs = np.log(values)
     value = math.exp(float(logs.mean()))

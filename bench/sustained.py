@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 from .contest import Contender
+from .report import Sustained, Window
 from .sensors import Watch
 from .statistics import ratio_of_runs
 
@@ -14,21 +14,25 @@ WINDOWS = 60  # of a run, 10 s each in ten minutes
 DRIFT = 0.05  # slower than this at the end is not steady
 
 
-def sustain(contender: Contender, seconds: float, watch: Watch, progress: Callable[[], object]) -> dict[str, Any]:
+def sustain(contender: Contender, seconds: float, watch: Watch, progress: Callable[[], object]) -> Sustained:
     """Work for `seconds`; each window's median, clock and temperature; the last third's time over the first third's.
 
     A clock that fell by more than the drift allowed goes to the watch as throttling.
     """
     contender.start()
-    restart, windows, started = contender.restarts[-1], list[dict[str, Any]](), contender.clock()
+    restart, windows, started = contender.restarts[-1], list[Window](), contender.clock()
     while contender.clock() - started < seconds:
         at_s = contender.clock() - started
         restart.rounds.append(contender.calls(seconds / WINDOWS))
         watch.look()
-        now = {name: watch.after[name] for name in ("cpu_mhz", "gpu_mhz")}
-        hottest = max(watch.after["temperature_c"].values(), default=None)
         windows.append(
-            {"at_s": at_s, "p50_ms": median(call.ms for call in restart.rounds[-1]), **now, "temperature_c": hottest}
+            {
+                "at_s": at_s,
+                "p50_ms": median(call.ms for call in restart.rounds[-1]),
+                "cpu_mhz": watch.after["cpu_mhz"],
+                "gpu_mhz": watch.after["gpu_mhz"],
+                "temperature_c": max(watch.after["temperature_c"].values(), default=None),
+            }
         )
         progress()
     third = max(len(windows) // 3, 2)

@@ -1,3 +1,51 @@
-from ..deploy.jetson_kit import __doc__, add_arguments, run
+"""Put a model to work elsewhere: a kit that sets a Jetson up, or a model repository for NVIDIA Triton.
 
-__all__ = ["__doc__", "add_arguments", "run"]
+`numclip deploy jetson --out DIR` writes container files, a systemd unit, and scripts that build, verify and update the
+engine; copy the folder to the board and run install.sh there (docs/jetson.md).
+
+`numclip deploy triton MODEL --out DIR` writes MODEL with its config into the Triton model repository DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..deploy.kit import SOURCE, JetsonKitOptions, jetson_kit
+from ..deploy.triton import MAX_BATCH, triton_repository
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `numclip deploy`."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="jetson|triton")
+    jetson = kinds.add_parser("jetson", help="the kit for a Jetson board", allow_abbrev=False)
+    jetson.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; new or empty")
+    jetson.add_argument(
+        "--source",
+        default=SOURCE,
+        help="what the board reads: a camera, csi://0, rtsp://… (default: %(default)s)",
+    )
+    jetson.add_argument(
+        "--wheel", type=Path, metavar="FILE.whl", help="numclip's wheel (default: built from the checkout)"
+    )
+    triton = kinds.add_parser("triton", help="a model repository for NVIDIA Triton", allow_abbrev=False)
+    triton.add_argument("model", metavar="MODEL", help="model name, .onnx or .engine")
+    triton.add_argument("--out", type=Path, required=True, metavar="DIR", help="the repository; models there are kept")
+    triton.add_argument(
+        "--max-batch",
+        type=int,
+        metavar="N",
+        help=f"the most faces in a batch (default: {MAX_BATCH}; of an engine what it was built for)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write it; the last line is the next command."""
+    if args.kind == "triton":
+        print(f"{triton_repository(args.model, args.out, args.max_batch)}: a Triton model")
+        print(f"next: tritonserver --model-repository {args.out}")
+        return 0
+    out = jetson_kit(JetsonKitOptions(args.out, args.source, args.wheel))
+    print(f"{out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
+    print(f"next: scp -r {out} BOARD: && ssh -t BOARD sudo ./{out.name}/install.sh")
+    return 0

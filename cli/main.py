@@ -7,11 +7,11 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from ..errors import NumclipError, UsageError, did_you_mean
+from . import config
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 
@@ -36,12 +36,14 @@ COMMANDS: dict[str, str] = {
     "study": "the experiments of the paper and of its open questions",
     "rebin": "put new words and bins into a checkpoint without training its tower",
     "export": "freeze a checkpoint into one .onnx, proven in the task's unit",
+    "completion": "a script that completes commands and flags in bash, zsh or fish",
 }
 
 # flags of earlier versions: what to type instead
 RENAMED_FLAGS: dict[tuple[str, str], str] = {
     ("quantize", "--faces"): "--num-faces",
     ("verify", "--faces"): "--num-faces",
+    ("bench", "--faces"): "--pictures",
 }
 
 # import name of a third party: the extra that brings it
@@ -63,6 +65,7 @@ _EXTRA_OF = {
     "scipy": "study",
     "onnx": "quantize",
     "onnxscript": "export",
+    "tomli": "config",
 }
 
 
@@ -93,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _log_to_stderr() -> Iterator[None]:
+def _log_to_stderr() -> Generator[None]:
     """Show what the library logs, one line each, beside progress bars; the logger is as before afterwards."""
     logger, handler = logging.getLogger("numclip"), _LineHandler()
     level = logger.level
@@ -133,18 +136,18 @@ def missing_package(name: str | None) -> str | None:
 
 def build_parser(verb: str) -> argparse.ArgumentParser:
     """The parser of one verb; imports that verb's module and no other's."""
-    module = importlib.import_module(f".{verb}", __package__)
-    parser = argparse.ArgumentParser(
-        prog=f"numclip {verb}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
-    )
-    module.add_arguments(parser)
-    parser.set_defaults(_run=module.run, _open_rival=_open_rival)
+    parser = argparse.ArgumentParser(prog=f"numclip {verb}", allow_abbrev=False, formatter_class=_HelpFormatter)
+    add_command(parser, verb)
     return parser
 
 
-def _open_rival(name: str, threads: int, device: str) -> Any:
-    """What a benchmark measures a model file against, by name (bench/rivals.py)."""
-    return importlib.import_module("..bench.rivals", __package__).open_rival(name, threads, device)
+def add_command(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Give a parser a command's description, its flags and those that every command has."""
+    module = importlib.import_module(f".{verb}", __package__)
+    parser.description = module.__doc__
+    module.add_arguments(parser)
+    config.add_config(parser)
+    parser.set_defaults(_run=module.run)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -169,13 +172,19 @@ def _dispatch(argv: list[str]) -> int:
     if verb not in COMMANDS:
         raise UsageError(f"there is no command {verb!r}{did_you_mean(verb, COMMANDS)} `numclip --help` lists them")
     parser = build_parser(verb)
-    args = _parse(parser, rest)
+    _refuse_unknown_flags(parser, rest)
+    rest = config.with_config(parser, rest)
+    if "--print-config" in rest:
+        print(config.config_of(parser, rest))
+        return 0
+    args = parser.parse_args(rest)
     return int(args._run(args) or 0)
 
 
-def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
-    """Parse, and name the nearest flag when one is unknown; argparse itself exits 2 on its own errors."""
-    known = [flag for action in parser._actions for flag in action.option_strings]  # pyright: ignore[reportPrivateUsage]
+def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    """Name the nearest flag when one is unknown; argparse itself exits 2 on its own errors."""
+    reached = {parser, config.chosen(parser, argv)}
+    known = [flag for p in reached for action in p._actions for flag in action.option_strings]  # pyright: ignore[reportPrivateUsage]
     for word in argv:
         if word == "--":
             break
@@ -185,7 +194,6 @@ def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespa
             if renamed is not None:
                 parser.error(f"{flag} is now {renamed}")
             parser.error(f"there is no flag {flag}{did_you_mean(flag, known)}")
-    return parser.parse_args(argv)
 
 
 def _overview() -> str:

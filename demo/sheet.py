@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,23 @@ from . import clip as demo_clip
 COLUMNS, ROWS = 3, 2
 TILE_WH = (480, 360)
 GAP_PX = 8
+
+
+class FaceLine(TypedDict, total=False):
+    """What the demo reads of a face in a JSON line."""
+
+    track: int | None
+    box: list[float]
+    age: float | None
+    low: float | None
+    high: float | None
+
+
+class FrameLine(TypedDict):
+    """What the demo reads of a frame's JSON line."""
+
+    frame: int
+    faces: list[FaceLine]
 
 
 def write_sheet(video: Path, sheet: Path) -> None:
@@ -48,23 +65,24 @@ def _frames_of(video: Path, wanted: set[int]) -> list[npt.NDArray[np.uint8]]:
         return [frame.to_ndarray(format="bgr24") for index, frame in frames if index in wanted]
 
 
-def person_of(face: dict[str, Any]) -> demo_clip.Person:
+def person_of(face: FaceLine) -> demo_clip.Person:
     """Whose face it is: each person keeps to one half of the clip."""
-    x1, _, x2, _ = face["box"]
+    x1, _, x2, _ = face.get("box", [0.0] * 4)
     return demo_clip.HOPPER if (x1 + x2) / 2 < demo_clip.SIZE_WH[0] / 2 else demo_clip.COLLINS
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
+def table(results: Sequence[FrameLine]) -> str:
     """Ages per track over the clip: median, lowest and highest, and the interval where the model is calibrated."""
-    tracks: dict[int, list[dict[str, Any]]] = {}
-    for face in (face for result in results for face in result["faces"] if face["track"] is not None):
-        tracks.setdefault(face["track"], []).append(face)
+    tracks: dict[int, list[FaceLine]] = {}
+    for face in (face for result in results for face in result["faces"]):
+        if (track := face.get("track")) is not None:
+            tracks.setdefault(track, []).append(face)
     rows = [("track", "person", "frames", "age (median)", "range", "interval")]
     for track, faces in sorted(tracks.items()):
         person = person_of(faces[len(faces) // 2])
-        ages = [face["age"] for face in faces if face.get("age") is not None]
-        lows = [face["low"] for face in faces if face["low"] is not None]
-        highs = [face["high"] for face in faces if face["high"] is not None]
+        ages = [age for face in faces if (age := face.get("age")) is not None]
+        lows = [low for face in faces if (low := face.get("low")) is not None]
+        highs = [high for face in faces if (high := face.get("high")) is not None]
         middle, spread = (f"{median(ages):.1f}", f"{min(ages):.1f}-{max(ages):.1f}") if ages else ("-", "-")
         interval = f"{median(lows):.0f}-{median(highs):.0f}" if lows else "not calibrated"
         rows.append((str(track), person.name, str(len(faces)), middle, spread, interval))

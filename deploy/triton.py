@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import OutputError
+from ..errors import OutputError, UsageError
+from ..runtime.contract.model_file import read_spec, resolve
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
+from ..runtime.sessions.engine_file import read_sidecar
 from ..runtime.sessions.session import output_widths
 
 KINDS = {
@@ -21,6 +23,25 @@ KINDS = {
     ".engine": ("tensorrt", "tensorrt_plan", "model.plan"),
 }
 MAX_BATCH, QUEUE_DELAY_US = 32, 2000  # faces; how long a request may wait for others
+
+
+def triton_repository(model: str | Path, out: Path, max_batch: int | None = None) -> Path:
+    """Write a model, by name or file, into the Triton repository `out`, and return the model's place there.
+
+    max_batch: the most faces in a batch; None: 32, of an engine what it was built for. Raises UsageError, ModelError
+    and OutputError.
+    """
+    path = resolve(model)
+    if path.suffix not in KINDS:
+        raise UsageError(f"expected a model .onnx or .engine for Triton, got {path.name}; export it first")
+    if max_batch is not None and max_batch < 1:
+        raise UsageError(f"expected a largest batch of at least 1, got {max_batch}")
+    if path.suffix == ".onnx":
+        return write_repository(out, path, read_spec(path), max_batch or MAX_BATCH)
+    spec, built = read_sidecar(path)
+    if max_batch is not None and max_batch > built.max_batch:
+        raise UsageError(f"{path.name} was built for up to {built.max_batch} faces, got {max_batch}; build it anew")
+    return write_repository(out, path, spec, max_batch or built.max_batch)
 
 
 def write_repository(folder: Path, model: Path, spec: ModelSpec, max_batch: int = MAX_BATCH) -> Path:
@@ -33,7 +54,7 @@ def write_repository(folder: Path, model: Path, spec: ModelSpec, max_batch: int 
         text = config(place.name, backend, platform, file_name, spec, max_batch)
         write_whole(place / "config.pbtxt", text.encode())
     except OSError as error:
-        raise OutputError(f"{os.fspath(place)}: cannot be written ({error.strerror}); give another --triton") from None
+        raise OutputError(f"{os.fspath(place)}: cannot be written ({error.strerror}); name another folder") from None
     return place
 
 

@@ -7,59 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from .finding import Finding, read_line, read_text
+from ..runtime.system import ROOT, l4t, power_modes, read_line, read_text
+from .finding import Finding
 
-ROOT = Path("/")
 OLDEST_L4T = (36, 4)  # JetPack 6.1: TensorRT 10.3, CUDA 12.6, Python 3.10
-JETPACKS = {  # L4T release: JetPack
-    (36, 4, 0): "6.1",
-    (36, 4, 3): "6.2",
-    (36, 4, 4): "6.2.1",
-    (38, 2, 0): "7.0",
-    (38, 4, 0): "7.1",
-}
 NEEDED_BUILD_GB = (
     6.0  # memory and swap together; judged, not measured: TensorRT's builder is killed first on small boards
 )
 SWAP_LINE = (
     "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
 )
-
-
-@dataclass(frozen=True)
-class L4T:
-    """A release of NVIDIA's Linux for Tegra."""
-
-    major: int
-    minor: int
-    patch: int
-
-    def __str__(self) -> str:
-        return f"{self.major}.{self.minor}.{self.patch}"
-
-    @property
-    def jetpack(self) -> str:
-        """The JetPack it belongs to, as near as the table knows."""
-        known = JETPACKS.get((self.major, self.minor, self.patch))
-        return known or {35: "5", 36: "6", 38: "7"}.get(self.major, "unknown")
-
-
-def is_jetson(root: Path = ROOT) -> bool:
-    """Whether this is an NVIDIA board: its L4T release file is there."""
-    return l4t(root) is not None
-
-
-def l4t(root: Path = ROOT) -> L4T | None:
-    """The L4T release, from `# R36 (release), REVISION: 4.3, …`; None where there is none."""
-    found = re.match(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*(\d+)(?:\.(\d+))?", read_line(_release(root)) or "")
-    return None if found is None else L4T(int(found[1]), int(found[2]), int(found[3] or 0))
-
-
-def _release(root: Path) -> Path:
-    return root / "etc/nv_tegra_release"
 
 
 def checks(root: Path = ROOT) -> Iterator[Finding]:
@@ -85,17 +44,13 @@ def checks(root: Path = ROOT) -> Iterator[Finding]:
 
 def power_mode(root: Path = ROOT) -> Finding:
     """The mode nvpmodel left, and the line for the strongest one; a weaker mode is a choice, not a fault."""
-    names = dict(
-        re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=([^\s>]+)\s*>", read_text(root / "etc/nvpmodel.conf") or "")
-    )
-    status = re.match(r"pmode:0*(\d+)", read_line(root / "var/lib/nvpmodel/status") or "")
-    if status is None:
+    modes = power_modes(root)
+    if modes is None:
         return Finding("power mode", True, "unknown", "sudo nvpmodel -q")
-    strongest = next((number for number, name in names.items() if name.startswith("MAXN")), None)
-    now = names.get(status[1], f"mode {status[1]}")
-    if strongest is None or strongest == status[1]:
-        return Finding("power mode", True, now)
-    return Finding("power mode", True, f"{now}; the strongest is {names[strongest]}", f"sudo nvpmodel -m {strongest}")
+    if modes.strongest is None or modes.strongest == modes.current:
+        return Finding("power mode", True, modes.name)
+    said = f"{modes.name}; the strongest is {modes.names[modes.strongest]}"
+    return Finding("power mode", True, said, f"sudo nvpmodel -m {modes.strongest}")
 
 
 def clocks(root: Path = ROOT) -> Finding:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import fcntl
 import os
 import re
 import shlex
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import NumclipError
-from .finding import Finding, read_line
+from ..errors import NumclipError, nearest
+from ..runtime.system import read_line
+from .finding import Finding
 
 DEV, CLASS = Path("/dev"), Path("/sys/class/video4linux")
 MEASURE_S = 1.0
@@ -21,7 +21,7 @@ VIDIOC_ENUM_FMT, CAPTURE = 0xC0405602, 1  # linux/videodev2.h: _IOWR('V', 2, str
 FMTDESC = struct.Struct("=III32s4s16x")  # index, type, flags, description, pixel format, and what is reserved
 
 
-def checks(sources: list[str] | None = None) -> Iterator[Finding]:
+def checks(sources: Sequence[str] | None = None) -> Iterator[Finding]:
     """The sources that were named, or every camera that is plugged in."""
     if sources is None:
         sources = [str(path) for path in cameras()]
@@ -95,7 +95,8 @@ def another(source: str, dev: Path = DEV) -> str:
     meant: list[str] = []
     if "://" not in source and node.parent != DEV and node.parent.is_dir():
         names = [path.name for path in node.parent.iterdir() if path.is_file() and path != node]
-        meant = [str(node.with_name(name)) for name in difflib.get_close_matches(node.name, names, n=1, cutoff=0.8)]
+        name = nearest(node.name, names, alike=0.8)
+        meant = [] if name is None else [str(node.with_name(name))]
     there = [str(path) for path in cameras(dev) if os.access(path, os.R_OK) and path != node]
     chosen = [*meant, *there]
     return shlex.join(["numclip", "doctor", "--camera", chosen[0]]) if chosen else "numclip doctor"

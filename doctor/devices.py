@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NumclipError
-from .board import is_jetson
-from .finding import Finding, installed, pip
+from ..runtime.system import L4T, installed, is_jetson, l4t
+from .finding import Finding, pip
 from .packages import hidden_from_here, open_environment
 
 GPU_DEVICES = ("cuda", "tensorrt")
@@ -77,7 +78,25 @@ def tensorrt(gpu: Gpu | None) -> Finding:
         return Finding(
             "tensorrt", False, f"does not load: {error}", "sudo apt-get install -y libnvinfer-bin python3-libnvinfer"
         )
-    return Finding("tensorrt", True, str(getattr(module, "__version__", "loads")))
+    version = str(getattr(module, "__version__", "loads"))
+    if (reason := unfit_for_board(version, l4t())) is not None:
+        return Finding("tensorrt", False, f"{version}: {reason}", pip("uninstall", "-y", "tensorrt"))
+    return Finding("tensorrt", True, version)
+
+
+def unfit_for_board(version: str, release: L4T | None) -> str | None:
+    """Why this TensorRT cannot run on a Jetson of that release; None where it can, or on another machine.
+
+    JetPack 6.1 to 7.2 bring TensorRT 10; of TensorRT 11 only 11.4.1 and newer know a Jetson, from JetPack 7.2.2 on.
+    """
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if release is None or number < (11,):
+        return None
+    if number < (11, 4, 1):
+        return "TensorRT 11 before 11.4.1 supports no Jetson; JetPack's own is used without it"
+    if release.major < 39:
+        return "TensorRT 11.4.1 and newer need JetPack 7.2.2; JetPack's own is used without it"
+    return None
 
 
 def devices(gpu: Gpu | None) -> Iterator[Finding]:

@@ -14,14 +14,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from typing import TypedDict
 
-PACKAGE = Path(__file__).resolve().parents[1]
+from ..runtime.places import PACKAGE
+
 # Paths that are alike on every machine; any other path may name a person, a firm or a place.
 PUBLIC_ROOTS = ("/bin", "/dev", "/etc", "/lib", "/opt/nvidia", "/proc", "/sbin", "/sys", "/usr", "/var/lib/nvpmodel")
 PRIVATE = "…"  # what a name is replaced by
 _URL = re.compile(r"\b(?:rtsps?|https?|rtmp|udp)://[^\s'\"]*[^\s'\":;,]")
 _PATH = re.compile(r"(?<![\w./~-])(?:file://)?/(?!/)[^\s'\":;,]+")
 _BY_ID = re.compile(r"(/dev/(?:v4l|disk)/by-\w+/)[^\s'\":]+")  # udev puts serial numbers into these
+
+
+class FindingRecord(TypedDict):
+    """A finding as JSON has it."""
+
+    check: str
+    ok: bool
+    said: str
+    fix: str | None
 
 
 @dataclass(frozen=True)
@@ -33,21 +44,15 @@ class Finding:
     said: str
     fix: str | None = None  # the line to type; on a finding that is ok, the line that would change it
 
+    def to_json(self, private: Iterable[str] = ()) -> FindingRecord:
+        """For a bug report: without a name of anyone or anything, and without the words of `private`."""
+        fix = None if self.fix is None else without_names(self.fix, private)
+        return {"check": self.check, "ok": self.ok, "said": without_names(self.said, private), "fix": fix}
+
 
 def pip(*words: str) -> str:
     """The pip line for this very interpreter, quoted for a shell."""
     return shlex.join([sys.executable, "-m", "pip", *words])
-
-
-def installed(names: Iterable[str]) -> dict[str, str]:
-    """Those of the distributions that are installed, and their versions."""
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def restore(file: str) -> str:
@@ -60,20 +65,6 @@ def restore(file: str) -> str:
     except PackageNotFoundError:
         origin = "numclip"
     return pip("install", "--force-reinstall", "--no-deps", origin)
-
-
-def read_line(path: Path) -> str | None:
-    """The first line of a small system file, without its closing zero; None where it cannot be read."""
-    text = read_text(path)
-    return text.splitlines()[0].strip().strip("\0") if text and text.strip() else None
-
-
-def read_text(path: Path) -> str | None:
-    """A small system file; None where it cannot be read."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return None
 
 
 def without_names(text: str, private: Iterable[str] = ()) -> str:

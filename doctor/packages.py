@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .board import is_jetson
-from .finding import Finding, installed, pip
+from ..runtime.system import installed, is_jetson
+from .finding import Finding, pip
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 NEEDED = {"numpy": "numpy>=1.24", "av": "av>=12", "tqdm": "tqdm>=4.60"}  # as in pyproject.toml
-ONNXRUNTIME, OPENCV, HEADLESS = "onnxruntime>=1.17", "opencv-python>=4.8,<5", "opencv-python-headless>=4.8,<5"
+ONNXRUNTIME, OPENCV, HEADLESS = "onnxruntime>=1.17", "opencv-python>=4.8", "opencv-python-headless>=4.8"
 OLD_NUMPY = "numpy>=1.24,<2"
 OPENCV_OF_YUNET = (4, 8)  # older ones cannot run the 2023 YuNet
 SYSTEM_OPENCV = "sudo apt-get install -y libopencv-python"  # JetPack's own build, with GStreamer

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ..errors import OutputError
 
+PACKAGE = Path(__file__).resolve().parents[1]  # this package; in a checkout the repository
+
 
 def cache_dir() -> Path:
     """The folder for downloads and derived data.

@@ -1,17 +1,20 @@
-"""The machine a benchmark ran on: what decides its figures, and nothing that names a person or host."""
+"""The machine: its processor, board and versions, and nothing that names a person or host.
+
+Everything is read from files below `root`, so that another board's files can be laid out and looked at.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from .contract.model_file import message
-
+ROOT = Path("/")
 PACKAGES = (
     "numclip",
     "numpy",
@@ -25,117 +28,141 @@ PACKAGES = (
     "tensorrt-rtx",
     "torch",
 )
-PEAK_SECONDS = 0.8  # for each of the three; the fastest repeat counts, so that a busy moment does not lower the peak
-PEAK_CODE = """
-import itertools, sys, time
-from concurrent.futures import ThreadPoolExecutor
-import numpy as np
-import onnxruntime
-threads, seconds, chunk = int(sys.argv[1]), float(sys.argv[2]), 1 << 20
-def best(work, items):
-    rates, end = [], time.perf_counter() + seconds
-    for item in itertools.cycle(items):  # pieces of a millisecond or two, which a busy system lets through whole
-        start = time.perf_counter()
-        done = work(item)
-        rates.append(done / (time.perf_counter() - start))
-        if time.perf_counter() > end:
-            return max(rates) / 1e9
-def numpy_product(a):
-    a @ a
-    return 2 * len(a) ** 3
-def onnx_product(a):
-    session.run(None, {"a": a})
-    return 2 * len(a) ** 3
-def copy(parts):
-    list(pool.map(lambda part: np.copyto(part[1], part[0]), parts))
-    return 2 * 4 * chunk * threads
-sides = [np.ones((side, side), np.float32) for side in (384, 512, 768)]
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = threads
-session = onnxruntime.InferenceSession(bytes.fromhex(sys.argv[3]), options, providers=["CPUExecutionProvider"])
-gemm = max(best(onnx_product, sides), best(numpy_product, sides))
-del session  # and its waiting threads
-pieces = [[np.ones((2, chunk), np.float32) for _ in range(threads)] for _ in range(32)]  # more than the caches hold
-with ThreadPoolExecutor(threads) as pool:
-    print(gemm, best(copy, pieces))
-"""
-THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# L4T release: JetPack
+JETPACKS = {
+    (36, 4, 0): "6.1",
+    (36, 4, 3): "6.2",
+    (36, 4, 4): "6.2.1",
+    (38, 2, 0): "7.0",
+    (38, 4, 0): "7.1",
+    (39, 2, 0): "7.2",
+}
 
 
-def environment() -> dict[str, Any]:
-    """Processor, cores, memory, system, versions, and how busy the machine was."""
+class Environment(TypedDict):
+    """What decides a benchmark's figures."""
+
+    cpu: str
+    cores: int
+    board: str | None
+    jetpack: str | None
+    nvidia_driver: str | None
+    memory_gb: float | None
+    system: str
+    python: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class L4T:
+    """A release of NVIDIA's Linux for Tegra."""
+
+    major: int
+    minor: int
+    patch: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+    @property
+    def jetpack(self) -> str:
+        """The JetPack it belongs to: its number where the table knows it, else the major number, else `unknown`."""
+        known = JETPACKS.get((self.major, self.minor, self.patch))
+        return known or {35: "5", 36: "6", 38: "7", 39: "7"}.get(self.major, "unknown")
+
+
+@dataclass(frozen=True)
+class PowerModes:
+    """What a Jetson's nvpmodel is set to, and the modes that the board has."""
+
+    current: str  # the mode's number
+    names: dict[str, str]  # number: name
+
+    @property
+    def name(self) -> str:
+        """The current mode by name, or by number where the board's table does not name it."""
+        return self.names.get(self.current, f"mode {self.current}")
+
+    @property
+    def strongest(self) -> str | None:
+        """The number of the mode without limits; not the highest number: on Orin Nano it is 2, on AGX Orin 0."""
+        return next((number for number, name in self.names.items() if name.startswith("MAXN")), None)
+
+
+def environment(root: Path = ROOT) -> Environment:
+    """Processor, cores, memory, system and versions."""
+    release = l4t(root)
     return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "board": read_line("/proc/device-tree/model"),
-        "jetpack": read_line("/etc/nv_tegra_release"),
-        "nvidia_driver": read_line("/proc/driver/nvidia/version"),
-        "memory_gb": _memory_gb(),
+        "cpu": _cpu(root),
+        "cores": os.cpu_count() or 1,
+        "board": read_line(root / "proc/device-tree/model"),
+        "jetpack": None if release is None else f"{release.jetpack} (L4T {release})",
+        "nvidia_driver": read_line(root / "proc/driver/nvidia/version"),
+        "memory_gb": _memory_gb(root),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": installed(PACKAGES),
     }
+
+
+def l4t(root: Path = ROOT) -> L4T | None:
+    """The L4T release of a Jetson, from `# R36 (release), REVISION: 4.3, …`; None on other machines."""
+    text = read_line(root / "etc/nv_tegra_release") or ""
+    found = re.match(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*(\d+)(?:\.(\d+))?", text)
+    return None if found is None else L4T(int(found[1]), int(found[2]), int(found[3] or 0))
+
+
+def is_jetson(root: Path = ROOT) -> bool:
+    """Whether this is an NVIDIA board: its L4T release file is there."""
+    return l4t(root) is not None
+
+
+def power_modes(root: Path = ROOT) -> PowerModes | None:
+    """What nvpmodel is set to; None where there is no nvpmodel."""
+    status = re.search(r"\d+", read_line(root / "var/lib/nvpmodel/status") or "")
+    if status is None:
+        return None
+    table = read_text(root / "etc/nvpmodel.conf") or ""
+    names = dict(re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=([^\s>]+)\s*>", table))
+    return PowerModes(str(int(status[0])), names)
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """Those of the distributions that are installed, and their versions."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def resident_mb() -> float:
     """Memory of this process that is in use, MB (Linux; 0 where it cannot be read)."""
-    for line in (_text("/proc/self/status") or "").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    found = re.search(r"^VmRSS:\s+(\d+)", read_text(Path("/proc/self/status")) or "", re.M)
+    return int(found[1]) / 1024 if found else 0.0
 
 
-def peaks(threads: int) -> dict[str, Any]:
-    """What this machine reaches at best with so many threads: float32 matrix products in GFLOP/s, copies in GB/s.
-
-    The product is the faster of numpy's and ONNX Runtime's, whose libraries know different processors. In a process of its
-    own, because numpy's takes its number of threads when it is loaded. The copy counts each byte twice, read and written.
-    """
-    limits = dict.fromkeys(THREAD_LIMITS, str(threads))
-    command = [sys.executable, "-c", PEAK_CODE, str(threads), str(PEAK_SECONDS), _square().hex()]
-    done = subprocess.run(command, env={**os.environ, **limits}, capture_output=True, text=True, check=True)
-    gemm, copy = (round(float(word), 1) for word in done.stdout.split())
-    return {"threads": threads, "gemm_gflops": gemm, "copy_gb_s": copy}
+def _cpu(root: Path) -> str:
+    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", read_text(root / "proc/cpuinfo") or "", re.M)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
-def _square() -> bytes:
-    """An ONNX model, b = a @ a of float32 [n, n], by the field numbers of ONNX's messages: IR 8, operators 17."""
-    shape = message(2, 2 * message(1, message(2, b"n")))
-    a, b = (message(1, name) + message(2, message(1, b"\x08\x01" + shape)) for name in (b"a", b"b"))
-    node = 2 * message(1, b"a") + message(2, b"b") + message(4, b"MatMul")
-    graph = message(1, node) + message(2, b"square") + message(11, a) + message(12, b)
-    return b"\x08\x08" + message(7, graph) + message(8, b"\x10\x11")
+def _memory_gb(root: Path) -> float | None:
+    found = re.search(r"^MemTotal:\s+(\d+) kB", read_text(root / "proc/meminfo") or "", re.M)
+    return round(int(found[1]) / 1024**2, 1) if found else None
 
 
-def _cpu() -> str:
-    for line in (_text("/proc/cpuinfo") or "").splitlines():
-        if line.startswith(("model name", "Model")):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def read_line(path: Path) -> str | None:
+    """The first line of a small system file, without its closing zero; None where it cannot be read or is empty."""
+    lines = (read_text(path) or "").strip().strip("\0").splitlines()
+    return lines[0].strip() if lines else None
 
 
-def _memory_gb() -> float | None:
-    for line in (_text("/proc/meminfo") or "").splitlines():
-        if line.startswith("MemTotal:"):
-            return round(int(line.split()[1]) / 1024**2, 1)
-    return None
-
-
-def _version(name: str) -> str | None:
+def read_text(path: Path) -> str | None:
+    """A small system file; None where it cannot be read."""
     try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def read_line(path: str | Path) -> str | None:
-    """The first line of a file, or None where it cannot be read or is empty."""
-    lines = (_text(path) or "").strip().strip("\0").splitlines()
-    return lines[0] if lines else None
-
-
-def _text(path: str | Path) -> str | None:
-    try:
-        return Path(path).read_text(errors="replace")
+        return path.read_text(errors="replace")
     except OSError:
         return None

@@ -23,7 +23,7 @@ DATA = (
     "train/towers/*.json",
     "train/recipes/*.json",
 )
-FOLDERS = ("runtime", "calibration", "train", "train/studies", "export")
+FOLDERS = ("runtime", "calibration", "train", "export", "demo", "bench", "doctor", "deploy", "cli")
 LEFT_OUT = (".git", ".venv", "build", "dist", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 NOT_SHIPPED = re.compile(r"\.ci/|\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -63,7 +63,7 @@ def wheel(built: Path) -> Path:
 
 def package_files() -> set[str]:
     """Every module and data file of the package, relative to its root."""
-    modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).glob("*.py"))]
+    modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).rglob("*.py"))]
     data = [p for pattern in DATA for p in REPO.glob(pattern) if p.is_file()]
     return {p.relative_to(REPO).as_posix() for p in [*modules, *data]}
 
@@ -230,6 +230,25 @@ def check_run(numclip: Path, clip: Path, folder: Path, env: dict[str, str]) -> N
     assert sum(len(line["faces"]) == 2 for line in lines) >= 0.9 * len(lines)
 
 
+WINGS = ("bench", "doctor", "deploy", "server", "web", "bulk", "research")
+
+
+def test_a_run_needs_no_wing(wheel: Path, clip: Path, tmp_path: Path) -> None:
+    """An unpacked wheel without benchmark, doctor, kit and the like still reads the clip."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    for wing in WINGS:
+        shutil.rmtree(tmp_path / "site/numclip" / wing, ignore_errors=True)
+    numclip = tmp_path / "numclip"
+    numclip.write_text(f"#!{sys.executable}\nimport sys\nfrom numclip.cli.main import main\nsys.exit(main())\n")
+    numclip.chmod(0o755)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    _, where, _ = call(sys.executable, "-c", "import numclip; print(numclip.__file__)", cwd=tmp_path, env=env)
+    assert where.strip() == str(tmp_path / "site/numclip/__init__.py")
+
+    check_run(numclip, clip, tmp_path, env)
+
+
 def install(folder: Path, python: str | Path, *words: str | Path) -> Path:
     """A fresh environment of one Python with these packages; its bin folder."""
     code, _, said = call(python, "-m", "venv", folder / "venv", env=alone())
@@ -269,7 +288,7 @@ def test_a_video_on_every_python(wheel: Path, clip: Path, tmp_path: Path, versio
     env = {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache")}
 
     check_run(bin_folder / "numclip", clip, tmp_path, env)
-    _, out, _ = call(bin_folder / "numclip", "doctor", env=env)
+    _, out, _ = call(bin_folder / "numclip", "doctor", "--all", env=env)
     assert [row for row in out.splitlines() if row.startswith("PROBLEM")] == [
         row for row in out.splitlines() if row.startswith("PROBLEM  detector yunet")
     ], out
@@ -296,12 +315,12 @@ def test_a_numpy_too_new_for_the_system_s_opencv(wheel: Path, tmp_path: Path) ->
         pytest.skip("no Python 3.10 runs here")
     bin_folder = install(tmp_path, python, "numpy>=2", "opencv-python==4.8.0.74", "onnxruntime", wheel)
     env = {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache"), "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
-    _, out, _ = call("numclip", "doctor", env=env)
+    _, out, _ = call("numclip", "doctor", "--all", env=env)
     row, line = re.search(r"^PROBLEM  opencv  .*\n {28}(.*)$", out, re.M), ""
     assert row is not None, out
     line = row[1]
     assert "numpy>=1.24,<2" in line
-    _, after, said = call("bash", "-c", f"{line} >&2; numclip doctor", env=env)
+    _, after, said = call("bash", "-c", f"{line} >&2; numclip doctor --all", env=env)
 
     assert re.search(r"^ok       opencv  ", after, re.M), after + said
 
@@ -325,10 +344,10 @@ def test_the_wheel_names_what_is_missing(wheel: Path, clip: Path, tmp_path: Path
 
     (model,) = (tmp_path / "venv").glob("lib/python3*/site-packages/numclip/runtime/models/age-nano.onnx")
     model.write_bytes(model.read_bytes()[:1000])
-    _, out, _ = call("numclip", "doctor", env=env)
+    _, out, _ = call("numclip", "doctor", "--all", env=env)
     row = re.search(r"^PROBLEM  model age-nano .*\n {28}(.*)$", out, re.M)
     assert row is not None, out
-    _, after, said = call("bash", "-c", f"{row[1]} >&2; numclip doctor", env=env)
+    _, after, said = call("bash", "-c", f"{row[1]} >&2; numclip doctor --all", env=env)
     assert re.search(r"^ok       model age-nano ", after, re.M), after + said
 
 

@@ -10,7 +10,7 @@ new_enough='import cv2, sys; sys.exit(tuple(int(n) for n in cv2.__version__.spli
 opencv=""
 if ! python3 -c "$new_enough" 2>/dev/null; then
     echo "venv: the system has no OpenCV 4.8 or newer; a wheel is used here, which cannot read csi:// cameras" >&2
-    opencv="opencv-python-headless>=4.8,<5"
+    opencv="opencv-python-headless>=4.8"
 fi
 # The system's OpenCV was built for NumPy 1: a newer one in this environment would keep it from loading.
 "$dir/bin/python" -m pip install --quiet "numpy>=1.24,<2" ${opencv:+"$opencv"} "$wheel"

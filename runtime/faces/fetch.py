@@ -1,11 +1,10 @@
-"""Download the YuNet face detector into the cache, explicitly and checked by its sha256.
+"""The YuNet face detector, downloaded into the cache when asked for and checked by its sha256.
 
 The file (232 kB, MIT licence) comes from OpenCV's model zoo. Nothing else in numclip downloads anything.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import os
@@ -24,22 +23,15 @@ LARGEST_BYTES = 8_000_000  # the file has 232,589; more is something else
 BY_HAND = "or download it elsewhere and set NUMCLIP_YUNET to the file"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `numclip fetch`."""
-    parser.add_argument("what", choices=["yunet"], metavar="yunet", help="what to download: the YuNet face detector")
-    parser.add_argument("--url", default=YUNET_URL, help="another place that has the same file (a mirror)")
+def fetch_yunet(url: str = YUNET_URL) -> Path:
+    """Download YuNet into the cache unless the right file is there already; returns its place.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Fetch unless the cache already holds the right file; the last line is the next command."""
+    Raises DetectorError where the file cannot be had, OutputError where it cannot be kept.
+    """
     target = cache_dir() / YUNET_FILE
-    if target.is_file() and sha256_of(target.read_bytes()) == YUNET_SHA256:
-        print(f"YuNet is already there: {target}")
-    else:
-        keep(download(args.url), target)
-        print(f"YuNet is in the cache: {target}")
-    print("next: numclip run 0 --detector yunet --show")
-    return 0
+    if not (target.is_file() and sha256_of(target.read_bytes()) == YUNET_SHA256):
+        keep(download(url), target)
+    return target
 
 
 def sha256_of(content: bytes) -> str:

@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from numclip.bench.contenders import identity
+from numclip.bench.contenders import facts_of
 from numclip.cli.main import main
 from numclip.runtime.contract.model_file import MODELS, read_spec
 from numclip.runtime.sessions.model import Model
@@ -90,12 +90,12 @@ def test_a_device_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_real_faces_are_timed(portrait: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """--faces takes pictures; one without a face is refused, exit code 1."""
+    """--pictures takes pictures; one without a face is refused, exit code 1."""
     cv2.imwrite(str(tmp_path / "face.png"), portrait)
     cv2.imwrite(str(tmp_path / "wall.png"), np.full((90, 90, 3), 99, np.uint8))
-    report = bench(capfd, "age-nano", *QUICK, "--detector", "haar", "--faces", str(tmp_path / "face.png"))
+    report = bench(capfd, "age-nano", *QUICK, "--detector", "haar", "--pictures", str(tmp_path / "face.png"))
     assert report["crops"] == f"1 faces of {tmp_path / 'face.png'}"
-    assert main(["bench", "age-nano", *QUICK, "--faces", str(tmp_path / "wall.png")]) == 1
+    assert main(["bench", "age-nano", *QUICK, "--pictures", str(tmp_path / "wall.png")]) == 1
     assert "with a face" in capfd.readouterr().err
 
 
@@ -163,7 +163,7 @@ def test_the_bytes_that_run_are_named() -> None:
     """A name on device auto may run its INT8 form; the report then has that file's name, hash and size."""
     file = MODELS / "age-nano.int8.onnx"
     opened = Model(read_spec(file), open_session(file, read_spec(file), "cpu", 1), file)
-    facts = identity("age-nano", opened)
+    facts = facts_of("age-nano", opened, "auto", 1)
     assert facts["model"] == "age-nano (age-nano.int8.onnx)" and facts["file_bytes"] == file.stat().st_size
     assert facts["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert identity(str(file), opened)["model"] == file.name
+    assert facts_of(str(file), opened, "cpu", 1)["model"] == file.name

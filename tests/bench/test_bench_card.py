@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import os
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import pytest
 
-from numclip.bench.bench import add_arguments
 from numclip.bench.card import findings, sections, write_card
-from numclip.cli.main import main
+from numclip.bench.options import BenchOptions, command
+from numclip.bench.report import Report
+from numclip.cli.bench import options_of
+from numclip.cli.main import build_parser, main
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def parsed(argv: list[str]) -> argparse.Namespace:
-    """Flags as `numclip bench` reads them."""
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_arguments(parser)
-    return parser.parse_args(argv)
+def parsed(line: str) -> BenchOptions:
+    """A line as `numclip bench` reads it."""
+    return options_of(build_parser("bench").parse_args(shlex.split(line)[2:]))
 
 
 def test_sections_are_commands() -> None:
     """Every section is a line that numclip bench takes; models in other precisions stand beside their float sibling."""
-    made = {s.title: parsed(s.argv.split()) for s in sections(["age-nano"], cores=2)}
-    assert made["Eight faces"].models == ["age-nano", "eager:nano", "compiled:nano", "clip:nano", "clip-cached:nano"]
-    assert made["Eight faces"].batch == [8] and made["Eight faces"].device[0] == "cpu"
-    assert made["The smallest class, one thread"].models == ["mobilenet-025", "age-nano"]
+    made = {s.title: s.options for s in sections(["age-nano"], cores=2)}
+    assert {s.title: parsed(s.command) for s in sections(["age-nano"], cores=2)} == made
+    assert made["Eight faces"].models == ("age-nano", "eager:nano", "compiled:nano", "clip:nano", "clip-cached:nano")
+    assert made["Eight faces"].batches == (8,) and made["Eight faces"].devices[0] == "cpu"
+    assert made["The smallest class, one thread"].models == ("mobilenet-025", "age-nano")
     assert all(a.skip_absent for t, a in made.items() if "face" in t)
+
+
+def test_a_command_asks_for_the_same() -> None:
+    """Every option goes through the command line and back; what stands at its default is not written."""
+    every = BenchOptions(
+        ("a b.onnx", "eager:nano"),
+        "sustained",
+        ("cpu", "auto"),
+        (1, 8),
+        (2,),
+        True,
+        0.5,
+        3,
+        "face.png",
+        "a.mp4",
+        "haar",
+        9,
+    )
+    assert parsed(command(every)) == every
+    assert command(BenchOptions(("age-nano",))) == "numclip bench age-nano"
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +120,12 @@ def test_the_fastest_sessions_by_hand(report: dict[str, Any]) -> None:
 def test_the_card_is_written(report: dict[str, Any], tmp_path: Path) -> None:
     """Page, figures and picture from the same reports; the page shows each command and no machine's path."""
     pytest.importorskip("skimage", reason="needs the extra demo")
-    asked: list[list[str]] = []
+    asked: list[BenchOptions] = []
 
-    def measure(argv: list[str]) -> dict[str, Any]:
-        asked.append(argv)
-        names = [f"{m} (random weights)" if ":" in m or "mobilenet" in m else m for m in parsed(argv).models]
-        return as_if(report, names, [1.0] * len(names))
+    def measure(options: BenchOptions) -> Report:
+        asked.append(options)
+        names = [f"{m} (random weights)" if ":" in m or "mobilenet" in m else m for m in options.models]
+        return cast("Report", as_if(report, names, [1.0] * len(names)))
 
     page, figures, picture = write_card(tmp_path / "out", [], None, measure)
     text = page.read_text()

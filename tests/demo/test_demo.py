@@ -15,8 +15,8 @@ pytest.importorskip("skimage", reason="the demo extra is not installed")
 
 from numclip.cli.main import main
 from numclip.demo import clip as demo_clip
-from numclip.demo import demo
 from numclip.demo import sheet as demo_sheet
+from numclip.demo.show import read_lines
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,7 @@ def test_the_demo_gives_each_person_one_track(
 
     assert main(["demo", "--device", "cpu"]) == 0
 
-    results = demo.read_lines(Path("demo.jsonl"))
+    results = read_lines(Path("demo.jsonl"))
     assert len(results) == demo_clip.NUM_FRAMES
     for person in demo_clip.PEOPLE:
         visible = [r for r in results if demo_clip.fully_visible(person, r["frame"])]

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numclip.cli.main import main
-from numclip.deploy import jetson_kit as deploy
+from numclip.deploy import kit as deploy
 from numclip.errors import UsageError
 
 REPO = Path(__file__).resolve().parents[2]

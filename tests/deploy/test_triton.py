@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from numclip.cli.main import main
+from numclip.deploy import triton_repository
 from numclip.deploy.triton import write_repository
 from numclip.errors import NumclipError
 from numclip.runtime.contract.model_file import MODELS, read_spec
@@ -69,6 +71,29 @@ def test_one_face_at_a_time(schema: ModuleType, tmp_path: Path) -> None:
     place = write_repository(tmp_path, SHIPPED, replace(SPEC, name="one"), max_batch=1)
     config = text_format.Parse((place / "config.pbtxt").read_text(), schema.ModelConfig())
     assert list(config.dynamic_batching.preferred_batch_size) == [1] and len(config.model_warmup) == 1
+
+
+def test_the_command_and_the_call_write_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`numclip deploy triton age-nano` and `triton_repository("age-nano")`: one file each, equal byte for byte."""
+    assert main(["deploy", "triton", "age-nano", "--out", str(tmp_path / "a")]) == 0
+    assert "next: tritonserver" in capsys.readouterr().out
+    place = triton_repository("age-nano", tmp_path / "b")
+    for name in ("config.pbtxt", "1/model.onnx"):
+        assert (tmp_path / "a/age-nano" / name).read_bytes() == (place / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--max-batch", "0"], "at least 1"), (["--max-batchh", "1"], "did you mean")]
+)
+def test_wrong_flags_of_triton(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused with exit code 2, and nothing is written."""
+    try:
+        code = main(["deploy", "triton", "age-nano", "--out", str(tmp_path / "a"), *words])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -63,9 +63,9 @@ def printed(text: str) -> dict[str, Said]:
 
 def typed(env: dict[str, str], check: str, cwd: Path | None = None, wrap: tuple[str, ...] = ()) -> tuple[Said, Said]:
     """A check before, and after the line printed for it was typed to the letter in the same shell."""
-    before = shell("numclip doctor", env, cwd, wrap)[check]
+    before = shell("numclip doctor --all", env, cwd, wrap)[check]
     assert before.fix, before
-    return before, shell(f"{{ {before.fix}\n}} >&2 && numclip doctor", env, cwd, wrap)[check]
+    return before, shell(f"{{ {before.fix}\n}} >&2 && numclip doctor --all", env, cwd, wrap)[check]
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_a_camera_path_that_is_none(tmp_path: Path) -> None:
 
     assert not before.ok
     assert before.fix == f"numclip doctor --camera {picture}"
-    assert shell(before.fix, here({}))["camera"].ok
+    assert shell(f"{before.fix} --all", here({}))["camera"].ok
 
 
 def test_a_camera_that_is_not_plugged_in() -> None:
@@ -211,13 +211,30 @@ def test_a_camera_that_is_not_plugged_in() -> None:
     before = shell("numclip doctor --camera /dev/video63", here({}))["camera"]
 
     assert not before.ok
-    assert shell(before.fix, here({}))["camera"].ok
+    assert shell(f"{before.fix} --all", here({}))["camera"].ok
 
 
 def test_a_problem_is_an_exit_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """1 while a problem stands, with the line under it and the count at the end."""
     assert main(["doctor", "--camera", str(tmp_path / "none.mp4")]) == 1
     assert "type the line" in capfd.readouterr().out
+
+
+def test_problems_first_and_the_rest_folded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without --all only problems have rows, and what is fine is one line with every check's name; with it, rows follow."""
+    missing = str(tmp_path / "none.mp4")
+    main(["doctor", "--camera", missing])
+    short = capfd.readouterr().out
+    main(["doctor", "--all", "--camera", missing])
+    rows = printed(long := capfd.readouterr().out)
+
+    assert not any(said.ok for said in printed(short).values())
+    folded = next(line for line in short.splitlines() if " checks are fine: " in line)
+    names = folded.partition(": ")[2].partition(" (--all")[0].split(", ")
+    assert names == list(dict.fromkeys(check for check, said in rows.items() if said.ok))
+    assert [line.startswith("PROBLEM") for line in long.splitlines() if line[:3] in ("ok ", "PRO")] == sorted(
+        (line.startswith("PROBLEM") for line in long.splitlines() if line[:3] in ("ok ", "PRO")), reverse=True
+    )
 
 
 def test_the_report_names_no_one(tmp_path: Path, yunet_model: Path) -> None:
@@ -231,7 +248,16 @@ def test_the_report_names_no_one(tmp_path: Path, yunet_model: Path) -> None:
         "NUMCLIP_CACHE": str(private),
         "NUMCLIP_YUNET": str(private / "x.onnx"),
     }
-    words = [sys.executable, "-m", "numclip.cli.main", "doctor", "--camera", "rtsp://ann:pw@127.0.0.1:9/door", "--json"]
+    words = [
+        sys.executable,
+        "-m",
+        "numclip.cli.main",
+        "doctor",
+        "--all",
+        "--camera",
+        "rtsp://ann:pw@127.0.0.1:9/door",
+        "--json",
+    ]
     made = subprocess.run([*words, str(private / "bug.json")], env=env, capture_output=True, text=True)
     report = (private / "bug.json").read_text()
     findings = json.loads(report)["findings"]

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numclip.doctor import board as doctor_board
+from numclip.doctor.devices import unfit_for_board
+from numclip.runtime.system import L4T, environment, is_jetson
 
 ORIN_NANO = {
     "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1, BOARD: generic, EABI: aarch64, DATE: x\n# KERNEL\n",
@@ -84,6 +86,8 @@ def test_a_small_board_needs_swap(tmp_path: Path, swaps: str, ok: bool) -> None:
         ("# R36 (release), REVISION: 4.7, GCID: 2", "6", True),
         ("# R38 (release), REVISION: 2.0, GCID: 2", "7.0", True),
         ("# R38 (release), REVISION: 4.0, GCID: 2", "7.1", True),
+        ("# R39 (release), REVISION: 2.0, GCID: 2", "7.2", True),
+        ("# R39 (release), REVISION: 4.0, GCID: 2", "7", True),
         ("# R36 (release), REVISION: 3.0, GCID: 2", "6", False),
         ("# R35 (release), REVISION: 6.0, GCID: 2", "5", False),
     ],
@@ -96,10 +100,36 @@ def test_releases(tmp_path: Path, release: str, expected: str, ok: bool) -> None
     assert found.ok == ok
 
 
+@pytest.mark.parametrize(
+    ("version", "release", "fit"),
+    [
+        ("10.3.0", L4T(36, 4, 3), True),
+        ("10.16.2", L4T(39, 2, 0), True),
+        ("11.0.0", L4T(39, 2, 0), False),
+        ("11.3.2", L4T(39, 2, 0), False),
+        ("11.4.1", L4T(38, 4, 0), False),
+        ("11.4.1", L4T(39, 2, 2), True),
+        ("11.1.0", None, True),
+    ],
+)
+def test_a_tensorrt_that_knows_no_jetson(version: str, release: L4T | None, fit: bool) -> None:
+    """TensorRT 11 before 11.4.1 supports no JetPack, and 11.4.1 needs JetPack 7.2.2; elsewhere any will do."""
+    assert (unfit_for_board(version, release) is None) == fit
+
+
+def test_what_a_report_says_of_the_board(tmp_path: Path) -> None:
+    """A benchmark's and a bug report's environment read the same files as the checks."""
+    said = environment(lay_out(tmp_path))
+
+    assert said["jetpack"] == "6.2 (L4T 36.4.3)"
+    assert said["board"] == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
+    assert said["memory_gb"] == 7.4
+
+
 def test_another_machine(tmp_path: Path) -> None:
     """Without L4T it is no Jetson, and nothing else is asked."""
     assert [f.said for f in doctor_board.checks(tmp_path)] == ["not a Jetson"]
-    assert not doctor_board.is_jetson(tmp_path)
+    assert not is_jetson(tmp_path)
 
 
 @given(text=st.text(max_size=200))

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numclip.doctor.doctor import report
-from numclip.doctor.finding import Finding, pip, read_line, restore, without_names
+from numclip.doctor.diagnosis import Diagnosis
+from numclip.doctor.finding import Finding, pip, restore, without_names
+from numclip.runtime.system import read_line
 
 NAME = st.text(st.characters(codec="ascii", categories=["Ll", "Lu", "Nd"]), min_size=6, max_size=12)
 
@@ -55,10 +56,12 @@ def test_the_user_and_the_host_are_hidden(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_typed_source_is_hidden() -> None:
     """A relative path names people as well as an absolute one; a camera's number names nobody."""
     findings = [Finding("camera", False, "ann.mp4: gives no frame", "numclip doctor --camera ann.mp4")]
-    made = json.dumps(report(findings, ["ann.mp4"]), ensure_ascii=False)
+    made = json.dumps(Diagnosis(tuple(findings), ("ann.mp4",)).to_json(), ensure_ascii=False)
 
     assert "ann" not in made
-    assert "/dev/video7" in json.dumps(report([Finding("camera", True, "/dev/video7: ok")], ["/dev/video7"]))
+    assert "/dev/video7" in json.dumps(
+        Diagnosis((Finding("camera", True, "/dev/video7: ok"),), ("/dev/video7",)).to_json()
+    )
 
 
 def test_the_pip_line_is_this_interpreter_s() -> None:

@@ -1,52 +1,55 @@
 """The kit that sets a board up: container files, a systemd unit, and scripts that build, verify and update the engine.
 
-`numclip deploy jetson --out DIR` writes it; copy the folder to the board and run install.sh there (docs/jetson.md).
+Copy the folder to the board and run install.sh there (docs/jetson.md).
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..doctor.finding import PACKAGE
 from ..errors import UsageError
+from ..runtime.places import PACKAGE
 
 KIT = Path(__file__).parent / "jetson"
 NOT_BUILT = (".*", "build", "dist", "runs", "docs", "tests", "*.egg-info", "__pycache__")
+SOURCE = "/dev/video0"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `numclip deploy`."""
-    parser.add_argument("board", choices=["jetson"], metavar="jetson", help="the kind of board: jetson")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; new or empty")
-    parser.add_argument("--source", default="/dev/video0", help="what the board reads: a camera, csi://0, rtsp://…")
-    parser.add_argument(
-        "--wheel", type=Path, metavar="FILE.whl", help="numclip's wheel; without it, built from the checkout"
-    )
+@dataclass(frozen=True)
+class JetsonKitOptions:
+    """What the kit is made for."""
+
+    out: Path
+    """The folder to write; new or empty."""
+    source: str = SOURCE
+    """What the board reads: a camera, csi://0, rtsp://…"""
+    wheel: Path | None = None
+    """numclip's wheel; None: built from the checkout."""
+
+    def __post_init__(self) -> None:
+        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise UsageError(f"expected a new or empty folder for --out, got {self.out}; name another")
+        if any(c in self.source for c in "'\n\r\0"):
+            raise UsageError(f"expected a --source on one line and without the sign ', got {self.source!r}")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write the kit under a temporary name, then rename; the last line is the next command."""
-    out: Path = args.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"expected a new or empty folder for --out, got {out}; name another")
-    if any(c in args.source for c in "'\n\r\0"):
-        raise UsageError(f"expected a --source on one line and without the sign ', got {args.source!r}")
+def jetson_kit(options: JetsonKitOptions) -> Path:
+    """Write the kit under a temporary name, then rename; returns its folder. Raises UsageError, and leaves nothing then."""
+    out = options.out
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".kit-") as name:
         folder = Path(name) / "kit"
-        write_kit(folder, args.source, args.wheel or build_wheel(Path(name)))
+        write_kit(folder, options.source, options.wheel or build_wheel(Path(name)))
         if out.exists():
             out.rmdir()
         os.replace(folder, out)
-    print(f"{out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
-    print(f"next: scp -r {out} BOARD: && ssh -t BOARD sudo ./{out.name}/install.sh")
-    return 0
+    return out
 
 
 def write_kit(folder: Path, source: str, wheel: Path) -> None:

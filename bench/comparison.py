@@ -6,15 +6,16 @@ each run. What differs between two days is not in them; to be surer, give both m
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from ..errors import UsageError
 from ..runtime.tables import markdown_table
 from .markdown import errors, interval
-from .rows import SCHEMA_VERSION
+from .report import SCHEMA_VERSION, ContestReport, Interval, Report, Row
 from .statistics import ratio_of_runs
 
 MUST_AGREE = (
@@ -33,43 +34,60 @@ MUST_AGREE = (
 ROW_MUST_AGREE = ("batch", "threads", "session.library", "session.device")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `numclip compare`."""
-    parser.add_argument("before", metavar="A.json", help="a report of numclip bench --json")
-    parser.add_argument("after", metavar="B.json", help="another, from the same machine and scenario")
+@dataclass(frozen=True)
+class Comparison:
+    """Two reports of like runs of models."""
+
+    before: ContestReport
+    after: ContestReport
+
+    @property
+    def ratios(self) -> list[Interval]:
+        """Each row's time in the second report over that in the first, with a 95 % interval."""
+        return [_times(one, two) for one, two in zip(self.before["rows"], self.after["rows"], strict=True)]
+
+    def markdown(self) -> str:
+        """Each row's ratio with its interval, and the errors of both models beside it."""
+        cells = [
+            [
+                one["model"],
+                two["model"],
+                str(one["session"]["device"]),
+                str(one["batch"]),
+                str(one["threads"]),
+                interval(times),
+                errors(one),
+                errors(two),
+            ]
+            for one, two, times in zip(self.before["rows"], self.after["rows"], self.ratios, strict=True)
+        ]
+        return markdown_table(["A", "B", "device", "batch", "threads", "B / A", "MAE A", "MAE B"], cells, 3)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print B's times over A's, row by row."""
-    reports = [read_report(path) for path in (args.before, args.after)]
-    for path, report in zip((args.before, args.after), reports, strict=True):
-        refuse_alone(path, report)
-    a, b = reports
+def compare(before: str | Path, after: str | Path) -> Comparison:
+    """Set two reports of `numclip bench --json` side by side; raises UsageError for unlike or unfit runs, saying why."""
+    a, b = (comparable(path, read_report(path)) for path in (before, after))
     if unlike := differences(a, b):
         raise UsageError(
             f"expected two runs alike but for the model, they differ in {'; '.join(unlike)}; run both again"
         )
-    print(ratios(a, b))
-    print(
-        f"\nSeparate runs: the intervals (95 %) are from the spread between the restarts of each, {a['restarts']} and "
-        f"{b['restarts']}; to be surer, give both models to one numclip bench."
-    )
-    return 0
+    return Comparison(a, b)
 
 
-def read_report(path: str) -> dict[str, Any]:
+def read_report(path: str | Path) -> Report:
     """A bench report; raises UsageError where the file is none."""
     try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
+        report: object = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: expected a report of numclip bench --json ({error})") from None
-    if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION or "rows" not in report:
+    fields = cast("dict[str, object]", report) if isinstance(report, dict) else {}
+    if fields.get("schema_version") != SCHEMA_VERSION or "rows" not in fields:
         raise UsageError(f"{path}: expected a report of numclip bench --json, schema {SCHEMA_VERSION}; make it again")
-    return report  # pyright: ignore[reportUnknownVariableType]
+    return cast("Report", report)
 
 
-def refuse_alone(path: str, report: dict[str, Any]) -> None:
-    """Raise UsageError for a run that cannot be compared with any other, saying why."""
+def comparable(path: str | Path, report: Report) -> ContestReport:
+    """The report, if a run like it can be compared with others; raises UsageError saying why not."""
     if not report["valid"]:
         raise UsageError(
             f"{path}: expected a valid run, this one is not ({'; '.join(report['invalid_because'])}); run it again"
@@ -81,9 +99,10 @@ def refuse_alone(path: str, report: dict[str, Any]) -> None:
             f"{path}: expected at least 2 restarts, whose spread tells how sure a ratio is, got 1; "
             "run it again with --restarts 6"
         )
+    return report
 
 
-def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+def differences(a: ContestReport, b: ContestReport) -> list[str]:
     """What keeps two runs from being compared: machine, scenario, faces, library versions, or rows that do not pair."""
     found = [_unlike(field, a, b) for field in MUST_AGREE if _at(a, field) != _at(b, field)]
     versions = [report["environment"]["versions"] for report in (a, b)]
@@ -97,37 +116,20 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     return found
 
 
-def ratios(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """Markdown: each row's ratio of B over A with its interval, and the errors of both models beside it."""
-    cells = [
-        [
-            one["model"],
-            two["model"],
-            one["session"]["device"],
-            str(one["batch"]),
-            str(one["threads"]),
-            interval(_times(one, two)),
-            errors(one),
-            errors(two),
-        ]
-        for one, two in zip(a["rows"], b["rows"], strict=True)
-    ]
-    return markdown_table(["A", "B", "device", "batch", "threads", "B / A", "MAE A", "MAE B"], cells, 3)
+def _times(one: Row, two: Row) -> Interval:
+    """The second over the first, of undisturbed calls where every restart of both has them."""
+    medians = [[r["undisturbed_p50_ms"] for r in row["restarts"]] for row in (one, two)]
+    if any(ms is None for row in medians for ms in row):
+        medians = [[r["p50_ms"] for r in row["restarts"]] for row in (one, two)]
+    ours, theirs = ([ms for ms in row if ms is not None] for row in reversed(medians))
+    return ratio_of_runs(ours, theirs)
 
 
-def _times(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
-    """B over A, of undisturbed calls where every restart of both has them."""
-    both = [*one["restarts"], *two["restarts"]]
-    name = "p50_ms" if any(r["undisturbed_p50_ms"] is None for r in both) else "undisturbed_p50_ms"
-    return ratio_of_runs([r[name] for r in two["restarts"]], [r[name] for r in one["restarts"]])
-
-
-def _unlike(field: str, a: dict[str, Any], b: dict[str, Any]) -> str:
+def _unlike(field: str, a: Mapping[str, object], b: Mapping[str, object]) -> str:
     return f"{field} ({_at(a, field)} and {_at(b, field)})"
 
 
-def _at(report: dict[str, Any], field: str) -> Any:
-    value: Any = report
-    for part in field.split("."):
-        value = value.get(part)
-    return value
+def _at(report: Mapping[str, object], field: str) -> object:
+    name, _, rest = field.partition(".")
+    value = report.get(name)
+    return _at(cast("Mapping[str, object]", value), rest) if rest else value

@@ -1,0 +1,88 @@
+"""Every check of `numclip doctor`, in the order one would mend what it finds."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from ..runtime.places import PACKAGE
+from ..runtime.system import Environment, environment
+from . import board, cameras, devices, files, packages
+from .finding import Finding, FindingRecord
+
+
+class DiagnosisRecord(TypedDict):
+    """A diagnosis as JSON has it, for a bug report."""
+
+    environment: Environment
+    findings: list[FindingRecord]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that was looked at."""
+
+    findings: tuple[Finding, ...]
+    sources: tuple[str, ...] = ()  # cameras that were named, which a report hides
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """What needs mending."""
+        return tuple(finding for finding in self.findings if not finding.ok)
+
+    @property
+    def fine(self) -> tuple[Finding, ...]:
+        """What is right."""
+        return tuple(finding for finding in self.findings if finding.ok)
+
+    @property
+    def sees(self) -> bool:
+        """Whether a camera gives frames."""
+        return any(finding.check == "camera" and " x " in finding.said for finding in self.fine)
+
+    def to_json(self) -> DiagnosisRecord:
+        """The findings and the machine, without a name of anyone or anything."""
+        private = [source for source in self.sources if not re.fullmatch(r"(/dev/video)?\d+", source)]
+        private += [str(Path.cwd()), sys.prefix, str(PACKAGE)]  # with their spaces, where a pattern would stop
+        private += [value for name, value in os.environ.items() if name.startswith("NUMCLIP_")]
+        return {"environment": environment(), "findings": [finding.to_json(private) for finding in self.findings]}
+
+
+def diagnose(sources: Sequence[str] | None = None, each: Callable[[Finding], object] | None = None) -> Diagnosis:
+    """Look at everything; sources: these cameras or streams, or None for every camera that is plugged in.
+
+    `each` is called with every finding as soon as it is known.
+    """
+    findings: list[Finding] = []
+    for finding in look(sources):
+        findings.append(finding)
+        if each is not None:
+            each(finding)
+    return Diagnosis(tuple(findings), tuple(sources or ()))
+
+
+def look(sources: Sequence[str] | None = None) -> Iterator[Finding]:
+    """All findings, in the order one would mend them."""
+    yield from packages.checks()
+    for name, check in (
+        ("models", files.models),
+        ("detector yunet", files.detector),
+        ("cache", files.cache),
+        ("devices", devices.checks),
+        ("board", board.checks),
+        ("cameras", lambda: cameras.checks(sources)),
+    ):
+        yield from _told(name, check)
+
+
+def _told(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """A check that needs a package which does not load says so; the package's own finding has the line to type."""
+    try:
+        yield from check()
+    except ImportError as error:
+        yield Finding(name, False, f"cannot be looked at before the packages above are right ({error})")

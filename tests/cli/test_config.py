@@ -1,0 +1,96 @@
+"""`--config FILE` and `--print-config`: a file says what flags say, and what is printed is such a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pytest
+
+from numclip.cli import config
+from numclip.cli.main import COMMANDS, build_parser, main
+
+if sys.version_info < (3, 11):
+    pytest.importorskip("tomli", reason="needs the extra config")
+
+
+def parsed(verb: str, argv: list[str]) -> argparse.Namespace:
+    """What a command's flags come to, a file among them read."""
+    parser = build_parser(verb)
+    return parser.parse_args(config.with_config(parser, argv))
+
+
+def test_a_file_says_what_flags_say(tmp_path: Path) -> None:
+    """Positional, list, number and switch; a dash or an underscore in the name; what is typed wins."""
+    file = tmp_path / "bench.toml"
+    file.write_text(
+        'models = ["age-nano", "age-small"]\nbatch = [1, 8]\nseconds = 0.5\nskip_absent = true\nthreads = 2\n'
+    )
+    said = parsed("bench", ["--config", str(file), "--threads", "4"])
+    typed = parsed(
+        "bench", ["age-nano", "age-small", "--batch", "1,8", "--seconds", "0.5", "--skip-absent", "--threads", "4"]
+    )
+
+    assert {**vars(said), "config": None} == vars(typed)
+
+
+def test_a_kind_of_a_command(tmp_path: Path) -> None:
+    """`deploy jetson` and `deploy triton` have flags of their own; a required one may stand in the file."""
+    (tmp_path / "a.toml").write_text('out = "kit"\nsource = "csi://0"\n')
+    said = parsed("deploy", ["jetson", f"--config={tmp_path / 'a.toml'}"])
+
+    assert (said.kind, said.out, said.source) == ("jetson", Path("kit"), "csi://0")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("secondz = 1", "there is no flag secondz; did you mean seconds?"),
+        ("seconds = true", "seconds = true does not fit"),
+        ("skip-absent = 3", "skip-absent = 3 does not fit"),
+        ("seconds =", "expected a TOML file"),
+        ("[bench]\nseconds = 1", "there is no flag bench"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The key is named, exit code 2, and nothing runs."""
+    (tmp_path / "a.toml").write_text(text)
+
+    assert main(["bench", "age-nano", "--config", str(tmp_path / "a.toml")]) == 2
+    written = capsys.readouterr().err
+    assert said in written
+    assert written.count("\n") == 1
+
+
+def test_a_wrong_value_is_refused_like_a_typed_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Choices and types hold for a file too."""
+    (tmp_path / "a.toml").write_text('scenario = "sprint"')
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", "age-nano", "--config", str(tmp_path / "a.toml")])
+    assert stopped.value.code == 2
+    assert "sprint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_what_is_printed_is_such_a_file(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of every command: printed with its defaults, read back, and printed again, it is the same."""
+    pytest.importorskip("torch", reason="some commands need the extras train and export")
+    kind = ["jetson"] if verb == "deploy" else []
+    assert main([verb, *kind, "--print-config"]) == 0
+    text = capsys.readouterr().out
+    file = tmp_path / "a.toml"
+    file.write_text(text)
+
+    assert main([verb, *kind, "--config", str(file), "--print-config"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_printed_values_are_those_in_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A typed flag is printed as typed, one from a file as there, and a flag without a value as a comment."""
+    (tmp_path / "a.toml").write_text("restarts = 3\n")
+    main(["bench", "age-nano", "--batch", "1,8", "--config", str(tmp_path / "a.toml"), "--print-config"])
+    lines = capsys.readouterr().out.splitlines()
+
+    assert {'models = ["age-nano"]', 'batch = "1,8"', "restarts = 3", "# seconds ="} <= set(lines)
