@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .capture import Captures
-from .frames import Event, FrameResult, Source
+from .frames import FrameResult, Source, SourceEvent
 from .handover import Closed, Handover
 from .sight import Sight
 
@@ -34,7 +34,7 @@ JOIN_S = 6.0  # a thread that reads a dead network stream needs until its time-o
 class _Seen:
     """Between see and answer: one round."""
 
-    events: list[Event]
+    events: list[SourceEvent]
     sights: list[Sight]
 
 
@@ -42,20 +42,23 @@ class _Seen:
 class _Answered:
     """Between answer and the consumer: one round."""
 
-    events: list[Event]
+    events: list[SourceEvent]
     results: list[FrameResult]
 
 
 class Conveyor:
     """Iterate over it for results and events; leave the `with` block to end all its threads."""
 
-    def __init__(self, sources: Sequence[Source], pipeline: Pipeline) -> None:
-        """Raises ValueError when live sources and others are mixed: of the ones frames are skipped, of the others never."""
-        if len({source.live for source in sources}) != 1:
+    def __init__(self, sources: Captures | Sequence[Source], pipeline: Pipeline) -> None:
+        """Opens the sources. Raises SourceError where one cannot be, and ValueError when live sources and others are
+        mixed: of the ones frames are skipped, of the others never."""
+        self._captures = sources if isinstance(sources, Captures) else Captures(sources)
+        infos = self._captures.open()
+        if len({info.live for info in infos}) != 1:
+            self._captures.stop()
             raise ValueError("expected sources that are all live or all not")
-        live = self._live = sources[0].live
+        live = self._live = infos[0].live
         self._pipeline, self._handed = pipeline, dict[str, int]()
-        self._captures = Captures(sources)
         self._seen: Handover[_Seen] = Handover(1 if live else WAITING, self._newer_seen if live else None)
         self._answered: Handover[_Answered] = Handover(1 if live else WAITING, _newer_answered if live else None)
         self._free = threading.Condition()  # the model is, or will soon be
@@ -67,7 +70,6 @@ class Conveyor:
         ]
 
     def __enter__(self) -> Conveyor:
-        self._captures.start()
         for thread in self._threads:
             thread.start()
         return self
@@ -82,10 +84,11 @@ class Conveyor:
     def __exit__(self, *_: object) -> None:
         self.stop()
         deadline_s = time.monotonic() + JOIN_S
-        for thread in [*self._threads, *(capture.thread for capture in self._captures.all)]:
+        for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._captures.join(max(0.0, deadline_s - time.monotonic()))
 
-    def __iter__(self) -> Iterator[FrameResult | Event]:
+    def __iter__(self) -> Iterator[FrameResult | SourceEvent]:
         while True:
             try:
                 answered = self._answered.take()

@@ -25,7 +25,8 @@ from ..faces.detect import WHOLE, Detector, WholePicture, open_detector
 from ..faces.quality import disbelief, judged, quality
 from ..faces.tracking import Track
 from ..sessions.model import Model, load
-from .conveyor import Conveyor
+from .capture import Captures
+from .conveyor import JOIN_S, Conveyor
 from .frames import Face, Frame, FrameResult
 from .look_budget import LookBudget, urgency
 from .sight import Memory, Person, Sight, largest
@@ -213,13 +214,19 @@ def stream(
     Of a live source the newest frame is read and older ones are skipped and counted; of files every frame. Raises
     SourceError when the source cannot be opened, and at its end if parts of it could not be read.
     """
-    with open_source(os.fspath(source) if not isinstance(source, int) else str(source)) as opened:
-        pipeline = Pipeline(model or _default_model(), _detector(detector), rules, tracks=not opened.stills)
-        if opened.live:
-            with Conveyor([opened], pipeline) as conveyor:
+    captures = Captures([open_source(os.fspath(source) if not isinstance(source, int) else str(source))])
+    try:
+        info = captures.open()[0]
+        pipeline = Pipeline(model or _default_model(), _detector(detector), rules, tracks=not info.stills)
+        if info.live:
+            with Conveyor(captures, pipeline) as conveyor:
                 yield from (item for item in conveyor if isinstance(item, FrameResult))
         else:
-            yield from map(pipeline.read, opened)
+            for _, frames in captures:
+                yield from map(pipeline.read, frames)
+    finally:
+        captures.stop()
+        captures.join(JOIN_S)
 
 
 def _detector(detector: str | Detector) -> Detector:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ..contract.spec import TaskSpec
-from ..live.frames import FrameResult, Source
+from ..live.frames import FrameResult, Source, SourceInfo
 from .drawing import Look
 from .mqtt import MqttSink
 from .prometheus import MetricsSink
@@ -34,7 +34,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_outputs(args: argparse.Namespace, sources: Sequence[Source]) -> None:
+def check_outputs(args: argparse.Namespace, sources: Sequence[SourceInfo]) -> None:
     """UsageError where outputs contradict each other, or one is a file that is being read."""
     if not 0 < args.interval < 1:
         raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {args.interval:g}")
@@ -58,13 +58,17 @@ def check_outputs(args: argparse.Namespace, sources: Sequence[Source]) -> None:
 
 def open_outputs(
     args: argparse.Namespace,
-    sources: Sequence[Source],
+    sources: Sequence[SourceInfo],
     task: TaskSpec,
     level: float | None,
     statistics: RunStatistics,
     say: Callable[[str], None],
+    counted: Sequence[Source] = (),
 ) -> Iterator[Sink]:
-    """Every sink that was asked for, the window excepted; lines for a person where nothing else is written."""
+    """Every sink that was asked for, the window excepted; lines for a person where nothing else is written.
+
+    counted: sources whose reconnects and losses are counted.
+    """
     line_of: LineOf = FrameResult.to_counts if args.aggregate else lambda result: result.to_json(level)
     if args.jsonl:
         yield JsonlSink(args.jsonl, line_of)
@@ -75,7 +79,7 @@ def open_outputs(
     if args.mqtt:
         yield MqttSink(args.mqtt, line_of)
     if args.metrics:
-        yield MetricsSink(args.metrics, statistics, sources)
+        yield MetricsSink(args.metrics, statistics, counted)
     if getattr(args, "record", None):
         yield RecordSink(args.record, task, level, sources, args.record_pixels)
     if not (args.jsonl or args.csv or args.save or args.show or args.mqtt or args.aggregate):

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from ...errors import UsageError
-from ..live.frames import Event
+from ..live.frames import SourceEvent
 from .drawing import Look
 from .outputs import add_output_flags, check_outputs, open_outputs
 from .recording import Recording
@@ -30,22 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Play it to the end."""
     recording = Recording(args.file)
-    check_outputs(args, [recording])
+    check_outputs(args, [recording.info])
     if recording.level is not None and args.interval != recording.level:
         raise UsageError(f"expected --interval {recording.level:g}, the level that was recorded, got {args.interval:g}")
     statistics = RunStatistics()
     with ExitStack() as stack:
         sinks: list[Sink] = [statistics]
-        outputs = open_outputs(args, recording.sources, recording.task, recording.level, statistics, print)
+        outputs = open_outputs(args, recording.infos, recording.task, recording.level, statistics, print)
         for sink in outputs:
             stack.callback(sink.close)
             sinks.append(sink)
         if args.show:
-            sinks.append(WindowSink(Look(recording.level, args.blur), recording.sources))
+            sinks.append(WindowSink(Look(recording.level, args.blur), recording.infos))
             stack.callback(sinks[-1].close)
         with suppress(Stop):
             _play(recording, sinks, wait=not args.fast)
-    print(statistics.sentence(recording.task.unit, recording.sources), file=sys.stderr)
+    print(statistics.sentence(recording.task.unit, []), file=sys.stderr)
     return 0
 
 
@@ -55,4 +55,4 @@ def _play(recording: Recording, sinks: list[Sink], wait: bool) -> None:
         if wait:
             time.sleep(max(0.0, started_s + at_s - time.monotonic()))
         for sink in sinks:
-            sink.tell(item) if isinstance(item, Event) else sink.write(item)
+            sink.tell(item) if isinstance(item, SourceEvent) else sink.write(item)

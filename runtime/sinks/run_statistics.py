@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..live.frames import Event, FrameResult, Source
+from ..live.frames import FrameResult, Source, SourceEvent
 
 RECENT = 1000  # results that percentiles and rates are of
 PERCENTILES = (50, 95, 99)
@@ -67,7 +67,7 @@ class RunStatistics:
                 self._way_s += max(0.0, result.frame.time_s - then_s)
         self._shown[result.frame.source] = now
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """Count one event."""
         self.stalls += event.kind == "stalled"
 

@@ -11,19 +11,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from tqdm import tqdm
 
 from ...errors import UsageError
 from ..contract.gate import open_gate
 from ..faces.detect import open_detector
+from ..live.capture import Captures
 from ..live.connections import CameraWish
 from ..live.conveyor import Conveyor
-from ..live.frames import Event, FrameResult, Source
+from ..live.frames import FrameResult, SourceEvent, SourceInfo
 from ..live.handover import Closed, Handover
 from ..live.pipeline import Pipeline, Rules
-from ..live.sources import PICTURES, open_pictures, open_source
+from ..live.sources import open_sources
 from ..sessions.model import Model, load
 from ..sessions.session import DEVICES
 from .drawing import Look
@@ -75,29 +75,35 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     statistics = RunStatistics()
     with ExitStack() as stack:
-        sources = _open_sources(args, stack)
-        check_outputs(args, sources)
+        wish = None if args.camera is None else CameraWish.from_text(args.camera)
+        sources = open_sources(args.source, args.fps, args.realtime, wish)
+        captures = Captures(sources)
+        stack.callback(captures.join, JOIN_S)
+        stack.callback(captures.stop)
+        infos = captures.open()
+        _check_together(infos)
+        check_outputs(args, infos)
         model = load(args.model, args.device, args.threads)
         detector = open_detector(args.detector)
         gate = None if args.gate is None else open_gate(model.spec, args.gate, args.gate_error, args.buffer)
         rules = Rules(args.max_faces, args.min_face, args.budget_ms, gate)
-        pipeline = Pipeline(model, detector, rules, tracks=not sources[0].stills)
-        _say_choices(args, model, detector.name, sources)
+        pipeline = Pipeline(model, detector, rules, tracks=not infos[0].stills)
+        _say_choices(args, model, detector.name, infos)
         level = args.interval if model.spec.calibration is not None else None
-        total = None if len(sources) > 1 else sources[0].frames
+        total = None if len(infos) > 1 else infos[0].frames
         progress = stack.enter_context(tqdm(total=total, unit="frame", disable=None, file=sys.stderr))
         sinks: list[Sink] = [statistics]
-        for sink in open_outputs(args, sources, model.spec.task, level, statistics, progress.write):
+        for sink in open_outputs(args, infos, model.spec.task, level, statistics, progress.write, sources):
             stack.callback(sink.close)
             sinks.append(sink)
         if supervised():
             sinks.append(ServiceSink())
             stack.callback(sinks[-1].close)
-        window = WindowSink(Look(level, args.blur), sources) if args.show else None
+        window = WindowSink(Look(level, args.blur), infos) if args.show else None
         if window is not None:
             stack.callback(window.close)
 
-        def deliver(item: FrameResult | Event) -> None:
+        def deliver(item: FrameResult | SourceEvent) -> None:
             _deliver(item, sinks)
             progress.update(isinstance(item, FrameResult))
 
@@ -106,10 +112,10 @@ def run(args: argparse.Namespace) -> int:
                 window.write(result)
 
         try:
-            if sources[0].stills:
-                _read_stills(sources[0], pipeline, deliver, show)
+            if infos[0].stills:
+                _read_stills(captures, pipeline, deliver, show)
             else:
-                _convey(Conveyor(sources, pipeline), deliver, show)
+                _convey(Conveyor(captures, pipeline), deliver, show)
         except Stop:
             pass
         except KeyboardInterrupt:
@@ -131,46 +137,41 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("expected --record-pixels together with --record FILE")
 
 
-def _open_sources(args: argparse.Namespace, stack: ExitStack) -> list[Source]:
-    """One source, several pictures as one, or several videos and cameras."""
-    texts: list[str] = args.source
-    if len(texts) > 1 and any(Path(text).suffix.lower() in PICTURES for text in texts):
-        return [stack.enter_context(open_pictures(texts))]
-    if len(set(texts)) < len(texts):
-        raise UsageError(f"expected each source once, got {max(texts, key=texts.count)} twice")
-    wish = None if args.camera is None else CameraWish.from_text(args.camera)
-    sources = [stack.enter_context(open_source(text, args.fps, args.realtime, wish)) for text in texts]
-    if len(sources) > 1 and any(source.stills for source in sources):
+def _check_together(infos: Sequence[SourceInfo]) -> None:
+    """UsageError where sources cannot be read in one run."""
+    if len(infos) > 1 and any(info.stills for info in infos):
         raise UsageError("expected one folder at a time, or several cameras or videos")
-    if len({source.live for source in sources}) > 1:
+    if len({info.live for info in infos}) > 1:
         raise UsageError("expected files beside a live source to be played like it; add --realtime")
-    return sources
 
 
-def _deliver(item: FrameResult | Event, sinks: Sequence[Sink]) -> None:
+def _deliver(item: FrameResult | SourceEvent, sinks: Sequence[Sink]) -> None:
     for sink in sinks:
         if isinstance(item, FrameResult):
             sink.write(item)
         else:
             sink.tell(item)
-    if isinstance(item, Event):
+    if isinstance(item, SourceEvent) and item.kind != "failed":  # that one is said at the end
         print(f"numclip: {item.source} {item.kind}" + (f" ({item.reason})" if item.reason else ""), file=sys.stderr)
 
 
 def _read_stills(
-    source: Source,
+    captures: Captures,
     pipeline: Pipeline,
-    deliver: Callable[[FrameResult], None],
+    deliver: Callable[[FrameResult | SourceEvent], None],
     show: Callable[[FrameResult], None],
 ) -> None:
-    for frame in source:
-        result = pipeline.read(frame)
-        deliver(result)
-        show(result)
+    for events, frames in captures:
+        for frame in frames:
+            result = pipeline.read(frame)
+            deliver(result)
+            show(result)
+        for event in events:
+            deliver(event)
 
 
 def _convey(
-    conveyor: Conveyor, deliver: Callable[[FrameResult | Event], None], show: Callable[[FrameResult], None]
+    conveyor: Conveyor, deliver: Callable[[FrameResult | SourceEvent], None], show: Callable[[FrameResult], None]
 ) -> None:
     """Results are written in a thread of their own; this one shows the newest of each source, and hears Ctrl-C and SIGTERM."""
     newest: Handover[dict[str, FrameResult]] = Handover(1, lambda old, new: {**old, **new})
@@ -207,7 +208,7 @@ def _takes(newest: Handover[dict[str, FrameResult]]) -> Iterator[dict[str, Frame
         return
 
 
-def _say_choices(args: argparse.Namespace, model: Model, detector: str, sources: Sequence[Source]) -> None:
+def _say_choices(args: argparse.Namespace, model: Model, detector: str, sources: Sequence[SourceInfo]) -> None:
     """`auto` may choose, and says what it chose; a camera may give something else than it was asked for."""
     notes: list[str] = []
     if args.device == "auto":
@@ -217,6 +218,6 @@ def _say_choices(args: argparse.Namespace, model: Model, detector: str, sources:
         notes.append(f"detector {detector}{better}")
     if model.spec.calibration is None:
         notes.append("no intervals: the model is not calibrated")
-    notes += [f"camera {source.name}: {source.note}" for source in sources if source.note]
+    notes += [f"{source.name}: {note}" for source in sources for note in source.notes]
     if notes:
         print(f"numclip: {', '.join(notes)}", file=sys.stderr)

@@ -15,7 +15,7 @@ import cv2
 
 from ...errors import OutputError, UsageError
 from ..contract.spec import TaskSpec
-from ..live.frames import Event, Face, FrameResult, Source
+from ..live.frames import Face, FrameResult, SourceEvent, SourceInfo
 from .drawing import Look, annotate
 from .line_file import LineFile
 from .video_writer import VideoWriter
@@ -28,7 +28,7 @@ class Sink(Protocol):
 
     def write(self, result: FrameResult) -> None: ...
 
-    def tell(self, event: Event) -> None: ...
+    def tell(self, event: SourceEvent) -> None: ...
 
     def close(self) -> None: ...
 
@@ -47,7 +47,7 @@ class JsonlSink:
         """Append one line."""
         self._file.append(json_line(self._line_of(result)))
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """Append the event as a line of its own."""
         self._file.append(json_line(event.to_json()))
 
@@ -91,7 +91,7 @@ class CsvSink:
         writer.writerows(rows)
         self._file.append(text.getvalue().encode())
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """A table has no place for events."""
 
     def close(self) -> None:
@@ -101,11 +101,12 @@ class CsvSink:
 class VideoSink:
     """The annotated frames as mp4, one file per source."""
 
-    def __init__(self, path: Path, sources: Sequence[Source], look: Look) -> None:
+    def __init__(self, path: Path, sources: Sequence[SourceInfo], look: Look) -> None:
         """path: holds {} where there are several sources; their numbers go there. Raises UsageError, OutputError."""
         if len(sources) > 1 and "{}" not in str(path):
             raise UsageError(f"expected --save with {{}} for the number of the source, such as out{{}}.mp4, got {path}")
-        self._look, self._stills, self._count = look, sources[0].stills, 0
+        self._look, self._count = look, 0
+        self._untimed = sources[0].stills and sources[0].fps is None
         self._writers: dict[str, VideoWriter] = {}
         for number, source in enumerate(sources):
             name = str(path).replace("{}", str(number)) if len(sources) > 1 else str(path)
@@ -113,11 +114,11 @@ class VideoSink:
 
     def write(self, result: FrameResult) -> None:
         """Append one frame at its own time; pictures of a folder follow each other at one per second."""
-        time_s = float(self._count) if self._stills else result.frame.time_s
+        time_s = float(self._count) if self._untimed else result.frame.time_s
         self._writers[result.frame.source].write(annotate(result, self._look), time_s)
         self._count += 1
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """A gap is as long in the video as it was."""
 
     def close(self) -> None:
@@ -128,7 +129,7 @@ class VideoSink:
 class WindowSink:
     """A window per source that shows the annotated frames; q, Esc or closing it stops the run."""
 
-    def __init__(self, look: Look, sources: Sequence[Source]) -> None:
+    def __init__(self, look: Look, sources: Sequence[SourceInfo]) -> None:
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise OutputError("--show: expected a screen, neither DISPLAY nor WAYLAND_DISPLAY is set; use --save FILE")
         self._look, self._hold = look, sources[0].stills
@@ -152,7 +153,7 @@ class WindowSink:
         if key in (ord("q"), 27) or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
             raise Stop
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """The last picture stays."""
 
     def close(self) -> None:
@@ -180,7 +181,7 @@ class TerminalSink:
             text += f" ({low:.0f}-{high:.0f})"
         return f"{text} {face.reading.bin}{track}"
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """Events are said on stderr by the run itself."""
 
     def close(self) -> None:

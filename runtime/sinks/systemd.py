@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
 
-from ..live.frames import Event, FrameResult
+from ..live.frames import FrameResult, SourceEvent
 from .sinks import Stop
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class ServiceSink:
             notify("WATCHDOG=1")
         self._last_s = now_s
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """A stalled source is no sign of life: the watchdog shall see it."""
 
     def close(self) -> None:

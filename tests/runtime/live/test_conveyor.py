@@ -16,7 +16,7 @@ import numclip
 from numclip.errors import SourceError
 from numclip.runtime.faces.detect import Detections, open_detector
 from numclip.runtime.live.conveyor import Conveyor
-from numclip.runtime.live.frames import Event, Frame, FrameResult, Source
+from numclip.runtime.live.frames import Frame, FrameResult, Source, SourceEvent
 from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.sources import open_source
 from numclip.runtime.sinks.video_writer import VideoWriter
@@ -192,7 +192,7 @@ def test_a_silent_source_stalls_and_resumes(model) -> None:
 
     with Conveyor([Pausing("cam", 40, live=True, pause_s=0.01)], Pipeline(model, Rectangles())) as conveyor:
         items = list(conveyor)
-    events = [item for item in items if isinstance(item, Event)]
+    events = [item for item in items if isinstance(item, SourceEvent)]
     assert [e.kind for e in events] == ["stalled", "resumed"] and events[0].source == "cam"
     assert 1.9 < events[0].time_s < 4 and events[0].to_json().keys() == {"event", "source", "time_s"}
     assert any(isinstance(item, FrameResult) for item in items[items.index(events[1]) :])
@@ -286,7 +286,7 @@ def test_a_camera_that_dies_three_times(camera, model) -> None:
     with Conveyor([source], pipeline) as conveyor:
         for item in conveyor:
             assert time.monotonic() < deadline
-            if isinstance(item, Event):
+            if isinstance(item, SourceEvent):
                 events.append(item.kind)
                 if item.kind == "stalled":
                     stage += 1

@@ -20,7 +20,7 @@ import pytest
 import numclip
 from numclip.runtime.faces.detect import open_detector
 from numclip.runtime.live.conveyor import Conveyor
-from numclip.runtime.live.frames import Event, Frame, FrameResult, Source
+from numclip.runtime.live.frames import Frame, FrameResult, Source, SourceEvent
 from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.sources import open_source
 from numclip.runtime.sinks.drawing import Look
@@ -81,7 +81,7 @@ def _soak(clip: Path, folder: Path, minutes: float, detector: str) -> tuple[list
         conveyor = stack.enter_context(Conveyor([source], pipeline))
         for item in conveyor:
             for sink in sinks:
-                sink.tell(item) if isinstance(item, Event) else sink.write(item)
+                sink.tell(item) if isinstance(item, SourceEvent) else sink.write(item)
             now = time.monotonic()
             if now - last >= min(10, minutes * 3):
                 last = now

@@ -10,7 +10,7 @@ import pytest
 
 from numclip.errors import OutputError, UsageError
 from numclip.runtime.contract.model_file import read_spec, resolve
-from numclip.runtime.live.frames import Event, Face, Frame, FrameResult, Source
+from numclip.runtime.live.frames import Face, Frame, FrameResult, Source, SourceEvent
 from numclip.runtime.sinks.run_statistics import RECENT, RunStatistics
 
 TASK = read_spec(resolve("age-nano")).task
@@ -41,7 +41,7 @@ def test_a_scrape_says_what_the_run_saw() -> None:
     sink = MetricsSink(str(port), statistics, [source])
     for i, latency_s in enumerate((0.01, 0.02, 0.09)):
         statistics.write(_result(3 * i, 2 * i, latency_s, (_unread(1, "small"),) if i else ()))
-    statistics.tell(Event("stalled", "cam", 1.0))
+    statistics.tell(SourceEvent("stalled", "cam", 1.0))
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
     sink.close()
     numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
