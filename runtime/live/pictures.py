@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +51,7 @@ def kind_of(path: Path) -> Kind:
         with path.open("rb") as file:
             head = file.read(HEAD)
             if not head:
-                return "video"
+                return "picture"  # which says that it is empty
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _kind(head, data)
     except (OSError, ValueError) as error:
@@ -136,7 +135,7 @@ def read_pictures(path: str | os.PathLike[str]) -> Iterator[Image]:
 def pictures_in(data: bytes, name: str) -> Iterator[Image]:
     """[H, W, 3] uint8 BGR: one, or the pages of a TIFF and the pictures of an animated WebP; raises SourceError."""
     if not data:
-        raise SourceError(f"{name}: expected a picture, the file is empty; give another file")
+        raise SourceError(f"{name}: expected a picture or video, the file is empty; give another file")
     try:
         if _kind(data[:HEAD], data) == "heic":
             yield _decode_heic(name, data)
@@ -182,13 +181,12 @@ def _further_pages(name: str, data: bytes) -> Iterator[Image]:
     if not (webp and b"ANMF" in data) and not data.startswith((b"II", b"MM")):
         return
     buffer = np.frombuffer(data, np.uint8)
-    for page in count(1):
-        pages = cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR, range=(page, page + 1))[1]
-        if not pages:
-            break
+    read = 1
+    while pages := cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR, range=(read, read + 1))[1]:
         yield np.asarray(pages[0], np.uint8)
-    if webp and page < (promised := data.count(b"ANMF")):
-        raise SourceError(f"{name}: expected an animation of {promised} pictures, {page} can be read; save it as GIF")
+        read += 1
+    if webp and read < (promised := data.count(b"ANMF")):
+        raise SourceError(f"{name}: expected an animation of {promised} pictures, {read} can be read; save it as GIF")
 
 
 class PictureSource(Source):

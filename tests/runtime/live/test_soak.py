@@ -20,7 +20,7 @@ import pytest
 import numclip
 from numclip.runtime.faces.detect import open_detector
 from numclip.runtime.live.conveyor import Conveyor
-from numclip.runtime.live.frames import Frame, FrameResult, Source, SourceEvent
+from numclip.runtime.live.frames import Arrival, Frame, FrameResult, Source, SourceEvent, SourceInfo
 from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.sources import open_source
 from numclip.runtime.sinks.drawing import Look
@@ -34,9 +34,15 @@ class Endless(Source):
     """A clip from the start again whenever it ends; each time is a segment of its own, as after a reconnect."""
 
     def __init__(self, clip: Path) -> None:
-        self.name, self.fps, self._clip, self.stopped = clip.name, 30.0, clip, False
+        self.name, self._clip, self.stopped = clip.name, clip, False
 
-    def __iter__(self) -> Iterator[Frame]:
+    def open(self) -> SourceInfo:
+        return SourceInfo(self.name, fps=30.0)
+
+    def arrivals(self) -> Iterator[Arrival | SourceEvent]:
+        return ((lambda frame=frame: frame) for frame in self._frames())
+
+    def _frames(self) -> Iterator[Frame]:
         index = segment = 0
         while True:
             with open_source(str(self._clip)) as source:

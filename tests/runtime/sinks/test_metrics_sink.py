@@ -10,7 +10,8 @@ import pytest
 
 from numclip.errors import OutputError, UsageError
 from numclip.runtime.contract.model_file import read_spec, resolve
-from numclip.runtime.live.frames import Face, Frame, FrameResult, Source, SourceEvent
+from numclip.runtime.live.frames import Face, Frame, FrameResult, SourceEvent, SourceInfo
+from numclip.runtime.live.pictures import PictureSource
 from numclip.runtime.sinks.run_statistics import RECENT, RunStatistics
 
 TASK = read_spec(resolve("age-nano")).task
@@ -36,8 +37,8 @@ def test_a_scrape_says_what_the_run_saw() -> None:
     pytest.importorskip("prometheus_client", reason="needs the extra metrics")
     from numclip.runtime.sinks.prometheus import MetricsSink
 
-    statistics, source, port = RunStatistics(), Source(), _port()
-    source.name, source.reconnects = "cam", 1
+    statistics, source, port = RunStatistics(), PictureSource(SourceInfo("cam"), []), _port()
+    source.reconnects = 1
     sink = MetricsSink(str(port), statistics, [source])
     for i, latency_s in enumerate((0.01, 0.02, 0.09)):
         statistics.write(_result(3 * i, 2 * i, latency_s, (_unread(1, "small"),) if i else ()))
@@ -78,7 +79,7 @@ def test_memory_is_bounded_over_days() -> None:
 
 def test_the_sentence_at_the_end() -> None:
     """Frames, faces, tracks, dropped, reasons, rates: what a person reads."""
-    statistics, source = RunStatistics(), Source()
+    statistics, source = RunStatistics(), PictureSource(SourceInfo("cam"), [])
     for i in range(3):
         statistics.write(_result(2 * i, i, 0.02, (_unread(1, "small"),)))
     said = statistics.sentence("years", [source])
