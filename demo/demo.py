@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="numclip-demo-") as temporary:
         clip = Path(temporary) / "two_portraits.mp4"
         demo_clip.write_clip(clip)
-        code = _run_verb(clip, args, video, lines)
-    if code != 0:
-        return code
+        complete = _run(clip, args, video, lines)
+    if not complete:
+        return 1
     results = read_lines(lines)
     demo_sheet.write_sheet(video, sheet)
     print(demo_sheet.table(results))
@@ -65,11 +66,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [line for line in lines if "faces" in line]
 
 
-def _run_verb(clip: Path, args: argparse.Namespace, video: Path, lines: Path) -> int:
-    """`numclip run` on the clip, through the same flags a person types."""
-    from ..runtime.sinks import run_verb
+def _run(clip: Path, args: argparse.Namespace, video: Path, lines: Path) -> bool:
+    """`numclip run` on the clip; whether all of it was read."""
+    from ..runtime import OutputOptions, RunOptions, run
 
-    parser = argparse.ArgumentParser(prog="numclip run", allow_abbrev=False)
-    run_verb.add_arguments(parser)
-    flags = ["--model", args.model, "--device", args.device, "--detector", args.detector]
-    return run_verb.run(parser.parse_args([str(clip), *flags, "--save", str(video), "--jsonl", str(lines)]))
+    outputs = OutputOptions(save=video, jsonl=str(lines))
+    options = RunOptions(
+        (str(clip),), model=args.model, device=args.device, detector=args.detector, outputs=outputs, progress=True
+    )
+    summary = run(options)
+    print(summary.sentence, file=sys.stderr)
+    return summary.complete

@@ -7,8 +7,9 @@ from urllib.parse import unquote, urlsplit
 
 from ...errors import OutputError, UsageError
 from ..live.addresses import shown
-from ..live.frames import FrameResult, SourceEvent
-from .sinks import LineOf, json_line
+from ..live.frames import SourceEvent
+from ..live.results import FrameResult
+from .sink import LineOf, json_line
 
 CONNECT_TIMEOUT_S = 5.0
 QUEUED = 100  # messages kept while the broker is away; later ones are lost

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...errors import OutputError, UsageError
-from ..live.frames import FrameResult, Source, SourceEvent
+from ..live.frames import Source, SourceEvent
+from ..live.results import FrameResult
 from .run_statistics import RunStatistics
 
 

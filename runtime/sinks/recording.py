@@ -22,9 +22,10 @@ import numpy.typing as npt
 from ...errors import ModelError, SourceError
 from ..contract.gate import Answer
 from ..contract.spec import TaskSpec, check_task
-from ..live.frames import Face, Frame, FrameResult, SourceEvent, SourceInfo
+from ..live.frames import Frame, SourceEvent, SourceInfo
+from ..live.results import Face, FrameResult
 from .line_file import LineFile
-from .sinks import json_line
+from .sink import json_line
 
 VERSION = 1
 JPEG_QUALITY = 90

@@ -16,7 +16,7 @@ import numclip
 from numclip.demo.crowd import crowd, write_crowd
 from numclip.runtime.faces.detect import open_detector
 from numclip.runtime.live import look_budget, sight
-from numclip.runtime.live.frames import FrameResult
+from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.sources import open_source
 

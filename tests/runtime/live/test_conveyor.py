@@ -16,7 +16,8 @@ import numclip
 from numclip.errors import SourceError
 from numclip.runtime.faces.detect import Detections, open_detector
 from numclip.runtime.live.conveyor import Conveyor
-from numclip.runtime.live.frames import Arrival, Frame, FrameResult, Source, SourceEvent, SourceInfo
+from numclip.runtime.live.frames import Arrival, Frame, Source, SourceEvent, SourceInfo
+from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.sources import open_source
 from numclip.runtime.sinks.video_writer import VideoWriter

@@ -20,12 +20,14 @@ import pytest
 import numclip
 from numclip.runtime.faces.detect import open_detector
 from numclip.runtime.live.conveyor import Conveyor
-from numclip.runtime.live.frames import Arrival, Frame, FrameResult, Source, SourceEvent, SourceInfo
+from numclip.runtime.live.frames import Arrival, Frame, Source, SourceEvent, SourceInfo
+from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.sources import open_source
-from numclip.runtime.sinks.drawing import Look
 from numclip.runtime.sinks.run_statistics import RunStatistics
-from numclip.runtime.sinks.sinks import CsvSink, JsonlSink, Sink, VideoSink
+from numclip.runtime.sinks.lines import CsvSink, JsonlSink
+from numclip.runtime.sinks.sink import Sink
+from numclip.runtime.sinks.video import VideoSink
 
 MB = 2**20
 
@@ -77,9 +79,9 @@ def _soak(clip: Path, folder: Path, minutes: float, detector: str) -> tuple[list
     with ExitStack() as stack:
         sinks: list[Sink] = [
             statistics,
-            JsonlSink(str(folder / "o.jsonl"), lambda result: result.to_json(0.9)),
+            JsonlSink(str(folder / "o.jsonl"), lambda result: result.to_dict(0.9)),
             CsvSink(str(folder / "o.csv"), model.spec.task, 0.9, counts=False),
-            VideoSink(folder / "o.mp4", [source], Look(0.9, blur=True)),
+            VideoSink(folder / "o.mp4", [source.open()], 0.9, blur=True),
         ]
         for sink in sinks:
             stack.callback(sink.close)

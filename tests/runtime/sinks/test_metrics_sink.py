@@ -10,8 +10,9 @@ import pytest
 
 from numclip.errors import OutputError, UsageError
 from numclip.runtime.contract.model_file import read_spec, resolve
-from numclip.runtime.live.frames import Face, Frame, FrameResult, SourceEvent, SourceInfo
+from numclip.runtime.live.frames import Frame, SourceEvent, SourceInfo
 from numclip.runtime.live.pictures import PictureSource
+from numclip.runtime.live.results import Face, FrameResult
 from numclip.runtime.sinks.run_statistics import RECENT, RunStatistics
 
 TASK = read_spec(resolve("age-nano")).task
@@ -82,5 +83,5 @@ def test_the_sentence_at_the_end() -> None:
     statistics, source = RunStatistics(), PictureSource(SourceInfo("cam"), [])
     for i in range(3):
         statistics.write(_result(2 * i, i, 0.02, (_unread(1, "small"),)))
-    said = statistics.sentence("years", [source])
+    said = statistics.summary("years", [source], []).sentence
     assert said.startswith("3 frames, 3 faces, 1 tracks, 2 dropped, not read: 3 small, ") and "20/20/20 ms" in said
