@@ -88,9 +88,7 @@ class Answerer:
             results.append(FrameResult(sight.frame, faces, latency_s, 0, self.model.spec.task, clock.times_s))
         return results, Feedback(many, seconds, doubted)
 
-    def _faces(
-        self, sight: Sight, looks: dict[int, _Look], doubted: dict[tuple[str, int], bool]
-    ) -> tuple[Face, ...]:
+    def _faces(self, sight: Sight, looks: dict[int, _Look], doubted: dict[tuple[str, int], bool]) -> tuple[Face, ...]:
         """Every face with what is shown on it; `looks` holds the new look and its sharpness, by face."""
         faces: list[Face] = []
         for i, box in enumerate(sight.faces.boxes_xyxy.tolist()):

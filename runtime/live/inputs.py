@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Union
+from typing import Literal, Protocol, Union, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,35 @@ from ...errors import SourceError
 from .addresses import printable, shown
 from .pictures import pictures_in, read_picture
 
-if TYPE_CHECKING:
-    import PIL.Image
-    import torch
-
 Image = npt.NDArray[np.uint8]
 Color = Literal["bgr", "rgb"]
+
+
+class PilImage(Protocol):
+    """A PIL.Image.Image."""
+
+    mode: str
+
+    def convert(self, mode: str) -> PilImage: ...
+
+
+class Tensor(Protocol):
+    """A torch.Tensor."""
+
+    def detach(self) -> Tensor: ...
+
+    def cpu(self) -> Tensor: ...
+
+    def float(self) -> Tensor: ...
+
+    def is_floating_point(self) -> bool: ...
+
+    def numpy(self) -> npt.NDArray[np.generic]: ...
+
+
 # What `numclip.read` takes as one picture.
-Picture = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, npt.NDArray[np.generic], "PIL.Image.Image", "torch.Tensor"]
+Picture = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, "npt.NDArray[np.generic]", PilImage, Tensor]
+
 
 TAKEN = (
     "a path, a picture's http(s) address, its bytes, a PIL image, a numpy array or a torch tensor "
@@ -53,9 +74,9 @@ def picture_of(given: object, color: Color = "bgr") -> tuple[Image, str, str | N
         return _from_array(given, color), "array", None
     library = type(given).__module__.partition(".")[0]
     if library == "PIL" or any(base.__module__.startswith("PIL.") for base in type(given).__mro__):
-        return _from_pil(given), "PIL image", None  # type: ignore[arg-type]
+        return _from_pil(cast(PilImage, given)), "PIL image", None
     if library == "torch":
-        return _from_torch(given), "tensor", None  # type: ignore[arg-type]
+        return _from_torch(cast(Tensor, given)), "tensor", None
     raise _refusal(f"{type(given).__module__}.{type(given).__qualname__}".removeprefix("builtins."))
 
 
@@ -94,12 +115,13 @@ def _as_uint8(array: npt.NDArray[np.generic]) -> Image:
     return np.round(numbers.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _from_pil(image: PIL.Image.Image) -> Image:
+def _from_pil(image: PilImage) -> Image:
     """Turned as its EXIF says; what lies under transparency is taken as it is."""
+    from PIL import Image as pil
     from PIL import ImageOps
 
     try:
-        image = ImageOps.exif_transpose(image)
+        image = cast(PilImage, ImageOps.exif_transpose(cast(pil.Image, image)))
         if image.mode == "F":
             return _from_array(np.asarray(image), "rgb")
         if image.mode.startswith("I;16"):
@@ -111,7 +133,7 @@ def _from_pil(image: PIL.Image.Image) -> Image:
         raise SourceError(f"PIL image: expected a picture, it cannot be decoded ({error}); give another") from None
 
 
-def _from_torch(tensor: torch.Tensor) -> Image:
+def _from_torch(tensor: Tensor) -> Image:
     """From [H, W], [C, H, W] or [H, W, C], C 1, 3 or 4, RGB, on any device."""
     if not hasattr(tensor, "detach"):
         raise _refusal(f"torch.{type(tensor).__name__}")

@@ -32,7 +32,7 @@ Source = Union[str, int, "os.PathLike[str]"]
 
 
 @overload
-def read(
+def read(  # pyright: ignore[reportOverlappingOverload]  # a str is a sequence of str, but one path
     image: Sequence[Picture], model: Model | None = None, detector: str | Detector = ..., color: Color = "bgr"
 ) -> list[FrameResult]: ...
 

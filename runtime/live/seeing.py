@@ -158,7 +158,9 @@ class Seer:
         hear: gives the feedback that is there, or that must be waited for, when the faces are found and looks are chosen.
         """
         found = [self._find(frame) for frame in frames]
-        if any(each.memory is not None and each.memory.detected for each in found):  # nobody is looked at again otherwise
+        if any(
+            each.memory is not None and each.memory.detected for each in found
+        ):  # nobody is looked at again otherwise
             for feedback in hear():
                 self.learn(feedback)
         chosen = self._budget.choose([each.urgencies() for each in found])

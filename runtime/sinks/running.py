@@ -129,7 +129,9 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
 
         def deliver(item: FrameResult | SourceEvent) -> None:
             _deliver(item, sinks)
-            if isinstance(item, SourceEvent) and (item.kind != "failed" or len(infos) > 1):  # alone it is the run's error
+            if isinstance(item, SourceEvent) and (
+                item.kind != "failed" or len(infos) > 1
+            ):  # alone it is the run's error
                 log.info("%s %s%s", item.source, item.kind, f" ({item.reason})" if item.reason else "")
             progress.update(isinstance(item, FrameResult))
 
@@ -226,4 +228,6 @@ def _log_choices(options: RunOptions, model: Model, detector: str, infos: Sequen
     if notes:
         log.info("%s", ", ".join(notes))
     if options.budget_ms is not None and options.budget_ms != float("inf") and not infos[0].live:
-        log.info("--budget-ms on a file: the results depend on how fast this machine is; leave it out to have them repeatable")
+        log.info(
+            "--budget-ms on a file: the results depend on how fast this machine is; leave it out to have them repeatable"
+        )
