@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .runtime.contract.readings import Reading as Reading
     from .runtime.contract.spec import ModelSpec as ModelSpec
-    from .runtime.live.pipeline import read as read
-    from .runtime.live.pipeline import stream as stream
+    from .runtime.live.reading import open_stream as open_stream
+    from .runtime.live.reading import read as read
+    from .runtime.live.reading import stream as stream
     from .runtime.sessions.model import load as load
 
     __version__: str
 
-__all__ = ["ModelSpec", "Reading", "__version__", "load", "read", "stream"]
+__all__ = ["ModelSpec", "Reading", "__version__", "load", "open_stream", "read", "stream"]
 
 _HOMES = {
     "load": ".runtime.sessions.model",
-    "read": ".runtime.live.pipeline",
-    "stream": ".runtime.live.pipeline",
+    "open_stream": ".runtime.live.reading",
+    "read": ".runtime.live.reading",
+    "stream": ".runtime.live.reading",
     "Reading": ".runtime.contract.readings",
     "ModelSpec": ".runtime.contract.spec",
 }

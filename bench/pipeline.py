@@ -25,12 +25,11 @@ from ..runtime.faces.crops import crop_faces
 from ..runtime.faces.detect import Detector
 from ..runtime.faces.tracking import overlaps
 from ..runtime.live.conveyor import Conveyor
-from ..runtime.live.frames import FrameResult
 from ..runtime.live.pipeline import Pipeline
+from ..runtime.live.results import FrameResult
 from ..runtime.live.sources import open_source
 from ..runtime.sessions.model import Model
-from ..runtime.sinks.drawing import Look, annotate
-from ..runtime.sinks.sinks import json_line
+from ..runtime.sinks.sink import json_line
 from .report import Likeness, PlainLoop, StageFigures, Summary
 from .statistics import summary
 
@@ -89,7 +88,7 @@ def _stages_of_clip(model: Model, detector: Detector, clip: str, max_frames: int
         for frame in source:
             result = pipeline.read(frame)
             started_s = time.monotonic()
-            json_line(result.to_json())
+            json_line(result.to_dict(level=None))
             times.append(_with_sinks(result, time.monotonic() - started_s))
             if len(times) == max_frames + WARM_UP_FRAMES:
                 break
@@ -104,11 +103,11 @@ def _stages_of_crowd(model: Model, detector: Detector, crowd: Path, count: int) 
     """As from a camera: threads, the newest frame, a JSON line each."""
     times, shown, dropped = list[dict[str, float]](), 0, 0
     source = open_source(str(crowd), realtime=True)
-    with Conveyor([source], Pipeline(model, detector)) as conveyor:
+    with Conveyor([source], Pipeline(model, detector, live=True)) as conveyor:
         for item in conveyor:
             if isinstance(item, FrameResult):
                 started_s = time.monotonic()
-                json_line(item.to_json())
+                json_line(item.to_dict(level=None))
                 times.append(_with_sinks(item, time.monotonic() - started_s))
                 shown, dropped = max(shown, len(item.faces)), item.dropped
     kept = times[min(WARM_UP_FRAMES, len(times) - 1) :]
@@ -164,12 +163,12 @@ def _contest(model: Model, detector: Detector, clip: str, max_frames: int) -> Pl
 def _read_with_threads(model: Model, detector: Detector, clip: str, max_frames: int) -> Seen:
     """As `numclip run CLIP --show --jsonl` does, without the window itself."""
     seen, started_s = Seen(0.0), time.perf_counter()
-    with open_source(clip) as source, Conveyor([source], Pipeline(model, detector)) as conveyor:
+    with Conveyor([open_source(clip)], Pipeline(model, detector)) as conveyor:
         for item in conveyor:
             if not isinstance(item, FrameResult):
                 continue
-            json_line(item.to_json())
-            annotate(item, Look())
+            json_line(item.to_dict(level=None))
+            item.plot(level=None)
             known = [face for face in item.faces if face.reading is not None]
             seen.boxes.append(np.array([face.box_xyxy for face in known], np.float32).reshape(-1, 4))
             seen.numbers.append([face.reading.value for face in known if face.reading is not None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
@@ -54,6 +55,7 @@ _EXTRA_OF = {
     "prometheus_client": "metrics",
     "matplotlib": "demo",
     "skimage": "demo",
+    "pillow_heif": "heic",
     "torch": "train",
     "torchvision": "train",
     "open_clip": "train",
@@ -71,10 +73,12 @@ _EXTRA_OF = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0 only when it did what was asked."""
+    _make_streams_safe()
     try:
         with _log_to_stderr():
             code = _dispatch(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -95,6 +99,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(_os_sentence(error), EXIT_ERROR)
 
 
+def _make_streams_safe() -> None:
+    """A letter that the terminal does not know becomes a question mark; what is said to a closed stream is lost."""
+    for name, errors in (("stdout", "replace"), ("stderr", "backslashreplace")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed: without this, the next file that is opened would take its number, and its text
+            null = os.open(os.devnull, os.O_WRONLY)
+            if name == "stderr":
+                sys.stderr = os.fdopen(null, "w", encoding="utf-8")  # print(file=None) would mean stdout
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
 @contextmanager
 def _log_to_stderr() -> Generator[None]:
     """Show what the library logs, one line each, beside progress bars; the logger is as before afterwards."""
@@ -112,8 +128,6 @@ def _log_to_stderr() -> Generator[None]:
 
 class _LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stderr is None:  # a daemon without a standard error
-            return
         try:
             from tqdm import tqdm
         except ImportError:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from ..errors import DeviceError
+from ..runtime import OutputOptions, RunOptions, run
 from . import clip as demo_clip
 from . import sheet as demo_sheet
 from .sheet import FrameLine
+
+log = logging.getLogger(__name__)
 
 NEEDS = {"cv2": "opencv-python", "onnxruntime": "onnxruntime", "matplotlib": "matplotlib", "skimage": "scikit-image"}
 
@@ -76,9 +79,14 @@ def read_lines(path: Path) -> list[FrameLine]:
 
 def _run(clip: Path, options: DemoOptions, video: Path, lines: Path) -> None:
     """`numclip run` on the clip."""
-    from ..runtime.sinks import run_verb
-
-    parser = argparse.ArgumentParser(prog="numclip run", allow_abbrev=False)
-    run_verb.add_arguments(parser)
-    flags = ["--model", options.model, "--device", options.device, "--detector", options.detector]
-    run_verb.run(parser.parse_args([str(clip), *flags, "--save", str(video), "--jsonl", str(lines)]))
+    summary = run(
+        RunOptions(
+            (str(clip),),
+            model=options.model,
+            device=options.device,
+            detector=options.detector,
+            outputs=OutputOptions(save=video, jsonl=str(lines)),
+            progress=True,
+        )
+    )
+    log.info(summary.sentence)

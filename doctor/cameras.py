@@ -39,23 +39,25 @@ def cameras(dev: Path = DEV) -> list[Path]:
 
 def camera(source: str) -> Finding:
     """A camera, file or stream opens and gives frames; how many a second is measured."""
+    from ..runtime.live.addresses import shown
     from ..runtime.live.sources import open_source
 
     try:
         with open_source(source) as opened:
+            info = opened.open()
             times: list[tuple[int, float]] = []
             shape = (0, 0)
             for frame in opened:
                 times.append((frame.index, frame.captured_s))
                 shape = frame.image.shape[:2]
-                if opened.stills or time.monotonic() - times[0][1] >= MEASURE_S:
+                if info.stills or time.monotonic() - times[0][1] >= MEASURE_S:
                     break
             name = opened.name
-            measured = f", {rate:.1f} fps measured" if opened.live and (rate := frames_per_s(times)) else ""
+            measured = f", {rate:.1f} fps measured" if info.live and (rate := frames_per_s(times)) else ""
     except NumclipError as error:
         return Finding("camera", False, str(error), another(source))
     if not times:
-        return Finding("camera", False, f"{source}: gives no frame", another(source))
+        return Finding("camera", False, f"{shown(source)}: gives no frame", another(source))
     kinds = ", ".join(formats(Path(source))) if source.startswith("/dev/") else ""
     title = read_line(CLASS / Path(source).name / "name") if source.startswith("/dev/") else None
     said = f"{name}{f' ({title})' if title else ''}: {shape[1]} x {shape[0]}{measured}{f'; {kinds}' if kinds else ''}"

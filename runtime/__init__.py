@@ -1,5 +1,40 @@
+"""What a device needs to turn pictures into ages: contract, sessions, faces, the live path, and outputs.
+
+`run(RunOptions(("clip.mp4",)))` and `replay(ReplayOptions(path))` are the commands of these names.
+"""
+
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .sinks.outputs import OutputOptions as OutputOptions
+    from .sinks.replaying import ReplayOptions as ReplayOptions
+    from .sinks.replaying import replay as replay
+    from .sinks.run_statistics import RunSummary as RunSummary
+    from .sinks.running import RunOptions as RunOptions
+    from .sinks.running import run as run
+
+__all__ = ["OutputOptions", "ReplayOptions", "RunOptions", "RunSummary", "replay", "run"]
+
+_HOMES = {
+    "OutputOptions": ".sinks.outputs",
+    "ReplayOptions": ".sinks.replaying",
+    "RunOptions": ".sinks.running",
+    "RunSummary": ".sinks.run_statistics",
+    "replay": ".sinks.replaying",
+    "run": ".sinks.running",
+}
 
 # ONNX Runtime's wheels write a device id and a database of usage into the home folder unless this says no before they
 # are loaded. Nothing is written here that nobody asked for; whoever wants it can set the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module 'numclip.runtime' has no attribute {name!r}")

@@ -9,18 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import SourceError, UsageError
+from .containers import open_container
+from .display import Display, aspect_of
 
 Image = npt.NDArray[np.uint8]
 Pixels = Callable[[], "Image | None"]  # decodes a picture; None if it is broken
-OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 5.0
 ENDLESS_FORMATS = {"mpjpeg", "mjpeg", "mpegts", "rtsp", "rtp", "sdp", "flv"}  # that only end when something is wrong
 
 
@@ -42,21 +42,24 @@ class CameraWish:
         return CameraWish(int(found[1]), int(found[2]), int(found[3] or 30), found[4])
 
 
+class Shot(NamedTuple):
+    """A picture that has arrived, not decoded yet where each can be decoded alone."""
+
+    pixels: Pixels
+    captured_s: float  # time.monotonic()
+    damaged: bool = False  # the decoder patched it up
+
+
 @dataclass(frozen=True)
 class Connection:
     """An opened camera or stream."""
 
-    read: Callable[[], tuple[Pixels, float] | None]  # the next picture and when it arrived; None at a proper end
+    read: Callable[[], Shot | None]  # the next picture, None at a proper end; raises SourceError or OSError when broken
     close: Callable[[], None]
     fps: float | None = None
+    size_wh: tuple[int, int] | None = None
     endless: bool = False  # a proper end, too, is a break
     note: str = ""  # what was got, where something was asked for
-
-
-def hide_credentials(url: str) -> str:
-    """The URL without user, password and query, fit for logs and JSON."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def connect_camera(text: str, wish: CameraWish | None) -> Connection:
@@ -106,65 +109,114 @@ def connect_gstreamer(pipeline: str, name: str) -> Connection:
 
 
 def _capture(capture: Any, note: str) -> Connection:
-    def read() -> tuple[Pixels, float] | None:
-        if not capture.grab():
-            raise SourceError("it sends no more frames")
-        captured_s = time.monotonic()
-        good, image = capture.retrieve()
-        return lambda: np.asarray(image, np.uint8) if good else None, captured_s
+    def read() -> Shot | None:
+        try:
+            if not capture.grab():
+                raise SourceError("it sends no more frames")
+            captured_s = time.monotonic()
+            good, image = capture.retrieve()
+        except cv2.error as error:
+            raise SourceError(f"OpenCV says: {error.err}") from None
+        return Shot(lambda: np.asarray(image, np.uint8) if good else None, captured_s)
 
-    return Connection(read, capture.release, capture.get(cv2.CAP_PROP_FPS) or None, True, note)
+    size_wh = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    return Connection(read, capture.release, capture.get(cv2.CAP_PROP_FPS) or None, size_wh, True, note)
 
 
-def connect_stream(url: str) -> Connection:
-    """A network stream through PyAV; RTSP over TCP, because lost packets show as grey faces."""
+def open_network(address: str, name: str) -> tuple[Any, Any]:
+    """Container and video of an address; raises SourceError.
+
+    RTSP goes over TCP where the camera can, because lost packets show as grey faces.
+    """
+    scheme, _, rest = address.partition("://")
+    address = f"{scheme.lower()}://{rest}"
+    if not address.startswith("rtsp"):
+        opened = open_container(name, address)
+        return _with_any_parts(address, name, *opened)
+    how = {"rtsp_flags": "prefer_tcp", "fflags": "nobuffer", "max_delay": "200000"}
+    return open_container(name, address, **how)
+
+
+def _with_any_parts(address: str, name: str, container: Any, stream: Any) -> tuple[Any, Any]:
+    """The same; a multipart stream whose parts FFmpeg refuses for their type (image/jpg) opened as JPEGs in a row."""
+    if container.format.name != "mpjpeg" or stream.width:
+        return container, stream
+    container.close()
+    return open_container(name, address, "mjpeg")
+
+
+def is_file(container: Any, address: str) -> bool:
+    """Whether an address of the web is a video file or a picture, not a camera: it has an end that is known."""
+    kinds = set(str(container.format.name).split(","))
+    if not re.match("(https?|ftp)://", address.lower()) or kinds & {"mpjpeg", "mjpeg"}:
+        return False
+    has_end = container.duration is not None and container.duration > 0
+    return has_end or is_picture(container) or (container.size > 0 and "hls" not in kinds)
+
+
+def is_picture(container: Any) -> bool:
+    """Whether it is one picture, by FFmpeg's names."""
+    return any(kind.endswith("_pipe") for kind in str(container.format.name).split(","))
+
+
+def connect_stream(address: str, name: str) -> Connection:
+    """A network stream through PyAV."""
+    return stream_connection(*open_network(address, name))
+
+
+def stream_connection(container: Any, stream: Any) -> Connection:
+    """An open container as a live stream."""
     import av
 
-    options = {"rtsp_transport": "tcp", "fflags": "nobuffer"} if url.startswith("rtsp") else {}
-    try:
-        container = av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S), metadata_errors="replace")
-        stream = container.streams.video[0]
-    except (av.FFmpegError, OSError, IndexError) as error:
-        reason = getattr(error, "strerror", None) or "no video in it"
-        raise SourceError(
-            f"{hide_credentials(url)}: expected a stream, got: {reason}; check address and login"
-        ) from None
-    stream.thread_type = "SLICE"  # threads by frame would hold back as many frames
     if stream.codec_context.name == "mjpeg":
-        pictures = _alone(container.demux(stream), av.CodecContext.create("mjpeg", "r"), av.FFmpegError)
+        shots = _alone(container.demux(stream), stream)
     else:
-        pictures = _in_turn(container.demux(stream), av.FFmpegError)
+        shots = _in_turn(container.demux(stream), stream)
+
+    def read() -> Shot | None:
+        try:
+            return next(shots, None)
+        except av.FFmpegError as error:  # its own text may hold the address with its password
+            raise SourceError(error.strerror or type(error).__name__) from None
+
     rate = stream.average_rate
+    size_wh = (stream.width, stream.height) if stream.width else None
     endless = bool(set(str(container.format.name).split(",")) & ENDLESS_FORMATS)
-    return Connection(lambda: next(pictures, None), container.close, float(rate) if rate else None, endless)
+    return Connection(read, container.close, float(rate) if rate else None, size_wh, endless)
 
 
-def _in_turn(packets: Iterator[Any], damage: type[Exception]) -> Iterator[tuple[Pixels, float]]:
+def _in_turn(packets: Iterator[Any], stream: Any) -> Iterator[Shot]:
     """Pictures that need those before them: all are decoded, each with the time its packet came."""
+    import av
+
+    display = Display()
     for packet in packets:
         captured_s = time.monotonic()
         try:
             decoded = packet.decode()
-        except EOFError:
+        except av.EOFError:
             return
-        except damage:
-            yield lambda: None, captured_s
+        except av.FFmpegError:
+            yield Shot(lambda: None, captured_s)
             continue
         for picture in decoded:
-            image = np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
-            yield lambda image=image: image, captured_s
+            for image, made in display.images(picture, aspect_of(stream)):
+                yield Shot(lambda image=image: image, captured_s, made.is_corrupt or packet.is_corrupt)
 
 
-def _alone(packets: Iterator[Any], decoder: Any, damage: type[Exception]) -> Iterator[tuple[Pixels, float]]:
+def _alone(packets: Iterator[Any], stream: Any) -> Iterator[Shot]:
     """Motion JPEG: a picture that nobody looks at is not decoded, so a slow machine does not fall behind its socket."""
+    import av
+
+    decoder, display = av.CodecContext.create("mjpeg", "r"), Display()
 
     def decode(packet: Any) -> Image | None:
         try:
             pictures = decoder.decode(packet)
-        except damage:
+        except av.FFmpegError:
             return None
-        return np.asarray(pictures[-1].to_ndarray(format="bgr24"), np.uint8) if pictures else None
+        return next((image for picture in pictures for image, _ in display.images(picture, aspect_of(stream))), None)
 
     for packet in packets:
         if packet.size:
-            yield lambda packet=packet: decode(packet), time.monotonic()
+            yield Shot(lambda packet=packet: decode(packet), time.monotonic())

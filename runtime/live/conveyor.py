@@ -2,7 +2,8 @@
 
     capture (one thread per source) -> see: detect, track, choose, crop -> answer: model, ages -> whoever iterates
 
-Of files every frame passes, and the slowest stage sets the rate. Of live sources a frame that waits is replaced by a
+Of files every frame passes, and the slowest stage sets the rate; looks are chosen when the answers to the frames before are known,
+so that the results do not depend on how quick the stages are, and are those of `Pipeline.read`. Of live sources a frame that waits is replaced by a
 newer one, and while the model is busy the next frame is taken just so late that its faces are found when the model is
 free: no result is older than the stages it went through. What was replaced is counted, exactly: each frame has an
 index, and each is either a result or dropped. Results come in the order of frames, per source.
@@ -10,6 +11,7 @@ index, and each is either a result or dropped. Results come in the order of fram
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +19,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .capture import Captures
-from .frames import Event, FrameResult, Source
+from .frames import Source, SourceEvent
 from .handover import Closed, Handover
-from .sight import Sight
+from .results import FrameResult
+from .sight import Feedback, Sight
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -34,30 +37,36 @@ JOIN_S = 6.0  # a thread that reads a dead network stream needs until its time-o
 class _Seen:
     """Between see and answer: one round."""
 
-    events: list[Event]
+    events: list[SourceEvent]
     sights: list[Sight]
+    expected_s: float  # that the model will need
 
 
 @dataclass(frozen=True, eq=False)
 class _Answered:
     """Between answer and the consumer: one round."""
 
-    events: list[Event]
+    events: list[SourceEvent]
     results: list[FrameResult]
 
 
 class Conveyor:
     """Iterate over it for results and events; leave the `with` block to end all its threads."""
 
-    def __init__(self, sources: Sequence[Source], pipeline: Pipeline) -> None:
-        """Raises ValueError when live sources and others are mixed: of the ones frames are skipped, of the others never."""
-        if len({source.live for source in sources}) != 1:
+    def __init__(self, sources: Captures | Sequence[Source], pipeline: Pipeline) -> None:
+        """Opens the sources. Raises SourceError where one cannot be, and ValueError when live sources and others are
+        mixed: of the ones frames are skipped, of the others never."""
+        self._captures = sources if isinstance(sources, Captures) else Captures(sources)
+        infos = self._captures.open()
+        if len({info.live for info in infos}) != 1:
+            self._captures.stop()
             raise ValueError("expected sources that are all live or all not")
-        live = self._live = sources[0].live
+        live = self._live = infos[0].live
         self._pipeline, self._handed = pipeline, dict[str, int]()
-        self._captures = Captures(sources)
         self._seen: Handover[_Seen] = Handover(1 if live else WAITING, self._newer_seen if live else None)
         self._answered: Handover[_Answered] = Handover(1 if live else WAITING, _newer_answered if live else None)
+        self._feedback: queue.SimpleQueue[Feedback | None] = queue.SimpleQueue()  # from answer to see; None: no more
+        self._unheard = 0  # rounds of a file whose feedback has not come; only the thread that sees knows it
         self._free = threading.Condition()  # the model is, or will soon be
         self._free_s, self._see_s = 0.0, 0.0  # expected time of that; how long seeing takes
         self._put_s: float | None = None  # when the sight that waits to be answered was put there
@@ -67,7 +76,6 @@ class Conveyor:
         ]
 
     def __enter__(self) -> Conveyor:
-        self._captures.start()
         for thread in self._threads:
             thread.start()
         return self
@@ -77,15 +85,18 @@ class Conveyor:
         self._captures.stop()
         self._seen.close(drop=True)
         self._answered.close(drop=True)
+        self._feedback.put(None)
         self._expect(0.0)
 
     def __exit__(self, *_: object) -> None:
         self.stop()
         deadline_s = time.monotonic() + JOIN_S
-        for thread in [*self._threads, *(capture.thread for capture in self._captures.all)]:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._captures.join(max(0.0, deadline_s - time.monotonic()))
 
-    def __iter__(self) -> Iterator[FrameResult | Event]:
+    def __iter__(self) -> Iterator[FrameResult | SourceEvent]:
         while True:
             try:
                 answered = self._answered.take()
@@ -115,6 +126,17 @@ class Conveyor:
             out.close(error)
         else:
             out.close()
+        finally:
+            self._feedback.put(None)  # if this was the answering stage, nobody else will wait for it
+
+    def _hear(self) -> Iterator[Feedback]:
+        """What the model's calls have told: so far, or of files of all frames before. Raises Closed when there is no more."""
+        while self._unheard or not self._feedback.empty():
+            feedback = self._feedback.get()
+            if feedback is None:
+                raise Closed
+            self._unheard -= not self._live
+            yield feedback
 
     def _see(self) -> None:
         rounds = iter(self._captures)
@@ -122,7 +144,9 @@ class Conveyor:
             self._wait_until_needed()
             for events, frames in rounds:
                 started_s = time.monotonic()
-                seen = _Seen(events, self._pipeline.see(frames))
+                sights = self._pipeline.seer.see(frames, self._hear)
+                seen = _Seen(events, sights, self._pipeline.seer.expected_s(sights))
+                self._unheard += not self._live
                 if frames:
                     self._see_s += LEARNING * (time.monotonic() - started_s - self._see_s)
                 with self._free:
@@ -138,12 +162,12 @@ class Conveyor:
             seen = self._seen.take()
             if seen is None:
                 continue
-            faces = sum(len(sight.asked) for sight in seen.sights)
             self._put_s = None
-            self._expect(time.monotonic() + self._pipeline.budget.expected_s(faces))
-            answered = _Answered(seen.events, self._pipeline.answer(seen.sights))
+            self._expect(time.monotonic() + seen.expected_s)
+            results, feedback = self._pipeline.answerer.answer(seen.sights)
+            self._feedback.put(feedback)
             self._expect(0.0)
-            if not self._answered.put(answered):
+            if not self._answered.put(_Answered(seen.events, results)):
                 return
 
     def _wait_until_needed(self) -> None:
@@ -167,9 +191,10 @@ class Conveyor:
     def _newer_seen(self, old: _Seen, new: _Seen) -> _Seen:
         """Of each source the newest sight; looks that were chosen for the others are given back."""
         here = {sight.frame.source for sight in new.sights}
-        self._pipeline.unask([sight for sight in old.sights if sight.frame.source in here])
+        self._pipeline.seer.unask([sight for sight in old.sights if sight.frame.source in here])
         kept = [sight for sight in old.sights if sight.frame.source not in here]
-        return _Seen(old.events + new.events, kept + new.sights)
+        sights = kept + new.sights
+        return _Seen(old.events + new.events, sights, self._pipeline.seer.expected_s(sights))
 
 
 def _newer_answered(old: _Answered, new: _Answered) -> _Answered:

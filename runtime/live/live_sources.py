@@ -9,20 +9,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from ...errors import SourceError
+from .addresses import is_address, shown
 from .connections import (
     CameraWish,
     Connection,
-    Pixels,
+    Shot,
     connect_camera,
     connect_gstreamer,
     connect_stream,
-    hide_credentials,
+    is_file,
+    is_picture,
+    open_network,
+    stream_connection,
 )
-from .frames import Frame, Source
+from .frames import Arrival, Frame, Source, SourceEvent, SourceInfo
+from .pictures import PictureSource, pictures_in
+from .video_file import VideoSource
 
-BACK_OFF_S = (0.25, 5.0)  # wait before the first new try, doubled after each, up to the second
+BACK_OFF_S = (0.25, 5.0)  # wait before a new try, doubled after each until a connection has lasted, up to the second
 CSI_PIPELINE = (
     "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width={width},height={height},framerate={fps}/1 ! "
     "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
@@ -32,119 +39,189 @@ CSI_PIPELINE = (
 class LiveSource(Source):
     """Frames from a connection that is opened again, with growing pauses, whenever it breaks."""
 
-    live = True
-
-    def __init__(self, name: str, connect: Callable[[], Connection], again: bool = True) -> None:
-        """connect: raises SourceError; called at once, and later when `again` says that breaks are mended."""
+    def __init__(
+        self, name: str, connect: Callable[[], Connection], again: bool = True, opened: Connection | None = None
+    ) -> None:
+        """connect: raises SourceError; called by `open`, and later when `again` says that breaks are mended.
+        opened: the first connection, where there is one already."""
         self.name, self._connect, self._again = name, connect, again
-        self._connection: Connection | None = connect()
-        self.fps, self.note = self._connection.fps, self._connection.note
-        self.reconnects = 0
+        self._connection = opened
+        self._info: SourceInfo | None = None
         self._stopped = threading.Event()
+
+    def open(self) -> SourceInfo:
+        if self._info is None:
+            if self._connection is None:
+                self._connection = self._connect()
+            is_open = self._connection
+            notes = (is_open.note,) if is_open.note else ()
+            self._info = SourceInfo(self.name, is_open.size_wh, is_open.fps, live=True, notes=notes)
+        return self._info
 
     def stop(self) -> None:
         """End the iteration at its next frame or time-out."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Let go of the device; called by the thread that iterates, or before any does."""
-        self.stop()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def __iter__(self) -> Iterator[Frame]:
-        return (frame for call in self.arrivals() if (frame := call()) is not None)
-
-    def arrivals(self) -> Iterator[Callable[[], Frame | None]]:
-        """Frames as they come, not decoded yet where each can be decoded alone."""
-        opened_s, index = time.monotonic(), 0
+    def arrivals(self) -> Iterator[Arrival | SourceEvent]:
+        """Frames as they come, not decoded yet where each can be decoded alone; `stalled` where the connection breaks."""
+        self.open()
+        opened_s, index, pause_s = time.monotonic(), 0, BACK_OFF_S[0]
+        first_s: float | None = None  # when the connection gave its first frame
         while not self._stopped.is_set():
             assert self._connection is not None
-            got, reason = self._next(self._connection)
-            if got is not None:
-                yield self._arrival(*got, index, opened_s)
+            shot, reason = self._next(self._connection)
+            now_s = time.monotonic()
+            if shot is not None:
+                first_s = now_s if first_s is None else first_s
+                self.undecodable += shot.damaged
+                yield self._arrival(shot, index, opened_s)
                 index += 1
                 continue
             if self._stopped.is_set() or not (reason or self._connection.endless):
                 return
+            reason = reason or "the stream ended"
             if not self._again:
-                raise SourceError(f"{self.name}: the stream ended ({reason or 'no more frames'}); check the camera")
-            self.on_break(reason or "the stream ended")
-            self._reconnect(self._connection)
+                raise SourceError(f"{self.name}: the stream ended ({reason}); check the camera")
+            yield SourceEvent("stalled", self.name, now_s - opened_s, reason)
+            if first_s is not None and now_s - first_s > BACK_OFF_S[1]:
+                pause_s = BACK_OFF_S[0]  # it was a good connection
+            pause_s, first_s = self._reconnect(pause_s), None
 
-    def _arrival(self, pixels: Pixels, captured_s: float, index: int, opened_s: float) -> Callable[[], Frame | None]:
+    def _arrival(self, shot: Shot, index: int, opened_s: float) -> Arrival:
         segment = self.reconnects
 
         def decode() -> Frame | None:
             began_s = time.monotonic()
-            image = pixels()
+            image = shot.pixels()
             if image is None:
                 self.undecodable += 1
                 return None
             times_s = began_s, time.monotonic()
-            return Frame(image, index, captured_s - opened_s, captured_s, self.name, None, times_s, segment)
+            time_s = max(0.0, shot.captured_s - opened_s)
+            return Frame(image, index, time_s, shot.captured_s, self.name, None, times_s, segment)
 
         return decode
 
-    def _next(self, connection: Connection) -> tuple[tuple[Pixels, float] | None, str]:
-        """A picture, or why there is none ("" at a proper end)."""
+    def _next(self, connection: Connection) -> tuple[Shot | None, str]:
+        """A picture, or why there is none ("" at a proper end). A fault that is no break goes on as it is."""
         try:
             return connection.read(), ""
-        except Exception as error:  # whatever the library raises is a break, and told as one
-            # a library's own text may hold the address with its password, so only the system's words are told
-            return None, getattr(error, "strerror", None) or (
-                str(error) if isinstance(error, SourceError) else type(error).__name__
-            )
+        except SourceError as error:
+            return None, str(error)
+        except (OSError, EOFError) as error:  # its text may hold the address with its password
+            return None, getattr(error, "strerror", None) or type(error).__name__
 
-    def _reconnect(self, broken: Connection) -> None:
-        """Try until it is open again or nobody wants it any more."""
-        self._connection = None
-        broken.close()
-        pause_s = BACK_OFF_S[0]
+    def _reconnect(self, pause_s: float) -> float:
+        """Try until it is open again or nobody wants it any more; the pause before the next try after this connection."""
+        self.close()
         while not self._stopped.wait(pause_s):
+            pause_s = min(2 * pause_s, BACK_OFF_S[1])
             try:
                 self._connection = self._connect()
             except SourceError:
-                pause_s = min(2 * pause_s, BACK_OFF_S[1])
+                continue
+            self.reconnects += 1
+            break
+        return pause_s
+
+
+class NetworkSource(Source):
+    """An address: a video file or picture of a web server, or a stream. Which of them is known when it is open."""
+
+    def __init__(self, address: str) -> None:
+        self.name, self._address = shown(address), address
+        self._found: Source | None = None
+        self._stopped = False
+
+    def open(self) -> SourceInfo:
+        if self._found is None:
+            container, stream = open_network(self._address, self.name)
+            if not is_file(container, self._address):
+                opened = stream_connection(container, stream)
+                self._found = LiveSource(self.name, lambda: connect_stream(self._address, self.name), opened=opened)
+            elif is_picture(container):
+                self._found = self._picture(container, stream)
             else:
-                self.reconnects += 1
-                return
+                self._found = VideoSource(self.name, None, opened=(container, stream))
+            if self._stopped:
+                self._found.stop()
+        return self._found.open()
+
+    def _picture(self, container: Any, stream: Any) -> Source:
+        """A snapshot: what has come is a picture as in a file."""
+        import av
+
+        try:
+            with container:
+                data = b"".join(bytes(packet) for packet in container.demux(stream) if packet.size)
+        except av.FFmpegError as error:
+            raise SourceError(f"{self.name}: expected a picture, its reading failed ({error.strerror})") from None
+        info = SourceInfo(self.name, frames=1, stills=True)
+        return PictureSource(info, [(self.name, lambda: pictures_in(data, self.name))])
+
+    def arrivals(self) -> Iterator[Arrival | SourceEvent]:
+        self.open()
+        assert self._found is not None
+        for arrival in self._found.arrivals():
+            self._count(self._found)
+            yield arrival
+
+    def _count(self, found: Source) -> None:
+        self.reconnects, self.undecodable = found.reconnects, found.undecodable
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._found is not None:
+            self._found.stop()
+
+    def close(self) -> None:
+        if self._found is not None:
+            self._count(self._found)
+            self._found.close()
 
 
 class RealtimeSource(Source):
     """A video file played at its own speed, as a camera would give it."""
 
-    live = True
-
     def __init__(self, video: Source) -> None:
-        self._video, self.name, self.files, self.frames, self.fps = (
-            video,
-            video.name,
-            video.files,
-            video.frames,
-            video.fps,
-        )
+        self._video, self.name = video, video.name
         self._stopped = threading.Event()
+
+    def open(self) -> SourceInfo:
+        info = self._video.open()
+        if info.live:
+            return info
+        if info.fps is None:
+            raise SourceError(f"{self.name}: expected a video for --realtime, these are pictures; leave --realtime out")
+        return replace(info, live=True)
 
     def stop(self) -> None:
         """End the iteration at its next frame."""
         self._stopped.set()
+        self._video.stop()
 
     def close(self) -> None:
         self._video.close()
 
-    def __iter__(self) -> Iterator[Frame]:
+    def arrivals(self) -> Iterator[Arrival | SourceEvent]:
+        if self._video.open().live:
+            yield from self._video.arrivals()
+            return
         started_s = time.monotonic()
         for frame in self._video:
             if self._stopped.wait(max(0.0, started_s + frame.time_s - time.monotonic())):
                 return
-            now_s = time.monotonic()
-            yield replace(frame, captured_s=now_s, decoding_s=None)
+            now = replace(frame, captured_s=time.monotonic(), decoding_s=None)
+            yield lambda now=now: now
 
 
-def open_live(text: str, wish: CameraWish | None = None) -> LiveSource:
-    """Open a camera number, /dev/videoN, URL, csi://N or gst:PIPELINE; raises SourceError saying what to do."""
+def live_source(text: str, wish: CameraWish | None = None) -> Source:
+    """A camera number, /dev/videoN, address, csi://N or gst:PIPELINE; raises SourceError saying what to do."""
     if text.startswith("gst:"):
         pipeline = text.removeprefix("gst:")
         return LiveSource("gst:…", lambda: connect_gstreamer(pipeline, "gst:…"), again=False)
@@ -155,6 +232,6 @@ def open_live(text: str, wish: CameraWish | None = None) -> LiveSource:
         asked = wish or CameraWish(1280, 720)
         numbers = {"sensor": sensor, "width": asked.width, "height": asked.height, "fps": asked.fps}
         return LiveSource(text, lambda: connect_gstreamer(CSI_PIPELINE.format(**numbers), text))
-    if "://" in text:
-        return LiveSource(hide_credentials(text), lambda: connect_stream(text))
+    if is_address(text):
+        return NetworkSource(text)
     return LiveSource(text, lambda: connect_camera(text, wish))

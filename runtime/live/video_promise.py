@@ -2,62 +2,64 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .pictures import gif_pictures
+
 END_SLACK_S = 0.5  # a container rounds its length, and the last picture's own duration is not in its time
-IMAGE, EXTENSION, TRAILER = 0x2C, 0x21, 0x3B
+HLS_SLACK = 0.03  # playlists round the length of each of their pieces
+DISCARDED = 0x2  # AVINDEX_DISCARD_FRAME
 
 
 class Promise(NamedTuple):
     """None where the container says nothing."""
 
-    pictures: int | None
-    end_s: float | None
+    pictures: int | None = None
+    end_s: float | None = None
+    covered_s: float | None = None  # that have pictures
+    missing: str = ""  # what is known beforehand not to be there
 
-    def broken(self, pictures: int, end_s: float) -> bool:
+    def broken(self, pictures: int, end_s: float, covered_s: float) -> bool:
         """Whether a file that gave so many pictures, the last one ending at end_s, holds less than it says."""
         fewer = self.pictures is not None and pictures < self.pictures
-        return fewer or (self.end_s is not None and end_s < self.end_s - END_SLACK_S)
+        early = self.end_s is not None and end_s < self.end_s - END_SLACK_S
+        less = self.covered_s is not None and covered_s < self.covered_s - max(END_SLACK_S, HLS_SLACK * self.covered_s)
+        return fewer or early or less or bool(self.missing)
 
 
-def promise_of(container: Any, stream: Any, path: Path) -> Promise:
-    """From an open PyAV container: MP4 counts its samples, GIF its blocks, Matroska has the time of its end."""
+def promise_of(container: Any, stream: Any, path: Path | None) -> Promise:
+    """From an open PyAV container: MP4 counts its samples, GIF its blocks, Matroska has the time of its end, a playlist
+    names its pieces. path: None where it is no file of this machine."""
     kinds = str(container.format.name).split(",")
     if "mp4" in kinds:
-        return Promise(int(stream.frames) or None, None)
-    if "gif" in kinds:
-        return Promise(gif_pictures(path.read_bytes()), None)
+        return Promise(_shown_samples(stream))
+    if "gif" in kinds and path is not None:
+        return Promise(gif_pictures(path.read_bytes()))
     if "matroska" in kinds:
-        return Promise(None, _seconds(stream.metadata.get("DURATION")))
-    return Promise(None, None)
+        return Promise(end_s=_seconds(stream.metadata.get("DURATION")))
+    if "hls" in kinds:
+        covered_s = None if container.duration is None else container.duration / 1e6
+        return Promise(covered_s=covered_s, missing="" if path is None else _missing_pieces(path))
+    return Promise()
 
 
-def gif_pictures(data: bytes) -> int:
-    """Pictures of a GIF89a, block by block (its specification, sections 18 to 27); one more than it has when it is
-    cut short or not well formed, because a picture is then missing."""
-    at, pictures = 13, 0
-    try:
-        at += _color_table(data[10])
-        while data[at] != TRAILER:
-            if data[at] == IMAGE:
-                pictures += 1
-                at += 10 + _color_table(data[at + 9]) + 1
-            elif data[at] == EXTENSION:
-                at += 2
-            else:
-                return pictures + 1
-            while data[at]:
-                at += 1 + data[at]
-            at += 1
-    except IndexError:
-        return pictures + 1
-    return pictures
+def _shown_samples(stream: Any) -> int | None:
+    """Samples of an MP4 that are to be shown: an edit list (a lossless trim) hides some. None: it does not count them."""
+    if not stream.frames:
+        return None
+    entries = list(getattr(stream, "index_entries", ()))
+    if not entries:
+        return int(stream.frames)
+    return sum(not entry.flags & DISCARDED for entry in entries)
 
 
-def _color_table(flags: int) -> int:
-    """Bytes of the table that a descriptor's flags announce."""
-    return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
+def _missing_pieces(playlist: Path) -> str:
+    """Pieces that a playlist names and its folder does not have."""
+    lines = (line.strip() for line in playlist.read_text("utf-8", "replace").splitlines())
+    named = [line for line in lines if line and not line.startswith("#") and "://" not in line]
+    return ", ".join(name for name in named if not os.path.exists(playlist.parent / name))
 
 
 def _seconds(text: str | None) -> float | None:

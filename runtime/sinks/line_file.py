@@ -15,6 +15,8 @@ class LineFile:
     def __init__(self, where: str, flag: str) -> None:
         """where: a path, or - for stdout; flag: the one to name in errors. Raises OutputError."""
         self._where = where
+        if where == "-" and sys.stdout is None:
+            raise OutputError(f"cannot write {where} (standard output is closed); give another {flag} FILE")
         try:
             self._file = (
                 os.dup(sys.stdout.fileno())

@@ -6,9 +6,10 @@ import threading
 from urllib.parse import unquote, urlsplit
 
 from ...errors import OutputError, UsageError
-from ..live.connections import hide_credentials
-from ..live.frames import Event, FrameResult
-from .sinks import LineOf, json_line
+from ..live.addresses import shown
+from ..live.frames import SourceEvent
+from ..live.results import FrameResult
+from .sink import LineOf, json_line
 
 CONNECT_TIMEOUT_S = 5.0
 QUEUED = 100  # messages kept while the broker is away; later ones are lost
@@ -22,10 +23,10 @@ class MqttSink:
         parts = urlsplit(url)
         self._topic, self._line_of = parts.path.strip("/"), line_of
         if parts.scheme != "mqtt" or not parts.hostname or not self._topic or any(c in self._topic for c in "+#"):
-            raise UsageError(f"expected --mqtt mqtt://[user:password@]host[:port]/topic, got {hide_credentials(url)}")
+            raise UsageError(f"expected --mqtt mqtt://[user:password@]host[:port]/topic, got {shown(url)}")
         import paho.mqtt.client as mqtt
 
-        where, connected = hide_credentials(url), threading.Event()
+        where, connected = shown(url), threading.Event()
         self._refused = ""
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
         if parts.username:
@@ -52,7 +53,7 @@ class MqttSink:
         """Publish one result."""
         self._client.publish(self._topic, json_line(self._line_of(result)).rstrip())
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """Publish one event."""
         self._client.publish(self._topic, json_line(event.to_json()).rstrip())
 

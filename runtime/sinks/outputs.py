@@ -1,54 +1,78 @@
-"""The outputs of `numclip run` and `numclip replay`: their flags, and the sinks that these name."""
+"""The outputs of a run and of a replay: what may be asked for, and the sinks that it names."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UsageError
 from ..contract.spec import TaskSpec
-from ..live.frames import FrameResult, Source
-from .drawing import Look
+from ..live.frames import Source, SourceInfo
+from ..live.results import LEVEL, FrameResult
+from .lines import CsvSink, JsonlSink, TerminalSink
 from .mqtt import MqttSink
 from .prometheus import MetricsSink
 from .recording import RecordSink
 from .run_statistics import RunStatistics
-from .sinks import CsvSink, JsonlSink, LineOf, Sink, TerminalSink, VideoSink
+from .sink import LineOf, Sink
+from .video import VideoSink
 
 
-def add_output_flags(parser: argparse.ArgumentParser) -> None:
-    """What both verbs can write."""
-    parser.add_argument("--show", action="store_true", help="show a window; q stops")
-    parser.add_argument("--save", type=Path, metavar="FILE.mp4", help="write the annotated video")
-    parser.add_argument("--jsonl", metavar="FILE|-", help="write one JSON line per frame, to a file or to stdout")
-    parser.add_argument("--csv", metavar="FILE|-", help="write a table with one row per face")
-    parser.add_argument(
-        "--mqtt", metavar="URL", help="publish the JSON lines: mqtt://[user:password@]host[:port]/topic"
-    )
-    parser.add_argument("--metrics", metavar="[HOST:]PORT", help="serve latency, rates and counts for Prometheus")
-    parser.add_argument("--interval", type=float, default=0.9, metavar="LEVEL", help="level of the shown range")
-    parser.add_argument("--blur", action="store_true", help="blur faces in window and video")
-    parser.add_argument(
-        "--aggregate", action="store_true", help="write only how many faces there are of each word: no boxes, no tracks"
-    )
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go; without any of them, a line per frame is said."""
+
+    show: bool = False
+    """Show a window; q stops."""
+    save: Path | None = None
+    """Write the annotated video here (.mp4); with several sources, {} in the name becomes their number."""
+    jsonl: str | None = None
+    """Write one JSON line per frame and event to this file; - is stdout."""
+    csv: str | None = None
+    """Write a table with one row per face to this file; - is stdout."""
+    mqtt: str | None = None
+    """Publish the JSON lines to mqtt://[user:password@]host[:port]/topic."""
+    metrics: str | None = None
+    """Serve latency, rates and counts for Prometheus on PORT of this machine, or on HOST:PORT."""
+    interval: float = LEVEL
+    """Level of the shown range, between 0 and 1."""
+    blur: bool = False
+    """Make faces unrecognisable in window and video."""
+    aggregate: bool = False
+    """Write only how many faces there are of each word: no boxes, no tracks."""
+    record: str | None = None
+    """Record what was seen, and when, to this file, for a replay."""
+    record_pixels: bool = False
+    """Record the pictures too."""
+
+    @property
+    def says_lines(self) -> bool:
+        """Whether a line per frame is said, because nothing else is asked for."""
+        return not (self.jsonl or self.csv or self.save or self.show or self.mqtt or self.aggregate)
 
 
-def check_outputs(args: argparse.Namespace, sources: Sequence[Source]) -> None:
+def check_outputs(options: OutputOptions, sources: Sequence[SourceInfo]) -> None:
     """UsageError where outputs contradict each other, or one is a file that is being read."""
-    if not 0 < args.interval < 1:
-        raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {args.interval:g}")
-    record = getattr(args, "record", None)
-    if args.aggregate and (args.show or args.save or record):
+    if not 0 < options.interval < 1:
+        raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {options.interval:g}")
+    if options.aggregate and (options.show or options.save or options.record):
         raise UsageError("expected --aggregate without --show, --save and --record: those show where faces are")
-    named = {f"--{n}": v for n in ("jsonl", "csv", "save", "record") if (v := getattr(args, n, None))}
-    if list(named.values()).count("-") > 1:
+    if options.record_pixels and not options.record:
+        raise UsageError("expected --record-pixels together with --record FILE")
+    if options.jsonl == options.csv == "-":
         raise UsageError("expected at most one of --jsonl and --csv to be -, got both; name a file for one")
+    named = {
+        "--jsonl": options.jsonl,
+        "--csv": options.csv,
+        "--save": None if options.save is None else str(options.save),
+        "--record": options.record,
+    }
     paths: dict[Path, str] = {}
     for flag, where in named.items():
-        path = Path(where)
-        if str(where) == "-":
+        if not where or where == "-":
             continue
+        path = Path(where)
         if path.resolve() in paths:
             raise UsageError(f"expected two files for {paths[path.resolve()]} and {flag}, got {where} for both")
         paths[path.resolve()] = flag
@@ -57,26 +81,31 @@ def check_outputs(args: argparse.Namespace, sources: Sequence[Source]) -> None:
 
 
 def open_outputs(
-    args: argparse.Namespace,
-    sources: Sequence[Source],
+    options: OutputOptions,
+    sources: Sequence[SourceInfo],
     task: TaskSpec,
     level: float | None,
     statistics: RunStatistics,
     say: Callable[[str], None],
+    counted: Sequence[Source] = (),
 ) -> Iterator[Sink]:
-    """Every sink that was asked for, the window excepted; lines for a person where nothing else is written."""
-    line_of: LineOf = FrameResult.to_counts if args.aggregate else lambda result: result.to_json(level)
-    if args.jsonl:
-        yield JsonlSink(args.jsonl, line_of)
-    if args.csv:
-        yield CsvSink(args.csv, task, level, args.aggregate)
-    if args.save:
-        yield VideoSink(args.save, sources, Look(level, args.blur))
-    if args.mqtt:
-        yield MqttSink(args.mqtt, line_of)
-    if args.metrics:
-        yield MetricsSink(args.metrics, statistics, sources)
-    if getattr(args, "record", None):
-        yield RecordSink(args.record, task, level, sources, args.record_pixels)
-    if not (args.jsonl or args.csv or args.save or args.show or args.mqtt or args.aggregate):
+    """Every sink that was asked for, the window excepted.
+
+    level: of ranges; None where the model gives none. say: takes the lines for a person. counted: sources whose reconnects and
+    losses are counted.
+    """
+    line_of: LineOf = FrameResult.to_counts if options.aggregate else lambda result: result.to_dict(level)
+    if options.jsonl:
+        yield JsonlSink(options.jsonl, line_of)
+    if options.csv:
+        yield CsvSink(options.csv, task, level, options.aggregate)
+    if options.save:
+        yield VideoSink(options.save, sources, level, options.blur)
+    if options.mqtt:
+        yield MqttSink(options.mqtt, line_of)
+    if options.metrics:
+        yield MetricsSink(options.metrics, statistics, counted)
+    if options.record:
+        yield RecordSink(options.record, task, level, sources, options.record_pixels)
+    if options.says_lines:
         yield TerminalSink(say, level)

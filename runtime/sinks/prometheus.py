@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...errors import OutputError, UsageError
-from ..live.frames import Event, FrameResult, Source
+from ..live.frames import Source, SourceEvent
+from ..live.results import FrameResult
 from .run_statistics import RunStatistics
 
 
@@ -59,7 +60,7 @@ class MetricsSink:
     def write(self, result: FrameResult) -> None:
         """The run feeds the statistics."""
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """The run feeds the statistics."""
 
     def close(self) -> None:

@@ -22,9 +22,10 @@ import numpy.typing as npt
 from ...errors import ModelError, SourceError
 from ..contract.gate import Answer
 from ..contract.task import TaskSpec, check_task
-from ..live.frames import Event, Face, Frame, FrameResult, Source
+from ..live.frames import Frame, SourceEvent, SourceInfo
+from ..live.results import Face, FrameResult
 from .line_file import LineFile
-from .sinks import json_line
+from .sink import json_line
 
 VERSION = 1
 JPEG_QUALITY = 90
@@ -35,7 +36,7 @@ class RecordSink:
     """Writes the recording."""
 
     def __init__(
-        self, where: str, task: TaskSpec, level: float | None, sources: Sequence[Source], pixels: bool
+        self, where: str, task: TaskSpec, level: float | None, sources: Sequence[SourceInfo], pixels: bool
     ) -> None:
         self._file, self._level, self._pixels = LineFile(where, "--record"), level, pixels
         self._started_s = time.monotonic()
@@ -54,7 +55,7 @@ class RecordSink:
             line["jpeg"] = base64.b64encode(jpeg.tobytes()).decode()
         self._append(line)
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """Append one event."""
         self._append({"at_s": self._now_s(), **event.to_json(), "reason": event.reason})
 
@@ -90,11 +91,12 @@ class RecordedReading:
         return self.range
 
 
-class Recording(Source):
+class Recording:
     """A recording that is read from the start; raises SourceError naming the first line that is none."""
 
     def __init__(self, path: Path) -> None:
-        self.name, self.files = str(path), [path]
+        self.name = str(path)
+        self.info = SourceInfo(self.name, files=(path,))
         self._lines = self._numbered(path)
         try:
             head = next(self._lines)[1]
@@ -102,11 +104,11 @@ class Recording(Source):
             self.level = None if head["level"] is None else float(head["level"])
             if head["numclip_recording"] != VERSION:
                 raise ValueError(f"version {head['numclip_recording']}")
-            self.sources = [_named(_dict(source)) for source in head["sources"]]
+            self.infos = [_named(_dict(source)) for source in head["sources"]]
         except (StopIteration, KeyError, TypeError, ValueError, ModelError) as error:
             raise SourceError(f"{path}: expected a recording of `numclip run --record`, failed at {error}") from None
 
-    def items(self) -> Iterator[tuple[float, FrameResult | Event]]:
+    def items(self) -> Iterator[tuple[float, FrameResult | SourceEvent]]:
         """(second since the start, result or event), in order."""
         for number, line in self._lines:
             try:
@@ -130,14 +132,14 @@ class Recording(Source):
         except OSError as error:
             raise SourceError(f"{path}: expected a recording ({error.strerror}); correct the path") from None
 
-    def _item(self, line: dict[str, Any]) -> FrameResult | Event:
+    def _item(self, line: dict[str, Any]) -> FrameResult | SourceEvent:
         if "event" in line:
             kind = line["event"]
-            if kind not in ("stalled", "resumed"):
+            if kind not in ("stalled", "resumed", "ended", "failed"):
                 raise ValueError(f"event {kind!r}")
-            return Event(kind, str(line["source"]), _second(line["time_s"]), str(line.get("reason", "")))
+            return SourceEvent(kind, str(line["source"]), _second(line["time_s"]), str(line.get("reason", "")))
         raw, landmarks = _dict(line["result"]), line["landmarks"]
-        if raw["source"] not in [source.name for source in self.sources]:
+        if raw["source"] not in [source.name for source in self.infos]:
             raise ValueError(f"source {raw['source']!r}")
         image = _image(line)
         frame = Frame(image, int(raw["frame"]), _second(raw["time_s"]), 0.0, str(raw["source"]), raw.get("file"))
@@ -203,10 +205,8 @@ def _task(raw: dict[str, Any]) -> TaskSpec:
     return task
 
 
-def _named(raw: dict[str, Any]) -> Source:
-    source = Source()
-    source.name, source.fps = str(raw["name"]), None if raw["fps"] is None else _finite(raw["fps"])
-    return source
+def _named(raw: dict[str, Any]) -> SourceInfo:
+    return SourceInfo(str(raw["name"]), fps=None if raw["fps"] is None else _finite(raw["fps"]))
 
 
 def _image(line: dict[str, Any]) -> npt.NDArray[np.uint8]:

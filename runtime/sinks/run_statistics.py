@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..live.frames import Event, FrameResult, Source
+from ..live.frames import Source, SourceEvent, SourceInfo
+from ..live.results import FrameResult
 
 RECENT = 1000  # results that percentiles and rates are of
 PERCENTILES = (50, 95, 99)
@@ -17,6 +18,61 @@ PERCENTILES = (50, 95, 99)
 
 def _recent() -> deque[float]:
     return deque(maxlen=RECENT)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run went."""
+
+    frames: int
+    """Results."""
+    faces: int
+    """Faces in all results."""
+    fresh: int
+    """Faces that the model ran on."""
+    tracks: int
+    """Tracks shown."""
+    dropped: int
+    """Frames skipped because newer ones were there."""
+    undecodable: int
+    """Frames or packets that could not be decoded."""
+    stalls: int
+    """Times that a live source gave nothing."""
+    reconnects: int
+    """Times that a live source was opened again."""
+    unread: Mapping[str, int]
+    """Faces without a number, by reason."""
+    fps: float | None
+    """Results per second, lately; None for fewer than two."""
+    latency_ms: Mapping[int, float]
+    """Capture to result: p50, p95 and p99 of the last results; empty without any."""
+    movement: float | None
+    """How restless the shown numbers are: their way per second of a track, in the task's unit; None without tracks."""
+    unit: str
+    """The task's unit."""
+    lost: tuple[SourceEvent, ...]
+    """How sources ended that should not have: all that failed, and of several live ones those that ended for good."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every source gave all that was asked of it."""
+        return not self.lost
+
+    @property
+    def sentence(self) -> str:
+        """One line for the end of a run."""
+        parts = [f"{self.frames} frames", f"{self.faces} faces"]
+        parts += [f"{self.tracks} tracks"] if self.tracks else []
+        parts += [f"{self.dropped} dropped"] if self.dropped else []
+        parts += [f"{self.undecodable} not decodable"] if self.undecodable else []
+        parts += [f"{self.stalls} stalls, {self.reconnects} reconnects"] if self.stalls else []
+        parts += [f"not read: {', '.join(f'{n} {r}' for r, n in self.unread.items())}"] if self.unread else []
+        if self.fps is not None:
+            numbers = "/".join(f"{v:.0f}" for v in self.latency_ms.values())
+            parts.append(f"{self.fps:.0f} frames/s, capture to result {numbers} ms (p50/p95/p99)")
+        if self.movement is not None:
+            parts.append(f"shown numbers move {self.movement:.2f} {self.unit}/s")
+        return ", ".join(parts)
 
 
 @dataclass
@@ -27,6 +83,7 @@ class RunStatistics:
     faces: int = 0
     fresh: int = 0  # faces that the model looked at
     stalls: int = 0
+    ends: list[SourceEvent] = field(default_factory=lambda: list[SourceEvent]())  # at most one per source
     reasons: Counter[str] = field(default_factory=lambda: Counter[str]())  # why faces show no number
     dropped_of: dict[str, int] = field(default_factory=lambda: dict[str, int]())  # by source
     tracks_of: dict[str, int] = field(default_factory=lambda: dict[str, int]())
@@ -67,9 +124,11 @@ class RunStatistics:
                 self._way_s += max(0.0, result.frame.time_s - then_s)
         self._shown[result.frame.source] = now
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """Count one event."""
         self.stalls += event.kind == "stalled"
+        if event.kind in ("ended", "failed"):
+            self.ends.append(event)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -101,18 +160,23 @@ class RunStatistics:
         numbers = list(getattr(self, name))
         return dict(zip(PERCENTILES, np.percentile(numbers, PERCENTILES).tolist(), strict=True)) if numbers else {}
 
-    def sentence(self, unit: str, sources: Sequence[Source]) -> str:
-        """One line for the end of a run."""
-        parts = [f"{self.frames} frames", f"{self.faces} faces"]
-        parts += [f"{self.tracks} tracks"] if self.tracks else []
-        parts += [f"{self.dropped} dropped"] if self.dropped else []
-        lost, again = sum(s.undecodable for s in sources), sum(s.reconnects for s in sources)
-        parts += [f"{lost} not decodable"] if lost else []
-        parts += [f"{self.stalls} stalls, {again} reconnects"] if self.stalls else []
-        parts += [f"not read: {', '.join(f'{n} {r}' for r, n in self.reasons.most_common())}"] if self.reasons else []
-        if self.fps is not None:
-            numbers = "/".join(f"{v:.0f}" for v in self.percentiles("latency_ms").values())
-            parts.append(f"{self.fps:.0f} frames/s, capture to result {numbers} ms (p50/p95/p99)")
-        if self.movement is not None:
-            parts.append(f"shown numbers move {self.movement:.2f} {unit}/s")
-        return ", ".join(parts)
+    def summary(self, unit: str, sources: Sequence[Source], infos: Sequence[SourceInfo]) -> RunSummary:
+        """All of it, now. sources: whose reconnects and losses are counted; infos: what they are."""
+        cameras = {info.name for info in infos if info.live and not info.files}
+        lost = [e for e in self.ends if e.kind == "failed" or (len(infos) > 1 and e.source in cameras)]
+        return RunSummary(
+            frames=self.frames,
+            faces=self.faces,
+            fresh=self.fresh,
+            tracks=self.tracks,
+            dropped=self.dropped,
+            undecodable=sum(source.undecodable for source in sources),
+            stalls=self.stalls,
+            reconnects=sum(source.reconnects for source in sources),
+            unread=dict(self.reasons.most_common()),
+            fps=self.fps,
+            latency_ms=self.percentiles("latency_ms"),
+            movement=self.movement,
+            unit=unit,
+            lost=tuple(lost),
+        )

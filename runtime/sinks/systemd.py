@@ -1,4 +1,4 @@
-"""A run under a supervisor: systemd is told when frames flow, and a request to stop ends the run between two frames.
+"""A run under a supervisor: systemd is told when frames flow.
 
 The protocol is sd_notify(3): datagrams of `KEY=value` to the socket that NOTIFY_SOCKET names. READY is sent with the
 first result and WATCHDOG with later ones, so a camera that sends nothing, and a run that hangs, are both restarted.
@@ -7,18 +7,12 @@ first result and WATCHDOG with later ones, so a camera that sends nothing, and a
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from types import FrameType
-from typing import TypeVar
 
-from ..live.frames import Event, FrameResult
-from .sinks import Stop
+from ..live.frames import SourceEvent
+from ..live.results import FrameResult
 
-T = TypeVar("T")
 PINGS_PER_TIMEOUT = 4  # one ping may be late and one be lost
 
 
@@ -60,38 +54,9 @@ class ServiceSink:
             notify("WATCHDOG=1")
         self._last_s = now_s
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: SourceEvent) -> None:
         """A stalled source is no sign of life: the watchdog shall see it."""
 
     def close(self) -> None:
         """STOPPING, so that a long close is not taken for a hang."""
         notify("STOPPING=1")
-
-
-def until_terminated(items: Iterable[T]) -> Iterator[T]:
-    """The items, until SIGTERM: waiting for the next one ends at once, work on the last one is finished first."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
-        yield from items
-        return
-    asked = waiting = False
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        if waiting:
-            raise Stop
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        iterator = iter(items)
-        while not asked:
-            try:
-                waiting = True
-                item = next(iterator)
-            except (StopIteration, Stop):
-                return
-            finally:
-                waiting = False
-            yield item
-    finally:
-        signal.signal(signal.SIGTERM, before)

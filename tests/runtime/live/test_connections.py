@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numclip.errors import UsageError
-from numclip.runtime.live.connections import CameraWish, ask_camera, hide_credentials
+from numclip.runtime.live.addresses import shown
+from numclip.runtime.live.connections import CameraWish, ask_camera
 from numclip.runtime.sinks.video_writer import VideoWriter
 
 
@@ -19,7 +20,7 @@ from numclip.runtime.sinks.video_writer import VideoWriter
 def test_credentials_are_hidden(user: str, password: str, port: int) -> None:
     """User, password and query are cut out of a URL; host, port and path stay."""
     url = f"rtsp://{user}:{password}@cam.local:{port}/a/b?key={password}"
-    assert hide_credentials(url) == f"rtsp://cam.local:{port}/a/b"
+    assert shown(url) == f"rtsp://cam.local:{port}/a/b"
 
 
 @given(st.integers(1, 9999), st.integers(1, 9999), st.integers(1, 999), st.sampled_from(["MJPG", "YUYV", None]))

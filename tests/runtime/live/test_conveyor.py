@@ -16,8 +16,9 @@ import numclip
 from numclip.errors import SourceError
 from numclip.runtime.faces.detect import Detections, open_detector
 from numclip.runtime.live.conveyor import Conveyor
-from numclip.runtime.live.frames import Event, Frame, FrameResult, Source
+from numclip.runtime.live.frames import Arrival, Frame, Source, SourceEvent, SourceInfo
 from numclip.runtime.live.pipeline import Pipeline, Rules
+from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.sources import open_source
 from numclip.runtime.sinks.video_writer import VideoWriter
 
@@ -67,7 +68,13 @@ class Counter(Source):
         self.name, self.many, self.live, self._pause_s, self._error = name, many, live, pause_s, error
         self.closed = 0
 
-    def __iter__(self) -> Iterator[Frame]:
+    def open(self) -> SourceInfo:
+        return SourceInfo(self.name, live=self.live)
+
+    def arrivals(self) -> Iterator[Arrival | SourceEvent]:
+        return ((lambda frame=frame: frame) for frame in self._frames())
+
+    def _frames(self) -> Iterator[Frame]:
         image = np.zeros((80, 120, 3), np.uint8)
         image[20:60, 30:70] = 255
         for i in range(self.many):
@@ -113,7 +120,9 @@ def test_a_consumer_that_blocks_gets_the_newest(model) -> None:
     results: list[FrameResult] = []
     with Conveyor([source], Pipeline(model, Rectangles(), NO_BOUND)) as conveyor:
         for item in conveyor:
-            assert isinstance(item, FrameResult)
+            if isinstance(item, SourceEvent):
+                assert item.kind == "ended"
+                continue
             results.append(item)
             if len(results) == 10:
                 time.sleep(1)
@@ -147,7 +156,11 @@ def test_an_error_comes_after_the_frames(model) -> None:
     conveyor = Conveyor([Counter("a", 20, error=True), Counter("b", 50)], Pipeline(model, Rectangles(), NO_BOUND))
     with pytest.raises(SourceError, match="a: cut short"), conveyor:
         results.extend(conveyor)
-    assert len(results) == 70 and _ours() == []
+    frames = [item.frame.source for item in results if isinstance(item, FrameResult)]
+    assert (frames.count("a"), frames.count("b")) == (20, 50) and _ours() == []
+    (event,) = (item for item in results if isinstance(item, SourceEvent))
+    assert (event.kind, event.source, event.reason) == ("failed", "a", "cut short")
+    assert frames[: results.index(event)].count("a") == 20, "it comes after the frames that are there"
 
 
 @pytest.mark.parametrize("stage", ["detector", "model"])
@@ -184,17 +197,17 @@ def test_a_silent_source_stalls_and_resumes(model) -> None:
     """No frame for 2 s is one `stalled` event, the next frame one `resumed`; results go on."""
 
     class Pausing(Counter):
-        def __iter__(self) -> Iterator[Frame]:
-            for frame in super().__iter__():
+        def _frames(self) -> Iterator[Frame]:
+            for frame in super()._frames():
                 if frame.index == 20:
                     time.sleep(3)
                 yield frame
 
     with Conveyor([Pausing("cam", 40, live=True, pause_s=0.01)], Pipeline(model, Rectangles())) as conveyor:
         items = list(conveyor)
-    events = [item for item in items if isinstance(item, Event)]
-    assert [e.kind for e in events] == ["stalled", "resumed"] and events[0].source == "cam"
-    assert 1.9 < events[0].time_s < 4 and events[0].to_json().keys() == {"event", "source", "time_s"}
+    events = [item for item in items if isinstance(item, SourceEvent)]
+    assert [e.kind for e in events] == ["stalled", "resumed", "ended"] and events[0].source == "cam"
+    assert 1.9 < events[0].time_s < 4 and events[0].to_json().keys() == {"event", "source", "time_s", "reason"}
     assert any(isinstance(item, FrameResult) for item in items[items.index(events[1]) :])
 
 
@@ -255,7 +268,9 @@ def _watch_camera(camera, model, seconds: float, block_s: float, percent: int) -
     assert max(told - np.array(ages_ms)) < 50, (
         "no result is older than it says, by more than the way through the socket"
     )
-    assert results[-1].dropped == numbers[-1] - numbers[0] + 1 - len(results) and numbers == sorted(set(numbers))
+    assert results[-1].dropped == results[0].dropped + numbers[-1] - numbers[0] + 1 - len(
+        results
+    ) and numbers == sorted(set(numbers))
     assert memory[-1] - memory[len(memory) // 4] < 20 * 2**20
 
 
@@ -286,7 +301,7 @@ def test_a_camera_that_dies_three_times(camera, model) -> None:
     with Conveyor([source], pipeline) as conveyor:
         for item in conveyor:
             assert time.monotonic() < deadline
-            if isinstance(item, Event):
+            if isinstance(item, SourceEvent):
                 events.append(item.kind)
                 if item.kind == "stalled":
                     stage += 1

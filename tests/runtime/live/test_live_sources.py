@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from numclip.errors import SourceError
-from numclip.runtime.live.connections import Connection, Pixels
-from numclip.runtime.live.live_sources import LiveSource, open_live
+from numclip.runtime.live.connections import Connection, Pixels, Shot
+from numclip.runtime.live.frames import Frame, SourceEvent
+from numclip.runtime.live.live_sources import LiveSource
 from numclip.runtime.live.sources import open_source
 from numclip.runtime.sinks.video_writer import VideoWriter
 
@@ -28,10 +29,10 @@ def _connection(many: int, then: str | None, first: int = 0) -> Connection:
     """Gives so many pictures; then an error, or a proper end."""
     numbers = iter(range(first, first + many))
 
-    def read() -> tuple[Pixels, float] | None:
+    def read() -> Shot | None:
         number = next(numbers, None)
         if number is not None:
-            return (lambda: _picture(number)), time.monotonic()
+            return Shot(lambda: _picture(number), time.monotonic())
         if then is None:
             return None
         raise OSError(5, then, "rtsp://me:secret@cam")
@@ -52,12 +53,16 @@ def test_a_break_is_mended() -> None:
             raise step
         return step
 
-    source, reasons = LiveSource("cam", connect), list[str]()
-    source.on_break = reasons.append  # type: ignore[method-assign]
-    frames = list(source)
+    source, frames, events = LiveSource("cam", connect), list[Frame](), list[SourceEvent]()
+    for arrival in source.arrivals():
+        if isinstance(arrival, SourceEvent):
+            events.append(arrival)
+        else:
+            frames.append(arrival())
     assert [f.index for f in frames] == list(range(15)) == [int(f.image[0, 0, 0]) for f in frames]
     assert [f.segment for f in frames] == [0] * 5 + [1] * 5 + [2] * 5
-    assert reasons == ["unplugged", "cable"] and source.reconnects == 2
+    assert [(e.kind, e.reason) for e in events] == [("stalled", "unplugged"), ("stalled", "cable")]
+    assert source.reconnects == 2
 
 
 def test_a_source_that_is_not_to_be_mended_ends_in_a_sentence() -> None:
@@ -88,9 +93,9 @@ def test_a_frame_that_cannot_be_decoded_is_counted() -> None:
     """Of three frames the second is broken: two come, one is counted, the numbers keep its place."""
     pictures: Iterator[Pixels] = iter([lambda: _picture(0), lambda: None, lambda: _picture(2)])
 
-    def read() -> tuple[Pixels, float] | None:
+    def read() -> Shot | None:
         pixels = next(pictures, None)
-        return None if pixels is None else (pixels, time.monotonic())
+        return None if pixels is None else Shot(pixels, time.monotonic())
 
     source = LiveSource("cam", lambda: Connection(read, lambda: None))
     assert [f.index for f in source] == [0, 2] and source.undecodable == 1
@@ -99,7 +104,7 @@ def test_a_frame_that_cannot_be_decoded_is_counted() -> None:
 def test_an_unreachable_stream() -> None:
     """A stream nobody serves is refused in one sentence, without its password."""
     with pytest.raises(SourceError) as caught:
-        open_source("rtsp://user:secret@127.0.0.1:9/live?token=abc")
+        open_source("rtsp://user:secret@127.0.0.1:9/live?token=abc").open()
     assert "rtsp://127.0.0.1:9/live" in str(caught.value)
     assert "secret" not in str(caught.value) and "abc" not in str(caught.value)
 
@@ -110,7 +115,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def test_a_file_over_http_ends(tmp_path: Path) -> None:
-    """A video served over a real socket is a live stream with a proper end: 60 frames in order, and no new connection."""
+    """A video served over a real socket is a file: 60 frames in order at their media times, no new connection, not live."""
     writer = VideoWriter(tmp_path / "clip.mp4", 20)
     for i in range(60):
         noise = np.random.default_rng(i).integers(-15, 16, (64, 96, 3))
@@ -120,9 +125,10 @@ def test_a_file_over_http_ends(tmp_path: Path) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with open_source(f"http://127.0.0.1:{server.server_address[1]}/clip.mp4") as source:
-            seen = [frame.index for frame in source]
+            seen = [(frame.index, round(frame.time_s, 3)) for frame in source]
         server.shutdown()
-    assert source.live and seen == list(range(60)) and source.reconnects == 0
+    assert not source.open().live and source.reconnects == 0
+    assert seen == [(i, round(i / 20, 3)) for i in range(60)]
 
 
 def test_a_camera_over_http(camera) -> None:
@@ -139,10 +145,10 @@ def test_a_camera_over_http(camera) -> None:
 def test_without_gstreamer(text: str) -> None:
     """Where OpenCV has no GStreamer, csi:// and gst: say so in one sentence."""
     with pytest.raises(SourceError, match="expected an OpenCV with GStreamer, this build has none"):
-        open_live(text)
+        open_source(text).open()
 
 
 def test_a_csi_camera_without_a_number() -> None:
     """csi://front is refused with an example."""
     with pytest.raises(SourceError, match="such as csi://0"):
-        open_live("csi://front")
+        open_source("csi://front")

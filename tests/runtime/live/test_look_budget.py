@@ -5,24 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numclip.runtime.faces.tracking import Track
-from numclip.runtime.live.look_budget import RESTING_S, SPACING_S, LookBudget, urgency
-
-
-def _track(asked: int, asked_s: float, best_view: float = 1.0) -> Track:
-    track = Track(1, np.zeros(4, np.float32), None, 1.0, 0.0)
-    track.asked, track.asked_s, track.best_view = asked, asked_s, best_view
-    return track
+from numclip.runtime.live.look_budget import RESTING_S, SPACING_S, Attention, LookBudget
 
 
 def test_the_order_of_wishes() -> None:
     """Nobody has looked at it > known little > known well; looked at just now: not wanted, unless it is seen better."""
     now = 10.0
-    new, little, well = _track(0, -1), _track(2, now - 2 * SPACING_S), _track(50, now - 2 * RESTING_S)
-    assert urgency(new, 0.5, now, True) > urgency(little, 1.0, now, True) > urgency(well, 1.0, now, True) > 0
-    just = _track(5, now - SPACING_S / 2, best_view=0.5)
-    assert urgency(just, 0.5, now, True) == 0 < urgency(just, 0.7, now, True)
-    assert urgency(new, 0.5, now, False) > 0 == urgency(little, 1.0, now, False), "between detections only new faces"
+    new = Attention(0, -1.0, 1.0)
+    little, well = Attention(2, now - 2 * SPACING_S, 1.0), Attention(50, now - 2 * RESTING_S, 1.0)
+    assert new.urgency(0.5, now, True) > little.urgency(1.0, now, True) > well.urgency(1.0, now, True) > 0
+    just = Attention(5, now - SPACING_S / 2, best_view=0.5)
+    assert just.urgency(0.5, now, True) == 0 < just.urgency(0.7, now, True)
+    assert new.urgency(0.5, now, False) > 0 == little.urgency(1.0, now, False), "between detections only new faces"
 
 
 def test_no_bound_takes_all() -> None:

@@ -71,7 +71,7 @@ def test_one_call_of_the_model_per_frame(hopper: np.ndarray, model, counted) -> 
     assert len(faces()) == 3 and len(faces(max_faces=2)) == 2
     small = faces(min_face_px=1000)
     assert [(f.reading, f.reason, f.fresh) for f in small] == [(None, "small", False)] * 3 and counting.calls == [3, 2]
-    line = small[0].to_json(model.spec.task, 0.9)
+    line = small[0].to_dict()
     assert line["age"] is None and line["reason"] == "small" and line["probabilities"] == []
 
 

@@ -20,12 +20,14 @@ import pytest
 import numclip
 from numclip.runtime.faces.detect import open_detector
 from numclip.runtime.live.conveyor import Conveyor
-from numclip.runtime.live.frames import Event, Frame, FrameResult, Source
+from numclip.runtime.live.frames import Arrival, Frame, Source, SourceEvent, SourceInfo
 from numclip.runtime.live.pipeline import Pipeline, Rules
+from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.sources import open_source
-from numclip.runtime.sinks.drawing import Look
+from numclip.runtime.sinks.lines import CsvSink, JsonlSink
 from numclip.runtime.sinks.run_statistics import RunStatistics
-from numclip.runtime.sinks.sinks import CsvSink, JsonlSink, Sink, VideoSink
+from numclip.runtime.sinks.sink import Sink
+from numclip.runtime.sinks.video import VideoSink
 
 MB = 2**20
 
@@ -34,9 +36,15 @@ class Endless(Source):
     """A clip from the start again whenever it ends; each time is a segment of its own, as after a reconnect."""
 
     def __init__(self, clip: Path) -> None:
-        self.name, self.fps, self._clip, self.stopped = clip.name, 30.0, clip, False
+        self.name, self._clip, self.stopped = clip.name, clip, False
 
-    def __iter__(self) -> Iterator[Frame]:
+    def open(self) -> SourceInfo:
+        return SourceInfo(self.name, fps=30.0)
+
+    def arrivals(self) -> Iterator[Arrival | SourceEvent]:
+        return ((lambda frame=frame: frame) for frame in self._frames())
+
+    def _frames(self) -> Iterator[Frame]:
         index = segment = 0
         while True:
             with open_source(str(self._clip)) as source:
@@ -71,9 +79,9 @@ def _soak(clip: Path, folder: Path, minutes: float, detector: str) -> tuple[list
     with ExitStack() as stack:
         sinks: list[Sink] = [
             statistics,
-            JsonlSink(str(folder / "o.jsonl"), lambda result: result.to_json(0.9)),
+            JsonlSink(str(folder / "o.jsonl"), lambda result: result.to_dict(0.9)),
             CsvSink(str(folder / "o.csv"), model.spec.task, 0.9, counts=False),
-            VideoSink(folder / "o.mp4", [source], Look(0.9, blur=True)),
+            VideoSink(folder / "o.mp4", [source.open()], 0.9, blur=True),
         ]
         for sink in sinks:
             stack.callback(sink.close)
@@ -81,7 +89,7 @@ def _soak(clip: Path, folder: Path, minutes: float, detector: str) -> tuple[list
         conveyor = stack.enter_context(Conveyor([source], pipeline))
         for item in conveyor:
             for sink in sinks:
-                sink.tell(item) if isinstance(item, Event) else sink.write(item)
+                sink.tell(item) if isinstance(item, SourceEvent) else sink.write(item)
             now = time.monotonic()
             if now - last >= min(10, minutes * 3):
                 last = now

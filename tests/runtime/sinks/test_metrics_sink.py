@@ -10,7 +10,9 @@ import pytest
 
 from numclip.errors import OutputError, UsageError
 from numclip.runtime.contract.model_file import read_spec, resolve
-from numclip.runtime.live.frames import Event, Face, Frame, FrameResult, Source
+from numclip.runtime.live.frames import Frame, SourceEvent, SourceInfo
+from numclip.runtime.live.pictures import PictureSource
+from numclip.runtime.live.results import Face, FrameResult
 from numclip.runtime.sinks.run_statistics import RECENT, RunStatistics
 
 TASK = read_spec(resolve("age-nano")).task
@@ -36,12 +38,12 @@ def test_a_scrape_says_what_the_run_saw() -> None:
     pytest.importorskip("prometheus_client", reason="needs the extra metrics")
     from numclip.runtime.sinks.prometheus import MetricsSink
 
-    statistics, source, port = RunStatistics(), Source(), _port()
-    source.name, source.reconnects = "cam", 1
+    statistics, source, port = RunStatistics(), PictureSource(SourceInfo("cam"), []), _port()
+    source.reconnects = 1
     sink = MetricsSink(str(port), statistics, [source])
     for i, latency_s in enumerate((0.01, 0.02, 0.09)):
         statistics.write(_result(3 * i, 2 * i, latency_s, (_unread(1, "small"),) if i else ()))
-    statistics.tell(Event("stalled", "cam", 1.0))
+    statistics.tell(SourceEvent("stalled", "cam", 1.0))
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
     sink.close()
     numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
@@ -78,8 +80,8 @@ def test_memory_is_bounded_over_days() -> None:
 
 def test_the_sentence_at_the_end() -> None:
     """Frames, faces, tracks, dropped, reasons, rates: what a person reads."""
-    statistics, source = RunStatistics(), Source()
+    statistics, source = RunStatistics(), PictureSource(SourceInfo("cam"), [])
     for i in range(3):
         statistics.write(_result(2 * i, i, 0.02, (_unread(1, "small"),)))
-    said = statistics.sentence("years", [source])
+    said = statistics.summary("years", [source], []).sentence
     assert said.startswith("3 frames, 3 faces, 1 tracks, 2 dropped, not read: 3 small, ") and "20/20/20 ms" in said

@@ -81,13 +81,13 @@ def test_a_broker_that_does_not_let_in(case: str, broker: int, photo: Path, capf
 
 def test_a_broker_that_goes_away_stops_nothing(broker: int, tmp_path: Path) -> None:
     """Results of a run go on when the broker has gone: publishing neither fails nor waits."""
-    from numclip.runtime.live.frames import Event
+    from numclip.runtime.live.frames import SourceEvent
     from numclip.runtime.sinks.mqtt import MqttSink
 
     sink = MqttSink(f"mqtt://me:secret@127.0.0.1:{broker}/a", lambda result: {})
     sink._client._sock_close()  # as a cut cable
     started = time.monotonic()
     for i in range(1000):
-        sink.tell(Event("stalled", "cam", float(i)))
+        sink.tell(SourceEvent("stalled", "cam", float(i)))
     sink.close()
     assert time.monotonic() - started < 5

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from numclip.runtime.sinks.systemd import ServiceSink, notify, until_terminated
+from numclip.cli.signals import until_terminated
+from numclip.runtime.sinks.systemd import ServiceSink, notify
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -60,7 +61,8 @@ def test_pings_come_with_results(supervisor: socket.socket, monkeypatch: pytest.
     import numpy as np
 
     from numclip import load
-    from numclip.runtime.live.frames import Frame, FrameResult
+    from numclip.runtime.live.frames import Frame
+    from numclip.runtime.live.results import FrameResult
 
     monkeypatch.setenv("WATCHDOG_USEC", "2000000")
     frame = Frame(np.zeros((8, 8, 3), np.uint8), 0, 0.0, 0.0, "/dev/video0")

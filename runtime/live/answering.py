@@ -1,0 +1,129 @@
+"""The second stage: one call of the model for all crops, and what is known about each person after it.
+
+People, their running ages and the gate belong to this stage and to its thread. It takes frozen `Sight` records, and tells the first
+stage by `Feedback` records.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..contract.gate import Answer, Gate, TrackGate
+from ..contract.readings import Reading
+from ..contract.sharpness import sharpness
+from ..faces.quality import disbelief, quality
+from ..sessions.model import Model
+from .results import Face, FrameResult
+from .running_age import RunningAge
+from .sight import Feedback, Sight
+from .stage_clock import StageClock
+
+PEOPLE_PER_TRACK = 1_000_000  # at most, so that the gate can tell them by one number
+WAITING = "waiting"  # the reason before the first look
+_Look = tuple[Reading, float]  # and the crop's sharpness
+
+
+@dataclass(eq=False)
+class Person:
+    """What is known about the one behind a track."""
+
+    age: RunningAge
+    reason: str | None = None  # why the last look was not believed
+    answer: Answer | None = None  # the gate's last
+
+
+class People:
+    """The people of one source, by track."""
+
+    def __init__(self, gate: Gate | None) -> None:
+        self._people: dict[int, Person] = {}
+        self._gate = None if gate is None else TrackGate(gate)
+
+    def at(self, track_id: int, sight: Sight, model: Model) -> Person:
+        """Who is behind a track; those whose track is gone are forgotten when someone new comes."""
+        if track_id not in self._people:
+            self._people = {i: person for i, person in self._people.items() if i in sight.alive}
+            self._people[track_id] = Person(RunningAge(model.spec))
+        return self._people[track_id]
+
+    def ask_gate(self, person: Person, track_id: int, look: Reading) -> None:
+        """Count one look at the gate; another person behind the same track starts from nothing."""
+        if self._gate is not None:
+            person.answer = self._gate.look(look, track_id * PEOPLE_PER_TRACK + person.age.people)
+
+
+class Answerer:
+    """Runs the model on what was seen."""
+
+    def __init__(self, model: Model, gate: Gate | None) -> None:
+        self.model, self._gate = model, gate
+        self._people: dict[str, People] = {}  # by source
+
+    def answer(self, sights: Sequence[Sight]) -> tuple[list[FrameResult], Feedback]:
+        """One call of the model for all crops of all these frames."""
+        clocks = [StageClock.after(sight.laps) for sight in sights]
+        for clock in clocks:
+            clock.lap("waiting")
+        crops = [sight.crops for sight in sights if len(sight.crops)]
+        looks: list[_Look] = []
+        seconds = 0.0
+        if crops:
+            together = crops[0] if len(crops) == 1 else np.concatenate(crops)  # [A, S, S, 3]
+            started_s = time.perf_counter()
+            readings = self.model(together)
+            seconds = time.perf_counter() - started_s
+            sharp = sharpness(together) if readings.sharpness is None else readings.sharpness
+            looks = list(zip(readings, sharp.tolist(), strict=True))
+        many, results, doubted = len(looks), list[FrameResult](), dict[tuple[str, int], bool]()
+        for sight, clock in zip(sights, clocks, strict=True):
+            clock.lap("model")
+            mine, looks = looks[: len(sight.asked)], looks[len(sight.asked) :]
+            faces = self._faces(sight, dict(zip(sight.asked, mine, strict=True)), doubted)
+            clock.lap("age")
+            latency_s = time.monotonic() - sight.frame.captured_s
+            results.append(FrameResult(sight.frame, faces, latency_s, 0, self.model.spec.task, clock.times_s))
+        return results, Feedback(many, seconds, doubted)
+
+    def _faces(self, sight: Sight, looks: dict[int, _Look], doubted: dict[tuple[str, int], bool]) -> tuple[Face, ...]:
+        """Every face with what is shown on it; `looks` holds the new look and its sharpness, by face."""
+        faces: list[Face] = []
+        for i, box in enumerate(sight.faces.boxes_xyxy.tolist()):
+            look, sharp = looks.get(i, (None, 0.0))
+            reason = sight.refused[i] if look is None else disbelief(look, sharp)
+            believed = look if reason is None else None
+            reading, answer, track_id = believed, None, None if sight.track_ids is None else sight.track_ids[i]
+            if track_id is not None:
+                people = self._people_of(sight.frame.source)
+                person = people.at(track_id, sight, self.model)
+                if believed is not None:
+                    person.age.look(believed, quality(float(sight.views[i]), sharp), sight.frame.time_s)
+                    people.ask_gate(person, track_id, believed)
+                    doubted[sight.frame.source, track_id] = person.age.doubted
+                if look is not None or reason is not None:
+                    person.reason = reason
+                reading, answer, reason = person.age.shown, person.answer, person.reason
+            elif believed is not None and self._gate is not None:
+                answer = TrackGate(self._gate).look(believed, None)
+            faces.append(
+                Face(
+                    box_xyxy=tuple(box),
+                    score=float(sight.faces.scores[i]),
+                    landmarks=None if sight.faces.landmarks is None else sight.faces.landmarks[i],
+                    reading=reading,
+                    look=believed,
+                    track_id=track_id,
+                    fresh=look is not None,
+                    reason=(reason or WAITING) if reading is None else None,
+                    gate=answer,
+                )
+            )
+        return tuple(faces)
+
+    def _people_of(self, source: str) -> People:
+        if source not in self._people:
+            self._people[source] = People(self._gate)
+        return self._people[source]

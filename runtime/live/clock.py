@@ -1,0 +1,43 @@
+"""The clock of a file, as a player runs it: from 0, never back, whatever times the file carries."""
+
+from __future__ import annotations
+
+JITTER_S = 0.2  # a step back by less is no new beginning
+GAP_S = 10.0  # after a longer step forward nobody is followed
+
+
+class MediaClock:
+    """Times as they come, made to start at 0 and never to fall.
+
+    Where they jump (joined files, a discontinuity, a counter that wraps), the next picture follows the last one as if
+    nothing had happened, and a new segment begins.
+    """
+
+    def __init__(self, frame_s: float, jump_s: float = GAP_S) -> None:
+        """frame_s: how long a picture lasts that does not say so. jump_s: a longer step forward is no pause, but a jump."""
+        self._frame_s, self._jump_s = frame_s, jump_s
+        self._last_s: float | None = None  # as it came
+        self.due_s = 0.0  # when the last picture ends, as its times came
+        self._shift_s, self._time_s = 0.0, 0.0
+        self.segment = 0
+        self.covered_s = 0.0  # time that has pictures: without the gaps
+
+    def at(self, time_s: float | None, lasts_s: float | None = None) -> float:
+        """The time of the next picture, and `segment` set for it. lasts_s: how long the picture says it is shown."""
+        lasts_s = lasts_s or self._frame_s
+        if self._last_s is None:
+            self._shift_s = -(time_s or 0.0)
+            self._last_s, self.due_s = time_s or 0.0, (time_s or 0.0) + lasts_s
+            self.covered_s = lasts_s
+            return 0.0
+        if time_s is None:
+            time_s = self.due_s
+        if time_s < self._last_s - JITTER_S or time_s > self.due_s + self._jump_s:
+            self._shift_s += self.due_s - time_s
+            self.segment += 1
+        elif time_s - self._last_s > GAP_S:
+            self.segment += 1
+        self.covered_s += lasts_s
+        self._last_s, self.due_s = time_s, time_s + lasts_s
+        self._time_s = max(self._time_s, time_s + self._shift_s)
+        return self._time_s

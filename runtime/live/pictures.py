@@ -1,0 +1,257 @@
+"""Pictures: what a file is by its content, every picture that it holds, and pictures in a row as a `Source`."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import SourceError
+from .addresses import printable
+from .containers import open_container
+from .display import Display
+from .frames import Arrival, Frame, Source, SourceEvent, SourceInfo
+
+# picture: one or several pictures that are read here. heic: the same, by another library. video: FFmpeg may know it
+Kind = Literal["picture", "heic", "video"]
+PICTURE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".gif",
+    ".avif",
+    ".heic",
+    ".heif",
+)
+HEAD, MPF_HEAD = 4096, 1 << 16  # bytes in which a file says what it is; in which a JPEG says that it holds several
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+NAMED = 5  # files that are named in a sentence
+Image = npt.NDArray[np.uint8]
+
+
+def kind_of(path: Path) -> Kind:
+    """What a file is, by its first bytes; raises SourceError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            if not head:
+                return "picture"  # which says that it is empty
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _kind(head, data)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{printable(str(path))}: expected a file that can be read ({reason})") from None
+
+
+def _kind(head: bytes, data: mmap.mmap | bytes) -> Kind:
+    if head.startswith(b"\xff\xd8\xff"):
+        # pictures in a row are a camera's raw stream, unless the first one says that they belong to it
+        several = b"MPF\0" not in data[:MPF_HEAD] and data.find(b"\xff\xd9\xff\xd8") >= 0
+        return "video" if several else "picture"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "video" if _has_animation(data) else "picture"
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return "video" if gif_pictures(data[:]) > 1 else "picture"
+    if head[4:8] == b"ftyp":
+        brands = {head[at : at + 4] for at in (8, *range(16, min(int.from_bytes(head[:4], "big"), HEAD), 4))}
+        if b"avif" in brands and head[8:12] != b"avis":
+            return "picture"
+        return "heic" if head[8:12] in HEIC_BRANDS and b"avis" not in brands else "video"
+    starts = (b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+    webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+    return "picture" if webp or head.startswith(starts) else "video"
+
+
+def _has_animation(data: mmap.mmap | bytes) -> bool:
+    """Whether a PNG has the chunk acTL before its pixels (APNG)."""
+    at = 8
+    while at + 8 <= len(data):
+        name = data[at + 4 : at + 8]
+        if name in (b"acTL", b"IDAT"):
+            return name == b"acTL"
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
+
+
+def gif_pictures(data: bytes) -> int:
+    """Pictures of a GIF, block by block (GIF89a, sections 18 to 27). One that is cut short within a block, or not well
+    formed, counts one more than it has, because a picture is missing; the byte at the end alone may be."""
+    image, extension, trailer = 0x2C, 0x21, 0x3B
+    at, pictures = 13, 0
+    try:
+        at += _color_table(data[10])
+        while at != len(data) and data[at] != trailer:
+            if data[at] == image:
+                pictures += 1
+                at += 10 + _color_table(data[at + 9]) + 1
+            elif data[at] == extension:
+                at += 2
+            else:
+                return pictures + 1
+            while data[at]:
+                at += 1 + data[at]
+            at += 1
+    except IndexError:
+        return pictures + 1
+    return pictures
+
+
+def _color_table(flags: int) -> int:
+    """Bytes of the table that a descriptor's flags announce."""
+    return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
+
+
+def read_picture(path: str | os.PathLike[str]) -> Image:
+    """[H, W, 3] uint8 BGR, turned as its EXIF says, the first where there are several; raises SourceError naming the file."""
+    return next(read_pictures(path))
+
+
+def read_pictures(path: str | os.PathLike[str]) -> Iterator[Image]:
+    """Every picture of a file; raises SourceError naming the file."""
+    name = printable(os.fspath(path))
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise SourceError(f"{name}: expected a picture ({error.strerror}); correct the path") from None
+    yield from pictures_in(data, name)
+
+
+def pictures_in(data: bytes, name: str) -> Iterator[Image]:
+    """[H, W, 3] uint8 BGR: one, or the pages of a TIFF and the pictures of an animated WebP; raises SourceError."""
+    if not data:
+        raise SourceError(f"{name}: expected a picture or video, the file is empty; give another file")
+    try:
+        if _kind(data[:HEAD], data) == "heic":
+            yield _decode_heic(name, data)
+            return
+        yield _decode(name, data)
+        yield from _further_pages(name, data)
+    except (cv2.error, MemoryError) as error:
+        raise SourceError(
+            f"{name}: expected a picture that fits into memory, its size is refused "
+            f"({getattr(error, 'err', '') or 'no memory'}); make it smaller"
+        ) from None
+
+
+def _decode(name: str, data: bytes) -> Image:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is not None:
+        return np.asarray(image, np.uint8)
+    with suppress(SourceError, OSError, ValueError):  # what this OpenCV was built without, FFmpeg may know
+        container, stream = open_container(name, BytesIO(data))
+        with container:
+            for picture in container.decode(stream):
+                for image, _ in Display().images(picture, None):
+                    return image
+    raise SourceError(f"{name}: expected a picture, its bytes are none or cut short; give another file")
+
+
+def _decode_heic(name: str, data: bytes) -> Image:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise SourceError(
+            f'{name}: this is a HEIC picture, which needs a package: pip install "numclip[heic]"; or save it as JPEG'
+        ) from None
+    try:
+        return np.ascontiguousarray(np.asarray(pillow_heif.open_heif(data, bgr_mode=True))[..., :3], np.uint8)
+    except (ValueError, OSError, RuntimeError, EOFError):
+        raise SourceError(f"{name}: expected a HEIC picture, its bytes are none or cut short") from None
+
+
+def _further_pages(name: str, data: bytes) -> Iterator[Image]:
+    """Pages after the first: a TIFF may hold any number, an animated WebP counts its own."""
+    webp = data[8:12] == b"WEBP"
+    if not (webp and b"ANMF" in data) and not data.startswith((b"II", b"MM")):
+        return
+    buffer = np.frombuffer(data, np.uint8)
+    read = 1
+    while pages := cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR, range=(read, read + 1))[1]:
+        yield np.asarray(pages[0], np.uint8)
+        read += 1
+    if webp and read < (promised := data.count(b"ANMF")):
+        raise SourceError(f"{name}: expected an animation of {promised} pictures, {read} can be read; save it as GIF")
+
+
+class PictureSource(Source):
+    """Pictures in a row."""
+
+    def __init__(self, info: SourceInfo, readers: list[tuple[str, Callable[[], Iterator[Image]]]]) -> None:
+        """readers: (file's name, what gives its pictures)."""
+        self.name, self._info, self._readers, self._stopped = info.name, info, readers, False
+
+    def open(self) -> SourceInfo:
+        return self._info
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def arrivals(self) -> Iterator[Arrival | SourceEvent]:
+        """Each picture; at the end a SourceError names those that are none."""
+        bad: list[tuple[str, SourceError]] = []
+        many, index = len(self._readers), 0
+        for file, reader in self._readers:
+            pages = reader()
+            while not self._stopped:
+                began_s = time.monotonic()
+                try:
+                    image = next(pages, None)
+                except SourceError as error:
+                    bad.append((file, error))
+                    break
+                if image is None:
+                    break
+                times_s = began_s, time.monotonic()
+                frame = Frame(image, index, 0.0, began_s, self.name, file if many > 1 else None, times_s)
+                yield lambda frame=frame: frame
+                index += 1
+        if len(bad) == 1:
+            raise bad[0][1]
+        if bad:
+            names = listed([file for file, _ in bad])
+            raise SourceError(f"{self.name}: expected pictures, {len(bad)} of {many} are none: {names}")
+
+
+def picture_files(name: str, files: list[Path], left_out: list[Path] | None = None) -> PictureSource:
+    """Pictures by name. left_out: files beside them that are not read, to be named."""
+    notes = () if not left_out else (f"left out what is no picture: {listed([path.name for path in left_out])}",)
+    info = SourceInfo(name, frames=len(files), stills=True, files=tuple(files), notes=notes)
+    return PictureSource(info, [(printable(path.name), partial(read_pictures, path)) for path in files])
+
+
+def pictures_among(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """(pictures, the others). What is called a picture and is none counts as one, so that it is not passed over."""
+    files = [path for path in sorted(paths) if path.is_file()]
+    pictures = [path for path in files if _is_picture(path)]
+    return pictures, [path for path in files if path not in set(pictures)]
+
+
+def _is_picture(path: Path) -> bool:
+    if path.suffix.lower() in PICTURE_SUFFIXES and path.suffix.lower() != ".gif":
+        return True
+    try:
+        return kind_of(path) != "video"
+    except SourceError:
+        return False
+
+
+def listed(names: list[str]) -> str:
+    """A few names, and how many there are besides."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(printable, names[:NAMED])) + more

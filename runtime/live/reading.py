@@ -1,0 +1,255 @@
+"""What a Python user calls: `read` for pictures, `stream` and `open_stream` for everything that has frames in time."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Union, cast, overload
+
+from ..faces.detect import Detector, open_detector
+from ..sessions.model import Model, load
+from .capture import Captures
+from .clock import MediaClock
+from .conveyor import JOIN_S, Conveyor
+from .frames import Frame, SourceEvent
+from .inputs import TAKEN, Color, Picture, picture_of
+from .pipeline import Pipeline, Rules
+from .results import FrameResult
+from .sources import open_source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+TOGETHER = 16  # pictures of a batch in one call of the model
+FPS = 30.0  # of frames that come without times
+
+Timed = Union[Picture, "tuple[Picture, float]"]  # a frame, or (frame, its time in s)
+Source = Union[str, int, "os.PathLike[str]"]
+
+
+@overload
+def read(  # pyright: ignore[reportOverlappingOverload]  # a str is a sequence of str, but one path
+    image: Sequence[Picture], model: Model | None = None, detector: str | Detector = ..., color: Color = "bgr"
+) -> list[FrameResult]: ...
+
+
+@overload
+def read(
+    image: Picture, model: Model | None = None, detector: str | Detector = ..., color: Color = "bgr"
+) -> FrameResult: ...
+
+
+def read(
+    image: Picture | Sequence[Picture],
+    model: Model | None = None,
+    detector: str | Detector = "auto",
+    color: Color = "bgr",
+) -> FrameResult | list[FrameResult]:
+    """Read the faces in one picture, or in each of a list of pictures.
+
+    image: a path (turned as its EXIF says), a picture's http(s) address, its bytes, a PIL image, a numpy array [H, W],
+    [H, W, 3] or [H, W, 4], or a torch tensor [C, H, W] or [H, W, C]; arrays and tensors are uint8, float from 0 to 1, or
+    uint16. model: None is age-nano. color: the order of a numpy array's channels; PIL images and tensors are RGB.
+
+    Raises SourceError for what is no picture, ValueError for an array of another kind, TypeError for anything else.
+    """
+    many = isinstance(image, (list, tuple))
+    given = cast(Sequence[object], image) if many else [image]
+    pipeline = Pipeline(model or _default_model(), _detector(detector), tracks=False)
+    results: list[FrameResult] = []
+    for start in range(0, len(given), TOGETHER):
+        frames: list[Frame] = []
+        for index, each in enumerate(given[start : start + TOGETHER], start):
+            captured_s = time.monotonic()
+            picture, source, file = picture_of(each, color)
+            frames.append(Frame(picture, index, 0.0, captured_s, source, file))
+        results += pipeline.read_together(frames)
+    return results if many else results[0]
+
+
+class Stream(Iterator[FrameResult]):
+    """The results of one source, in order; an iterator, and a context manager that closes the source."""
+
+    def __init__(self, results: Iterator[FrameResult], events: list[SourceEvent] | None = None) -> None:
+        """events: a list that grows with what befalls a live source."""
+        self._results = results
+        self.events: list[SourceEvent] = [] if events is None else events
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> FrameResult:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Let go of the source and end its threads; safe to call twice."""
+        close = getattr(self._results, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Opened(Stream):
+    """A source that this module opened."""
+
+    def __init__(self, source: Source, model: Model | None, detector: str | Detector, rules: Rules | None) -> None:
+        captures = Captures([open_source(os.fspath(source) if not isinstance(source, int) else str(source))])
+        try:
+            info = captures.open()[0]
+            pipeline = Pipeline(
+                model or _default_model(), _detector(detector), rules, tracks=not info.stills, live=info.live
+            )
+            self._conveyor = Conveyor(captures, pipeline)
+        except BaseException:
+            captures.stop()
+            captures.join(JOIN_S)
+            raise
+        events: list[SourceEvent] = []
+        super().__init__(_conveyed(self._conveyor, events), events)
+
+    def close(self) -> None:
+        super().close()
+        self._conveyor.__exit__()  # also where no result was asked for
+
+    def __del__(self) -> None:
+        conveyor = getattr(self, "_conveyor", None)
+        if conveyor is not None:
+            conveyor.stop()
+
+
+def _conveyed(conveyor: Conveyor, events: list[SourceEvent]) -> Iterator[FrameResult]:
+    with conveyor:
+        for item in conveyor:
+            if isinstance(item, FrameResult):
+                yield item
+            else:
+                events.append(item)
+
+
+@overload
+def stream(
+    source: Source | Iterable[Timed],
+    model: Model | None = None,
+    detector: str | Detector = ...,
+    rules: Rules | None = None,
+    color: Color = "bgr",
+    fps: float = FPS,
+) -> Stream: ...
+
+
+@overload
+def stream(
+    source: AsyncIterable[Timed],
+    model: Model | None = None,
+    detector: str | Detector = ...,
+    rules: Rules | None = None,
+    color: Color = "bgr",
+    fps: float = FPS,
+) -> AsyncIterator[FrameResult]: ...
+
+
+def stream(
+    source: Source | Iterable[Timed] | AsyncIterable[Timed],
+    model: Model | None = None,
+    detector: str | Detector = "auto",
+    rules: Rules | None = None,
+    color: Color = "bgr",
+    fps: float = FPS,
+) -> Stream | AsyncIterator[FrameResult]:
+    """Read a camera, video, stream or folder frame by frame, or your own frames.
+
+    source: a camera's number, a path, an address; or an iterable (then the answer is an iterator) or an async iterable (then it
+    is an async iterator) of frames in any form that `read` takes. A frame may be (frame, time_s), with its time in seconds;
+    without times frames follow each other at `fps`. model: None is age-nano. color: as for `read`.
+
+    Of a live source the newest frame is read and older ones are skipped and counted; of files, and of your own frames, every
+    one. The source is opened at once and closed at the end, by `close()`, or by `with`. Raises SourceError when it cannot be
+    opened, and at its end if parts of it could not be read; TypeError for anything else.
+    """
+    if isinstance(source, (str, int, os.PathLike)) and not isinstance(source, bool):
+        return _Opened(source, model, detector, rules)
+    own = not isinstance(source, (bytes, bytearray, memoryview)) and not hasattr(source, "mode")
+    if own and isinstance(source, AsyncIterable):
+        return _own_async(_own_pipeline(model, detector, rules), source, color, fps)
+    if own and isinstance(source, Iterable):
+        return Stream(_own(_own_pipeline(model, detector, rules), source, color, fps))
+    raise TypeError(
+        f"expected a camera's number, a path, an address, or an iterable of frames, each {TAKEN}; "
+        f"got {type(source).__qualname__}"
+    )
+
+
+def open_stream(
+    source: Source | Iterable[Timed],
+    model: Model | None = None,
+    detector: str | Detector = "auto",
+    rules: Rules | None = None,
+    color: Color = "bgr",
+    fps: float = FPS,
+) -> Stream:
+    """`stream`, for `with numclip.open_stream(0) as results: ...`: the source is closed when the block is left."""
+    if isinstance(source, AsyncIterable):
+        raise TypeError("expected a source or an iterable of frames, got an async iterable; use numclip.stream")
+    return stream(source, model, detector, rules, color, fps)
+
+
+def _own_pipeline(model: Model | None, detector: str | Detector, rules: Rules | None) -> Pipeline:
+    return Pipeline(model or _default_model(), _detector(detector), rules)
+
+
+class _OwnFrames:
+    """Frames that a user hands over, with a clock that starts at 0 and never falls."""
+
+    def __init__(self, color: Color, fps: float) -> None:
+        if not fps > 0:
+            raise ValueError(f"expected fps above 0, got {fps:g}")
+        self._color, self._clock, self._index = color, MediaClock(1 / fps), 0
+
+    def frame(self, given: Timed) -> Frame:
+        """The next one."""
+        captured_s = time.monotonic()
+        picture, time_s = given, None
+        if isinstance(given, tuple):
+            if len(given) != 2 or isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
+                raise TypeError(f"expected a frame, or (frame, time in seconds), got a tuple of {len(given)}")
+            picture, time_s = given
+        image, _, _ = picture_of(picture, self._color)
+        at_s = self._clock.at(time_s)
+        frame = Frame(image, self._index, at_s, captured_s, "frames", segment=self._clock.segment)
+        self._index += 1
+        return frame
+
+
+def _own(pipeline: Pipeline, frames: Iterable[Timed], color: Color, fps: float) -> Iterator[FrameResult]:
+    own = _OwnFrames(color, fps)
+    for given in frames:
+        yield pipeline.read(own.frame(given))
+
+
+async def _own_async(
+    pipeline: Pipeline, frames: AsyncIterable[Timed], color: Color, fps: float
+) -> AsyncIterator[FrameResult]:
+    own = _OwnFrames(color, fps)
+    async for given in frames:
+        yield await asyncio.to_thread(pipeline.read, own.frame(given))
+
+
+def _detector(detector: str | Detector) -> Detector:
+    return open_detector(detector) if isinstance(detector, str) else detector
+
+
+@functools.cache
+def _default_model() -> Model:
+    """age-nano, opened once."""
+    return load()

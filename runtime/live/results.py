@@ -1,0 +1,307 @@
+"""The end of the way of a frame: `Face` and `FrameResult`, what a person or a program asks of them, and other libraries' forms."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import OutputError
+from ..contract.gate import Answer
+from ..contract.readings import Reading
+from ..contract.spec import TaskSpec
+from ..places import write_whole
+from .drawing import Mark, draw
+from .frames import Frame
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
+
+HEAD = ("source", "file", "frame", "time_s", "latency_ms", "dropped")  # columns of a result in every table
+LEVEL = 0.9  # of intervals, where nothing else is asked for
+NOTEBOOK_SIDE_PX = 1280  # pictures in a notebook are no larger
+Image = npt.NDArray[np.uint8]
+
+
+class Shown(Protocol):
+    """What is shown on a face: one look's `Reading`, a track's running estimate, or either of them out of a recording."""
+
+    @property
+    def value(self) -> float:
+        """In the task's unit."""
+        ...
+
+    @property
+    def bin(self) -> str:
+        """The word of the bin that holds the value."""
+        ...
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """[K] over the text bins."""
+        ...
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `interval` can answer."""
+        ...
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Low and high in the task's unit."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Face:
+    """One face in a frame, with what is known about it."""
+
+    box_xyxy: tuple[float, float, float, float]  # px
+    score: float  # the detector's, 0 to 1, when it saw this face last
+    landmarks: npt.NDArray[np.float32] | None  # [5, 2] px, YuNet's order
+    reading: Shown | None  # what is shown: the track's running estimate, on a picture its only look; None: abstained
+    look: Reading | None = None  # what the model said in this frame alone; None when it did not run or was not believed
+    track_id: int | None = None
+    fresh: bool = True  # the model ran on this face in this frame
+    reason: str | None = None  # why there is no number: waiting (for the first look), small, profile, blurred or range
+    gate: Answer | None = None  # where the run has a gate
+
+    @property
+    def age(self) -> float | None:
+        """The number, in the task's unit (years); None where there is none, and then `reason` says why."""
+        return None if self.reading is None else self.reading.value
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """(low, high), holding the true number in 9 of 10 cases; None without a number or a calibration."""
+        return self.interval_at(LEVEL)
+
+    def interval_at(self, level: float | None) -> tuple[float, float] | None:
+        """(low, high), holding the true number with probability `level`; None without a number, a calibration or a level."""
+        if self.reading is None or level is None or not self.reading.is_calibrated:
+            return None
+        low, high = self.reading.interval(level)
+        return float(low), float(high)
+
+    @property
+    def word(self) -> str | None:
+        """The word for the number, such as "young adult"; None where there is no number."""
+        return None if self.reading is None else self.reading.bin
+
+    def to_dict(self, name: str = "age", level: float | None = LEVEL) -> dict[str, object]:
+        """The face in a JSON line. name: the key of the number, the task's name. level: of `low` and `high`, which are
+        None without one, or where the model is not calibrated."""
+        reading, interval = self.reading, self.interval_at(level)
+        low, high = (None, None) if interval is None else (round(v, 2) for v in interval)
+        face: dict[str, object] = {
+            "track": self.track_id,
+            "box": [round(float(v), 1) for v in self.box_xyxy],
+            "score": round(float(self.score), 4),
+            name: None if reading is None else round(reading.value, 2),
+            "low": low,
+            "high": high,
+            "level": None if interval is None else level,
+            "bin": self.word,
+            "probabilities": [] if reading is None else [round(p, 4) for p in reading.probabilities.tolist()],
+            "fresh": self.fresh,
+        }
+        if self.gate is not None:
+            face["gate"] = self.gate.to_json()
+        if self.reason is not None:
+            face["reason"] = self.reason
+        return face
+
+    def to_json(self, name: str = "age", level: float | None = LEVEL) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(name, level), ensure_ascii=False)
+
+    def describe(self, level: float | None = LEVEL) -> str:
+        """The number with its range, its word and its track, or why there is no number, for a person."""
+        track = "" if self.track_id is None else f" #{self.track_id}"
+        if self.reading is None:
+            return f"? ({self.reason}){track}"
+        return f"{self._number(level)} {self.word}{track}"
+
+    def mark(self, level: float | None = LEVEL) -> Mark:
+        """What is drawn on it: the number (with its range where calibrated), and the word with gate and track."""
+        track = "" if self.track_id is None else f"#{self.track_id}"
+        if self.reading is None:
+            words = [self.reason, track]
+            return Mark(self.box_xyxy, "?", " ".join(word for word in words if word), self.track_id)
+        answer = "" if self.gate is None else f"{self.gate.threshold:g}+ {self.gate.answer}"
+        words = [self.word, answer, track]
+        return Mark(self.box_xyxy, self._number(level), " ".join(word for word in words if word), self.track_id)
+
+    def _number(self, level: float | None) -> str:
+        interval = self.interval_at(level)
+        around = "" if interval is None else f" ({interval[0]:.0f}-{interval[1]:.0f})"
+        return f"{self.age:.0f}{around}"
+
+    def __repr__(self) -> str:
+        x1, y1, x2, y2 = (round(v) for v in self.box_xyxy)
+        return f"Face({self.describe()}, box {x1},{y1} to {x2},{y2})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FrameResult:
+    """Everything seen in one frame, and how old it was when it was handed over."""
+
+    frame: Frame
+    faces: tuple[Face, ...]
+    latency_s: float  # capture to result
+    dropped: int  # frames of this source that were skipped so far because newer ones were there
+    task: TaskSpec
+    times_s: Mapping[str, float] = field(default_factory=lambda: {})  # where the latency went, stage by stage
+
+    def to_dict(self, level: float | None = LEVEL) -> dict[str, object]:
+        """The result as a JSON line holds it. level: of `low` and `high`; None: without them."""
+        return {**self.head(), "faces": [face.to_dict(self.task.name, level) for face in self.faces]}
+
+    def to_json(self, level: float | None = LEVEL) -> str:
+        """`to_dict` as text: the line that `numclip run --jsonl` writes."""
+        return json.dumps(self.to_dict(level), ensure_ascii=False)
+
+    def to_counts(self) -> dict[str, object]:
+        """The result without boxes, tracks or ages of anybody: how many faces per word, and how many were not read."""
+        return {**self.head(), "counts": self.counts, "unread": sum(face.reading is None for face in self.faces)}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many faces have each word of the task."""
+        counts = dict.fromkeys(self.task.words, 0)
+        for face in self.faces:
+            if face.word is not None:
+                counts[face.word] += 1
+        return counts
+
+    def head(self) -> dict[str, object]:
+        """What a line says of the frame itself."""
+        head: dict[str, object] = {"source": self.frame.source}
+        if self.frame.file is not None:
+            head["file"] = self.frame.file
+        return head | {
+            "frame": self.frame.index,
+            "time_s": round(self.frame.time_s, 3),
+            "latency_ms": round(self.latency_s * 1000, 2),
+            "dropped": self.dropped,
+        }
+
+    def plot(self, level: float | None = LEVEL, blur: bool = False) -> Image:
+        """A copy of the picture, [H, W, 3] uint8 BGR, with its faces marked. level: of the ranges; blur: hide the faces."""
+        return draw(self.frame.image, [face.mark(level) for face in self.faces], blur)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `plot()` as a picture; the suffix tells the format. Raises OutputError."""
+        path = Path(path).expanduser()
+        data = _encoded(path.suffix, self.plot())
+        if data is None:
+            raise OutputError(f"expected a picture's name such as result.jpg, got {path}; end it in .jpg or .png")
+        write_whole(path, data)
+        return path
+
+    def to_supervision(self) -> supervision.Detections:
+        """The faces as `supervision.Detections`, in the same order: boxes, scores, track ids, and in `data` `age` and
+        `interval` ([F, 2]; NaN where there is none), `word`, `reason` and `track_id` (-1 without tracks)."""
+        import supervision
+
+        faces, nothing = self.faces, (np.nan, np.nan)
+        tracked = bool(faces) and all(face.track_id is not None for face in faces)
+        ids = np.array([-1 if face.track_id is None else face.track_id for face in faces], np.int64)
+        return supervision.Detections(
+            xyxy=np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4),
+            confidence=np.array([face.score for face in faces], np.float32),
+            class_id=np.zeros(len(faces), np.int64),
+            tracker_id=ids if tracked else None,
+            data={
+                self.task.name: np.array([np.nan if face.age is None else face.age for face in faces], np.float64),
+                "interval": np.array([face.interval or nothing for face in faces], np.float64).reshape(-1, 2),
+                "word": np.array([face.word or "" for face in faces], np.str_),
+                "reason": np.array([face.reason or "" for face in faces], np.str_),
+                "track_id": ids,
+            },
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per face, as in `numclip run --csv`: source, file, frame, time_s, latency_ms, dropped, track, x1, y1, x2, y2,
+        score, the task's name (age), low, high, bin (the word), fresh, gate, reason. `pandas.concat(r.to_pandas() for r in results)` is a whole clip."""
+        import pandas
+
+        return pandas.DataFrame(rows_of(self, LEVEL), columns=list(columns_of(self.task)))
+
+    def __repr__(self) -> str:
+        where = self.frame.file or f"{self.frame.source}, frame {self.frame.index} at {self.frame.time_s:.2f} s"
+        return f"FrameResult({where}: {self.describe()})"
+
+    def describe(self, level: float | None = LEVEL) -> str:
+        """The faces in one line, for a person."""
+        return "; ".join(face.describe(level) for face in self.faces) or "no face"
+
+    def _repr_png_(self) -> bytes:
+        return _encoded(".png", _shrunk(self.plot())) or b""
+
+    def _repr_html_(self) -> str:
+        """The picture and a table, for a notebook."""
+        picture = base64.b64encode(_encoded(".jpg", _shrunk(self.plot())) or b"").decode()
+        unit = html.escape(self.task.unit)
+        lines = [f"<tr><th>track</th><th>{html.escape(self.task.name)} ({unit})</th><th>range</th><th>word</th></tr>"]
+        for face in self.faces:
+            number = f"{face.age:.1f}" if face.age is not None else f"? ({face.reason})"
+            interval = face.interval
+            around = "" if interval is None else f"{interval[0]:.0f} to {interval[1]:.0f}"
+            track = "" if face.track_id is None else str(face.track_id)
+            cells = "".join(f"<td>{html.escape(text)}</td>" for text in (track, number, around, face.word or ""))
+            lines.append(f"<tr>{cells}</tr>")
+        return f'<img src="data:image/jpeg;base64,{picture}"/><table>{"".join(lines)}</table>'
+
+
+def columns_of(task: TaskSpec) -> tuple[str, ...]:
+    """The columns of a table with one row per face."""
+    return (*HEAD, "track", "x1", "y1", "x2", "y2", "score", task.name, "low", "high", "bin", "fresh", "gate", "reason")
+
+
+def rows_of(result: FrameResult, level: float | None) -> list[dict[str, object]]:
+    """The rows of `columns_of`, one per face; None where there is nothing to say."""
+    rows, head = list[dict[str, object]](), result.head()
+    for face in result.faces:
+        low, high = face.interval_at(level) or (None, None)
+        row: dict[str, object] = {
+            "file": None,
+            **head,
+            "track": face.track_id,
+            **dict(zip(("x1", "y1", "x2", "y2"), (round(float(v), 1) for v in face.box_xyxy), strict=True)),
+            "score": round(float(face.score), 4),
+            result.task.name: None if face.age is None else round(face.age, 2),
+            "low": None if low is None else round(low, 2),
+            "high": None if high is None else round(high, 2),
+            "bin": face.word,
+            "fresh": face.fresh,
+            "gate": None if face.gate is None else face.gate.answer,
+            "reason": face.reason,
+        }
+        rows.append(row)
+    return rows
+
+
+def _encoded(suffix: str, image: Image) -> bytes | None:
+    """A picture in the format of a suffix; None where OpenCV knows none."""
+    try:
+        good, data = cv2.imencode(suffix.lower(), image)
+    except cv2.error:
+        return None
+    return data.tobytes() if good else None
+
+
+def _shrunk(image: Image) -> Image:
+    scale = NOTEBOOK_SIDE_PX / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,242 @@
+"""The first stage: faces, tracks, which faces the model shall look at, and their crops.
+
+Tracker, detector and budget belong to this stage and to its thread. It hands over frozen `Sight` records, and hears from the
+second stage by `Feedback` records alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..contract.spec import CropSpec
+from ..faces.crops import crop_faces
+from ..faces.detect import Detections, Detector
+from ..faces.following import Gray, follow, gray_of
+from ..faces.quality import judged, sides_px
+from ..faces.tracking import Track, Tracker
+from .frames import Frame
+from .look_budget import Attention, LookBudget
+from .sight import Feedback, Sight
+from .stage_clock import StageClock
+
+DETECT_EVERY_S = 0.1  # of the frames' time: the detector runs so often; between, faces are followed
+DETECT_EVERY_FRAMES = 6  # and at least so often, whatever times the frames carry
+
+Hear = Callable[[], Iterable[Feedback]]
+
+
+class TrackMemory:
+    """One source's tracks, and the looks that each has had. A gap (another segment, another frame size) ends all of them."""
+
+    def __init__(self, max_faces: int) -> None:
+        self._tracker, self._max_faces = Tracker(), max_faces
+        self._attention: dict[int, Attention] = {}
+        self._gray: Gray | None = None
+        self._scene: tuple[int, tuple[int, ...]] | None = None
+        self._detected_s, self._followed = 0.0, 0
+
+    @property
+    def detected(self) -> bool:
+        """Whether the detector ran in the last frame."""
+        return self._followed == 0
+
+    @property
+    def alive(self) -> frozenset[int]:
+        """The tracks that may come again."""
+        return frozenset(track.track_id for track in self._tracker.tracks if track.track_id)
+
+    def attention(self, track_id: int) -> Attention:
+        """The looks at one track."""
+        if track_id not in self._attention:
+            alive = self.alive
+            self._attention = {i: known for i, known in self._attention.items() if i in alive}
+            self._attention[track_id] = Attention()
+        return self._attention[track_id]
+
+    def doubt(self, track_id: int, doubted: bool) -> None:
+        """The last look at a track said something else than those before it, or it did not."""
+        if track_id in self._attention:
+            self._attention[track_id].doubted = doubted
+
+    def unask(self, track_id: int) -> None:
+        """The last look at a track was not taken."""
+        if track_id in self._attention:
+            self._attention[track_id].unask()
+
+    def see(self, frame: Frame, detector: Detector, clock: StageClock) -> tuple[Detections, tuple[int, ...]]:
+        """The faces of the next frame that have a track to show, by track: detected, or followed from the frame before."""
+        scene = frame.segment, frame.image.shape
+        if scene != self._scene:
+            self._tracker.forget()
+            self._scene, self._gray = scene, None
+        gray = gray_of(frame.image)
+        followed = None if self._is_due(frame.time_s) else self._followed_to(gray)
+        self._gray = gray
+        clock.lap("detect")  # what stands in for the detector, or leads to it
+        if followed is not None:
+            self._followed += 1
+            for at, track in enumerate(self._tracker.tracks):
+                landmarks = None if followed.landmarks is None else followed.landmarks[at]
+                track.move(followed.boxes_xyxy[at], landmarks, frame.time_s)
+            return _by_track(followed, self._tracker.tracks)
+        self._detected_s, self._followed = frame.time_s, 0
+        faces = largest(detector.detect(frame.image), self._max_faces)
+        clock.lap("detect")
+        return _by_track(faces, self._tracker.update(faces, frame.time_s))
+
+    def _is_due(self, time_s: float) -> bool:
+        """Whether this frame needs the detector."""
+        waited_s = time_s - self._detected_s
+        early = 0 <= waited_s < 0.99 * DETECT_EVERY_S and self._followed < DETECT_EVERY_FRAMES
+        return self._gray is None or self._tracker.unsure or not early
+
+    def _followed_to(self, gray: Gray) -> Detections | None:
+        """Every track's face in this frame, or None when one is lost."""
+        tracks = self._tracker.tracks
+        if not tracks or self._gray is None:
+            return None if self._gray is None else _none()
+        landmarks = [t.landmarks for t in tracks]
+        known = [points for points in landmarks if points is not None]
+        faces = Detections(
+            np.stack([t.box_xyxy for t in tracks]),
+            np.array([t.score for t in tracks], np.float32),
+            np.stack(known) if len(known) == len(tracks) else None,
+        )
+        return follow(faces, self._gray, gray)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """One frame with its faces, before any look is chosen."""
+
+    frame: Frame
+    faces: Detections
+    track_ids: tuple[int, ...] | None
+    views: npt.NDArray[np.float64]
+    refused: tuple[str | None, ...]
+    memory: TrackMemory | None
+    clock: StageClock
+
+    def urgencies(self) -> list[float]:
+        """[F] how much a look at each face is wanted."""
+        wanted: list[float] = []
+        for i, refused in enumerate(self.refused):
+            if refused is not None:
+                wanted.append(0.0)
+            elif self.memory is None or self.track_ids is None:
+                wanted.append(1.0)
+            else:
+                attention = self.memory.attention(self.track_ids[i])
+                wanted.append(attention.urgency(float(self.views[i]), self.frame.time_s, self.memory.detected))
+        return wanted
+
+    def ask(self, i: int) -> None:
+        """Remember that a face gets a look."""
+        if self.memory is not None and self.track_ids is not None:
+            self.memory.attention(self.track_ids[i]).ask(float(self.views[i]), self.frame.time_s)
+
+
+class Seer:
+    """Finds the faces of every source's frames and chooses the looks at them."""
+
+    def __init__(
+        self, detector: Detector, crop: CropSpec, max_faces: int, min_face_px: float, tracks: bool, budget_s: float
+    ) -> None:
+        """tracks: False for pictures that have nothing to do with each other. budget_s: model time per frame, or infinite."""
+        self.detector, self._crop, self._max_faces, self._min_face_px = detector, crop, max_faces, min_face_px
+        self._tracks, self._budget = tracks, LookBudget(budget_s if tracks else math.inf)
+        self._memories: dict[str, TrackMemory] = {}  # by source
+
+    def see(self, frames: Sequence[Frame], hear: Hear = tuple) -> list[Sight]:
+        """Faces, tracks and crops of frames that are answered together: at most one per source.
+
+        hear: gives the feedback that is there, or that must be waited for, when the faces are found and looks are chosen.
+        """
+        found = [self._find(frame) for frame in frames]
+        if any(
+            each.memory is not None and each.memory.detected for each in found
+        ):  # nobody is looked at again otherwise
+            for feedback in hear():
+                self.learn(feedback)
+        chosen = self._budget.choose([each.urgencies() for each in found])
+        return [self._crops(each, tuple(sorted(asked))) for each, asked in zip(found, chosen, strict=True)]
+
+    def learn(self, feedback: Feedback) -> None:
+        """Take in what a call of the model showed."""
+        self._budget.spent(feedback.looks, feedback.seconds)
+        for (source, track_id), doubted in feedback.doubted.items():
+            self._memories[source].doubt(track_id, doubted)
+
+    def unask(self, sights: Sequence[Sight]) -> None:
+        """These are given up because newer frames are there: what was to be looked at is due again."""
+        self._budget.refund(sum(len(sight.asked) for sight in sights))
+        for sight in sights:
+            if sight.track_ids is not None:
+                for i in sight.asked:
+                    self._memories[sight.frame.source].unask(sight.track_ids[i])
+
+    def expected_s(self, sights: Sequence[Sight]) -> float:
+        """How long the model will need for these."""
+        return self._budget.expected_s(sum(len(sight.asked) for sight in sights))
+
+    def _find(self, frame: Frame) -> _Found:
+        """Find the faces of one frame, and their tracks."""
+        clock = StageClock(frame.captured_s)
+        if frame.decoding_s is not None:
+            clock.lap("waiting", frame.decoding_s[0])
+            clock.lap("decode", frame.decoding_s[1])
+        clock.lap("waiting")
+        memory: TrackMemory | None = None
+        track_ids: tuple[int, ...] | None = None
+        if self._tracks:
+            memory = self._memories.get(frame.source)
+            if memory is None:
+                memory = self._memories[frame.source] = TrackMemory(self._max_faces)
+            faces, track_ids = memory.see(frame, self.detector, clock)
+        else:
+            faces = largest(self.detector.detect(frame.image), self._max_faces)
+            clock.lap("detect")
+        views, refused = judged(faces, self._min_face_px)
+        return _Found(frame, faces, track_ids, views, tuple(refused), memory, clock)
+
+    def _crops(self, found: _Found, asked: tuple[int, ...]) -> Sight:
+        """Cut the faces that the model looks at."""
+        for i in asked:
+            found.ask(i)
+        found.clock.lap("track")
+        picked = found.faces.take(np.array(asked, np.intp))
+        crops = crop_faces(found.frame.image, picked, self._crop, self.detector.name)
+        found.clock.lap("crop")
+        alive = frozenset[int]() if found.memory is None else found.memory.alive
+        return Sight(
+            found.frame,
+            found.faces,
+            found.track_ids,
+            alive,
+            found.views,
+            found.refused,
+            asked,
+            crops,
+            found.clock.laps,
+        )
+
+
+def largest(faces: Detections, many: int) -> Detections:
+    """At most so many faces, the largest first."""
+    order = np.argsort(-sides_px(faces), kind="stable")
+    return faces.take(order[:many])
+
+
+def _by_track(faces: Detections, tracks: Sequence[Track | None]) -> tuple[Detections, tuple[int, ...]]:
+    """Only faces with a track to show, by track."""
+    shown = sorted((t.track_id, at) for at, t in enumerate(tracks) if t is not None and t.track_id)
+    return faces.take(np.array([at for _, at in shown], np.intp)), tuple(track_id for track_id, _ in shown)
+
+
+def _none() -> Detections:
+    return Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), None)

@@ -1,0 +1,77 @@
+"""Results as text: JSON lines, a table, lines for a person. Each is written in place, whole records at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+
+from ..contract.spec import TaskSpec
+from ..live.frames import SourceEvent
+from ..live.results import HEAD, FrameResult, columns_of, rows_of
+from .line_file import LineFile
+from .sink import LineOf, json_line
+
+
+class JsonlSink:
+    """One JSON line per frame and per event, to a file or stdout."""
+
+    def __init__(self, where: str, line_of: LineOf) -> None:
+        self._file, self._line_of = LineFile(where, "--jsonl"), line_of
+
+    def write(self, result: FrameResult) -> None:
+        """Append one line."""
+        self._file.append(json_line(self._line_of(result)))
+
+    def tell(self, event: SourceEvent) -> None:
+        """Append the event as a line of its own."""
+        self._file.append(json_line(event.to_json()))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CsvSink:
+    """A table with one row per face; with counts only, one row per frame."""
+
+    def __init__(self, where: str, task: TaskSpec, level: float | None, counts: bool) -> None:
+        self._file, self._level, self._counts = LineFile(where, "--csv"), level, counts
+        self._columns = (*HEAD, *task.words, "unread") if counts else columns_of(task)
+        self._append([dict(zip(self._columns, self._columns, strict=True))])
+
+    def write(self, result: FrameResult) -> None:
+        """Append the rows of one frame at once."""
+        if self._counts:
+            self._append([{**result.to_counts(), **result.counts}])
+        else:
+            self._append(rows_of(result, self._level))
+
+    def _append(self, rows: Sequence[Mapping[str, object]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, extrasaction="ignore", lineterminator="\n")
+        writer.writerows(rows)
+        self._file.append(text.getvalue().encode())
+
+    def tell(self, event: SourceEvent) -> None:
+        """A table has no place for events."""
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TerminalSink:
+    """A line per frame for a person, where nothing else is written."""
+
+    def __init__(self, say: Callable[[str], None], level: float | None) -> None:
+        self._say, self._level = say, level
+
+    def write(self, result: FrameResult) -> None:
+        """Say where, and each face's number, range and word."""
+        where = result.frame.file or f"{result.frame.time_s:8.2f} s"
+        self._say(f"{where}: {result.describe(self._level)}")
+
+    def tell(self, event: SourceEvent) -> None:
+        """Events are logged by the run itself."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
