@@ -15,6 +15,7 @@ import time
 import gi
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
@@ -42,7 +43,9 @@ def main() -> None:
             image = bytearray(blank)
             draw_code(image, int(width), 1, number)
             draw_code(image, int(width), 0, int(time.monotonic() * 1000) % (1 << BITS))
-            if source.emit("push-buffer", Gst.Buffer.new_wrapped(bytes(image))) != Gst.FlowReturn.OK:
+            buffer = Gst.Buffer.new_wrapped(bytes(image))
+            buffer.pts = number * Gst.SECOND // int(fps)  # a camera's clock is regular
+            if source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
                 return
             number += 1
 
@@ -52,7 +55,7 @@ def main() -> None:
 
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(
-        f"( appsrc name=camera is-live=true do-timestamp=true format=time caps=video/x-raw,format=BGR,{size} "
+        f"( appsrc name=camera is-live=true format=time caps=video/x-raw,format=BGR,{size} "
         "! videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=3000 "
         f"key-int-max={fps} ! rtph264pay pt=96 config-interval=1 ! identity drop-probability={loss} name=pay0 )"
     )

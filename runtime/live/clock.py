@@ -1,9 +1,41 @@
-"""The clock of a file, as a player runs it: from 0, never back, whatever times the file carries."""
+"""What the times of pictures say: the clock of a file as a player runs it, and the frames of a stream that never came."""
 
 from __future__ import annotations
 
+from collections import deque
+from statistics import median
+
 JITTER_S = 0.2  # a step back by less is no new beginning
+USUAL = 30  # steps by which the usual one is known
 GAP_S = 10.0  # after a longer step forward nobody is followed
+
+
+class MissingFrames:
+    """Counts the frames of a packet stream that never came, by the holes in its clock: FFmpeg does not say.
+
+    A hole is one step of at least two usual ones between usual ones; several long steps in a row are a camera that has
+    become slower.
+    """
+
+    def __init__(self) -> None:
+        self._last_s: float | None = None
+        self._steps_s: deque[float] = deque(maxlen=USUAL)
+        self._waiting = 0  # frames of the last step, which was long; counted if the next one is usual
+
+    def before(self, time_s: float) -> int:
+        """How many are known to have been missing, now that a frame of this time is there."""
+        last_s, self._last_s = self._last_s, time_s
+        if last_s is None:
+            return 0
+        step_s = time_s - last_s
+        usual_s = median(self._steps_s) if len(self._steps_s) >= USUAL // 2 else 0.0
+        self._steps_s.append(step_s)
+        missing, self._waiting = self._waiting, 0
+        if usual_s > 0 and 1.6 * usual_s < step_s < GAP_S:
+            if not missing:
+                self._waiting = round(step_s / usual_s) - 1
+            return 0
+        return missing
 
 
 class MediaClock:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SourceError, UsageError
+from .clock import MissingFrames
 from .containers import open_container
 from .display import Display, aspect_of
 
@@ -47,7 +48,7 @@ class Shot(NamedTuple):
 
     pixels: Pixels
     captured_s: float  # time.monotonic()
-    damaged: bool = False  # the decoder patched it up
+    damaged: int = 0  # 1 if the decoder patched it up, and the frames before it that never came
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def open_network(address: str, name: str) -> tuple[Any, Any]:
     if not address.startswith("rtsp"):
         opened = open_container(name, address)
         return _with_any_parts(address, name, *opened)
-    how = {"rtsp_flags": "prefer_tcp", "fflags": "nobuffer", "max_delay": "200000"}
+    how = {"rtsp_flags": "prefer_tcp", "fflags": "nobuffer", "max_delay": "100000"}
     return open_container(name, address, **how)
 
 
@@ -171,7 +172,8 @@ def stream_connection(container: Any, stream: Any) -> Connection:
     if stream.codec_context.name == "mjpeg":
         shots = _alone(container.demux(stream), stream)
     else:
-        shots = _in_turn(container.demux(stream), stream)
+        packets = bool(set(str(container.format.name).split(",")) & {"rtsp", "rtp", "sdp"})
+        shots = _in_turn(container.demux(stream), stream, MissingFrames() if packets else None)
 
     def read() -> Shot | None:
         try:
@@ -185,7 +187,7 @@ def stream_connection(container: Any, stream: Any) -> Connection:
     return Connection(read, container.close, float(rate) if rate else None, size_wh, endless)
 
 
-def _in_turn(packets: Iterator[Any], stream: Any) -> Iterator[Shot]:
+def _in_turn(packets: Iterator[Any], stream: Any, missing: MissingFrames | None) -> Iterator[Shot]:
     """Pictures that need those before them: all are decoded, each with the time its packet came."""
     import av
 
@@ -201,7 +203,8 @@ def _in_turn(packets: Iterator[Any], stream: Any) -> Iterator[Shot]:
             continue
         for picture in decoded:
             for image, made in display.images(picture, aspect_of(stream)):
-                yield Shot(lambda image=image: image, captured_s, made.is_corrupt or packet.is_corrupt)
+                before = 0 if missing is None or made.time is None else missing.before(made.time)
+                yield Shot(lambda image=image: image, captured_s, before + (made.is_corrupt or packet.is_corrupt))
 
 
 def _alone(packets: Iterator[Any], stream: Any) -> Iterator[Shot]:

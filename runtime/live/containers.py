@@ -8,6 +8,7 @@ from ...errors import SourceError
 
 DEFAULT, COVER = 0x1, 0x400  # AV_DISPOSITION_DEFAULT, AV_DISPOSITION_ATTACHED_PIC
 UNTIMED, JUMPING = 0x80, 0x200  # AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT
+PATCHED = {"h264", "mpeg1video", "mpeg2video", "mpeg4"}  # damage is mended and told only by decoders with one thread
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 5.0
 
 
@@ -31,6 +32,8 @@ def open_container(name: str, address: str | BinaryIO, form: str | None = None, 
         container.close()
         raise
     stream.thread_type = "SLICE"  # threads by frame would lose count of what is damaged, and hold back frames
+    if stream.codec_context.name in PATCHED:
+        stream.codec_context.thread_count = 1
     return container, stream
 
 

@@ -80,7 +80,7 @@ class Source(Protocol):
 
     name: str  # as the user gave it, credentials hidden
     reconnects: int = 0  # how often a live source was opened again
-    undecodable: int = 0  # frames or packets that could not be decoded so far
+    undecodable: int = 0  # frames so far that never came, could not be decoded, or were patched up by the decoder
 
     def open(self) -> SourceInfo:
         """Open it, once; a second call only says again what is known. Raises SourceError saying what was expected."""

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import OutputError
+from ..live.addresses import av_name
 
 TIME_BASE = Fraction(1, 90_000)  # s
 KEYFRAMES_S = 1.0  # at most so much is lost when the process is killed
@@ -35,7 +36,7 @@ class VideoWriter:
         self._last_pts = -1
         try:
             path.open("wb").close()  # PyAV itself opens the file only with the first packet
-            self._container: Any = av.open(str(path), "w", format="mp4", options=MP4_FLAGS)
+            self._container: Any = av.open(av_name(path), "w", format="mp4", options=MP4_FLAGS)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"cannot write {path} ({error.strerror}); give another --save FILE") from None
 

@@ -1,0 +1,165 @@
+"""Pictures come as a player shows them: square pixels, upright, not mirrored, SDR, without combs; from a file and over HTTP."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.filter import Graph
+
+from numclip.runtime.live.display import Display
+from numclip.runtime.live.sources import open_source
+from tests.video_maker import CORNERS, corners, grays, seen_corners, set_matrix, write_video
+
+# a b c d of the track's matrix -> where each corner goes, by QuickTime's formula
+MATRICES = {
+    "as it is": (1, 0, 0, 1),
+    "a quarter right": (0, 1, -1, 0),
+    "a half": (-1, 0, 0, -1),
+    "a quarter left": (0, -1, 1, 0),
+    "mirrored": (-1, 0, 0, 1),
+    "upside down and mirrored": (1, 0, 0, -1),
+    "mirrored, a quarter right": (0, -1, -1, 0),
+    "mirrored, a quarter left": (0, 1, 1, 0),
+}
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The address at which tmp_path is served."""
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def _frames(source: str) -> list[np.ndarray]:
+    with open_source(source) as opened:
+        return [frame.image for frame in opened]
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_a_display_matrix(name: str, tmp_path: Path, served: str) -> None:
+    """Each of the eight ways to turn and mirror puts each corner where the matrix says, in a file and over HTTP."""
+    a, b, c, d = MATRICES[name]
+    video = write_video(tmp_path / "turned.mp4", [corners()] * 4)
+    set_matrix(video, a, b, c, d)
+    expected = {}
+    for place in CORNERS:
+        x, y = (1 if "right" in place else -1), (1 if "bottom" in place else -1)
+        to_x, to_y = a * x + c * y, b * x + d * y
+        expected[f"{'bottom' if to_y > 0 else 'top'} {'right' if to_x > 0 else 'left'}"] = place
+    for source in (str(video), f"{served}/turned.mp4"):
+        images = _frames(source)
+        assert len(images) == 4 and all(seen_corners(image) == expected for image in images)
+        assert images[0].shape == ((64, 96, 3) if a else (96, 64, 3))
+
+
+@pytest.mark.parametrize(("aspect", "shape"), [(Fraction(4, 3), (64, 128, 3)), (Fraction(1, 2), (128, 96, 3))])
+def test_pixels_that_are_not_square(aspect: Fraction, shape: tuple[int, ...], tmp_path: Path, served: str) -> None:
+    """96 x 64 pixels of 4:3 are shown as 128 x 64, of 1:2 as 96 x 128, in a file and over HTTP."""
+    video = write_video(tmp_path / "wide.mp4", [corners()] * 4, sample_aspect_ratio=aspect)
+    for source in (str(video), f"{served}/wide.mp4"):
+        assert {image.shape for image in _frames(source)} == {shape}
+
+
+def _hdr(code: int, transfer: int) -> av.VideoFrame:
+    """A gray of this 10-bit code in BT.2020."""
+    frame = av.VideoFrame(64, 64, "yuv420p10le")
+    for number, plane in enumerate(frame.planes):
+        plane.update(np.full(plane.buffer_size // 2, 512 if number else code, np.uint16).tobytes())
+    frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range = transfer, 9, 9, 1
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    return frame
+
+
+# By hand, for code 300 (signal 0.269): PQ is 4.7 cd/m2, HLG on a display of 1000 cd/m2 is 11.4 cd/m2; with white at 203 cd/m2
+# and a gamma of 2.4 that is 53 and 77 of 255. Read as if it were SDR it is 68.
+@pytest.mark.parametrize(("transfer", "level"), [(16, 53), (18, 77)], ids=["PQ", "HLG"])
+def test_hdr_is_tone_mapped(transfer: int, level: int) -> None:
+    """Black and white stay; a dark gray comes within 12 levels of what a display of 203 cd/m2 would show."""
+    shown = {}
+    for code in (64, 300, 940):
+        display = Display()
+        ((image, _),) = display.images(_hdr(code, transfer), None)
+        if display.notes:
+            pytest.skip(display.notes[0])
+        shown[code] = float(image.mean())
+    assert shown[64] < 3 and shown[940] > 250 and abs(shown[300] - level) < 12
+
+
+def test_what_cannot_be_converted_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where libavfilter lacks a filter, the picture comes as it is and a note says so, once."""
+
+    class Without(Graph):
+        def add(self, *args: object, **kwargs: object) -> object:
+            raise ValueError("no such filter")
+
+    monkeypatch.setattr("av.filter.Graph", Without)
+    display = Display()
+    for _ in range(2):
+        ((image, _),) = display.images(_hdr(300, 16), None)
+        assert abs(image.mean() - 68) < 3
+    assert len(display.notes) == 1 and "HDR video is read as it is" in display.notes[0]
+
+
+def test_combs_are_taken_out() -> None:
+    """A bar that moves between the two halves of each picture: no rows that alternate, and every picture comes."""
+    graph = Graph()
+    first = graph.add_buffer(width=128, height=96, format=av.VideoFormat("yuv420p"), time_base=Fraction(1, 25))
+    mark, sink = graph.add("setfield", "tff"), graph.add("buffersink")
+    first.link_to(mark)
+    mark.link_to(sink)
+    graph.configure()
+    display, combed, clean = Display(), [], []
+    for i in range(12):
+        image = np.zeros((96, 128, 3), np.uint8)
+        image[0::2, 4 * i : 4 * i + 20] = 255
+        image[1::2, 4 * i + 8 : 4 * i + 28] = 255
+        frame = av.VideoFrame.from_ndarray(image, "bgr24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = i, Fraction(1, 25)
+        graph.push(frame)
+        marked = graph.pull()
+        assert marked.interlaced_frame
+        combed.append(image)
+        clean += [image for image, _ in display.images(marked, None)]
+    clean += [image for image, _ in display.images(None, None)]
+    if display.notes:
+        pytest.skip(display.notes[0])
+
+    def comb(images: list[np.ndarray]) -> float:
+        rows = np.stack(images)[..., 1].astype(float)
+        return float(np.abs(rows[:, 1:-1] - (rows[:, :-2] + rows[:, 2:]) / 2).mean())
+
+    assert len(clean) == 12 and comb(clean) < 0.35 * comb(combed)
+
+
+def test_the_size_may_change_within_a_stream() -> None:
+    """HDR pictures of two sizes in turn: each comes in its own size."""
+    display = Display()
+    sizes = []
+    for side in (64, 64, 32, 64):
+        frame = av.VideoFrame(side, side, "yuv420p10le")
+        frame.color_trc, frame.pts, frame.time_base = 16, 0, Fraction(1, 25)
+        sizes += [image.shape[0] for image, _ in display.images(frame, None)]
+    assert sizes == [64, 64, 32, 64]
+
+
+def test_gray_stays_gray(tmp_path: Path) -> None:
+    """A video that needs nothing is given as it is decoded."""
+    pictures = grays(5)
+    images = _frames(str(write_video(tmp_path / "plain.mp4", pictures)))
+    assert all(abs(float(a.mean()) - float(b.mean())) < 2 for a, b in zip(images, pictures, strict=True))
