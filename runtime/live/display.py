@@ -1,4 +1,4 @@
-"""A decoded picture in the form in which a player shows it: square pixels, upright, not mirrored, SDR, no half pictures."""
+"""A decoded picture in the form in which a player shows it: square pixels, upright, not mirrored, SDR, without combs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
 PQ, HLG = 16, 18  # transfer functions of HDR, ITU-T H.273 table 3
-TO_SDR = "out_transfer=bt709:out_primaries=bt709:out_color_matrix=bt709:intent=perceptual"
+WHITE_NITS = 203.0  # reference white of HDR, ITU-R BT.2408
+HLG_NITS = 1000.0  # the display for which HLG is shown
+KNEE = 0.7  # share of white above which highlights are compressed
+# linear BT.2020 to BT.709, ITU-R BT.2087, in the order B G R
+TO_709 = np.array([[1.1187, -0.1006, -0.0182], [-0.0083, 1.1329, -0.1246], [-0.0728, -0.5876, 1.6605]], np.float32)
+BT709 = 1  # primaries, ITU-T H.273 table 2
 ODD_ASPECT = 4.0  # pixels longer than so many times their width are a broken header, not a lens
 
 
@@ -33,6 +38,8 @@ class Display:
         """
         for made in self._filtered(picture):
             image = np.asarray(made.to_ndarray(format="bgr24"), np.uint8)
+            if made.color_trc in (PQ, HLG):
+                image = to_sdr(image, made.color_trc, made.color_primaries != BT709)
             yield upright(square(image, aspect), matrix_of(made)), made
 
     def _filtered(self, picture: Any) -> Iterator[Any]:
@@ -41,15 +48,14 @@ class Display:
                 self._graph.push(None)
                 yield from self._pulled()
             return
-        hdr = picture.color_trc in (PQ, HLG)
         self._deinterlaced = self._deinterlaced or picture.interlaced_frame
-        if not (hdr or self._deinterlaced):
+        if not self._deinterlaced:
             yield picture
             return
-        form = (picture.width, picture.height, picture.format.name, picture.time_base, hdr, self._deinterlaced)
+        form = (picture.width, picture.height, picture.format.name, picture.time_base)
         if form != self._made_for:
             yield from self._filtered(None)
-            self._made_for, self._graph = form, self._new_graph(picture, hdr)
+            self._made_for, self._graph = form, self._new_graph(picture)
         if self._graph is None:
             yield picture
             return
@@ -65,30 +71,45 @@ class Display:
             except (av.BlockingIOError, av.EOFError):
                 return
 
-    def _new_graph(self, picture: Any, hdr: bool) -> Any:
-        """bwdif and scale of libavfilter, as far as they are needed and there; None where they are not."""
+    def _new_graph(self, picture: Any) -> Any:
+        """bwdif of libavfilter; None where this build has none."""
         from av.filter import Graph
 
-        steps = [("bwdif", "mode=send_frame:deint=interlaced", "interlaced")] if self._deinterlaced else []
-        steps += [("scale", TO_SDR, "HDR")] if hdr else []
         try:
             graph = Graph()
-            last = graph.add_buffer(
+            first = graph.add_buffer(
                 width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base
             )
-            for name, how, _ in [*steps, ("format", "pix_fmts=yuv420p|yuv422p|yuv444p|bgr24", "")]:
-                step = graph.add(name, how)
-                last.link_to(step)
-                last = step
-            last.link_to(graph.add("buffersink"))
+            step, last = graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
+            first.link_to(step)
+            step.link_to(last)
             graph.configure()
-        except Exception as error:  # whatever libavfilter of this build has not
-            kinds = " and ".join(kind for _, _, kind in steps)
-            note = f"{kinds} video is read as it is: this FFmpeg cannot convert it ({type(error).__name__})"
+        except (ValueError, OSError) as error:  # av's errors are among them
+            note = f"interlaced video is read with its combs: this FFmpeg has no bwdif ({type(error).__name__})"
             if note not in self.notes:
                 self.notes.append(note)
             return None
         return graph
+
+
+def to_sdr(image: Image, transfer: int, wide: bool) -> Image:
+    """[H, W, 3] uint8 BGR of PQ or HLG (ITU-R BT.2100) as a display of 203 cd/m2 shows it, highlights compressed.
+
+    wide: its primaries are those of BT.2020.
+    """
+    signal = np.arange(256) / 255
+    if transfer == PQ:
+        root = signal ** (1 / 78.84375)
+        nits = 10_000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+    else:
+        scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        nits = HLG_NITS * scene**1.2
+    light = cv2.LUT(image, (nits / WHITE_NITS).astype(np.float32))  # white is 1
+    if wide:
+        light = cv2.transform(light, TO_709)
+    over = np.maximum(light - KNEE, 0)
+    light = np.where(over > 0, 1 - (1 - KNEE) * np.exp(-over / (1 - KNEE)), np.maximum(light, 0))
+    return np.rint(255 * light ** (1 / 2.4)).astype(np.uint8)
 
 
 def aspect_of(stream: Any) -> Fraction | None:

@@ -86,34 +86,16 @@ def _hdr(code: int, transfer: int) -> av.VideoFrame:
     return frame
 
 
-# By hand, for code 300 (signal 0.269): PQ is 4.7 cd/m2, HLG on a display of 1000 cd/m2 is 11.4 cd/m2; with white at 203 cd/m2
-# and a gamma of 2.4 that is 53 and 77 of 255. Read as if it were SDR it is 68.
-@pytest.mark.parametrize(("transfer", "level"), [(16, 53), (18, 77)], ids=["PQ", "HLG"])
+# By hand, for code 300 (signal 0.269): PQ is 6.7 cd/m2, HLG on a display of 1000 cd/m2 is 11.4 cd/m2; with white at 203 cd/m2
+# and a gamma of 2.4 that is 62 and 77 of 255. Read as if it were SDR it is 68.
+@pytest.mark.parametrize(("transfer", "level"), [(16, 62), (18, 77)], ids=["PQ", "HLG"])
 def test_hdr_is_tone_mapped(transfer: int, level: int) -> None:
-    """Black and white stay; a dark gray comes within 12 levels of what a display of 203 cd/m2 would show."""
+    """Black and white stay; a dark gray comes within 4 levels of what a display of 203 cd/m2 would show."""
     shown = {}
     for code in (64, 300, 940):
-        display = Display()
-        ((image, _),) = display.images(_hdr(code, transfer), None)
-        if display.notes:
-            pytest.skip(display.notes[0])
+        ((image, _),) = Display().images(_hdr(code, transfer), None)
         shown[code] = float(image.mean())
-    assert shown[64] < 3 and shown[940] > 250 and abs(shown[300] - level) < 12
-
-
-def test_what_cannot_be_converted_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where libavfilter lacks a filter, the picture comes as it is and a note says so, once."""
-
-    class Without(Graph):
-        def add(self, *args: object, **kwargs: object) -> object:
-            raise ValueError("no such filter")
-
-    monkeypatch.setattr("av.filter.Graph", Without)
-    display = Display()
-    for _ in range(2):
-        ((image, _),) = display.images(_hdr(300, 16), None)
-        assert abs(image.mean() - 68) < 3
-    assert len(display.notes) == 1 and "HDR video is read as it is" in display.notes[0]
+    assert shown[64] < 3 and shown[940] > 250 and abs(shown[300] - level) < 4
 
 
 def test_combs_are_taken_out() -> None:
@@ -147,19 +129,9 @@ def test_combs_are_taken_out() -> None:
     assert len(clean) == 12 and comb(clean) < 0.35 * comb(combed)
 
 
-def test_the_size_may_change_within_a_stream() -> None:
-    """HDR pictures of two sizes in turn: each comes in its own size."""
-    display = Display()
-    sizes = []
-    for side in (64, 64, 32, 64):
-        frame = av.VideoFrame(side, side, "yuv420p10le")
-        frame.color_trc, frame.pts, frame.time_base = 16, 0, Fraction(1, 25)
-        sizes += [image.shape[0] for image, _ in display.images(frame, None)]
-    assert sizes == [64, 64, 32, 64]
-
-
-def test_gray_stays_gray(tmp_path: Path) -> None:
-    """A video that needs nothing is given as it is decoded."""
-    pictures = grays(5)
-    images = _frames(str(write_video(tmp_path / "plain.mp4", pictures)))
-    assert all(abs(float(a.mean()) - float(b.mean())) < 2 for a, b in zip(images, pictures, strict=True))
+def test_the_size_may_change_within_a_stream(tmp_path: Path) -> None:
+    """Pictures of two sizes in turn: each comes in its own size."""
+    small, large = (write_video(tmp_path / f"{side}.ts", grays(6, side=side)) for side in (32, 64))
+    (tmp_path / "both.ts").write_bytes(small.read_bytes() + large.read_bytes())
+    sizes = [image.shape[0] for image in _frames(str(tmp_path / "both.ts"))]
+    assert sizes == [32] * 6 + [64] * 6
