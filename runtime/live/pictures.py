@@ -181,11 +181,12 @@ def _further_pages(name: str, data: bytes) -> Iterator[Image]:
     if not (webp and b"ANMF" in data) and not data.startswith((b"II", b"MM")):
         return
     buffer = np.frombuffer(data, np.uint8)
+    promised = data.count(b"ANMF") if webp else None  # OpenCV plays an animation again and again
     read = 1
-    while pages := cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR, range=(read, read + 1))[1]:
+    while read != promised and (pages := cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR, range=(read, read + 1))[1]):
         yield np.asarray(pages[0], np.uint8)
         read += 1
-    if webp and read < (promised := data.count(b"ANMF")):
+    if promised is not None and read < promised:
         raise SourceError(f"{name}: expected an animation of {promised} pictures, {read} can be read; save it as GIF")
 
 

@@ -289,9 +289,13 @@ def test_a_fault_of_ours_is_told_once_and_ends_the_source() -> None:
     """A TypeError while reading is a `failed` event with its text, no new connection; one thread opened, read and closed."""
     source, events = _Faulty(), list[SourceEvent]()
     captures = Captures([source])
-    with pytest.raises(SourceError, match="TypeError: cannot add"):
+
+    def follow() -> None:
         for told, _ in captures:
-            events += told
+            events.extend(told)
+
+    with pytest.raises(SourceError, match="TypeError: cannot add"):
+        follow()
     captures.join(5)
     assert (
         [e.kind for e in events] == ["failed"] and "TypeError" in events[0].reason and "secret" not in events[0].reason
