@@ -68,7 +68,7 @@ class VideoSource(Source):
         self._shots = self._decoded(container, stream)
         self._head = list(islice(self._shots, HEAD))
         few = len(self._head) < HEAD
-        slides = not few and self._head[-1].time_s >= (HEAD - 1) * SLIDES_S and self._rate <= 1 / SLIDES_S
+        slides = not few and self._head[-1].time_s >= (HEAD - 1) * SLIDES_S
         size_wh = (self._head[0].image.shape[1], self._head[0].image.shape[0]) if self._head else None
         frames = len(self._head) if few else self._promise.pictures
         files = () if self._path is None else (self._path,)
