@@ -12,7 +12,8 @@ import sys
 from tqdm import tqdm
 
 from ..runtime.sessions.session import DEVICES
-from ..runtime.sinks.running import RunOptions, run as run_sources
+from ..runtime.sinks.running import RunOptions
+from ..runtime.sinks.running import run as run_sources
 from .output_flags import add_output_flags, output_options
 from .signals import until_terminated
 

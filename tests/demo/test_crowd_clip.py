@@ -16,8 +16,8 @@ import numclip
 from numclip.demo.crowd import crowd, write_crowd
 from numclip.runtime.faces.detect import open_detector
 from numclip.runtime.live import look_budget, sight
-from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.pipeline import Pipeline, Rules
+from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.sources import open_source
 
 LOOKS = 5  # the budget of these tests, in looks at the speed this machine has now; at 2 ms a look it is 10 ms

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numclip.errors import UsageError
-from numclip.runtime.live.addresses import hide_in, shown
+from numclip.runtime.live.addresses import shown
 from numclip.runtime.live.connections import CameraWish, ask_camera
 from numclip.runtime.sinks.video_writer import VideoWriter
 

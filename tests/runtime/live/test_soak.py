@@ -21,11 +21,11 @@ import numclip
 from numclip.runtime.faces.detect import open_detector
 from numclip.runtime.live.conveyor import Conveyor
 from numclip.runtime.live.frames import Arrival, Frame, Source, SourceEvent, SourceInfo
-from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.pipeline import Pipeline, Rules
+from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.sources import open_source
-from numclip.runtime.sinks.run_statistics import RunStatistics
 from numclip.runtime.sinks.lines import CsvSink, JsonlSink
+from numclip.runtime.sinks.run_statistics import RunStatistics
 from numclip.runtime.sinks.sink import Sink
 from numclip.runtime.sinks.video import VideoSink
 
