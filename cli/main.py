@@ -56,6 +56,8 @@ _EXTRA_OF = {
     "matplotlib": "demo",
     "skimage": "demo",
     "pillow_heif": "heic",
+    "supervision": "supervision",
+    "pandas": "pandas",
     "torch": "train",
     "torchvision": "train",
     "open_clip": "train",

@@ -214,7 +214,8 @@ class _OwnFrames:
     def __init__(self, color: Color, fps: float) -> None:
         if not fps > 0:
             raise ValueError(f"expected fps above 0, got {fps:g}")
-        self._color, self._clock, self._index = color, MediaClock(1 / fps), 0
+        self._color: Color = color
+        self._clock, self._index = MediaClock(1 / fps), 0
 
     def frame(self, given: Timed) -> Frame:
         """The next one."""
@@ -224,7 +225,7 @@ class _OwnFrames:
             if len(given) != 2 or isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
                 raise TypeError(f"expected a frame, or (frame, time in seconds), got a tuple of {len(given)}")
             picture, time_s = given
-        image, _, _ = picture_of(picture, self._color)
+        image, *_ = picture_of(picture, self._color)
         at_s = self._clock.at(time_s)
         frame = Frame(image, self._index, at_s, captured_s, "frames", segment=self._clock.segment)
         self._index += 1

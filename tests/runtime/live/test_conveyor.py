@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -100,6 +101,49 @@ def test_files_pass_whole_and_in_order(model) -> None:
     assert [r.frame.index for r in results] == list(range(200)) and {r.dropped for r in results} == {0}
     assert [[f.track_id for f in r.faces] for r in results] == [[f.track_id for f in r.faces] for r in alone]
     assert _ours() == []
+
+
+def test_results_of_a_file_do_not_depend_on_speed(two_people: Path, yunet_model: Path, model) -> None:
+    """60 frames of a clip, in one thread, and in threads whose model or detector stops at random for up to 60 ms: the same
+    lines to the last byte, but for their latency."""
+    random = np.random.default_rng(0)
+
+    class Halting:
+        spec = model.spec
+
+        def __init__(self, stop_s: float) -> None:
+            self.stop_s = stop_s
+
+        def __call__(self, crops: np.ndarray):
+            time.sleep(random.uniform(0, self.stop_s))
+            return model(crops)
+
+    class HaltingDetector:
+        name = "yunet"
+
+        def __init__(self, stop_s: float) -> None:
+            self.yunet, self.stop_s = open_detector("yunet"), stop_s
+
+        def detect(self, image: np.ndarray) -> Detections:
+            time.sleep(random.uniform(0, self.stop_s))
+            return self.yunet.detect(image)
+
+    def lines(results: Iterable[object]) -> list[str]:
+        said: list[str] = []
+        for result in results:
+            assert isinstance(result, FrameResult)
+            said.append(replace(result, latency_s=0.0).to_json())
+            if len(said) == 60:
+                break
+        return said
+
+    with open_source(str(two_people)) as source:
+        alone = lines(map(Pipeline(model, open_detector("yunet")).read, source))
+    assert sum('"track": 1' in line for line in alone) > 50
+    for model_s, detector_s in ((0.0, 0.0), (0.06, 0.0), (0.0, 0.06)):
+        pipeline = Pipeline(Halting(model_s), HaltingDetector(detector_s))  # type: ignore[arg-type]
+        with Conveyor([open_source(str(two_people))], pipeline) as conveyor:
+            assert lines(conveyor) == alone
 
 
 def test_a_live_source_is_never_behind(model) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
+import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -17,7 +21,12 @@ import cv2
 import numpy as np
 import pytest
 
+import numclip
 from numclip.cli.main import main
+from numclip.errors import UsageError
+from numclip.runtime import OutputOptions, RunOptions, run
+from numclip.runtime.live.frames import SourceEvent, SourceInfo
+from numclip.runtime.sinks.run_statistics import RunStatistics
 from numclip.runtime.sinks.video_writer import VideoWriter
 
 NUMCLIP = [sys.executable, "-m", "numclip.cli.main"]
@@ -106,7 +115,7 @@ def test_several_photos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
         cv2.imwrite(path, small)
     assert main(["run", *paths, "--detector", "haar", "--jsonl", "-"]) == 0
     assert [json.loads(line)["file"] for line in capfd.readouterr().out.splitlines()] == ["b.png", "a.png"]
-    assert main(["run", paths[0], "nothing.mp4"]) == 1 and "expected a picture" in capfd.readouterr().err
+    assert main(["run", paths[0], "nothing.mp4"]) == 1 and "found nothing there" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--jsonl", "--save", "--csv", "--record"])
@@ -316,7 +325,12 @@ def watch(event, args):
     if event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "shutil.copyfile"):
         opened.append(event + " " + str(args[0]))
 sys.addaudithook(watch)
+import numclip
 from numclip.cli.main import main
+from numclip.errors import UsageError
+from numclip.runtime import OutputOptions, RunOptions, run
+from numclip.runtime.live.frames import SourceEvent, SourceInfo
+from numclip.runtime.sinks.run_statistics import RunStatistics
 code = main(["run", {str(clip)!r}, *{flags!r}])
 print("OPENED", *sorted(set(opened)), sep="\\n")
 sys.exit(code)
@@ -375,3 +389,78 @@ def test_a_live_run_over_http(camera, tmp_path: Path) -> None:
 def _whole_lines(path: Path) -> list[dict]:
     text = path.read_text(encoding="utf-8")
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def test_the_same_file_gives_the_same_lines(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two runs and numclip.stream: byte-identical lines apart from latency_ms; a budget on a file says what that means."""
+    found: list[list[dict]] = []
+    for name in ("a.jsonl", "b.jsonl"):
+        flags = ["--device", "cpu", "--threads", "1", "--detector", "haar", "--jsonl", str(tmp_path / name)]
+        assert main(["run", str(clip), *flags]) == 0
+        found.append([{**line, "latency_ms": 0} for line in _lines(tmp_path / name)])
+    model = numclip.load("age-nano", device="cpu", threads=1)
+    found.append([{**r.to_dict(), "latency_ms": 0} for r in numclip.stream(str(clip), model, "haar")])
+    assert found[0] == found[1] == found[2]
+    assert "depend on how fast" not in capfd.readouterr().err
+    assert main(["run", str(clip), "--detector", "haar", "--budget-ms", "5", "--jsonl", str(tmp_path / "c")]) == 0
+    assert "the results depend on how fast this machine is" in capfd.readouterr().err
+
+
+def test_a_run_without_the_command(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """numclip.runtime.run: what the command writes, a summary, and nothing printed; wrong options are refused when made."""
+    out, said = tmp_path / "o.jsonl", list[str]()
+    outputs = OutputOptions(jsonl=str(out))
+    summary = run(RunOptions((str(clip),), detector="haar", outputs=outputs))
+    assert summary.frames == len(_lines(out)) == 40 and summary.tracks == 1 and summary.complete
+    assert summary.sentence.startswith("40 frames, 38 faces, 1 tracks")
+    run(RunOptions((str(clip),), detector="haar"), said.append)
+    assert len(said) == 40 and "#1" in said[-1]
+    assert capfd.readouterr().out == ""
+    for wrong in ({"sources": ()}, {"budget_ms": 0.0}, {"max_faces": 0}, {"buffer": 7.0}):
+        with pytest.raises(UsageError, match="expected"):
+            RunOptions(**{"sources": ("0",), **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reads", ["after SIGTERM", "after the end"])
+def test_a_slow_reader_and_sigterm(shared_data: Path, reads: str) -> None:
+    """Nobody reads stdout, so the run waits; SIGTERM: as many lines are whole as the run says it has read frames."""
+    clip = next((shared_data / "video").glob("two_people*.h264"))
+    command = [*NUMCLIP, "run", str(clip), "--detector", "haar", "--jsonl", "-"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None and child.stderr is not None
+    select.select([child.stdout], [], [], 120)
+    before, deadline = -1, time.monotonic() + 120
+    while time.monotonic() < deadline:  # until the pipe is full
+        waiting = fcntl.ioctl(child.stdout, termios.FIONREAD, b"\0" * 4)
+        now = int.from_bytes(waiting, sys.byteorder)
+        if now == before and now > 50_000:
+            break
+        before = now
+        time.sleep(2)
+    os.kill(child.pid, signal.SIGTERM)
+    if reads == "after the end":
+        child.wait(timeout=120)
+    out, err = child.communicate(timeout=120)
+    said = re.search(r"^(\d+) frames", err.decode(), re.MULTILINE)
+    assert said is not None and "Traceback" not in err.decode()
+    whole = out[: out.rfind(b"\n") + 1].splitlines()
+    assert [json.loads(line)["frame"] for line in whole] == list(range(int(said[1]))) and int(said[1]) > 50
+    if reads == "after SIGTERM":
+        assert child.returncode == 0 and out.endswith(b"\n")
+
+
+def test_a_lost_camera_is_said_and_counts() -> None:
+    """`failed` always, and `ended` of one of several cameras, make a run incomplete; the end of a file played live does not."""
+    cameras = [SourceInfo("a", live=True), SourceInfo("b", live=True)]
+    film = SourceInfo("film", live=True, files=(Path("film"),))
+    for infos, kind, name, complete in (
+        (cameras, "ended", "a", False),
+        (cameras, "failed", "b", False),
+        (cameras, "stalled", "b", True),
+        (cameras[:1], "ended", "a", True),
+        (cameras[:1], "failed", "a", False),
+        ([film, *cameras], "ended", "film", True),
+    ):
+        statistics = RunStatistics()
+        statistics.tell(SourceEvent(kind, name, 3.0, "gone"))  # type: ignore[arg-type]
+        assert statistics.summary("years", [], infos).complete == complete
