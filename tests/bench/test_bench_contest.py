@@ -133,7 +133,8 @@ def test_p50_is_what_timing_by_hand_gives(calls: int, within: float) -> None:
 
 
 def test_p50_is_what_onnxruntime_says_itself(tmp_path: Path) -> None:
-    """Of the same undisturbed calls with two faces, the p50 is within 5 % of the one from ONNX Runtime's own profile."""
+    """Of the same calls with two faces, none took less than ONNX Runtime's own profile says, and the one that was
+    disturbed least took at most 5 % more; so it is however busy the machine is."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
@@ -143,9 +144,8 @@ def test_p50_is_what_onnxruntime_says_itself(tmp_path: Path) -> None:
     taken = [contender.timed() for _ in range(300)]
     events = json.loads(Path(session.end_profiling()).read_text())
     theirs = [e["dur"] / 1000 for e in events if e.get("name") == "model_run"][-len(taken) :]
-    pairs = [(c.ms, their) for c, their in zip(taken, theirs, strict=True) if not c.interrupted]
-    ours, profiled = np.median(pairs, axis=0)
-    assert len(pairs) >= 10 and float(ours) == pytest.approx(float(profiled), rel=0.05)
+    ratios = [call.ms / their for call, their in zip(taken, theirs, strict=True)]
+    assert 1 <= min(ratios) <= 1.05
 
 
 def share_of_a_core() -> float:

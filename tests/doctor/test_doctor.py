@@ -231,7 +231,7 @@ def test_problems_first_and_the_rest_folded(tmp_path: Path, capfd: pytest.Captur
     assert not any(said.ok for said in printed(short).values())
     folded = next(line for line in short.splitlines() if " checks are fine: " in line)
     names = folded.partition(": ")[2].partition(" (--all")[0].split(", ")
-    assert names == list(dict.fromkeys(check for check, said in rows.items() if said.ok))
+    assert [name[:18] for name in names] == [check for check, said in rows.items() if said.ok], "rows show 18 letters"
     assert [line.startswith("PROBLEM") for line in long.splitlines() if line[:3] in ("ok ", "PRO")] == sorted(
         (line.startswith("PROBLEM") for line in long.splitlines() if line[:3] in ("ok ", "PRO")), reverse=True
     )
