@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,21 +91,43 @@ class Canvases(IterableDataset[Batch]):
         info = torch.utils.data.get_worker_info()
         worker, step = (0, 1) if info is None else (info.id, info.num_workers)
         rng = np.random.default_rng((self.seed, worker))
-        teacher = Teacher(self.teacher)
+        source = Source(rng, self.stock, Teacher(self.teacher))
         number = worker
         while True:
             side, count = self.plan[number % len(self.plan)]
-            yield make_batch(rng, self.stock, teacher, side, count)
+            yield make_batch(source, side, count)
             number += step
 
 
-def make_batch(rng: np.random.Generator, stock: Stock, teacher: Teacher, side: int, count: int) -> Batch:
-    """`count` canvases of one side: the teacher sees them clean, the network spoilt."""
+class Source:
+    """Canvases with their targets; each is given out about three times, because spoiling it anew is cheap."""
+
+    FRESH, KEPT = 0.34, 384  # the share of new ones; how many of a side are kept
+
+    def __init__(self, rng: np.random.Generator, stock: Stock, teacher: Teacher):
+        self.rng, self._stock, self._teacher = rng, stock, teacher
+        self._kept: dict[int, list[tuple[Canvas, CellTargets]]] = defaultdict(list)
+
+    def draw(self, side: int) -> tuple[Canvas, CellTargets]:
+        """A canvas of this side."""
+        kept = self._kept[side]
+        if len(kept) == self.KEPT and self.rng.random() > self.FRESH:
+            return kept[self.rng.integers(self.KEPT)]
+        canvas = compose(self.rng, self._stock, side)
+        made = canvas, with_labels(self._teacher.targets(canvas.picture), canvas)
+        if len(kept) < self.KEPT:
+            kept.append(made)
+        else:
+            kept[self.rng.integers(self.KEPT)] = made
+        return made
+
+
+def make_batch(source: Source, side: int, count: int) -> Batch:
+    """`count` canvases of one side: the teacher saw them clean, the network sees them spoilt."""
     pictures, scores, cells, boxes, landmarks, known = [], [], [], [], [], []
     for i in range(count):
-        canvas = compose(rng, stock, side)
-        targets = with_labels(teacher.targets(canvas.picture), canvas)
-        pictures.append(spoil(rng, canvas.picture, canvas.boxes_xyxy, canvas.landmarks))
+        canvas, targets = source.draw(side)
+        pictures.append(spoil(source.rng, canvas.picture, canvas.boxes_xyxy, canvas.landmarks))
         scores.append(targets.scores)
         positive = np.flatnonzero(targets.scores > POSITIVE)
         cells.append(positive + i * len(targets.scores))

@@ -114,7 +114,7 @@ def _portraits_on_background(rng: np.random.Generator, stock: Stock, side: int) 
     picture = ground.picture
     boxes, landmarks = list(ground.boxes_xyxy), list(ground.landmarks)
     taken: list[tuple[float, float, float]] = []
-    for _ in range(int(rng.integers(1, 14))):
+    for _ in range(int(rng.integers(3, 24))):
         portrait = stock.portraits[rng.integers(len(stock.portraits))]
         face = max(1.0, float(np.sqrt(np.prod(portrait.box_xyxy[2:] - portrait.box_xyxy[:2]))))
         scale = math.exp(rng.uniform(math.log(SMALLEST_FACE_PX), math.log(0.6 * side))) / face

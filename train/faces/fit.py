@@ -16,7 +16,7 @@ from .canvases import Stock
 from .losses import finder_loss
 from .network import FacesNetwork, FacesShape
 
-PLAN = ((320, 32),) * 5 + ((576, 10),)
+PLAN = ((320, 16),) * 5 + ((576, 5),)
 
 
 @dataclass(frozen=True)
