@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from .network import STRIDES, Block, FacesNetwork, Layer
 
 OPSET = 18
-FAR_PX = 65536.0  # pictures of one call are moved this far apart, so that suppression never mixes them
+PAD = False
+MOST_CELLS = 1024  # per picture, the best ones
 
 
 class Graph:
@@ -46,21 +47,36 @@ class Graph:
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
         return name
 
+    def add_two(self, operator: str, *inputs: str, **attributes: object) -> tuple[str, str]:
+        """One node with two results."""
+        names = [f"{operator.lower()}_{len(self.nodes)}_{i}" for i in range(2)]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, name=names[0], **attributes))
+        return names[0], names[1]
+
     def conv(self, x: str, weight: Tensor, bias: Tensor, stride: int = 1, groups: int = 1) -> str:
         """A convolution padded by half its side."""
         side = weight.shape[2]
         kernel = self.constant(weight.detach().numpy(), np.float32)
         offset = self.constant(bias.detach().numpy(), np.float32)
-        return self.add(
-            "Conv", x, kernel, offset, kernel_shape=[side, side], strides=[stride, stride], pads=[(side - 1) // 2] * 4, group=groups
-        )
+        half = (side - 1) // 2
+        return self.add("Conv", x, kernel, offset, strides=[stride, stride], pads=[half] * 4, group=groups)
+
+    def patches(self, x: str, weight: Tensor, bias: Tensor) -> str:
+        """A convolution whose stride is its side, of pictures [N, H, W, 3] as they are: rows of W * 3 numbers, one plane."""
+        side = weight.shape[2]
+        flat = weight.permute(0, 2, 3, 1).reshape(len(weight), 1, side, side * 3)  # [C, 1, side, 3 side]
+        kernel = self.constant(flat.detach().numpy(), np.float32)
+        offset = self.constant(bias.detach().numpy(), np.float32)
+        size = self.add("Shape", x, start=0, end=2)
+        plane = self.add("Reshape", x, self.add("Concat", self.add("Concat", self.slice(size, 0, 1, 0), self.ints(1), self.slice(size, 1, 2, 0), axis=0), self.ints(-1), axis=0))
+        return self.add("Conv", plane, kernel, offset, strides=[side, 3 * side], pads=[0, 0, side - 1, 3 * side - 3])
 
     def slice(self, x: str, start: int, stop: int, axis: int) -> str:
         """x[..., start:stop, ...] along one axis."""
         return self.add("Slice", x, self.ints(start), self.ints(stop), self.ints(axis))
 
 
-def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold: float, most: int) -> onnx.ModelProto:
+def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold: float) -> onnx.ModelProto:
     """The whole finder as one graph.
 
     pictures: uint8 [N, H, W, 3] BGR; picture int64 [F], boxes float32 [F, 4] xyxy px inside the picture, scores
@@ -68,13 +84,14 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
     """
     graph = Graph()
     network = network.eval()
-    planes = graph.add("Transpose", "pictures", perm=[0, 3, 1, 2])
-    size = graph.add("Shape", planes, start=2)
-    more = graph.add("Mod", graph.add("Neg", size), graph.ints(32))
-    pads = graph.add("Concat", graph.ints(0, 0, 0, 0, 0, 0), more, axis=0)
-    x = graph.add("Cast", graph.add("Pad", planes, pads), to=TensorProto.FLOAT)
+    x = graph.add("Cast", "pictures", to=TensorProto.FLOAT)
+    if PAD:
+        size = graph.add("Shape", x, start=1, end=3)
+        more = graph.add("Mod", graph.add("Neg", size), graph.ints(32))
+        pads = graph.add("Concat", graph.ints(0, 0, 0, 0, 0), more, graph.ints(0), axis=0)
+        x = graph.add("Pad", x, pads)
     maps = _maps(graph, network, x)
-    _decode(graph, maps, score_threshold, overlap_threshold, most)
+    _decode(graph, maps, score_threshold, overlap_threshold)
     outputs = [
         helper.make_tensor_value_info("picture", TensorProto.INT64, ["F"]),
         helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["F", 4]),
@@ -95,7 +112,7 @@ def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
         for layer in _layers(stage):
             if scaled:  # the first layer reads 0 to 255
                 weight, bias = layer.fused()
-                x = graph.add("Relu", graph.conv(x, weight / 255, bias, layer.conv.stride[0]))
+                x = graph.add("Relu", graph.patches(x, weight / 255, bias))
                 scaled = False
             else:
                 x = _layer_or_block(graph, x, layer)
@@ -105,6 +122,9 @@ def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
         twice = ""
         if above:
             twice = graph.add("Resize", above, "", graph.floats(1, 1, 2, 2), mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
+            if not PAD:
+                size = graph.add("Shape", levels[i + 1], start=2)
+                twice = graph.add("Slice", twice, graph.ints(0, 0), size, graph.ints(2, 3))
         above = y = _layer(graph, levels[i + 1], network.lateral[i], twice)
         head = _layer_or_block(graph, y, network.heads[i])
         output = network.outputs[i]
@@ -133,11 +153,10 @@ def _layer(graph: Graph, x: str, module: nn.Module, added: str = "") -> str:
     return graph.add("Relu", y) if module.relu else y
 
 
-def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_threshold: float, most: int) -> None:
-    logits, rows, cells = [], [], []
+def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_threshold: float) -> None:
+    rows, cells = [], []
     for stride, level in zip(STRIDES, maps, strict=True):
         flat = graph.add("Reshape", level, graph.ints(0, 0, -1))  # [N, 15, M]
-        logits.append(graph.slice(flat, 0, 1, 1))
         rows.append(flat)
         width = graph.add("Shape", level, start=3)  # [1]
         count = graph.add("Shape", flat, start=2)
@@ -149,43 +168,40 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
         px = graph.add("Mul", graph.add("Cast", place, to=TensorProto.FLOAT), graph.floats(stride))  # [M, 2]
         side = graph.add("Expand", graph.floats(stride), graph.add("Concat", count, graph.ints(1), axis=0))  # [M, 1]
         cells.append(graph.add("Concat", px, side, axis=1))  # [M, 3]: x, y, stride
-    cell = graph.add("Concat", *cells, axis=0)
+    cell = graph.add("Concat", *cells, axis=0)  # [M, 3]
     all_rows = graph.add("Concat", *rows, axis=2)  # [N, 15, M]
-    logit = graph.slice(all_rows, 0, 1, 1)
-    logit = graph.add("Squeeze", logit, graph.ints(1))  # [N, M]
-    edge = float(np.log(score_threshold / (1 - score_threshold)))
-    found = graph.add("NonZero", graph.add("Greater", logit, graph.floats(edge)))  # [2, C]
-    picture = graph.add("Gather", found, graph.constant(0, np.int64), axis=0)  # [C]
-    number = graph.add("Gather", found, graph.constant(1, np.int64), axis=0)
-    index = graph.add("Transpose", found, perm=[1, 0])  # [C, 2]
-    raw = graph.add("GatherND", graph.add("Transpose", all_rows, perm=[0, 2, 1]), index)  # [C, 15]
-    place = graph.add("Gather", cell, number, axis=0)  # [C, 3]
-    corner = graph.slice(place, 0, 2, 1)
-    stride = graph.slice(place, 2, 3, 1)
-    center = graph.add("Add", corner, graph.add("Mul", graph.slice(raw, 1, 3, 1), stride))
-    half = graph.add("Mul", graph.add("Exp", graph.slice(raw, 3, 5, 1)), graph.add("Mul", stride, graph.floats(0.5)))
+    logit = graph.add("Squeeze", graph.slice(all_rows, 0, 1, 1), graph.ints(1))  # [N, M]
+    total = graph.add("Shape", logit, start=1)
+    most = graph.add("Min", total, graph.ints(MOST_CELLS))
+    best, number = graph.add_two("TopK", logit, most)  # [N, K]
+    raw = graph.add("GatherND", graph.add("Transpose", all_rows, perm=[0, 2, 1]), graph.add("Unsqueeze", number, graph.ints(2)), batch_dims=1)  # [N, K, 15]
+    place = graph.add("Gather", cell, number, axis=0)  # [N, K, 3]
+    corner = graph.slice(place, 0, 2, 2)
+    stride = graph.slice(place, 2, 3, 2)
+    center = graph.add("Add", corner, graph.add("Mul", graph.slice(raw, 1, 3, 2), stride))
+    half = graph.add("Mul", graph.add("Exp", graph.slice(raw, 3, 5, 2)), graph.add("Mul", stride, graph.floats(0.5)))
     size = graph.add("Shape", "pictures", start=1, end=3)  # H, W
     limit = graph.add("Cast", graph.add("Gather", size, graph.ints(1, 0)), to=TensorProto.FLOAT)  # W, H
     low = graph.add("Max", graph.add("Min", graph.add("Sub", center, half), limit), graph.floats(0, 0))
     high = graph.add("Max", graph.add("Min", graph.add("Add", center, half), limit), graph.floats(0, 0))
-    boxes = graph.add("Concat", low, high, axis=1)  # [C, 4]
-    scores = graph.add("Sigmoid", graph.slice(raw, 0, 1, 1))  # [C, 1]
-    apart = graph.add("Mul", graph.add("Cast", picture, to=TensorProto.FLOAT), graph.floats(FAR_PX))
-    moved = graph.add("Add", boxes, graph.add("Unsqueeze", apart, graph.ints(1)))
+    boxes = graph.add("Concat", low, high, axis=2)  # [N, K, 4]
+    scores = graph.add("Sigmoid", best)  # [N, K]
     kept = graph.add(
         "NonMaxSuppression",
-        graph.add("Unsqueeze", moved, graph.ints(0)),
-        graph.add("Unsqueeze", graph.add("Transpose", scores, perm=[1, 0]), graph.ints(0)),
-        graph.ints(most),
+        boxes,
+        graph.add("Unsqueeze", scores, graph.ints(1)),
+        graph.ints(MOST_CELLS),
         graph.floats(overlap_threshold),
-    )  # [F, 3]
-    keep = graph.add("Squeeze", graph.slice(kept, 2, 3, 1), graph.ints(1))  # [F]
-    graph.add("Gather", picture, keep, axis=0, out="picture")
-    graph.add("Gather", boxes, keep, axis=0, out="boxes")
-    graph.add("Squeeze", graph.add("Gather", scores, keep, axis=0), graph.ints(1), out="scores")
-    points = graph.add("Reshape", graph.slice(graph.add("Gather", raw, keep, axis=0), 5, 15, 1), graph.ints(-1, 5, 2))
-    bases = graph.add("Unsqueeze", graph.add("Gather", corner, keep, axis=0), graph.ints(1))  # [F, 1, 2]
-    steps = graph.add("Unsqueeze", graph.add("Gather", stride, keep, axis=0), graph.ints(1))  # [F, 1, 1]
+        graph.floats(score_threshold),
+    )  # [F, 3]: picture, 0, candidate
+    graph.add("Squeeze", graph.slice(kept, 0, 1, 1), graph.ints(1), out="picture")
+    keep = graph.add("Gather", kept, graph.ints(0, 2), axis=1)  # [F, 2]
+    graph.add("GatherND", boxes, keep, out="boxes")
+    graph.add("GatherND", scores, keep, out="scores")
+    points = graph.add("Reshape", graph.slice(graph.add("GatherND", raw, keep), 5, 15, 1), graph.ints(-1, 5, 2))
+    spot = graph.add("GatherND", place, keep)  # [F, 3]
+    bases = graph.add("Unsqueeze", graph.slice(spot, 0, 2, 1), graph.ints(1))  # [F, 1, 2]
+    steps = graph.add("Unsqueeze", graph.slice(spot, 2, 3, 1), graph.ints(1))  # [F, 1, 1]
     graph.add("Add", bases, graph.add("Mul", points, steps), out="landmarks")
 
 
