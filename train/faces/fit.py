@@ -28,7 +28,7 @@ class Recipe:
     rate: float = 3e-3
     warm_up: int = 300  # steps
     decay: float = 0.02
-    averaging: float = 0.9995  # how much of the averaged weights stays per step
+    averaging: float = 0.998  # how much of the averaged weights stays per step
     plan: tuple[tuple[int, int], ...] = PLAN  # (side px, pictures) of one batch after another
     workers: int = 1
     threads: int = 1
@@ -41,7 +41,8 @@ def fit(stock: Stock, teacher: Path, out: Path, shape: FacesShape, recipe: Recip
     torch.set_num_threads(recipe.threads)
     network = FacesNetwork(shape).to(memory_format=torch.channels_last)  # pyright: ignore
     if start is not None:
-        network.load_state_dict(torch.load(start, weights_only=True)["averaged"])
+        found = torch.load(start, weights_only=True)["averaged"]
+        network.load_state_dict({k: v for k, v in found.items() if k.startswith("stages.")}, strict=False)
     averaged = copy.deepcopy(network).eval()
     kept = [p for p in network.parameters() if p.ndim > 1]
     free = [p for p in network.parameters() if p.ndim <= 1]

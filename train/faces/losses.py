@@ -9,7 +9,7 @@ from torch.nn import functional
 from .batches import Batch
 from .network import OUTPUTS, STRIDES
 
-BOX_WEIGHT, LANDMARK_WEIGHT = 1.5, 6.0
+BOX_WEIGHT, LANDMARK_WEIGHT = 1.5, 10.0
 
 
 def flat(maps: list[Tensor]) -> Tensor:

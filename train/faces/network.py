@@ -1,6 +1,6 @@
 """The face finder's network: a picture in, one map of raw numbers per stride out.
 
-A stem that halves twice, depthwise-separable blocks down to stride 32, a top-down path, and one small head per stride
+A stem that reads patches of 4 x 4 px, depthwise-separable blocks down to stride 32, a top-down path, and one small head per stride
 (8, 16, 32). Each cell of a map answers fifteen numbers: a score, a box and five landmarks, in the order of `OUTPUTS`.
 """
 
@@ -21,11 +21,10 @@ OUTPUTS = 15  # per cell: score, dx, dy, log w, log h, five landmarks (x, y)
 class FacesShape:
     """How wide and how deep the network is."""
 
-    channels: tuple[int, int, int, int, int] = (16, 32, 64, 128, 128)  # at strides 2, 4, 8, 16 and 32
+    channels: tuple[int, int, int, int] = (32, 64, 128, 128)  # at strides 4, 8, 16 and 32
     blocks: tuple[int, int, int, int] = (0, 1, 2, 2)  # further blocks at strides 4, 8, 16 and 32
-    neck: int = 48  # channels of the top-down path
-    head: int = 32  # channels of each head
-    stem: str = "4"
+    necks: tuple[int, int, int] = (48, 64, 128)  # what the heads of strides 8, 16 and 32 read
+    heads: tuple[int, int, int] = (32, 64, 64)
 
 
 class Layer(nn.Module):
@@ -33,7 +32,8 @@ class Layer(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, side: int = 1, stride: int = 1, *, deep: bool = False, relu: bool = True):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, side, stride, (side - 1) // 2, groups=inputs if deep else 1, bias=False)
+        around = 0 if side == stride else side // 2
+        self.conv = nn.Conv2d(inputs, outputs, side, stride, around, groups=inputs if deep else 1, bias=False)
         self.norm = nn.BatchNorm2d(outputs, momentum=0.03)
         self.relu = relu
 
@@ -67,25 +67,21 @@ class Block(nn.Module):
 
 
 class FacesNetwork(nn.Module):
-    """Float [N, 3, H, W] BGR, 0 to 255, H and W in 32, to three maps [N, 15, H / stride, W / stride]."""
+    """Float [N, 3, H, W] BGR, 0 to 255, to three maps [N, 15, ceil(H / stride), ceil(W / stride)]."""
 
     def __init__(self, shape: FacesShape = FacesShape()):
         super().__init__()
         self.shape = shape
-        c = shape.channels
-        if shape.stem in "4567":
-            stem = Layer(3, c[1], int(shape.stem), 4)
-        else:
-            halve = Block(c[0], c[1], 2) if shape.stem == "separable" else Layer(c[0], c[1], 3, 2)
-            stem = nn.Sequential(Layer(3, c[0], 3, 2), halve)
-        stages = [nn.Sequential(stem, *[Block(c[1], c[1]) for _ in range(shape.blocks[0])])]
-        for (before, after), number, side in zip(pairwise(c[1:]), shape.blocks[1:], (3, 3, 5), strict=True):
+        c, necks, heads = shape.channels, shape.necks, shape.heads
+        stages = [nn.Sequential(Layer(3, c[0], 4, 4), *[Block(c[0], c[0]) for _ in range(shape.blocks[0])])]
+        for (before, after), number, side in zip(pairwise(c), shape.blocks[1:], (3, 3, 5), strict=True):
             more = [Block(after, after, side=side) for _ in range(number)]
             stages.append(nn.Sequential(Block(before, after, 2, side), *more))
         self.stages = nn.ModuleList(stages)
-        self.lateral = nn.ModuleList([Layer(width, shape.neck, relu=False) for width in c[2:]])
-        self.heads = nn.ModuleList([Block(shape.neck, shape.head) for _ in STRIDES])
-        self.outputs = nn.ModuleList([nn.Conv2d(shape.head, OUTPUTS, 1) for _ in STRIDES])
+        self.lateral = nn.ModuleList([Layer(width, neck, relu=False) for width, neck in zip(c[1:3], necks, strict=False)])
+        self.down = nn.ModuleList([Layer(above, neck, relu=False) for neck, above in pairwise(necks)])
+        self.heads = nn.ModuleList([Block(neck, head) for neck, head in zip(necks, heads, strict=True)])
+        self.outputs = nn.ModuleList([nn.Conv2d(head, OUTPUTS, 1) for head in heads])
         for output in self.outputs:
             nn.init.normal_(output.weight, std=0.01)
             nn.init.zeros_(output.bias)
@@ -93,16 +89,15 @@ class FacesNetwork(nn.Module):
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """The maps of strides 8, 16 and 32."""
-        x = pictures * (1 / 255)
+        height, width = pictures.shape[2:]
+        x = functional.pad(pictures * (1 / 255), (0, -width % 4, 0, -height % 4))
         x = self.stages[0](x)
         levels: list[Tensor] = []
         for stage in self.stages[1:]:
             x = stage(x)
             levels.append(x)
-        above: Tensor | None = None
-        maps: list[Tensor] = []
-        for i in (2, 1, 0):
-            twice = None if above is None else functional.interpolate(above, scale_factor=2.0, mode="nearest")
-            above = y = self.lateral[i](levels[i], twice)
-            maps.append(self.outputs[i](self.heads[i](y)))
-        return maps[::-1]
+        necks = [levels[2]]
+        for i in (1, 0):
+            twice = functional.interpolate(self.down[i](necks[0]), scale_factor=2.0, mode="nearest")
+            necks.insert(0, self.lateral[i](levels[i], twice[..., : levels[i].shape[2], : levels[i].shape[3]]))
+        return [output(head(neck)) for output, head, neck in zip(self.outputs, self.heads, necks, strict=True)]

@@ -9,10 +9,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from .network import STRIDES, Block, FacesNetwork, Layer
+from ..runtime.contract.faces_spec import CANDIDATES, INPUT, OUTPUTS
+from ..train.faces.network import STRIDES, Block, FacesNetwork, Layer
 
 OPSET = 18
-PAD = False
 MOST_CELLS = 1024  # per picture, the best ones
 
 
@@ -58,7 +58,7 @@ class Graph:
         side = weight.shape[2]
         kernel = self.constant(weight.detach().numpy(), np.float32)
         offset = self.constant(bias.detach().numpy(), np.float32)
-        half = (side - 1) // 2
+        half = side // 2
         return self.add("Conv", x, kernel, offset, strides=[stride, stride], pads=[half] * 4, group=groups)
 
     def patches(self, x: str, weight: Tensor, bias: Tensor) -> str:
@@ -84,12 +84,7 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
     """
     graph = Graph()
     network = network.eval()
-    x = graph.add("Cast", "pictures", to=TensorProto.FLOAT)
-    if PAD:
-        size = graph.add("Shape", x, start=1, end=3)
-        more = graph.add("Mod", graph.add("Neg", size), graph.ints(32))
-        pads = graph.add("Concat", graph.ints(0, 0, 0, 0, 0), more, graph.ints(0), axis=0)
-        x = graph.add("Pad", x, pads)
+    x = graph.add("Cast", INPUT, to=TensorProto.FLOAT)
     maps = _maps(graph, network, x)
     _decode(graph, maps, score_threshold, overlap_threshold)
     outputs = [
@@ -98,7 +93,7 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
         helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["F"]),
         helper.make_tensor_value_info("landmarks", TensorProto.FLOAT, ["F", 5, 2]),
     ]
-    inputs = [helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", "H", "W", 3])]
+    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["N", "H", "W", 3])]
     body = helper.make_graph(graph.nodes, "faces", inputs, outputs, graph.constants)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="numclip", ir_version=10)
     onnx.checker.check_model(model, full_check=True)
@@ -106,29 +101,27 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
 
 
 def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
-    scaled = True
     levels: list[str] = []
     for stage in network.stages:
         for layer in _layers(stage):
-            if scaled:  # the first layer reads 0 to 255
+            if layer is _layers(network.stages[0])[0]:  # it reads 0 to 255
                 weight, bias = layer.fused()
                 x = graph.add("Relu", graph.patches(x, weight / 255, bias))
-                scaled = False
             else:
                 x = _layer_or_block(graph, x, layer)
         levels.append(x)
-    above, maps = "", [""] * len(STRIDES)
-    for i in reversed(range(len(STRIDES))):
-        twice = ""
-        if above:
-            twice = graph.add("Resize", above, "", graph.floats(1, 1, 2, 2), mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
-            if not PAD:
-                size = graph.add("Shape", levels[i + 1], start=2)
-                twice = graph.add("Slice", twice, graph.ints(0, 0), size, graph.ints(2, 3))
-        above = y = _layer(graph, levels[i + 1], network.lateral[i], twice)
-        head = _layer_or_block(graph, y, network.heads[i])
-        output = network.outputs[i]
-        maps[i] = graph.conv(head, output.weight, output.bias)
+    levels = levels[1:]
+    necks = [levels[-1]]
+    for i in reversed(range(len(STRIDES) - 1)):
+        above = _layer(graph, necks[0], network.down[i])
+        twice = graph.add("Resize", above, "", graph.floats(1, 1, 2, 2), mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
+        size = graph.add("Shape", levels[i], start=2)  # where it is odd, twice the level above is one more
+        fitting = graph.add("Slice", twice, graph.ints(0, 0), size, graph.ints(2, 3))
+        necks.insert(0, _layer(graph, levels[i], network.lateral[i], fitting))
+    maps: list[str] = []
+    for neck, head, output in zip(necks, network.heads, network.outputs, strict=True):
+        assert isinstance(output, nn.Conv2d) and output.bias is not None
+        maps.append(graph.conv(_layer_or_block(graph, neck, head), output.weight, output.bias))
     return maps
 
 
@@ -180,12 +173,15 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
     stride = graph.slice(place, 2, 3, 2)
     center = graph.add("Add", corner, graph.add("Mul", graph.slice(raw, 1, 3, 2), stride))
     half = graph.add("Mul", graph.add("Exp", graph.slice(raw, 3, 5, 2)), graph.add("Mul", stride, graph.floats(0.5)))
-    size = graph.add("Shape", "pictures", start=1, end=3)  # H, W
+    size = graph.add("Shape", INPUT, start=1, end=3)  # H, W
     limit = graph.add("Cast", graph.add("Gather", size, graph.ints(1, 0)), to=TensorProto.FLOAT)  # W, H
     low = graph.add("Max", graph.add("Min", graph.add("Sub", center, half), limit), graph.floats(0, 0))
     high = graph.add("Max", graph.add("Min", graph.add("Add", center, half), limit), graph.floats(0, 0))
-    boxes = graph.add("Concat", low, high, axis=2)  # [N, K, 4]
-    scores = graph.add("Sigmoid", best)  # [N, K]
+    boxes = graph.add("Concat", low, high, axis=2, out=CANDIDATES[0])  # [N, K, 4]
+    scores = graph.add("Sigmoid", best, out=CANDIDATES[1])  # [N, K]
+    offsets = graph.add("Reshape", graph.slice(raw, 5, 15, 2), graph.ints(0, 0, 5, 2))
+    spread = graph.add("Mul", offsets, graph.add("Unsqueeze", stride, graph.ints(3)))
+    landmarks = graph.add("Add", spread, graph.add("Unsqueeze", corner, graph.ints(2)), out=CANDIDATES[2])
     kept = graph.add(
         "NonMaxSuppression",
         boxes,
@@ -194,15 +190,11 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
         graph.floats(overlap_threshold),
         graph.floats(score_threshold),
     )  # [F, 3]: picture, 0, candidate
-    graph.add("Squeeze", graph.slice(kept, 0, 1, 1), graph.ints(1), out="picture")
     keep = graph.add("Gather", kept, graph.ints(0, 2), axis=1)  # [F, 2]
-    graph.add("GatherND", boxes, keep, out="boxes")
-    graph.add("GatherND", scores, keep, out="scores")
-    points = graph.add("Reshape", graph.slice(graph.add("GatherND", raw, keep), 5, 15, 1), graph.ints(-1, 5, 2))
-    spot = graph.add("GatherND", place, keep)  # [F, 3]
-    bases = graph.add("Unsqueeze", graph.slice(spot, 0, 2, 1), graph.ints(1))  # [F, 1, 2]
-    steps = graph.add("Unsqueeze", graph.slice(spot, 2, 3, 1), graph.ints(1))  # [F, 1, 1]
-    graph.add("Add", bases, graph.add("Mul", points, steps), out="landmarks")
+    graph.add("Squeeze", graph.slice(kept, 0, 1, 1), graph.ints(1), out=OUTPUTS[0])
+    graph.add("GatherND", boxes, keep, out=OUTPUTS[1])
+    graph.add("GatherND", scores, keep, out=OUTPUTS[2])
+    graph.add("GatherND", landmarks, keep, out=OUTPUTS[3])
 
 
 def maps_of(network: FacesNetwork, pictures: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
