@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import DeviceError
+from ..runtime.contract.model_file import FINDER
 from . import clip as demo_clip
 from . import sheet as demo_sheet
 from .sheet import FrameLine
@@ -26,7 +27,7 @@ class DemoOptions:
     """Model name or file."""
     device: str = "auto"
     """Where the model runs."""
-    detector: str = "auto"
+    detector: str = FINDER
     """The face detector."""
     out: Path = Path()
     """Folder for demo.mp4, demo.jsonl and demo.png; it is made if need be."""

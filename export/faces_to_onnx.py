@@ -68,7 +68,16 @@ class Graph:
         kernel = self.constant(flat.detach().numpy(), np.float32)
         offset = self.constant(bias.detach().numpy(), np.float32)
         size = self.add("Shape", x, start=0, end=2)
-        plane = self.add("Reshape", x, self.add("Concat", self.add("Concat", self.slice(size, 0, 1, 0), self.ints(1), self.slice(size, 1, 2, 0), axis=0), self.ints(-1), axis=0))
+        plane = self.add(
+            "Reshape",
+            x,
+            self.add(
+                "Concat",
+                self.add("Concat", self.slice(size, 0, 1, 0), self.ints(1), self.slice(size, 1, 2, 0), axis=0),
+                self.ints(-1),
+                axis=0,
+            ),
+        )
         return self.add("Conv", plane, kernel, offset, strides=[side, 3 * side], pads=[0, 0, side - 1, 3 * side - 3])
 
     def slice(self, x: str, start: int, stop: int, axis: int) -> str:
@@ -95,7 +104,9 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
     ]
     inputs = [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["N", "H", "W", 3])]
     body = helper.make_graph(graph.nodes, "faces", inputs, outputs, graph.constants)
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="numclip", ir_version=10)
+    model = helper.make_model(
+        body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="numclip", ir_version=10
+    )
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -114,7 +125,15 @@ def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
     necks = [levels[-1]]
     for i in reversed(range(len(STRIDES) - 1)):
         above = _layer(graph, necks[0], network.down[i])
-        twice = graph.add("Resize", above, "", graph.floats(1, 1, 2, 2), mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
+        twice = graph.add(
+            "Resize",
+            above,
+            "",
+            graph.floats(1, 1, 2, 2),
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        )
         size = graph.add("Shape", levels[i], start=2)  # where it is odd, twice the level above is one more
         fitting = graph.add("Slice", twice, graph.ints(0, 0), size, graph.ints(2, 3))
         necks.insert(0, _layer(graph, levels[i], network.lateral[i], fitting))
@@ -167,7 +186,12 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
     total = graph.add("Shape", logit, start=1)
     most = graph.add("Min", total, graph.ints(MOST_CELLS))
     best, number = graph.add_two("TopK", logit, most)  # [N, K]
-    raw = graph.add("GatherND", graph.add("Transpose", all_rows, perm=[0, 2, 1]), graph.add("Unsqueeze", number, graph.ints(2)), batch_dims=1)  # [N, K, 15]
+    raw = graph.add(
+        "GatherND",
+        graph.add("Transpose", all_rows, perm=[0, 2, 1]),
+        graph.add("Unsqueeze", number, graph.ints(2)),
+        batch_dims=1,
+    )  # [N, K, 15]
     place = graph.add("Gather", cell, number, axis=0)  # [N, K, 3]
     corner = graph.slice(place, 0, 2, 2)
     stride = graph.slice(place, 2, 3, 2)

@@ -15,7 +15,11 @@ from ...errors import ModelError
 KIND = "faces"
 SCHEMA_VERSION = 1
 INPUT, OUTPUTS = "pictures", ("picture", "boxes", "scores", "landmarks")
-CANDIDATES = ("candidate_boxes", "candidate_scores", "candidate_landmarks")  # [N, C, 4], [N, C], [N, C, 5, 2], unsuppressed
+CANDIDATES = (
+    "candidate_boxes",
+    "candidate_scores",
+    "candidate_landmarks",
+)  # [N, C, 4], [N, C], [N, C, 5, 2], unsuppressed
 
 
 @dataclass(frozen=True)

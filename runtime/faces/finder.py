@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import DetectorError
-from ..contract.model_file import FINDER, read_faces_spec, resolve
+from ..contract.model_file import FINDER, graph_sha256, read_faces_spec, resolve
 from ..sessions.engine_file import read_faces_sidecar
 from ..sessions.faces_session import FacesSession, open_faces_session
 from .detect import KEEP_SCORE, Detections
@@ -50,6 +50,7 @@ class FacesNano:
             raise DetectorError(
                 f"detector {self.spec.name}: expected a score from {self.spec.score_threshold:g} to below 1, got {score_threshold:g}"
             )
+        self.graph_sha256 = graph_sha256(path)
         self._score, self._smallest_px, self._path = score_threshold, smallest_face_px, path
         self._session: FacesSession = open_faces_session(path, self.spec, device, threads)
 
@@ -85,7 +86,9 @@ class FacesNano:
         if max(at) > AS_IT_IS_PX:
             ratio = GLANCE_PX / max(size)
             glances = self._at(images, (max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))))
-            found = [_with_large(faces, large, LARGE_SHARE * max(size)) for faces, large in zip(found, glances, strict=True)]
+            found = [
+                _with_large(faces, large, LARGE_SHARE * max(size)) for faces, large in zip(found, glances, strict=True)
+            ]
         return found
 
     def _at(self, images: Sequence[Image], size: tuple[int, int]) -> list[Detections]:

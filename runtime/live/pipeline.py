@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract.gate import Gate, TrackGate
+from ..contract.model_file import FINDER
 from ..contract.readings import Reading
 from ..contract.sharpness import sharpness
 from ..faces.crops import crop_faces
-from ..faces.detect import WHOLE, Detector, WholePicture, open_detector
+from ..faces.detect import WHOLE, Detector, WholePicture, detect_all
+from ..faces.opening import open_detector
 from ..faces.quality import disbelief, judged, quality
 from ..faces.tracking import Track
 from ..sessions.model import Model, load
@@ -62,7 +64,7 @@ class Pipeline:
 
     def see(self, frames: Sequence[Frame]) -> list[Sight]:
         """Faces, tracks and crops of frames that are answered together: at most one per source."""
-        sights = [self._sight(frame) for frame in frames]
+        sights = self._sights(frames)
         wanted = [[self._urgency(sight, i) for i in range(len(sight.faces))] for sight in sights]
         chosen = self.budget.choose(wanted) if self._tracks else [_all_wanted(urgencies) for urgencies in wanted]
         for sight, asked in zip(sights, chosen, strict=True):
@@ -107,24 +109,38 @@ class Pipeline:
                 if track is not None:
                     track.asked, track.asked_s = track.asked - 1, -math.inf
 
-    def _sight(self, frame: Frame) -> Sight:
-        """Find the faces of one frame, and their tracks."""
-        clock = StageClock(frame.captured_s)
-        if frame.decoding_s is not None:
-            clock.lap("waiting", frame.decoding_s[0])
-            clock.lap("decode", frame.decoding_s[1])
-        clock.lap("waiting")
-        if self._tracks:
-            memory = self._memories.get(frame.source)
-            if memory is None:
-                memory = self._memories[frame.source] = Memory(self.rules.max_faces, self.rules.gate)
-            faces, tracks = memory.see(frame, self.detector, clock)
-        else:
-            memory, faces, tracks = None, largest(self.detector.detect(frame.image), self.rules.max_faces), None
-            clock.lap("detect")
-        views, refused = judged(faces, self.rules.min_face_px)
-        detected = memory is None or memory.detected
-        return Sight(frame, faces, tracks, views, refused, detected, memory, clock)
+    def _sights(self, frames: Sequence[Frame]) -> list[Sight]:
+        """Find the faces of each frame, and their tracks; one call of the detector for all frames that need it."""
+        clocks = [_clock_of(frame) for frame in frames]
+        memories = [self._memory(frame) for frame in frames]
+        followed = [
+            None if memory is None else memory.follow(frame, clock)
+            for frame, memory, clock in zip(frames, memories, clocks, strict=True)
+        ]
+        due = [i for i, seen in enumerate(followed) if seen is None]
+        found = dict(zip(due, detect_all(self.detector, [frames[i].image for i in due]), strict=True))
+        sights: list[Sight] = []
+        for i, (frame, memory, clock) in enumerate(zip(frames, memories, clocks, strict=True)):
+            seen = followed[i]
+            if i in found:
+                clock.lap("detect")
+            if seen is not None:
+                faces, tracks = seen
+            elif memory is not None:
+                faces, tracks = memory.take(frame, found[i])
+            else:
+                faces, tracks = largest(found[i], self.rules.max_faces), None
+            views, refused = judged(faces, self.rules.min_face_px)
+            sights.append(Sight(frame, faces, tracks, views, refused, i in found, memory, clock))
+        return sights
+
+    def _memory(self, frame: Frame) -> Memory | None:
+        """What is remembered of a frame's source; None for pictures that have nothing to do with each other."""
+        if not self._tracks:
+            return None
+        if frame.source not in self._memories:
+            self._memories[frame.source] = Memory(self.rules.max_faces, self.rules.gate)
+        return self._memories[frame.source]
 
     @staticmethod
     def _urgency(sight: Sight, i: int) -> float:
@@ -174,6 +190,16 @@ class Pipeline:
         return person
 
 
+def _clock_of(frame: Frame) -> StageClock:
+    """The stages' clock of a frame, with what happened to it already."""
+    clock = StageClock(frame.captured_s)
+    if frame.decoding_s is not None:
+        clock.lap("waiting", frame.decoding_s[0])
+        clock.lap("decode", frame.decoding_s[1])
+    clock.lap("waiting")
+    return clock
+
+
 def _all_wanted(urgencies: list[float]) -> list[int]:
     return [i for i, wanted in enumerate(urgencies) if wanted > 0]
 
@@ -186,7 +212,7 @@ def _note_asked(sight: Sight, i: int) -> None:
 
 
 def read(
-    image: str | os.PathLike[str] | Image, model: Model | None = None, detector: str | Detector = "auto"
+    image: str | os.PathLike[str] | Image, model: Model | None = None, detector: str | Detector = FINDER
 ) -> FrameResult:
     """Read the faces in one picture: a path (EXIF turned) or [H, W, 3] uint8 BGR; model None is the default one.
 
@@ -199,13 +225,14 @@ def read(
         frame = Frame(image, 0, 0.0, captured_s, "array")
     else:
         frame = Frame(read_picture(image), 0, 0.0, captured_s, os.fspath(image), Path(image).name)
-    return Pipeline(model or _default_model(), _detector(detector), tracks=False).read(frame)
+    rules = Rules()
+    return Pipeline(model or _default_model(), _detector(detector, rules), rules, tracks=False).read(frame)
 
 
 def stream(
     source: str | int | os.PathLike[str],
     model: Model | None = None,
-    detector: str | Detector = "auto",
+    detector: str | Detector = FINDER,
     rules: Rules | None = None,
 ) -> Iterator[FrameResult]:
     """Read a camera, video, stream or folder, frame by frame; model None is the default one.
@@ -214,7 +241,8 @@ def stream(
     SourceError when the source cannot be opened, and at its end if parts of it could not be read.
     """
     with open_source(os.fspath(source) if not isinstance(source, int) else str(source)) as opened:
-        pipeline = Pipeline(model or _default_model(), _detector(detector), rules, tracks=not opened.stills)
+        rules = rules or Rules()
+        pipeline = Pipeline(model or _default_model(), _detector(detector, rules), rules, tracks=not opened.stills)
         if opened.live:
             with Conveyor([opened], pipeline) as conveyor:
                 yield from (item for item in conveyor if isinstance(item, FrameResult))
@@ -222,8 +250,14 @@ def stream(
             yield from map(pipeline.read, opened)
 
 
-def _detector(detector: str | Detector) -> Detector:
-    return open_detector(detector) if isinstance(detector, str) else detector
+def _detector(detector: str | Detector, rules: Rules) -> Detector:
+    return _opened(detector, rules.min_face_px) if isinstance(detector, str) else detector
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(name: str, min_face_px: int) -> Detector:
+    """A detector by name, opened once: threads may share it, OpenCV's apart."""
+    return open_detector(name, smallest_face_px=min_face_px)
 
 
 @functools.cache

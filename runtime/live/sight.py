@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..contract.gate import Answer, Gate, TrackGate
 from ..contract.readings import Reading
 from ..contract.spec import ModelSpec
-from ..faces.detect import Detections, Detector
+from ..faces.detect import Detections
 from ..faces.following import Gray, follow, gray_of
 from ..faces.quality import sides_px
 from ..faces.tracking import Track, Tracker
@@ -47,8 +47,9 @@ class Memory:
         """Whether the detector ran in the last frame."""
         return self._followed == 0
 
-    def see(self, frame: Frame, detector: Detector, clock: StageClock) -> tuple[Detections, list[Track]]:
-        """The faces of the next frame that have a track to show, by track: detected, or followed from the frame before."""
+    def follow(self, frame: Frame, clock: StageClock) -> tuple[Detections, list[Track]] | None:
+        """The faces of the next frame that have a track to show, by track, followed from the frame before; None when it is
+        the detector's turn."""
         scene = frame.segment, frame.image.shape
         if scene != self._scene:
             self.tracker.forget()
@@ -57,15 +58,18 @@ class Memory:
         followed = None if self._is_due(frame.time_s) else self._followed_to(gray)
         self._gray = gray
         clock.lap("detect")  # what stands in for the detector, or leads to it
-        if followed is not None:
-            self._followed += 1
-            for at, track in enumerate(self.tracker.tracks):
-                landmarks = None if followed.landmarks is None else followed.landmarks[at]
-                track.move(followed.boxes_xyxy[at], landmarks, frame.time_s)
-            return _by_track(followed, list(self.tracker.tracks))
+        if followed is None:
+            return None
+        self._followed += 1
+        for at, track in enumerate(self.tracker.tracks):
+            landmarks = None if followed.landmarks is None else followed.landmarks[at]
+            track.move(followed.boxes_xyxy[at], landmarks, frame.time_s)
+        return _by_track(followed, list(self.tracker.tracks))
+
+    def take(self, frame: Frame, faces: Detections) -> tuple[Detections, list[Track]]:
+        """The detected faces of the next frame that have a track to show, by track."""
         self._detected_s, self._followed = frame.time_s, 0
-        faces = largest(detector.detect(frame.image), self._max_faces)
-        clock.lap("detect")
+        faces = largest(faces, self._max_faces)
         return _by_track(faces, self.tracker.update(faces, frame.time_s))
 
     def _is_due(self, time_s: float) -> bool:

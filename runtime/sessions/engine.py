@@ -59,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model's name or .onnx")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.engine", help="the engine to write")
     parser.add_argument(
-        "--max-batch", type=int, help=f"the most faces in one call ({MAX_BATCH}), or pictures for a face finder ({MAX_PICTURES})"
+        "--max-batch",
+        type=int,
+        help=f"the most faces in one call ({MAX_BATCH}), or pictures for a face finder ({MAX_PICTURES})",
     )
     parser.add_argument(
         "--max-side", type=int, default=MAX_SIDE_PX, metavar="PX", help="longest side of a picture, for a face finder"
@@ -134,7 +136,9 @@ def build(path: Path, spec: ModelSpec | FacesSpec, out: Path, wish: Wish, librar
     return built
 
 
-def compile_graph(trt: Any, path: Path, spec: ModelSpec | FacesSpec, wish: Wish, here: Card | None) -> tuple[bytes, list[str]]:
+def compile_graph(
+    trt: Any, path: Path, spec: ModelSpec | FacesSpec, wish: Wish, here: Card | None
+) -> tuple[bytes, list[str]]:
     """The serialized engine and the portability flags that were set."""
     logger = quiet_logger(trt)
     try:

@@ -126,7 +126,9 @@ class OpenVINOFaces:
             raise ModelError(
                 f"{path}: OpenVINO {self._version} cannot open the graph ({reason}); say --device cpu"
             ) from None
-        inputs, outputs = ({name for port in ports for name in port.get_names()} for ports in (compiled.inputs, compiled.outputs))
+        inputs, outputs = (
+            {name for port in ports for name in port.get_names()} for ports in (compiled.inputs, compiled.outputs)
+        )
         _check_names(path, inputs, outputs)
         self._request, self._turn = compiled.create_infer_request(), threading.Lock()
 

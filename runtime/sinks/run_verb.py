@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from ...errors import UsageError
 from ..contract.gate import open_gate
-from ..faces.detect import open_detector
+from ..contract.model_file import FINDER
+from ..faces.opening import HELP, open_detector
 from ..live.connections import CameraWish
 from ..live.conveyor import Conveyor
 from ..live.frames import Event, FrameResult, Source
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="age-nano", help="a model's name or .onnx")
     parser.add_argument("--device", default="auto", choices=DEVICES, help="where the model runs")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
-    parser.add_argument("--detector", default="auto", choices=["auto", "yunet", "haar"], help="face detector")
+    parser.add_argument("--detector", default=FINDER, metavar="NAME|FILE", help=HELP)
     add_output_flags(parser)
     parser.add_argument("--gate", type=float, metavar="AGE", help="answer for each face: at least so old? yes, no, ask")
     parser.add_argument(
@@ -78,11 +79,13 @@ def run(args: argparse.Namespace) -> int:
         sources = _open_sources(args, stack)
         check_outputs(args, sources)
         model = load(args.model, args.device, args.threads)
-        detector = open_detector(args.detector)
+        detector = open_detector(
+            args.detector, smallest_face_px=args.min_face, device=args.device, threads=args.threads
+        )
         gate = None if args.gate is None else open_gate(model.spec, args.gate, args.gate_error, args.buffer)
         rules = Rules(args.max_faces, args.min_face, args.budget_ms, gate)
         pipeline = Pipeline(model, detector, rules, tracks=not sources[0].stills)
-        _say_choices(args, model, detector.name, sources)
+        _say_choices(args, model, sources)
         level = args.interval if model.spec.calibration is not None else None
         total = None if len(sources) > 1 else sources[0].frames
         progress = stack.enter_context(tqdm(total=total, unit="frame", disable=None, file=sys.stderr))
@@ -207,14 +210,11 @@ def _takes(newest: Handover[dict[str, FrameResult]]) -> Iterator[dict[str, Frame
         return
 
 
-def _say_choices(args: argparse.Namespace, model: Model, detector: str, sources: Sequence[Source]) -> None:
+def _say_choices(args: argparse.Namespace, model: Model, sources: Sequence[Source]) -> None:
     """`auto` may choose, and says what it chose; a camera may give something else than it was asked for."""
     notes: list[str] = []
     if args.device == "auto":
         notes.append(f"device {model.session.device}")
-    if args.detector == "auto":
-        better = "; `numclip fetch yunet` brings a better one" if detector == "haar" else ""
-        notes.append(f"detector {detector}{better}")
     if model.spec.calibration is None:
         notes.append("no intervals: the model is not calibrated")
     notes += [f"camera {source.name}: {source.note}" for source in sources if source.note]

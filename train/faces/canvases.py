@@ -67,7 +67,9 @@ def _scenes(rng: np.random.Generator, stock: Stock, side: int, most: int) -> Can
     x0, y0, x1, y1 = front.window
     picture[y0:y1, x0:x1] = front.picture[y0:y1, x0:x1]
     box = np.array(front.window, np.float32)
-    keep = np.array([not _covered(b, (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2) for b in behind.boxes_xyxy], bool)
+    keep = np.array(
+        [not _covered(b, (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2) for b in behind.boxes_xyxy], bool
+    )
     boxes = np.concatenate([behind.boxes_xyxy[keep], front.boxes_xyxy])
     landmarks = np.concatenate([behind.landmarks[keep], front.landmarks])
     return Canvas(picture, boxes, landmarks, False)

@@ -35,7 +35,9 @@ class Recipe:
     seed: int = 0
 
 
-def fit(stock: Stock, teacher: Path, out: Path, shape: FacesShape, recipe: Recipe, start: Path | None = None) -> FacesNetwork:
+def fit(
+    stock: Stock, teacher: Path, out: Path, shape: FacesShape, recipe: Recipe, start: Path | None = None
+) -> FacesNetwork:
     """Train and return the averaged network; writes `out` (a checkpoint) every few minutes and goes on from it."""
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
@@ -56,7 +58,9 @@ def fit(stock: Stock, teacher: Path, out: Path, shape: FacesShape, recipe: Recip
         optimizer.load_state_dict(state["optimizer"])
         step, before_s = state["step"], state["spent_s"]
     data = Canvases(stock, teacher, recipe.plan, recipe.seed + step)
-    loader = DataLoader(data, batch_size=None, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None)
+    loader = DataLoader(
+        data, batch_size=None, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None
+    )
     began, saved, sums, count = time.monotonic(), time.monotonic(), {}, 0
     network.train()
     for batch in loader:

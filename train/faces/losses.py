@@ -49,7 +49,12 @@ def finder_loss(maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
     error = (points - batch.landmarks).abs().mean(dim=(1, 2)) / side
     known = weight * batch.has_landmarks
     landmarks = (error * known).sum() / known.sum().clamp(min=1.0)
-    return {"loss": score + BOX_WEIGHT * box + LANDMARK_WEIGHT * landmarks, "score": score, "box": box, "landmarks": landmarks}
+    return {
+        "loss": score + BOX_WEIGHT * box + LANDMARK_WEIGHT * landmarks,
+        "score": score,
+        "box": box,
+        "landmarks": landmarks,
+    }
 
 
 def generalised_overlap(a: Tensor, b: Tensor) -> Tensor:

@@ -30,7 +30,9 @@ class FacesShape:
 class Layer(nn.Module):
     """A convolution with its batch norm, and a ReLU unless told otherwise."""
 
-    def __init__(self, inputs: int, outputs: int, side: int = 1, stride: int = 1, *, deep: bool = False, relu: bool = True):
+    def __init__(
+        self, inputs: int, outputs: int, side: int = 1, stride: int = 1, *, deep: bool = False, relu: bool = True
+    ):
         super().__init__()
         around = 0 if side == stride else side // 2
         self.conv = nn.Conv2d(inputs, outputs, side, stride, around, groups=inputs if deep else 1, bias=False)
@@ -78,7 +80,9 @@ class FacesNetwork(nn.Module):
             more = [Block(after, after, side=side) for _ in range(number)]
             stages.append(nn.Sequential(Block(before, after, 2, side), *more))
         self.stages = nn.ModuleList(stages)
-        self.lateral = nn.ModuleList([Layer(width, neck, relu=False) for width, neck in zip(c[1:3], necks, strict=False)])
+        self.lateral = nn.ModuleList(
+            [Layer(width, neck, relu=False) for width, neck in zip(c[1:3], necks, strict=False)]
+        )
         self.down = nn.ModuleList([Layer(above, neck, relu=False) for neck, above in pairwise(necks)])
         self.heads = nn.ModuleList([Block(neck, head) for neck, head in zip(necks, heads, strict=True)])
         self.outputs = nn.ModuleList([nn.Conv2d(head, OUTPUTS, 1) for head in heads])

@@ -51,18 +51,25 @@ def _cover(rng: np.random.Generator, picture: Image, box: Floats, points: Floats
     kind = rng.random()
     if kind < 0.5:  # a mask from the nose to below the chin
         if rng.random() < 0.6:
-            colour = tuple(int(c) for c in rng.integers(150, 256) * np.array([1.0, rng.uniform(0.8, 1), rng.uniform(0.6, 1)]))
+            colour = tuple(
+                int(c) for c in rng.integers(150, 256) * np.array([1.0, rng.uniform(0.8, 1), rng.uniform(0.6, 1)])
+            )
         middle = (points[3] + points[4]) / 2
         width, nose = across * rng.uniform(0.85, 1.1), points[2] - down * rng.uniform(0.0, 0.35)
         outline = [nose - width * 0.4, nose + width * 0.4, middle + width + down * 0.0]
-        outline += [middle + width * 0.7 + down * 0.6, middle + down * 0.9, middle - width * 0.7 + down * 0.6, middle - width]
+        outline += [
+            middle + width * 0.7 + down * 0.6,
+            middle + down * 0.9,
+            middle - width * 0.7 + down * 0.6,
+            middle - width,
+        ]
         cv2.fillPoly(picture, [np.round(np.array(outline)).astype(np.int32)], colour, cv2.LINE_AA)
     elif kind < 0.8:  # dark glasses
         shade = tuple(int(c) for c in rng.integers(0, 60, 3))
         size = float(np.hypot(*across))
         for eye in points[:2]:
             axes = (max(1, int(size * rng.uniform(0.3, 0.45))), max(1, int(size * rng.uniform(0.2, 0.35))))
-            center = (int(round(float(eye[0]))), int(round(float(eye[1]))))
+            center = (round(float(eye[0])), round(float(eye[1])))
             cv2.ellipse(picture, center, axes, float(np.degrees(np.arctan2(across[1], across[0]))), 0, 360, shade, -1)
         ends = [tuple(int(v) for v in np.round(p)) for p in points[:2]]
         cv2.line(picture, ends[0], ends[1], shade, max(1, int(size * 0.08)))
