@@ -47,11 +47,11 @@ class Stock:
 def compose(rng: np.random.Generator, stock: Stock, side: int) -> Canvas:
     """One canvas of this side (px)."""
     kind = rng.random()
-    if kind < 0.42:
+    if kind < 0.54:
         return _scenes(rng, stock, side, most=4)
-    if kind < 0.74:
+    if kind < 0.77:
         return _portraits_on_background(rng, stock, side)
-    if kind < 0.90:
+    if kind < 0.92:
         return _close_up(rng, stock.portraits[rng.integers(len(stock.portraits))], side)
     return _scene_window(rng, stock.empty[rng.integers(len(stock.empty))], side)
 

@@ -12,31 +12,31 @@ def spoil(rng: np.random.Generator, picture: Image, boxes_xyxy: Floats, landmark
     """The same [S, S, 3] picture, worse. The faces stay where they are."""
     picture = picture.copy()
     for box, points in zip(boxes_xyxy, landmarks, strict=True):
-        if not np.isnan(points).any() and rng.random() < 0.35:
+        if not np.isnan(points).any() and rng.random() < 0.2:
             _cover(rng, picture, box, points)
     x = picture.astype(np.float32)
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         x *= rng.uniform(0.6, 1.4) * rng.uniform(0.9, 1.1, 3).astype(np.float32)
         x = (x - 128) * rng.uniform(0.6, 1.3) + 128 + rng.uniform(-25, 25)
-    if rng.random() < 0.15:
+    if rng.random() < 0.08:
         x = x.clip(0) * rng.uniform(0.12, 0.5)
     if rng.random() < 0.12:
         x[:] = x.mean(axis=2, keepdims=True)
     blur = rng.random()
-    if blur < 0.15:
+    if blur < 0.1:
         x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.6))
-    elif blur < 0.22:
+    elif blur < 0.14:
         x = cv2.filter2D(x, -1, _motion(rng))
-    elif blur < 0.32:
+    elif blur < 0.2:
         size = picture.shape[0]
         small = max(8, int(size * rng.uniform(0.45, 0.9)))
         x = cv2.resize(cv2.resize(x, (small, small), interpolation=cv2.INTER_AREA), (size, size))
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         x = x + cv2.resize(
             rng.normal(0, rng.uniform(2, 14), (*[s // 2 for s in x.shape[:2]], 3)).astype(np.float32), x.shape[1::-1]
         )
     picture = np.clip(x, 0, 255).astype(np.uint8)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 85))])
         assert ok
         picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
