@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from .network import STRIDES
 
-HALF_SIZE_FACE_PX = 64.0  # from this side on, what YuNet says at half size counts too
+HALF_SIZE_FACE_PX = 160.0  # from this side on, what YuNet says at half size counts too
 Floats = npt.NDArray[np.float32]
 
 
