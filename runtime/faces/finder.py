@@ -24,7 +24,7 @@ Image = npt.NDArray[np.uint8]
 AS_IT_IS_PX = 640  # a picture with no longer side is never shrunk: it costs little
 GLANCE_PX = 320  # the longer side of the second, small look
 LARGE_SHARE = 0.4  # of a picture's longer side: a face from this size on is believed to the second look
-SAME_FACE = 0.3  # overlap (IoU)
+PART_OF_A_FACE = 0.5  # the share of a smaller box inside a large face from which it is taken for a part of it
 
 
 class FacesNano:
@@ -112,7 +112,7 @@ def _with_large(faces: Detections, glance: Detections, from_px: float) -> Detect
     large = glance.take(np.flatnonzero(sides >= from_px))
     if not len(large):
         return faces
-    others = faces.take(np.flatnonzero(_overlaps(faces.boxes_xyxy, large.boxes_xyxy).max(axis=1) <= SAME_FACE))
+    others = faces.take(np.flatnonzero(_inside(faces.boxes_xyxy, large.boxes_xyxy).max(axis=1) <= PART_OF_A_FACE))
     assert others.landmarks is not None and large.landmarks is not None
     scores = np.concatenate([large.scores, others.scores])
     order = np.argsort(-scores, kind="stable")
@@ -121,12 +121,11 @@ def _with_large(faces: Detections, glance: Detections, from_px: float) -> Detect
     return Detections(boxes[order], scores[order], landmarks[order])
 
 
-def _overlaps(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """[A, B] intersection over union of [A, 4] with [B, 4] boxes (xyxy)."""
+def _inside(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """[A, B] the share of each of the [A, 4] boxes that lies in each of the [B, 4] (xyxy)."""
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = (high - low).clip(0).prod(axis=2)
-    areas_a, areas_b = ((x[:, 2:] - x[:, :2]).prod(axis=1) for x in (a, b))
-    return shared / np.maximum(areas_a[:, None] + areas_b[None] - shared, 1e-9)
+    return shared / np.maximum((a[:, 2:] - a[:, :2]).prod(axis=1), 1e-9)[:, None]
 
 
 def _none() -> Detections:

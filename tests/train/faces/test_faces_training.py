@@ -59,7 +59,7 @@ def test_scenes_come_with_their_boxes_and_a_missing_table_is_one_sentence(data: 
     """Three pictures, two with one box each; a folder without them is a DataError that names the file."""
     scenes = read_scenes(data / "scenes", "train")
     assert [len(s.boxes_xyxy) for s in scenes] == [1, 1, 0] and scenes[0].kinds == ("bare",)
-    with pytest.raises(DataError, match="none_boxes.csv"):
+    with pytest.raises(DataError, match=r"none_boxes\.csv"):
         read_scenes(data / "none", "train")
 
 
