@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..errors import UsageError
 from ..runtime.contract.model_file import read_spec, resolve
-from ..runtime.faces.detect import open_detector
+from ..runtime.faces.opening import open_detector
 from ..runtime.sessions.model import load
 from ..runtime.system import environment
 from .contenders import Entry, entries, facts_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from ..errors import UsageError
-from ..runtime.contract.model_file import shipped_models
+from ..runtime.contract.model_file import FINDER, shipped_models
 
 Scenario = Literal["single-stream", "multi-stream", "offline", "sustained", "pipeline"]
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "sustained", "pipeline")
@@ -39,7 +39,7 @@ class BenchOptions:
     """Pictures or a clip whose faces are timed; None: two portraits."""
     clip: str | None = None
     """A video with a face, for the scenario pipeline."""
-    detector: str = "auto"
+    detector: str = FINDER
     """The face detector of the pipeline, which also finds the faces of `pictures`."""
     frames: int = FRAMES
     """Frames of the clip to time."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..bench.options import FRAMES, RESTARTS, SCENARIOS, SECONDS, SUSTAINED_SECONDS, BenchOptions
 from ..errors import UsageError
+from ..runtime.contract.model_file import FINDER
 from ..runtime.places import write_json
 from ..runtime.sessions.session import DEVICES
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--restarts", type=int, default=RESTARTS, help="how often everything is opened anew")
     add("--pictures", metavar="SOURCE", help="pictures or a clip whose faces are timed (default: two portraits)")
     add("--clip", metavar="FILE", help="a video with a face, for --scenario pipeline")
-    add("--detector", choices=["auto", "yunet", "haar"], default="auto", help="for the pipeline and --pictures")
+    add("--detector", metavar="NAME|FILE", default=FINDER, help="for the pipeline and --pictures")
     add("--frames", type=int, default=FRAMES, help="frames of the clip to time")
     add("--json", metavar="FILE|-", help="the report as one JSON object (docs/bench.schema.json), or to stdout")
     add("--plot", type=Path, metavar="FILE.svg|png", help="the report as a picture")

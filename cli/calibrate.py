@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from ..calibration import Calibrated, CalibrateOptions, calibrate, remove_layer
-from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTORS
+from ..calibration.data.crop_cache import DEFAULT_DETECTOR
 from ..calibration.data.datasets import DATA_FORMS
 from ..errors import UsageError
 from ..runtime.places import write_json
@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", nargs="+", metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
     add("--split", default="calibration", help="the split to fit on; all where the data has no splits")
     add(
-        "--detector", choices=DETECTORS, default=DEFAULT_DETECTOR, help="face detector that the model will be used with"
+        "--detector",
+        metavar="NAME|FILE",
+        default=DEFAULT_DETECTOR,
+        help="face detector that the model will be used with",
     )
     add("--layer", metavar="NAME", help="add a site's own offset and quantiles on top, by this name")
     add("--remove-layer", metavar="NAME", help="take a layer off again")

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from ..calibration import EvaluateOptions, Evaluation, evaluate
-from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP, DETECTORS
+from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP
 from ..calibration.data.datasets import DATA_FORMS
 from ..calibration.measure.measures import CLEARLY, GATE, SMALL, Figures, GateRow
 from ..runtime.places import write_json
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="a model's name, .onnx or .engine, or a checkpoint")
     add("--data", required=True, metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
     add("--split", help="train, val, calibration, test or all; without: test where the data has splits, else all")
-    add("--detector", choices=DETECTORS, default=DEFAULT_DETECTOR, help=DETECTOR_HELP)
+    add("--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help=DETECTOR_HELP)
     add("--device", default="auto", help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt")
     add("--threads", type=int, metavar="N", help="CPU threads; without: the library's choice")
     add("--stress", action="store_true", help="measure on worse pictures of the same faces too")

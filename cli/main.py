@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "verify": "differences between artifacts of one model, in the task's unit",
     "card": "a model's card, written from measurements",
     "train": "train a NumCLIP on labelled faces",
+    "train-faces": "train the face finder that ships, and freeze it",
     "study": "the experiments of the paper and of its open questions",
     "rebin": "put new words and bins into a checkpoint without training its tower",
     "export": "freeze a checkpoint into one .onnx, proven in the task's unit",
@@ -159,7 +160,7 @@ def build_parser(verb: str) -> argparse.ArgumentParser:
 
 def add_command(parser: argparse.ArgumentParser, verb: str) -> None:
     """Give a parser a command's description, its flags and those that every command has."""
-    module = importlib.import_module(f".{verb}", __package__)
+    module = importlib.import_module("." + verb.replace("-", "_"), __package__)
     parser.description = module.__doc__
     module.add_arguments(parser)
     config.add_config(parser)

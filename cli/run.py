@@ -11,6 +11,7 @@ import sys
 
 from tqdm import tqdm
 
+from ..runtime.faces.opening import HELP
 from ..runtime.sessions.session import DEVICES
 from ..runtime.sinks.running import RunOptions
 from ..runtime.sinks.running import run as run_sources
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=default.model, help="a model's name or .onnx")
     parser.add_argument("--device", default=default.device, choices=DEVICES, help="where the model runs")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
-    parser.add_argument("--detector", default=default.detector, choices=["auto", "yunet", "haar"], help="face detector")
+    parser.add_argument("--detector", default=default.detector, metavar="NAME|FILE", help=HELP)
     add_output_flags(parser)
     parser.add_argument("--gate", type=float, metavar="AGE", help="answer for each face: at least so old? yes, no, ask")
     parser.add_argument(

@@ -64,16 +64,16 @@ def _table(found: Verification) -> list[str]:
     ]
     for row in found.rows:
         parity = row.parity
-        numbers = "".join(f"{_text(parity[k]):>9}" for k in ("mean", "p99", "max"))
+        numbers = "".join(f"{_text(figure):>9}" for figure in (parity.mean, parity.p99, parity.max))
         lines.append(
             f"{Path(row.model).name[-27:]:<28}{row.precision:>10}{row.library:>14}{numbers}"
-            f"{_text(parity['mae']):>8}{_text(parity['mae_change']):>9}{_text(parity['cosine']):>9}{parity['not_finite']:>5}"
+            f"{_text(parity.mae):>8}{_text(parity.mae_change):>9}{_text(parity.cosine):>9}{parity.not_finite:>5}"
             f"  {'MISSED' if row.missed else 'ok'}"
         )
     return lines
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, float):
-        return "-" if value is None else str(value)
+def _text(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.3g}"

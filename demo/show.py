@@ -12,6 +12,7 @@ from typing import cast
 
 from ..errors import DeviceError
 from ..runtime import OutputOptions, RunOptions, run
+from ..runtime.contract.model_file import FINDER
 from . import clip as demo_clip
 from . import sheet as demo_sheet
 from .sheet import FrameLine
@@ -29,7 +30,7 @@ class DemoOptions:
     """Model name or file."""
     device: str = "auto"
     """Where the model runs."""
-    detector: str = "auto"
+    detector: str = FINDER
     """The face detector."""
     out: Path = Path()
     """Folder for demo.mp4, demo.jsonl and demo.png; it is made if need be."""

@@ -71,7 +71,8 @@ def look(sources: Sequence[str] | None = None) -> Iterator[Finding]:
     yield from packages.checks()
     for name, check in (
         ("models", files.models),
-        ("detector yunet", files.detector),
+        ("detector faces-nano", files.finder),
+        ("detector yunet", files.yunet),
         ("cache", files.cache),
         ("devices", devices.checks),
         ("board", board.checks),

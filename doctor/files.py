@@ -31,24 +31,41 @@ def models() -> Iterator[Finding]:
             yield Finding(f"model {name}", True, f"whole; MAE {errors or 'not measured'}")
 
 
-def detector() -> Iterator[Finding]:
-    """YuNet is there, is the published file, and runs."""
+def finder() -> Iterator[Finding]:
+    """The face finder that ships opens and runs."""
+    import numpy as np
+
+    from ..runtime.contract.model_file import FINDER
+    from ..runtime.faces.finder import FacesNano
+
+    check = f"detector {FINDER}"
+    try:
+        found = FacesNano()
+        found.detect(np.zeros((64, 64, 3), np.uint8))
+    except NumclipError as error:
+        yield Finding(check, False, str(error), restore(f"runtime/models/{FINDER}.onnx"))
+    else:
+        yield Finding(check, True, f"there, and runs; sees faces from {found.spec.smallest_face_px:g} px")
+
+
+def yunet() -> Iterator[Finding]:
+    """YuNet, where it was fetched, is the published file, and runs."""
     import cv2
     import numpy as np
 
-    from ..runtime.faces.detect import YUNET_SHA256, open_detector, yunet_path
+    from ..runtime.faces.detect import YUNET_SHA256, YuNetDetector, yunet_path
 
     check, named = "detector yunet", os.environ.get("NUMCLIP_YUNET")
     replace = "unset NUMCLIP_YUNET" if named else "numclip fetch yunet"
     try:
         path = yunet_path()
         if path is None:
-            yield Finding(check, False, "not fetched; Haar is used, which misses many faces", "numclip fetch yunet")
+            yield Finding(check, True, "not fetched, and not needed; numclip fetch yunet brings it for comparison")
             return
         if hashlib.sha256(path.read_bytes()).hexdigest() != YUNET_SHA256:
             yield Finding(check, False, f"{path}: its bytes are not the published file's", replace)
             return
-        open_detector("yunet").detect(np.zeros((64, 64, 3), np.uint8))
+        YuNetDetector().detect(np.zeros((64, 64, 3), np.uint8))
     except OSError as error:
         yield Finding(check, False, f"{error.filename}: {error.strerror}", replace)
     except (NumclipError, cv2.error) as error:

@@ -22,18 +22,19 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ...errors import DataError, DetectorError
+from ...errors import DataError
+from ...runtime.contract.model_file import FINDER
 from ...runtime.contract.spec import CropSpec
 from ...runtime.faces.crops import crop_faces
-from ...runtime.faces.detect import WHOLE, Detections, Detector, open_detector
+from ...runtime.faces.detect import WHOLE, Detections, Detector
+from ...runtime.faces.opening import HELP, identity, open_detector
 from ...runtime.places import cache_dir
 from .datasets import Dataset, Sample
 
 CACHE_VERSION = 1  # raise when the cutting or detecting code changes its pixels
 SKIP_WARNING_SHARE = 0.02
-DETECTORS = ("yunet", "haar")  # that find labelled faces; the first is the default
-DEFAULT_DETECTOR = DETECTORS[0]
-DETECTOR_HELP = "face detector; haar misses about half of the aligned chips"
+DEFAULT_DETECTOR = FINDER
+DETECTOR_HELP = f"{HELP}; haar misses about half of the aligned chips"
 
 _log = logging.getLogger(__name__)
 
@@ -79,21 +80,13 @@ class FaceCrops:
         return FaceCrops(crops, chosen, skipped, self.face_px[places])
 
 
-def labelled_detector(name: str = DEFAULT_DETECTOR) -> Detector:
-    """The detector for training and evaluating; `auto` is the default one, because Haar misses half of aligned chips."""
-    try:
-        return open_detector(DEFAULT_DETECTOR if name == "auto" else name)
-    except DetectorError as error:
-        raise DetectorError(f"{error}; or say --detector haar, which skips about half of the faces") from None
-
-
 def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = DEFAULT_DETECTOR) -> FaceCrops:
     """Detect and cut the largest face of every sample, from the cache where it is there.
 
     Raises DataError when no face is found at all; more than 2 % of pictures without a face is a warning.
     """
-    detector = labelled_detector(WHOLE if WHOLE in crop.box_rules else detector_name)
-    folder = cache_dir() / "crops" / _key(dataset, crop, detector.name)
+    detector = open_detector(WHOLE if WHOLE in crop.box_rules else detector_name)
+    folder = cache_dir() / "crops" / _key(dataset, crop, identity(detector))
     if not (folder / "index.json").is_file():
         _fill(folder, dataset, crop, detector)
     index = _Index(**json.loads((folder / "index.json").read_text()))
@@ -157,10 +150,10 @@ def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) ->
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _key(dataset: Dataset, crop: CropSpec, detector_name: str) -> str:
+def _key(dataset: Dataset, crop: CropSpec, detector: str) -> str:
     stat = dataset.path.stat()
     facts: list[object] = [CACHE_VERSION, dataset.kind, str(dataset.path.resolve()), stat.st_size, stat.st_mtime_ns]
-    facts += [asdict(crop), detector_name, cv2.__version__]
+    facts += [asdict(crop), detector, cv2.__version__]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for sample in dataset.samples:
         digest.update(sample.file.encode() + b"\0")

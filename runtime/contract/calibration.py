@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TypeAlias
 
-from .conformal_table import ConformalTable
+from .conformal_table import ConformalTable, quantiles_from_json
 from .fields import Fields, Json, JsonObject
 
 KIND = "conformal"
@@ -44,9 +44,11 @@ class Layer:
     @staticmethod
     def from_json(fields: Fields, base: ConformalTable) -> Layer:
         """Read and check a layer over a base table; raises ModelError naming the field."""
+        knots, levels, rows = quantiles_from_json(fields)
+        offset = fields.number("offset")
         layer = Layer(
             name=fields.text("name"),
-            table=replace(base, offset=fields.number("offset"), **ConformalTable.quantiles_from_json(fields)),
+            table=replace(base, offset=offset, knots=knots, levels=levels, quantiles=rows),
             gates=_read_gates(fields),
             n=fields.whole("n"),
             data=tuple(map(FacesUsed.from_json, fields.objects("data"))),

@@ -42,21 +42,12 @@ class ConformalTable:
         """Read and check a table; raises ModelError naming the field that is wrong."""
         number, numbers = fields.number, fields.numbers
         table = replace(
-            ConformalTable(**ConformalTable.quantiles_from_json(fields), base=number("base"), slope=number("slope")),
+            ConformalTable(*quantiles_from_json(fields), base=number("base"), slope=number("slope")),
             **{n: got for n in ("temperature", "offset") if (got := fields.maybe(n, number)) is not None},
             **{n: np.asarray(got) for n in ("sharpness", "widening") if (got := fields.maybe(n, numbers)) is not None},
         )
         table.check()
         return table
-
-    @staticmethod
-    def quantiles_from_json(fields: Fields) -> dict[str, Floats]:
-        """knots, levels and quantiles, as arrays."""
-        rows = fields.rows("quantiles")
-        if len({len(row) for row in rows}) != 1:
-            raise fields.wrong("quantiles", "rows of one length", [len(row) for row in rows])
-        lists = {"knots": fields.numbers("knots"), "levels": fields.numbers("levels"), "quantiles": rows}
-        return {name: np.asarray(value, np.float64) for name, value in lists.items()}
 
     def check(self) -> None:
         """Raise ModelError naming the first field that no fit could have made."""
@@ -122,6 +113,14 @@ class ConformalTable:
         part = place - low
         each = np.arange(len(value))
         return 1 - ((1 - part) * below[low, each] + part * below[high, each])
+
+
+def quantiles_from_json(fields: Fields) -> tuple[Floats, Floats, Floats]:
+    """knots [M], levels [L] and quantiles [M, L]."""
+    rows = fields.rows("quantiles")
+    if len({len(row) for row in rows}) != 1:
+        raise fields.wrong("quantiles", "rows of one length", [len(row) for row in rows])
+    return np.asarray(fields.numbers("knots")), np.asarray(fields.numbers("levels")), np.asarray(rows)
 
 
 def _rises(row: Floats) -> bool:

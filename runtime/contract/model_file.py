@@ -14,10 +14,13 @@ from typing import Protocol, TypeVar
 
 from ...errors import ModelError, did_you_mean
 from ..places import write_whole
+from . import faces_spec
+from .faces_spec import FacesSpec
 from .spec import ModelSpec
 
 MODELS = Path(__file__).parents[1] / "models"
 KEY = "numclip"
+FINDER = "faces-nano"  # the face finder that ships
 METADATA_FIELD, GRAPH_FIELD = 14, 7  # of ModelProto
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
 
@@ -25,8 +28,8 @@ T = TypeVar("T")
 
 
 def shipped_models() -> list[str]:
-    """The names of the models inside this package."""
-    return sorted(p.stem for p in MODELS.glob("*.onnx"))
+    """The names of the models inside this package that read faces; the finder is `FINDER`."""
+    return sorted(p.stem for p in MODELS.glob("*.onnx") if p.stem != FINDER)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
@@ -55,8 +58,30 @@ class Document(Protocol):
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """The spec in a model file's metadata; raises ModelError for a file that is no ONNX, or another project's."""
-    return read_document(path, ModelSpec.from_json)
+    """The spec in a model file's metadata; raises ModelError for a file that is no ONNX, another project's, or a finder's."""
+    return read_document(path, _parse_spec)
+
+
+def read_faces_spec(path: Path) -> FacesSpec:
+    """The spec in a face finder's metadata; raises ModelError for any other file."""
+    return read_document(path, _parse_faces_spec)
+
+
+def is_finder(path: Path) -> bool:
+    """Whether an .onnx says that it finds faces; raises ModelError for a file that is no numclip model at all."""
+    return read_document(path, faces_spec.kind_of) == faces_spec.KIND
+
+
+def _parse_spec(text: str) -> ModelSpec:
+    if faces_spec.kind_of(text) == faces_spec.KIND:
+        raise ModelError("expected a model that reads crops, this is a face finder; give it to --detector")
+    return ModelSpec.from_json(text)
+
+
+def _parse_faces_spec(text: str) -> FacesSpec:
+    if faces_spec.kind_of(text) != faces_spec.KIND:
+        raise ModelError("expected a face finder, this is a model that reads crops; give it to --model")
+    return FacesSpec.from_json(text)
 
 
 def read_document(path: Path, parse: Callable[[str], T]) -> T:

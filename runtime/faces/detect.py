@@ -1,15 +1,16 @@
 """Face detectors behind one protocol: a BGR picture in, boxes, landmarks and scores out.
 
-YuNet (MIT) is the detector the project trains and evaluates with. The Haar cascade that ships inside opencv-python 4
-needs no download; it is the fall-back of `auto`, and it misses half of what YuNet sees.
+Here are YuNet (MIT), which faces-nano was taught by, and the Haar cascade that ships inside opencv-python 4 and misses half of
+what YuNet sees. faces-nano, the default, is in finder.py.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -60,6 +61,22 @@ class Detector(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchDetector(Protocol):
+    """A detector that takes several pictures in one call."""
+
+    def detect_many(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
+        """The faces of each [H, W, 3] uint8 BGR picture."""
+        ...
+
+
+def detect_all(detector: Detector, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
+    """The faces of each picture, in one call where the detector can."""
+    if isinstance(detector, BatchDetector):
+        return detector.detect_many(images)
+    return [detector.detect(image) for image in images]
+
+
 def yunet_path() -> Path | None:
     """YuNet's file: NUMCLIP_YUNET if set (it must exist), else the cache; None when there is none."""
     named = os.environ.get("NUMCLIP_YUNET")
@@ -71,19 +88,6 @@ def yunet_path() -> Path | None:
         return Path(named)
     cached = cache_dir() / YUNET_FILE
     return cached if cached.is_file() else None
-
-
-def open_detector(name: str = "auto", score_threshold: float = KEEP_SCORE) -> Detector:
-    """Open a detector by name: `yunet`, `haar`, or `auto` (YuNet where its file is, else Haar)."""
-    if name == "auto":
-        name = "yunet" if yunet_path() is not None else "haar"
-    if name == "yunet":
-        return YuNetDetector(score_threshold)
-    if name == "haar":
-        return HaarDetector()
-    if name == WHOLE:
-        return WholePicture()
-    raise DetectorError(f"expected detector auto, yunet or haar, got {name!r}; choose one of them")
 
 
 class YuNetDetector:

@@ -10,7 +10,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Se
 from types import TracebackType
 from typing import TYPE_CHECKING, Union, cast, overload
 
-from ..faces.detect import Detector, open_detector
+from ..contract.model_file import FINDER
+from ..faces.detect import Detector
+from ..faces.opening import open_detector
 from ..sessions.model import Model, load
 from .capture import Captures
 from .clock import MediaClock
@@ -46,7 +48,7 @@ def read(
 def read(
     image: Picture | Sequence[Picture],
     model: Model | None = None,
-    detector: str | Detector = "auto",
+    detector: str | Detector = FINDER,
     color: Color = "bgr",
 ) -> FrameResult | list[FrameResult]:
     """Read the faces in one picture, or in each of a list of pictures.
@@ -108,7 +110,7 @@ class _Opened(Stream):
         try:
             info = captures.open()[0]
             pipeline = Pipeline(
-                model or _default_model(), _detector(detector), rules, tracks=not info.stills, live=info.live
+                model or _default_model(), _detector(detector, rules), rules, tracks=not info.stills, live=info.live
             )
             self._conveyor = Conveyor(captures, pipeline)
         except BaseException:
@@ -162,7 +164,7 @@ def stream(
 def stream(
     source: Source | Iterable[Timed] | AsyncIterable[Timed],
     model: Model | None = None,
-    detector: str | Detector = "auto",
+    detector: str | Detector = FINDER,
     rules: Rules | None = None,
     color: Color = "bgr",
     fps: float = FPS,
@@ -193,7 +195,7 @@ def stream(
 def open_stream(
     source: Source | Iterable[Timed],
     model: Model | None = None,
-    detector: str | Detector = "auto",
+    detector: str | Detector = FINDER,
     rules: Rules | None = None,
     color: Color = "bgr",
     fps: float = FPS,
@@ -205,7 +207,7 @@ def open_stream(
 
 
 def _own_pipeline(model: Model | None, detector: str | Detector, rules: Rules | None) -> Pipeline:
-    return Pipeline(model or _default_model(), _detector(detector), rules)
+    return Pipeline(model or _default_model(), _detector(detector, rules), rules)
 
 
 class _OwnFrames:
@@ -246,8 +248,15 @@ async def _own_async(
         yield await asyncio.to_thread(pipeline.read, own.frame(given))
 
 
-def _detector(detector: str | Detector) -> Detector:
-    return open_detector(detector) if isinstance(detector, str) else detector
+def _detector(detector: str | Detector, rules: Rules | None = None) -> Detector:
+    smallest_face_px = (rules or Rules()).min_face_px
+    return _opened_detector(detector, smallest_face_px) if isinstance(detector, str) else detector
+
+
+@functools.lru_cache(maxsize=4)
+def _opened_detector(name: str, smallest_face_px: float) -> Detector:
+    """A detector by name, opened once; threads may share it."""
+    return open_detector(name, smallest_face_px=smallest_face_px)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..contract.spec import CropSpec
 from ..faces.crops import crop_faces
-from ..faces.detect import Detections, Detector
+from ..faces.detect import Detections, Detector, detect_all
 from ..faces.following import Gray, follow, gray_of
 from ..faces.quality import judged, sides_px
 from ..faces.tracking import Track, Tracker
@@ -68,8 +68,11 @@ class TrackMemory:
         if track_id in self._attention:
             self._attention[track_id].unask()
 
-    def see(self, frame: Frame, detector: Detector, clock: StageClock) -> tuple[Detections, tuple[int, ...]]:
-        """The faces of the next frame that have a track to show, by track: detected, or followed from the frame before."""
+    def follow(self, frame: Frame, clock: StageClock) -> tuple[Detections, tuple[int, ...]] | None:
+        """The faces of the next frame that have a track to show, by track, followed from the frame before.
+
+        None when this frame needs the detector: `take` what it finds.
+        """
         scene = frame.segment, frame.image.shape
         if scene != self._scene:
             self._tracker.forget()
@@ -78,15 +81,18 @@ class TrackMemory:
         followed = None if self._is_due(frame.time_s) else self._followed_to(gray)
         self._gray = gray
         clock.lap("detect")  # what stands in for the detector, or leads to it
-        if followed is not None:
-            self._followed += 1
-            for at, track in enumerate(self._tracker.tracks):
-                landmarks = None if followed.landmarks is None else followed.landmarks[at]
-                track.move(followed.boxes_xyxy[at], landmarks, frame.time_s)
-            return _by_track(followed, self._tracker.tracks)
+        if followed is None:
+            return None
+        self._followed += 1
+        for at, track in enumerate(self._tracker.tracks):
+            landmarks = None if followed.landmarks is None else followed.landmarks[at]
+            track.move(followed.boxes_xyxy[at], landmarks, frame.time_s)
+        return _by_track(followed, self._tracker.tracks)
+
+    def take(self, frame: Frame, faces: Detections) -> tuple[Detections, tuple[int, ...]]:
+        """The detected faces of the next frame that have a track to show, by track."""
         self._detected_s, self._followed = frame.time_s, 0
-        faces = largest(detector.detect(frame.image), self._max_faces)
-        clock.lap("detect")
+        faces = largest(faces, self._max_faces)
         return _by_track(faces, self._tracker.update(faces, frame.time_s))
 
     def _is_due(self, time_s: float) -> bool:
@@ -157,7 +163,7 @@ class Seer:
 
         hear: gives the feedback that is there, or that must be waited for, when the faces are found and looks are chosen.
         """
-        found = [self._find(frame) for frame in frames]
+        found = self._find(frames)
         if any(
             each.memory is not None and each.memory.detected for each in found
         ):  # nobody is looked at again otherwise
@@ -184,25 +190,38 @@ class Seer:
         """How long the model will need for these."""
         return self._budget.expected_s(sum(len(sight.asked) for sight in sights))
 
-    def _find(self, frame: Frame) -> _Found:
-        """Find the faces of one frame, and their tracks."""
-        clock = StageClock(frame.captured_s)
-        if frame.decoding_s is not None:
-            clock.lap("waiting", frame.decoding_s[0])
-            clock.lap("decode", frame.decoding_s[1])
-        clock.lap("waiting")
-        memory: TrackMemory | None = None
-        track_ids: tuple[int, ...] | None = None
-        if self._tracks:
-            memory = self._memories.get(frame.source)
-            if memory is None:
-                memory = self._memories[frame.source] = TrackMemory(self._max_faces)
-            faces, track_ids = memory.see(frame, self.detector, clock)
-        else:
-            faces = largest(self.detector.detect(frame.image), self._max_faces)
-            clock.lap("detect")
-        views, refused = judged(faces, self._min_face_px)
-        return _Found(frame, faces, track_ids, views, tuple(refused), memory, clock)
+    def _find(self, frames: Sequence[Frame]) -> list[_Found]:
+        """Find the faces of each frame, and their tracks; one call of the detector for all frames that need it."""
+        clocks = [_clock_of(frame) for frame in frames]
+        memories = [self._memory(frame) for frame in frames]
+        followed = [
+            None if memory is None else memory.follow(frame, clock)
+            for frame, memory, clock in zip(frames, memories, clocks, strict=True)
+        ]
+        due = [i for i, seen in enumerate(followed) if seen is None]
+        detected = dict(zip(due, detect_all(self.detector, [frames[i].image for i in due]), strict=True))
+        found: list[_Found] = []
+        for i, (frame, memory, clock) in enumerate(zip(frames, memories, clocks, strict=True)):
+            seen, track_ids = followed[i], None
+            if i in detected:
+                clock.lap("detect")
+            if seen is not None:
+                faces, track_ids = seen
+            elif memory is not None:
+                faces, track_ids = memory.take(frame, detected[i])
+            else:
+                faces = largest(detected[i], self._max_faces)
+            views, refused = judged(faces, self._min_face_px)
+            found.append(_Found(frame, faces, track_ids, views, tuple(refused), memory, clock))
+        return found
+
+    def _memory(self, frame: Frame) -> TrackMemory | None:
+        """What is remembered of a frame's source; None for pictures that have nothing to do with each other."""
+        if not self._tracks:
+            return None
+        if frame.source not in self._memories:
+            self._memories[frame.source] = TrackMemory(self._max_faces)
+        return self._memories[frame.source]
 
     def _crops(self, found: _Found, asked: tuple[int, ...]) -> Sight:
         """Cut the faces that the model looks at."""
@@ -224,6 +243,16 @@ class Seer:
             crops,
             found.clock.laps,
         )
+
+
+def _clock_of(frame: Frame) -> StageClock:
+    """The stages' clock of a frame, with what happened to it already."""
+    clock = StageClock(frame.captured_s)
+    if frame.decoding_s is not None:
+        clock.lap("waiting", frame.decoding_s[0])
+        clock.lap("decode", frame.decoding_s[1])
+    clock.lap("waiting")
+    return clock
 
 
 def largest(faces: Detections, many: int) -> Detections:

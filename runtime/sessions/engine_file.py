@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelError
+from ..contract.faces_spec import KIND, FacesSpec
 from ..contract.model_file import graph_sha256, read_spec
 from ..contract.spec import ModelSpec
 from ..places import write_whole
@@ -43,14 +44,14 @@ def sidecar_path(engine: Path) -> Path:
     return engine.with_name(engine.name + ".json")
 
 
-def write_engine(path: Path, data: bytes, spec: ModelSpec, built: Built) -> None:
+def write_engine(path: Path, data: bytes, spec: ModelSpec | FacesSpec, built: Built) -> None:
     """Write engine and sidecar, each whole or not at all; the sidecar last, so that a cut between them is seen."""
     sidecar_path(path).unlink(missing_ok=True)
     write_whole(path, data)
     write_sidecar(path, spec, built)
 
 
-def write_sidecar(path: Path, spec: ModelSpec, built: Built) -> None:
+def write_sidecar(path: Path, spec: ModelSpec | FacesSpec, built: Built) -> None:
     """Write what an engine says about itself."""
     content = {"schema_version": SCHEMA_VERSION, "spec": json.loads(spec.to_json()), "built": asdict(built)}
     write_whole(sidecar_path(path), (json.dumps(content, indent=1) + "\n").encode())
@@ -58,6 +59,26 @@ def write_sidecar(path: Path, spec: ModelSpec, built: Built) -> None:
 
 def read_sidecar(path: Path) -> tuple[ModelSpec, Built]:
     """Spec and facts of an engine, its calibration taken from the .onnx beside it if that is newer; raises ModelError."""
+    text, built = _read_sidecar(path)
+    if json.loads(text).get("kind") == KIND:
+        raise ModelError(f"{path}: expected a model that reads crops, this is a face finder; give it to --detector")
+    spec = ModelSpec.from_json(text)
+    onnx, sidecar = path.with_suffix(".onnx"), sidecar_path(path)
+    if onnx.is_file() and onnx.stat().st_mtime > sidecar.stat().st_mtime and graph_sha256(onnx) == built.graph_sha256:
+        spec = spec.with_calibration(read_spec(onnx).calibration)
+    return spec, built
+
+
+def read_faces_sidecar(path: Path) -> tuple[FacesSpec, Built]:
+    """Spec and facts of a face finder's engine; raises ModelError."""
+    text, built = _read_sidecar(path)
+    if json.loads(text).get("kind") != KIND:
+        raise ModelError(f"{path}: expected a face finder, this is a model that reads crops; give it to --model")
+    return FacesSpec.from_json(text), built
+
+
+def _read_sidecar(path: Path) -> tuple[str, Built]:
+    """The spec as JSON, an object, and the facts."""
     sidecar = sidecar_path(path)
     if not path.is_file():
         raise ModelError(f"{path}: expected an engine beside its {sidecar.name}, found none; build it: numclip engine")
@@ -74,16 +95,11 @@ def read_sidecar(path: Path) -> tuple[ModelSpec, Built]:
             )
         facts: dict[str, Any] = content["built"]
         facts |= {k: tuple(facts[k]) for k in ("compute_capabilities", "flags")}
-        built = Built(**facts)
-        spec = ModelSpec.from_json(json.dumps(content["spec"]))
+        return json.dumps({**content["spec"]}), Built(**facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{sidecar}: expected the facts of an engine, got something else ({str(error)[:100]}); build it again: numclip engine"
         ) from None
-    onnx = path.with_suffix(".onnx")
-    if onnx.is_file() and onnx.stat().st_mtime > sidecar.stat().st_mtime and graph_sha256(onnx) == built.graph_sha256:
-        spec = spec.with_calibration(read_spec(onnx).calibration)
-    return spec, built
 
 
 def read_engine(path: Path, built: Built) -> bytes:

@@ -30,15 +30,15 @@ class OnnxSession:
         import onnxruntime as ort
 
         self.device, self._library, self._threads = device, ort, threads
-        _check_offered(device, ort.get_available_providers())
+        check_offered(device, ort.get_available_providers())
         self._names = spec.graph.outputs
         self._input = spec.graph.input
         self._widths = output_widths(spec)
         self._session: Any = None
-        for providers in _provider_lists(device, ort.__version__):
+        for providers in providers_of(device, ort.__version__):
             try:
                 self._session = ort.InferenceSession(
-                    str(path), _options(ort, threads), providers=providers, disabled_optimizers=NOT_WANTED
+                    str(path), session_options(ort, threads), providers=providers, disabled_optimizers=NOT_WANTED
                 )
                 break
             except Exception as error:  # onnxruntime's own exceptions share no base
@@ -105,7 +105,8 @@ class _Bound:
         self.options.add_run_config_entry("gpu_graph_id", str(len(crops)))  # one CUDA graph per batch size
 
 
-def _check_offered(device: str, offered: list[str]) -> None:
+def check_offered(device: str, offered: list[str]) -> None:
+    """Raise DeviceError where this ONNX Runtime does not offer the device."""
     if PROVIDER[device] in offered:
         return
     line = 'pip install "numclip[gpu]" in place of numclip[cpu]'
@@ -120,7 +121,8 @@ def _check_offered(device: str, offered: list[str]) -> None:
     )
 
 
-def _options(ort: Any, threads: int | None) -> Any:
+def session_options(ort: Any, threads: int | None) -> Any:
+    """Quiet, with so many CPU threads; None for the library's choice."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only; we report ours
     if threads is not None:
@@ -129,7 +131,7 @@ def _options(ort: Any, threads: int | None) -> Any:
     return options
 
 
-def _provider_lists(device: str, version: str) -> list[list[Any]]:
+def providers_of(device: str, version: str) -> list[list[Any]]:
     """What to ask for, in order: with a CUDA graph first, then without, where a graph's nodes do not all run on the card."""
     cuda = [(PROVIDER["cuda"], {"enable_cuda_graph": "1", "use_tf32": "0"}), PROVIDER["cpu"]]
     plain = [(PROVIDER["cuda"], {"use_tf32": "0"}), PROVIDER["cpu"]]

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ...errors import UsageError
 from ..contract.gate import open_gate
-from ..faces.detect import open_detector
+from ..contract.model_file import FINDER
+from ..faces.opening import open_detector
 from ..live.capture import Captures
 from ..live.connections import CameraWish
 from ..live.conveyor import Conveyor
@@ -48,8 +49,8 @@ class RunOptions:
     """Where the model runs: auto, cpu, cuda or tensorrt."""
     threads: int | None = None
     """CPU threads of the model; None: the library's choice."""
-    detector: str = "auto"
-    """The face detector's name."""
+    detector: str = FINDER
+    """The face detector's name, or a finder's file."""
     gate: float | None = None
     """Answer for each face whether it is at least so old, in the task's unit; None: no gate."""
     gate_error: float = 0.01
@@ -104,13 +105,15 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         check_outputs(outputs, infos)
         live, stills = infos[0].live, infos[0].stills
         model = load(options.model, options.device, options.threads)
-        detector = open_detector(options.detector)
+        detector = open_detector(
+            options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=options.threads
+        )
         gate = None
         if options.gate is not None:
             gate = open_gate(model.spec, options.gate, options.gate_error, options.buffer)
         rules = Rules(options.max_faces, options.min_face_px, options.budget_ms, gate)
         pipeline = Pipeline(model, detector, rules, tracks=not stills, live=live)
-        _log_choices(options, model, detector.name, infos)
+        _log_choices(options, model, infos)
         level = outputs.interval if model.spec.calibration is not None else None
         total = None if len(infos) > 1 else infos[0].frames
         disable = None if options.progress else True
@@ -214,14 +217,11 @@ def _takes(newest: Handover[Newest]) -> Iterator[Newest]:
         return
 
 
-def _log_choices(options: RunOptions, model: Model, detector: str, infos: Sequence[SourceInfo]) -> None:
+def _log_choices(options: RunOptions, model: Model, infos: Sequence[SourceInfo]) -> None:
     """`auto` may choose, and says what it chose; a camera may give something else than it was asked for."""
     notes: list[str] = []
     if options.device == "auto":
         notes.append(f"device {model.session.device}")
-    if options.detector == "auto":
-        better = "; `numclip fetch yunet` brings a better one" if detector == "haar" else ""
-        notes.append(f"detector {detector}{better}")
     if model.spec.calibration is None:
         notes.append("no intervals: the model is not calibrated")
     notes += [f"{info.name}: {note}" for info in infos for note in info.notes]

@@ -14,7 +14,7 @@ import pytest
 
 import numclip
 from numclip.demo.crowd import crowd, write_crowd
-from numclip.runtime.faces.detect import open_detector
+from numclip.runtime.faces.opening import open_detector
 from numclip.runtime.live import look_budget, sight
 from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.results import FrameResult

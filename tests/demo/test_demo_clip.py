@@ -8,7 +8,7 @@ pytest.importorskip("matplotlib", reason="the demo extra is not installed")
 pytest.importorskip("skimage", reason="the demo extra is not installed")
 
 from numclip.demo import clip as demo_clip
-from numclip.runtime.faces.detect import open_detector
+from numclip.runtime.faces.opening import open_detector
 
 
 def test_the_clip_is_six_to_eight_seconds_and_both_faces_are_mostly_visible() -> None:

@@ -15,7 +15,8 @@ import pytest
 
 import numclip
 from numclip.errors import SourceError
-from numclip.runtime.faces.detect import Detections, open_detector
+from numclip.runtime.faces.detect import Detections
+from numclip.runtime.faces.opening import open_detector
 from numclip.runtime.live.conveyor import Conveyor
 from numclip.runtime.live.frames import Arrival, Frame, Source, SourceEvent, SourceInfo
 from numclip.runtime.live.pipeline import Pipeline, Rules

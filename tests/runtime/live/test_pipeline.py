@@ -12,7 +12,8 @@ import pytest
 import numclip
 from numclip.errors import SourceError
 from numclip.runtime.faces.crops import crop_faces
-from numclip.runtime.faces.detect import Detections, open_detector
+from numclip.runtime.faces.detect import Detections
+from numclip.runtime.faces.opening import open_detector
 from numclip.runtime.live.frames import Frame
 from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.sources import open_source

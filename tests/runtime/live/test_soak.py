@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import numclip
-from numclip.runtime.faces.detect import open_detector
+from numclip.runtime.faces.opening import open_detector
 from numclip.runtime.live.conveyor import Conveyor
 from numclip.runtime.live.frames import Arrival, Frame, Source, SourceEvent, SourceInfo
 from numclip.runtime.live.pipeline import Pipeline, Rules

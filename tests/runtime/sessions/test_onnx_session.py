@@ -75,9 +75,9 @@ def test_an_unknown_device_and_no_threads() -> None:
 def test_what_cuda_and_tensorrt_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA: a CUDA graph first, then without, never in TF32. TensorRT: caches that carry the version, FP16 left to the graph."""
     monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path))
-    graph, plain = onnx_session._provider_lists("cuda", "9.9")
+    graph, plain = onnx_session.providers_of("cuda", "9.9")
     assert graph[0][1] == {"enable_cuda_graph": "1", "use_tf32": "0"} and plain[0][1] == {"use_tf32": "0"}
-    ((_, options), *_rest) = onnx_session._provider_lists("tensorrt", "9.9")[0]
+    ((_, options), *_rest) = onnx_session.providers_of("tensorrt", "9.9")[0]
     assert options["trt_fp16_enable"] == "0" and options["trt_engine_cache_path"] == str(
         tmp_path / "tensorrt-onnxruntime-9.9"
     )

@@ -1,0 +1,144 @@
+"""How well a face detector finds faces: against people's boxes, and against another detector on the same pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.faces.detect import Detections, Detector
+
+Floats = npt.NDArray[np.float32]
+Image = npt.NDArray[np.uint8]
+
+SAME_FACE, NEAR_FACE = 0.5, 0.4  # overlap (IoU) of a found face; below the second a box is no known face at all
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPicture:
+    """A picture with the faces that people marked on it; none may mean that nobody looked."""
+
+    picture: Image  # [H, W, 3] BGR
+    boxes_xyxy: Floats  # [B, 4] px
+    kinds: tuple[str, ...]  # B times: bare, masked, …
+    complete: bool  # whether every face has a box, so that another box is wrong
+
+
+@dataclass(frozen=True)
+class FoundShare:
+    """So many of so many were found."""
+
+    found: int
+    n: int
+
+    @property
+    def share(self) -> float | None:
+        """found / n; None of nothing."""
+        return self.found / self.n if self.n else None
+
+
+@dataclass(frozen=True)
+class FinderReport:
+    """One detector against a reference detector and against labels, faces from `smallest_face_px` on."""
+
+    reference: FoundShare  # of the reference's sure faces, IoU 0.5
+    strangers: int  # boxes that match neither a face of the reference nor a label
+    strangers_of_reference: int  # the reference's boxes that match no label, on pictures with labels
+    false_on_empty: int  # boxes on pictures that surely hold no face
+    false_on_empty_of_reference: int
+    labels: dict[str, FoundShare] = field(default_factory=lambda: {})  # by kind
+    labels_of_reference: dict[str, FoundShare] = field(default_factory=lambda: {})
+    landmarks_median: float | None = None  # mean distance from the reference's, in box sides
+    landmarks_p95: float | None = None
+
+
+@dataclass
+class _Tally:
+    found: int = 0
+    n: int = 0
+
+
+def measure_finder(
+    detector: Detector,
+    reference: Detector,
+    pictures: Iterable[LabelledPicture],
+    *,
+    score: float = 0.0,
+    reference_score: float = 0.8,
+    smallest_face_px: float = 24.0,
+) -> FinderReport:
+    """Compare a detector with a reference on the same pictures.
+
+    score and reference_score: only faces from there on count. A face smaller than `smallest_face_px` (the root of its box's
+    area) need not be found, and finding it is no fault where the reference or a label has it.
+    """
+    reached, distances = _Tally(), list[float]()
+    strangers = strangers_of_reference = on_empty = on_empty_of_reference = 0
+    labels, labels_of_reference = dict[str, _Tally](), dict[str, _Tally]()
+    for item in pictures:
+        mine, theirs = (
+            _from(detector.detect(item.picture), score),
+            _from(reference.detect(item.picture), reference_score),
+        )
+        wanted = theirs.take(np.flatnonzero(sizes_px(theirs.boxes_xyxy) >= smallest_face_px))
+        shared = overlaps(wanted.boxes_xyxy, mine.boxes_xyxy)
+        hit = shared.max(axis=1, initial=0) >= SAME_FACE
+        reached.n, reached.found = reached.n + len(wanted), reached.found + int(hit.sum())
+        if mine.landmarks is not None and wanted.landmarks is not None:
+            for i in np.flatnonzero(hit):
+                off = np.linalg.norm(mine.landmarks[shared[i].argmax()] - wanted.landmarks[i], axis=1).mean()
+                distances.append(float(off / sizes_px(wanted.boxes_xyxy[i : i + 1])[0]))
+        unlabelled = _unknown(mine.boxes_xyxy, item.boxes_xyxy)
+        unlabelled_of_reference = _unknown(theirs.boxes_xyxy, item.boxes_xyxy)
+        if item.complete and not len(item.boxes_xyxy):
+            on_empty += len(mine)
+            on_empty_of_reference += len(theirs)
+        else:
+            strangers += int((unlabelled & _unknown(mine.boxes_xyxy, theirs.boxes_xyxy)).sum())
+            strangers_of_reference += int(unlabelled_of_reference.sum()) if len(item.boxes_xyxy) else 0
+        for tallies, faces in ((labels, mine), (labels_of_reference, theirs)):
+            _count_labels(tallies, item, faces, smallest_face_px)
+    return FinderReport(
+        reference=FoundShare(reached.found, reached.n),
+        strangers=strangers,
+        strangers_of_reference=strangers_of_reference,
+        false_on_empty=on_empty,
+        false_on_empty_of_reference=on_empty_of_reference,
+        labels={kind: FoundShare(t.found, t.n) for kind, t in sorted(labels.items())},
+        labels_of_reference={kind: FoundShare(t.found, t.n) for kind, t in sorted(labels_of_reference.items())},
+        landmarks_median=float(np.median(distances)) if distances else None,
+        landmarks_p95=float(np.percentile(distances, 95)) if distances else None,
+    )
+
+
+def overlaps(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
+    """[A, B] intersection over union of [A, 4] with [B, 4] boxes (xyxy)."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (high - low).clip(0).prod(axis=2, dtype=np.float64)
+    areas_a, areas_b = ((x[:, 2:] - x[:, :2]).prod(axis=1, dtype=np.float64) for x in (a, b))
+    return shared / np.maximum(areas_a[:, None] + areas_b[None] - shared, 1e-9)
+
+
+def sizes_px(boxes: Floats) -> npt.NDArray[np.float64]:
+    """[B] the root of each box's area."""
+    return np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1, dtype=np.float64))
+
+
+def _from(faces: Detections, score: float) -> Detections:
+    return faces.take(np.flatnonzero(faces.scores >= score))
+
+
+def _unknown(boxes: Floats, known: Floats) -> npt.NDArray[np.bool_]:
+    return overlaps(boxes, known).max(axis=1, initial=0) < NEAR_FACE
+
+
+def _count_labels(
+    tallies: dict[str, _Tally], item: LabelledPicture, faces: Detections, smallest_face_px: float
+) -> None:
+    found = overlaps(item.boxes_xyxy, faces.boxes_xyxy).max(axis=1, initial=0) >= SAME_FACE
+    large = sizes_px(item.boxes_xyxy) >= smallest_face_px
+    for kind, hit in zip(np.array(item.kinds, object)[large], found[large], strict=True):
+        tally = tallies.setdefault(str(kind), _Tally())
+        tally.n, tally.found = tally.n + 1, tally.found + int(hit)

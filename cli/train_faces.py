@@ -1,0 +1,53 @@
+"""Train the face finder, faces-nano, and freeze it into one .onnx that finds faces by itself.
+
+It learns from photographs with boxes, from portraits placed on backgrounds at all sizes, and from YuNet, which answers for
+every cell of every training picture. Pictures are then spoilt as cameras spoil them. A training that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from ..export.faces import FacesExportOptions, export_faces
+from ..train.faces.training import FacesTrainOptions, train_faces
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `numclip train-faces`."""
+    add, default = parser.add_argument, FacesTrainOptions
+    add("--scenes", type=Path, required=True, metavar="PATH", help="photographs: PATH.tar, PATH.csv and PATH_boxes.csv")
+    add("--portraits", type=Path, nargs="+", required=True, metavar="PATH", help="one face each: PATH.tar and PATH.csv")
+    add("--teacher", type=Path, required=True, metavar="FILE.onnx", help="YuNet's file: numclip fetch yunet")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for faces.pt and faces-nano.onnx")
+    add("--minutes", type=float, default=default.minutes, help="end the schedule after this time at the latest")
+    add("--steps", type=int, default=default.steps, help=f"training steps ({default.steps})")
+    add("--threads", type=int, default=default.threads, help="CPU threads of the network")
+    add("--workers", type=int, default=default.workers, help="processes that make pictures")
+    add("--seed", type=int, default=default.seed)
+    add("--score-at", type=float, default=0.7, metavar="SHARE", help="the network's score that the file is to call 0.7")
+    add("--smoke", action="store_true", help="a few pictures and steps, to see that everything runs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, freeze, and say what to type next."""
+    checkpoint = train_faces(
+        FacesTrainOptions(
+            scenes=args.scenes,
+            portraits=tuple(args.portraits),
+            teacher=args.teacher,
+            out=args.out,
+            minutes=args.minutes if args.minutes > 0 else math.inf,
+            steps=args.steps,
+            threads=args.threads,
+            workers=args.workers,
+            seed=args.seed,
+            smoke=args.smoke,
+        )
+    )
+    out = args.out / "faces-nano.onnx"
+    export_faces(FacesExportOptions(checkpoint, out, score_at=args.score_at))
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
+    print(f"next: numclip run 0 --detector {out} --show")
+    return 0

@@ -1,0 +1,121 @@
+"""Freeze a face finder's checkpoint into one self-describing .onnx, proven against PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ModelError
+from ..runtime.contract.faces_spec import FacesSource, FacesSpec
+from ..runtime.contract.model_file import FINDER, write_spec
+from ..runtime.places import write_whole
+from ..runtime.sessions.faces_session import Found, open_faces_session
+from ..train.faces.network import STRIDES, FacesNetwork
+from ..train.faces.training import load_network
+from .faces_to_onnx import MOST_CELLS, maps_of, to_onnx
+
+SCORE_THRESHOLD, OVERLAP_THRESHOLD = 0.3, 0.3
+PROOF_SIDES_PX = ((192, 256), (97, 203))
+EVERYTHING = 1e-6  # the score threshold of the proof, so that any picture has candidates
+LARGEST_DIFFERENCE_PX = 0.01
+SOURCES = (
+    FacesSource("scenes: public face-mask photographs and Caltech-101", "boxes, backgrounds", "no licence text", None),
+    FacesSource("FairFace", "portraits", "CC BY 4.0", True),
+    FacesSource("landmarks: 80 px faces", "portraits", "no licence text", None),
+    FacesSource("YuNet 2023mar", "teacher of boxes, landmarks and scores", "MIT", True),
+)
+LICENCES = {
+    "code": "Apache-2.0",
+    "weights": "Apache-2.0 as far as it is ours to give; parts of the training pictures come without a licence text",
+    "data": "; ".join(f"{source.name}: {source.licence}" for source in SOURCES),
+}
+
+
+@dataclass(frozen=True)
+class FacesExportOptions:
+    """What to freeze, and what its file says."""
+
+    checkpoint: Path
+    out: Path  # the .onnx
+    name: str = FINDER
+    score_at: float = (
+        0.7  # the network's score that the file calls `score_as`, so that 0.8 is a sure face as YuNet's is
+    )
+    score_as: float = 0.7
+    smallest_face_px: float = 24.0
+    metrics: Sequence[Mapping[str, Any]] = ()
+    provenance: Mapping[str, Any] = field(default_factory=lambda: {})
+
+
+def export_faces(options: FacesExportOptions) -> FacesSpec:
+    """Write the finder's file; raises ModelError, and writes nothing, where it does not answer as PyTorch does."""
+    network = load_network(options.checkpoint)
+    shift = logit(options.score_as) - logit(options.score_at)
+    for output in network.outputs:
+        output.bias.data[0] += shift  # type: ignore[operator,union-attr]
+    spec = FacesSpec(
+        name=options.name,
+        strides=STRIDES,
+        score_threshold=SCORE_THRESHOLD,
+        overlap_threshold=OVERLAP_THRESHOLD,
+        max_candidates=MOST_CELLS,
+        smallest_face_px=options.smallest_face_px,
+        sources=SOURCES,
+        metrics=tuple(options.metrics),
+        provenance={
+            "checkpoint_sha256": hashlib.sha256(options.checkpoint.read_bytes()).hexdigest(),
+            "score_shift": round(shift, 4),
+            "teacher": "YuNet 2023mar",
+            "versions": {name: version(name) for name in ("torch", "onnx")},
+            **options.provenance,
+        },
+        licences=LICENCES,
+    )
+    model = to_onnx(network, score_threshold=SCORE_THRESHOLD, overlap_threshold=OVERLAP_THRESHOLD)
+    with tempfile.TemporaryDirectory(prefix="numclip-faces-") as folder:
+        proof = Path(folder) / "proof.onnx"
+        everything = to_onnx(network, score_threshold=EVERYTHING, overlap_threshold=OVERLAP_THRESHOLD)
+        proof.write_bytes(everything.SerializeToString())
+        session = open_faces_session(proof, spec, "cpu", 1)
+        for height, width in PROOF_SIDES_PX:
+            pictures = np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype(np.uint8)
+            _prove(options.checkpoint, network, session.run(pictures), pictures)
+        written = Path(folder) / "faces.onnx"
+        written.write_bytes(model.SerializeToString())
+        write_spec(written, spec)
+        write_whole(options.out, written.read_bytes())
+    return spec
+
+
+def _prove(checkpoint: Path, network: FacesNetwork, found: Found, pictures: npt.NDArray[np.uint8]) -> None:
+    """Raise ModelError unless the graph's best face of each picture is the one that PyTorch's maps say."""
+    maps = maps_of(network, pictures)
+    for i in range(len(pictures)):
+        level = max(range(len(STRIDES)), key=lambda k: maps[k][i, 0].max())
+        one, stride = maps[level][i], STRIDES[level]
+        row, column = np.unravel_index(one[0].argmax(), one[0].shape)
+        expected = (np.array([column, row]) + one[5:, row, column].reshape(5, 2)) * stride
+        first = int(np.flatnonzero(found.picture == i)[0])
+        score = 1 / (1 + np.exp(-one[0, row, column]))
+        if (
+            np.abs(found.landmarks[first] - expected).max() > LARGEST_DIFFERENCE_PX
+            or abs(found.scores[first] - score) > LARGEST_DIFFERENCE_PX * score
+        ):
+            raise ModelError(
+                f"{checkpoint}: expected landmarks {np.round(expected, 2).tolist()} at score {score:.4g}, the graph says "
+                f"{np.round(found.landmarks[first], 2).tolist()} at {found.scores[first]:.4g}; report this"
+            )
+
+
+def logit(share: float) -> float:
+    """The number whose sigmoid is `share`."""
+    return math.log(share / (1 - share))

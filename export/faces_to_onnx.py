@@ -1,0 +1,228 @@
+"""The network as an ONNX graph that does everything itself: pixels in, suppressed boxes, scores and landmarks out."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from ..runtime.contract.faces_spec import CANDIDATES, INPUT, OUTPUTS
+from ..train.faces.network import STRIDES, Block, FacesNetwork, Layer
+
+OPSET = 18
+MOST_CELLS = 1024  # per picture, the best ones
+
+
+class Graph:
+    """Nodes and constants in the order they are added; every method returns the name of the result."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._known: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
+
+    def constant(self, value: npt.ArrayLike, kind: npt.DTypeLike) -> str:
+        """A constant tensor; equal ones are kept once."""
+        array = np.asarray(value, kind)
+        key = (array.tobytes(), str(array.dtype), array.shape)
+        if key not in self._known:
+            self._known[key] = f"constant_{len(self.constants)}"
+            self.constants.append(numpy_helper.from_array(array, self._known[key]))
+        return self._known[key]
+
+    def ints(self, *values: int) -> str:
+        """A constant int64 vector."""
+        return self.constant(values, np.int64)
+
+    def floats(self, *values: float) -> str:
+        """A constant float32 vector."""
+        return self.constant(values, np.float32)
+
+    def add(self, operator: str, *inputs: str, out: str | None = None, **attributes: object) -> str:
+        """One node with one result."""
+        name = out or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def add_two(self, operator: str, *inputs: str, **attributes: object) -> tuple[str, str]:
+        """One node with two results."""
+        names = [f"{operator.lower()}_{len(self.nodes)}_{i}" for i in range(2)]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, name=names[0], **attributes))
+        return names[0], names[1]
+
+    def conv(self, x: str, weight: Tensor, bias: Tensor, stride: int = 1, groups: int = 1) -> str:
+        """A convolution padded by half its side."""
+        side = weight.shape[2]
+        kernel = self.constant(weight.detach().numpy(), np.float32)
+        offset = self.constant(bias.detach().numpy(), np.float32)
+        half = side // 2
+        return self.add("Conv", x, kernel, offset, strides=[stride, stride], pads=[half] * 4, group=groups)
+
+    def patches(self, x: str, weight: Tensor, bias: Tensor) -> str:
+        """A convolution whose stride is its side, of pictures [N, H, W, 3] as they are: rows of W * 3 numbers, one plane."""
+        side = weight.shape[2]
+        flat = weight.permute(0, 2, 3, 1).reshape(len(weight), 1, side, side * 3)  # [C, 1, side, 3 side]
+        kernel = self.constant(flat.detach().numpy(), np.float32)
+        offset = self.constant(bias.detach().numpy(), np.float32)
+        size = self.add("Shape", x, start=0, end=2)
+        plane = self.add(
+            "Reshape",
+            x,
+            self.add(
+                "Concat",
+                self.add("Concat", self.slice(size, 0, 1, 0), self.ints(1), self.slice(size, 1, 2, 0), axis=0),
+                self.ints(-1),
+                axis=0,
+            ),
+        )
+        return self.add("Conv", plane, kernel, offset, strides=[side, 3 * side], pads=[0, 0, side - 1, 3 * side - 3])
+
+    def slice(self, x: str, start: int, stop: int, axis: int) -> str:
+        """x[..., start:stop, ...] along one axis."""
+        return self.add("Slice", x, self.ints(start), self.ints(stop), self.ints(axis))
+
+
+def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold: float) -> onnx.ModelProto:
+    """The whole finder as one graph.
+
+    pictures: uint8 [N, H, W, 3] BGR; picture int64 [F], boxes float32 [F, 4] xyxy px inside the picture, scores
+    float32 [F], landmarks float32 [F, 5, 2] px; the best score first. At most `most` faces in one call.
+    """
+    graph = Graph()
+    network = network.eval()
+    x = graph.add("Cast", INPUT, to=TensorProto.FLOAT)
+    maps = _maps(graph, network, x)
+    _decode(graph, maps, score_threshold, overlap_threshold)
+    outputs = [
+        helper.make_tensor_value_info("picture", TensorProto.INT64, ["F"]),
+        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["F", 4]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["F"]),
+        helper.make_tensor_value_info("landmarks", TensorProto.FLOAT, ["F", 5, 2]),
+    ]
+    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["N", "H", "W", 3])]
+    body = helper.make_graph(graph.nodes, "faces", inputs, outputs, graph.constants)
+    model = helper.make_model(
+        body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="numclip", ir_version=10
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
+    levels: list[str] = []
+    for stage in network.stages:
+        for layer in _layers(stage):
+            if layer is _layers(network.stages[0])[0]:  # it reads 0 to 255
+                weight, bias = layer.fused()
+                x = graph.add("Relu", graph.patches(x, weight / 255, bias))
+            else:
+                x = _layer_or_block(graph, x, layer)
+        levels.append(x)
+    levels = levels[1:]
+    necks = [levels[-1]]
+    for i in reversed(range(len(STRIDES) - 1)):
+        above = _layer(graph, necks[0], network.down[i])
+        twice = graph.add(
+            "Resize",
+            above,
+            "",
+            graph.floats(1, 1, 2, 2),
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        )
+        size = graph.add("Shape", levels[i], start=2)  # where it is odd, twice the level above is one more
+        fitting = graph.add("Slice", twice, graph.ints(0, 0), size, graph.ints(2, 3))
+        necks.insert(0, _layer(graph, levels[i], network.lateral[i], fitting))
+    maps: list[str] = []
+    for neck, head, output in zip(necks, network.heads, network.outputs, strict=True):
+        assert isinstance(output, nn.Conv2d) and output.bias is not None
+        maps.append(graph.conv(_layer_or_block(graph, neck, head), output.weight, output.bias))
+    return maps
+
+
+def _layers(stage: nn.Module) -> list[nn.Module]:
+    if isinstance(stage, (Layer, Block)):
+        return [stage]
+    return [layer for part in stage.children() for layer in _layers(part)]
+
+
+def _layer_or_block(graph: Graph, x: str, module: nn.Module) -> str:
+    if isinstance(module, Block):
+        return _layer(graph, _layer(graph, x, module.spatial), module.mix, x if module.adds else "")
+    return _layer(graph, x, module)
+
+
+def _layer(graph: Graph, x: str, module: nn.Module, added: str = "") -> str:
+    assert isinstance(module, Layer)
+    weight, bias = module.fused()
+    y = graph.conv(x, weight, bias, module.conv.stride[0], module.conv.groups)
+    if added:
+        y = graph.add("Add", y, added)
+    return graph.add("Relu", y) if module.relu else y
+
+
+def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_threshold: float) -> None:
+    rows, cells = [], []
+    for stride, level in zip(STRIDES, maps, strict=True):
+        flat = graph.add("Reshape", level, graph.ints(0, 0, -1))  # [N, 15, M]
+        rows.append(flat)
+        width = graph.add("Shape", level, start=3)  # [1]
+        count = graph.add("Shape", flat, start=2)
+        scalar = graph.add("Squeeze", count)
+        number = graph.add("Range", graph.constant(0, np.int64), scalar, graph.constant(1, np.int64))  # [M]
+        row = graph.add("Div", number, width)
+        column = graph.add("Sub", number, graph.add("Mul", row, width))
+        place = graph.add("Concat", *[graph.add("Unsqueeze", v, graph.ints(1)) for v in (column, row)], axis=1)
+        px = graph.add("Mul", graph.add("Cast", place, to=TensorProto.FLOAT), graph.floats(stride))  # [M, 2]
+        side = graph.add("Expand", graph.floats(stride), graph.add("Concat", count, graph.ints(1), axis=0))  # [M, 1]
+        cells.append(graph.add("Concat", px, side, axis=1))  # [M, 3]: x, y, stride
+    cell = graph.add("Concat", *cells, axis=0)  # [M, 3]
+    all_rows = graph.add("Concat", *rows, axis=2)  # [N, 15, M]
+    logit = graph.add("Squeeze", graph.slice(all_rows, 0, 1, 1), graph.ints(1))  # [N, M]
+    total = graph.add("Shape", logit, start=1)
+    most = graph.add("Min", total, graph.ints(MOST_CELLS))
+    best, number = graph.add_two("TopK", logit, most)  # [N, K]
+    raw = graph.add(
+        "GatherND",
+        graph.add("Transpose", all_rows, perm=[0, 2, 1]),
+        graph.add("Unsqueeze", number, graph.ints(2)),
+        batch_dims=1,
+    )  # [N, K, 15]
+    place = graph.add("Gather", cell, number, axis=0)  # [N, K, 3]
+    corner = graph.slice(place, 0, 2, 2)
+    stride = graph.slice(place, 2, 3, 2)
+    center = graph.add("Add", corner, graph.add("Mul", graph.slice(raw, 1, 3, 2), stride))
+    half = graph.add("Mul", graph.add("Exp", graph.slice(raw, 3, 5, 2)), graph.add("Mul", stride, graph.floats(0.5)))
+    size = graph.add("Shape", INPUT, start=1, end=3)  # H, W
+    limit = graph.add("Cast", graph.add("Gather", size, graph.ints(1, 0)), to=TensorProto.FLOAT)  # W, H
+    low = graph.add("Max", graph.add("Min", graph.add("Sub", center, half), limit), graph.floats(0, 0))
+    high = graph.add("Max", graph.add("Min", graph.add("Add", center, half), limit), graph.floats(0, 0))
+    boxes = graph.add("Concat", low, high, axis=2, out=CANDIDATES[0])  # [N, K, 4]
+    scores = graph.add("Sigmoid", best, out=CANDIDATES[1])  # [N, K]
+    offsets = graph.add("Reshape", graph.slice(raw, 5, 15, 2), graph.ints(0, 0, 5, 2))
+    spread = graph.add("Mul", offsets, graph.add("Unsqueeze", stride, graph.ints(3)))
+    landmarks = graph.add("Add", spread, graph.add("Unsqueeze", corner, graph.ints(2)), out=CANDIDATES[2])
+    kept = graph.add(
+        "NonMaxSuppression",
+        boxes,
+        graph.add("Unsqueeze", scores, graph.ints(1)),
+        graph.ints(MOST_CELLS),
+        graph.floats(overlap_threshold),
+        graph.floats(score_threshold),
+    )  # [F, 3]: picture, 0, candidate
+    keep = graph.add("Gather", kept, graph.ints(0, 2), axis=1)  # [F, 2]
+    graph.add("Squeeze", graph.slice(kept, 0, 1, 1), graph.ints(1), out=OUTPUTS[0])
+    graph.add("GatherND", boxes, keep, out=OUTPUTS[1])
+    graph.add("GatherND", scores, keep, out=OUTPUTS[2])
+    graph.add("GatherND", landmarks, keep, out=OUTPUTS[3])
+
+
+def maps_of(network: FacesNetwork, pictures: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+    """The raw maps as PyTorch computes them, for the parity test."""
+    with torch.inference_mode():
+        x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+        return [m.numpy() for m in network.eval()(x)]

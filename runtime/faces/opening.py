@@ -1,0 +1,43 @@
+"""Open a face detector by name or by file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import DetectorError, did_you_mean
+from ..contract.model_file import FINDER
+from .detect import KEEP_SCORE, WHOLE, Detector, HaarDetector, WholePicture, YuNetDetector
+from .finder import FacesNano
+
+DETECTORS = (FINDER, "yunet", "haar")
+HELP = f"face detector: {', '.join(DETECTORS)}, or a finder's .onnx or .engine"
+
+
+def open_detector(
+    name: str = FINDER,
+    score_threshold: float = KEEP_SCORE,
+    smallest_face_px: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Detector:
+    """A detector by name, or a face finder by its file.
+
+    smallest_face_px: the longer side of the smallest face to find, None for as small as it can; device and threads: where
+    a finder runs. YuNet and Haar always run in OpenCV, on the CPU. Raises DetectorError, DeviceError, ModelError.
+    """
+    if name == "yunet":
+        return YuNetDetector(score_threshold)
+    if name == "haar":
+        return HaarDetector()
+    if name == WHOLE:
+        return WholePicture()
+    if name == FINDER or Path(name).suffix in (".onnx", ".engine"):
+        return FacesNano(score_threshold, smallest_face_px, device, threads, name)
+    raise DetectorError(
+        f"expected detector {', '.join(DETECTORS)} or a finder's .onnx, got {name!r}{did_you_mean(name, DETECTORS)}"
+    )
+
+
+def identity(detector: Detector) -> str:
+    """What tells this detector's faces from another's: its name, and for a finder its graph."""
+    return f"{detector.name} {detector.graph_sha256}" if isinstance(detector, FacesNano) else detector.name

@@ -1,0 +1,217 @@
+"""The face finder that ships, end to end: real faces, any size, many pictures, every session, and the pipeline's default."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from numclip.errors import DetectorError, ModelError
+from numclip.runtime.contract.faces_spec import FacesSpec
+from numclip.runtime.contract.model_file import FINDER, MODELS, graph_sha256, read_faces_spec, read_spec, write_spec
+from numclip.runtime.faces.detect import Detections, detect_all
+from numclip.runtime.faces.finder import FacesNano
+from numclip.runtime.faces.opening import open_detector
+from numclip.runtime.sessions.faces_session import Found, open_faces_session
+from numclip.runtime.sessions.tensorrt_faces import found_of
+
+FILE = MODELS / f"{FINDER}.onnx"
+
+
+@pytest.fixture(scope="module")
+def finder() -> FacesNano:
+    """The shipped finder on one CPU thread."""
+    return FacesNano(device="cpu", threads=1)
+
+
+def the_one(faces: Detections) -> np.ndarray:
+    """The box of the only face."""
+    assert len(faces) == 1
+    return faces.boxes_xyxy[0]
+
+
+def test_it_finds_grace_hopper_with_eyes_above_the_mouth(finder: FacesNano, hopper: np.ndarray) -> None:
+    """One face; the person's right eye is left of the left one in the picture, the nose between, the mouth below."""
+    faces = finder.detect(hopper)
+    box = the_one(faces)
+    assert faces.landmarks is not None
+    right, left, nose, right_mouth, left_mouth = faces.landmarks[0]
+    assert right[0] < nose[0] < left[0] and right_mouth[0] < left_mouth[0]
+    assert max(right[1], left[1]) < nose[1] < min(right_mouth[1], left_mouth[1])
+    assert (box[:2] < faces.landmarks[0].min(axis=0)).all() and (box[2:] > faces.landmarks[0].max(axis=0)).all()
+
+
+def test_the_file_is_small_and_says_what_it_learned_from() -> None:
+    """At most 1 MB; every source is named with its licence, YuNet's and FairFace's among them."""
+    spec = read_faces_spec(FILE)
+    assert FILE.stat().st_size <= 1_000_000
+    assert spec.name == FINDER and spec.strides == (8, 16, 32)
+    assert {"FairFace", "YuNet"} <= {source.name.split()[0] for source in spec.sources}
+    assert all(source.licence for source in spec.sources)
+
+
+def test_a_finder_is_no_model_and_a_model_no_finder() -> None:
+    """Each file given for the other is one sentence that says where it belongs; calibrating text does not move the graph."""
+    with pytest.raises(ModelError, match="face finder; give it to --detector"):
+        read_spec(FILE)
+    with pytest.raises(ModelError, match="give it to --model"):
+        read_faces_spec(MODELS / "age-nano.onnx")
+    with pytest.raises(ModelError, match="give it to --model"):
+        open_detector(str(MODELS / "age-nano.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("kind", "crops", "kind"),
+        ("schema_version", 99, "update numclip"),
+        ("strides", [], "strides"),
+        ("extra", 1, "extra"),
+    ],
+)
+def test_a_wrong_spec_is_refused_by_the_field(field: str, value: object, said: str) -> None:
+    """One field changed: the error names it."""
+    content = {**json.loads(read_faces_spec(FILE).to_json()), field: value}
+    with pytest.raises(ModelError, match=said):
+        FacesSpec.from_json(json.dumps(content))
+
+
+def test_the_spec_survives_writing(tmp_path: Path) -> None:
+    """Written into a copy it is read back equal, and the graph keeps its hash."""
+    copy = tmp_path / "copy.onnx"
+    spec = read_faces_spec(FILE)
+    write_spec(FILE, spec, copy)
+    assert read_faces_spec(copy) == spec and graph_sha256(copy) == graph_sha256(FILE)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 700), (7, 5), (31, 33), (200, 200), (481, 641)])
+def test_any_size_goes_through_and_boxes_stay_inside(finder: FacesNano, size: tuple[int, int]) -> None:
+    """Noise of odd, tiny and wide sizes: whatever comes out lies in the picture and has the contract's shapes."""
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    faces = finder.detect(picture)
+    assert faces.landmarks is not None and faces.landmarks.shape == (len(faces), 5, 2)
+    assert (faces.boxes_xyxy >= 0).all() and (faces.boxes_xyxy <= [size[1], size[0]] * 2).all()
+
+
+def test_nothing_is_an_empty_answer(finder: FacesNano) -> None:
+    """A black picture has no face: arrays of length 0 of the right shapes and types; no pictures at all are no answers."""
+    faces = finder.detect(np.zeros((120, 160, 3), np.uint8))
+    assert faces.boxes_xyxy.shape == (0, 4) and faces.scores.shape == (0,) and faces.boxes_xyxy.dtype == np.float32
+    assert finder.detect_many([]) == []
+
+
+def test_many_pictures_in_one_call_answer_as_one_by_one(finder: FacesNano, hopper: np.ndarray) -> None:
+    """Two sizes, one picture without a face: each answer is the one that its picture has alone."""
+    pictures = [hopper, hopper[:, ::-1].copy(), np.zeros_like(hopper), hopper[40:340, 100:400].copy()]
+    for together, alone in zip(finder.detect_many(pictures), [finder.detect(p) for p in pictures], strict=True):
+        assert len(together) == len(alone)
+        assert np.abs(together.boxes_xyxy - alone.boxes_xyxy).max(initial=0) < 0.01
+
+
+def test_the_graph_answers_by_picture_then_by_score_and_never_twice_the_same_face(hopper: np.ndarray) -> None:
+    """Raw outputs of two pictures: sorted, scores above the file's threshold, no two boxes of a picture overlap too much."""
+    spec = read_faces_spec(FILE)
+    found = open_faces_session(FILE, spec, "cpu", 1).run(np.stack([hopper, hopper[::-1]]))
+    assert (np.diff(found.picture) >= 0).all() and (found.scores > spec.score_threshold).all()
+    for i in range(2):
+        mine = found.picture == i
+        assert (np.diff(found.scores[mine]) <= 0).all()
+        boxes = found.boxes_xyxy[mine]
+        low, high = (
+            np.maximum(boxes[:, None, :2], boxes[None, :, :2]),
+            np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]),
+        )
+        shared = (high - low).clip(0).prod(axis=2)
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        overlap = shared / (areas[:, None] + areas[None] - shared)
+        assert (overlap - np.eye(len(boxes)) <= spec.overlap_threshold + 1e-4).all()
+
+
+def test_openvino_finds_the_same(finder: FacesNano, hopper: np.ndarray) -> None:
+    """The same file in OpenVINO: the same box within a tenth of a px."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    other = FacesNano(device="openvino", threads=1).detect(hopper)
+    assert np.abs(the_one(other) - the_one(finder.detect(hopper))).max() < 0.1
+
+
+def test_suppression_on_the_cpu_is_the_graphs(hopper: np.ndarray) -> None:
+    """What an engine leaves to the CPU gives the graph's own answer: its candidates, suppressed by found_of."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    ort = pytest.importorskip("onnxruntime")
+    model, names = onnx.load(str(FILE)), ("candidate_boxes", "candidate_scores", "candidate_landmarks")
+    for name in names:
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    pictures = np.stack([hopper, hopper[:, ::-1]])
+    spec = read_faces_spec(FILE)
+    expected = Found(*session.run(["picture", "boxes", "scores", "landmarks"], {"pictures": pictures}))
+    got = found_of(*session.run(list(names), {"pictures": pictures}), spec)
+    for one, two in zip(vars(got).values(), vars(expected).values(), strict=True):
+        assert one.dtype == two.dtype and one.shape == two.shape and np.abs(one - two).max(initial=0) < 1e-4
+
+
+def test_the_smallest_face_asked_for_decides_how_far_a_picture_shrinks() -> None:
+    """Small pictures stay; a large one shrinks as the asked size allows, and never below 640 px."""
+    near = FacesNano(smallest_face_px=10 * read_faces_spec(FILE).smallest_face_px, device="cpu", threads=1)
+    every = FacesNano(device="cpu", threads=1)
+    assert near.shrunk_to(480, 640) == (480, 640) == every.shrunk_to(480, 640)
+    assert every.shrunk_to(2160, 3840) == (2160, 3840)
+    assert near.shrunk_to(2160, 3840) == (360, 640)
+    assert near.shrunk_to(2160, 10_000) == (216, 1000)
+
+
+def test_a_small_and_a_huge_face_are_found_in_a_4k_frame(hopper: np.ndarray) -> None:
+    """With a smallest face of 24 px: one face of about 60 px, and the same portrait filling the whole frame."""
+    finder = FacesNano(smallest_face_px=24, device="cpu")
+    own = the_one(FacesNano(device="cpu").detect(hopper))
+    scale = 60 / float((own[2:] - own[:2]).max())
+    small = cv2.resize(hopper, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    frame = np.full((2160, 3840, 3), 90, np.uint8)
+    frame[1000 : 1000 + len(small), 3000 : 3000 + small.shape[1]] = small
+    box = the_one(finder.detect(frame))
+    assert np.abs(box - (own * scale + [3000, 1000] * 2)).max() < 12
+    face = hopper[int(own[1]) - 40 : int(own[3]) + 40, int(own[0]) - 60 : int(own[2]) + 60]
+    close = cv2.resize(face, (2160, 2160), interpolation=cv2.INTER_LINEAR)
+    found = finder.detect(close)
+    assert len(found) == 1 and (found.boxes_xyxy[0, 2:] - found.boxes_xyxy[0, :2]).min() > 1000
+
+
+def test_threads_may_share_it(finder: FacesNano, hopper: np.ndarray) -> None:
+    """Four threads, ten pictures each: every answer is the answer of one thread."""
+    expected, wrong = the_one(finder.detect(hopper)), list[str]()
+
+    def look() -> None:
+        for _ in range(10):
+            if np.abs(the_one(finder.detect(hopper)) - expected).max() > 1e-3:
+                wrong.append("differs")
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_names_and_scores_that_cannot_be_are_one_sentence() -> None:
+    """A misspelt detector is told the right name; a score below what the graph keeps is refused."""
+    with pytest.raises(DetectorError, match="did you mean faces-nano"):
+        open_detector("face-nano")
+    with pytest.raises(DetectorError, match=r"expected a score from 0\.\d+"):
+        FacesNano(score_threshold=0.01)
+
+
+def test_a_detector_of_ones_own_is_asked_picture_by_picture(hopper: np.ndarray) -> None:
+    """detect_all works with a detector that has no call for many pictures."""
+
+    class Mine:
+        name = "mine"
+
+        def detect(self, image: np.ndarray) -> Detections:
+            return Detections(np.array([[0, 0, image.shape[1], 9]], np.float32), np.ones(1, np.float32), None)
+
+    assert [float(d.boxes_xyxy[0, 2]) for d in detect_all(Mine(), [hopper, hopper[:, :50]])] == [hopper.shape[1], 50]
