@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _log_to_stderr() -> Iterator[None]:
+def _log_to_stderr() -> Generator[None]:
     """Show what the library logs, one line each, beside progress bars; the loggers are as before afterwards.
 
     Other libraries' remarks on the root logger are not shown, as open_clip's that a network without weights is random.

@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the .safetensors to write")
     parser.add_argument("--pretrained", help="where the text tower's tokens come from: the tag or file of the training")
     parser.add_argument(
-        "--data", nargs="+", default=[], metavar="DATA", help="labelled faces: fit the refinement on train, measure on val"
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="DATA",
+        help="labelled faces: fit the refinement on train, measure on val",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the new refinement and of its fit")
 

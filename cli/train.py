@@ -12,9 +12,9 @@ import ctypes
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UsageError
@@ -107,7 +107,9 @@ def _add_method_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--clip", type=float, help="largest norm of the gradient, 0: any; 5, as released 0")
     group.add_argument("--ema", type=float, help="decay of the averaged weights, 0: none; 0.999, as released 0")
-    group.add_argument("--select", choices=["val", "test"], help="the split that chooses the epoch; val, as released test")
+    group.add_argument(
+        "--select", choices=["val", "test"], help="the split that chooses the epoch; val, as released test"
+    )
     group.add_argument(
         "--augment",
         choices=list(AUGMENTATIONS),
@@ -141,23 +143,23 @@ def run(args: argparse.Namespace) -> int:
     """Train, and say what to type next."""
     from ..train import TrainOptions, train, train_recipe
     from ..train.groups import parse_rates
-    from ..train.options import released_values
+    from ..train.options import as_released
 
     if not args.recipe and len(args.pretrained) > 1:
         raise UsageError(f"expected one --pretrained, got {len(args.pretrained)}; several are for a --recipe")
+    options = TrainOptions(tuple(args.data), args.out, task=args.task)
+    options = as_released(options) if args.as_released else options
     names = {"small_side": "small_side_px", "side": "side_px", "teacher": "teachers"}
-    known = {field.name for field in fields(TrainOptions)}
     given = {names.get(name, name): value for name, value in vars(args).items() if value is not None}
-    given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if n in known - {"pretrained"}}
+    given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if hasattr(options, n)}
     rates = dict.fromkeys(args.lock, 0.0) | parse_rates(args.lr_of)
-    released = released_values(args.task) if args.as_released else {}
-    options = TrainOptions(**{**released, **given, "rates": rates or None})
+    pretrained = args.pretrained[0] if args.pretrained and not args.recipe else None
+    options = replace(options, **{**given, "rates": rates or None, "pretrained": pretrained})
     with process_for_training(args.threads):
         if args.recipe:
             result = train_recipe(args.recipe, options, [Path(path) for path in args.pretrained])
         else:
-            pretrained = args.pretrained[0] if args.pretrained else None
-            result = train(TrainOptions(**{**vars(options), "pretrained": pretrained}))
+            result = train(options)
     if result.first_process:
         for name, measured in result.test.items():
             print(f"test of {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in vars(measured).items()))
@@ -167,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def process_for_training(threads: int) -> Iterator[None]:
+def process_for_training(threads: int) -> Generator[None]:
     """This process as a training wants it: threads, the allocator, and no remarks of lightning's; then as before.
 
     threads: of torch; 0: all. The allocator stays as it was told, because the C library does not say how it was.

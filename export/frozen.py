@@ -49,4 +49,3 @@ class Frozen(nn.Module):
         logits = embedding @ self.scaled_bins
         probabilities, value = self.refinement(logits, embedding if self.sees_embedding else None)
         return (value + self.offset).clamp(self.low, self.high), probabilities, embedding
-

@@ -31,7 +31,12 @@ class ProvenHalf:
 
 
 def proven_half(
-    frozen: Frozen, spec: ModelSpec, proof: ProofFaces, reference: Outputs, max_difference: float | None, may_widen: bool
+    frozen: Frozen,
+    spec: ModelSpec,
+    proof: ProofFaces,
+    reference: Outputs,
+    max_difference: float | None,
+    may_widen: bool,
 ) -> tuple[ProvenHalf, Widened]:
     """The half network of `frozen`, run in PyTorch on the proof's faces; raises ModelError naming the layer that breaks it."""
     limits = limits_of("fp16", spec, max_difference)

@@ -176,7 +176,9 @@ def licences(sources: Sequence[Source], backbone: str | None = None) -> dict[str
 
     backbone: the licence of the start weights, where the sources do not say it.
     """
-    terms = {kind: "; ".join(sorted({s.licence for s in sources if s.kind == kind})) for kind in ("data", "start weights")}
+    terms = {
+        kind: "; ".join(sorted({s.licence for s in sources if s.kind == kind})) for kind in ("data", "start weights")
+    }
     unknown = [s.name for s in sources if s.kind == "teacher"]
     research = any("research" in s.licence for s in sources)
     found = {

@@ -70,9 +70,7 @@ def start_from(network: NumCLIP, path: Path) -> None:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(f"--start {path}: expected the same network, with another side at most: {reason}") from None
     began = trained.record
-    network.record = replace(
-        network.record, pretrained=began.pretrained, language_pretrained=began.language_pretrained
-    )
+    network.record = replace(network.record, pretrained=began.pretrained, language_pretrained=began.language_pretrained)
 
 
 def _pictures(faces: TrainingFaces) -> torch.Tensor:

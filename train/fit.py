@@ -243,7 +243,9 @@ class Fit:
     def _flags(self) -> dict[str, Json]:
         """The options, without this machine's folders."""
         options = self.options
-        names = {n: None if p is None else Path(p).name for n, p in vars(options).items() if n in ("pretrained", "start")}
+        names = {
+            n: None if p is None else Path(p).name for n, p in vars(options).items() if n in ("pretrained", "start")
+        }
         return {
             **{n: str(v) if isinstance(v, Path) else v for n, v in to_json(options).items()},
             **names,

@@ -79,7 +79,12 @@ def rebin(options: RebinOptions) -> RebinResult:
     crop = task.crop(old.record.image_side)
     if data and network.method.refinement_hidden:
         parts = [split_faces(d, "train", crop) for d in data]
-        refit(network, [p.crops for p in parts], torch.cat([torch.from_numpy(p.labels).float() for p in parts]), options.seed)
+        refit(
+            network,
+            [p.crops for p in parts],
+            torch.cat([torch.from_numpy(p.labels).float() for p in parts]),
+            options.seed,
+        )
     found: dict[str, tuple[Figures, Figures]] = {}
     for dataset in data:
         faces = split_faces(dataset, "val", crop)
@@ -102,7 +107,13 @@ def new_task(old: Task, path: Path) -> Task:
         raise UsageError(f"{path}: expected a JSON with bins and to ({error}); correct the path or the file") from None
     if isinstance(raw, dict) and set(cast(dict[str, object], raw)) <= {"bins", "to", "context"}:
         spec = old.spec
-        rest: dict[str, object] = {"name": spec.name, "unit": spec.unit, "low": spec.low, "high": spec.high, "context": old.context}
+        rest: dict[str, object] = {
+            "name": spec.name,
+            "unit": spec.unit,
+            "low": spec.low,
+            "high": spec.high,
+            "context": old.context,
+        }
         rest |= {"words_by": "ours", "about": "", "crop": {"whole_picture": 1}}
         try:
             task = task_of(rest | raw)

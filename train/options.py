@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 from ..calibration.data.protocols import Protocol
 from .method import Method, MethodName
-from .records import Json
 from .tasks_file import Task, load_task
 
 Amp = Literal["off", "bf16", "fp16"]
@@ -130,19 +129,20 @@ class TrainOptions:
         return method
 
 
-def released_values(task: str) -> dict[str, Json]:
-    """The fields of TrainOptions that the authors' code sets otherwise, for a task by name or path."""
-    return {
-        "as_released": True,
-        "epochs": load_task(task).released.epochs,
-        "lr": 1e-5,
-        "weight_decay": 0.0,
-        "optimizer": "radam",
-        "schedule": "step",
-        "clip": 0.0,
-        "ema": 0.0,
-        "select": "test",
-        "augment": "released",
-        "normalisation": "imagenet",
-        "amp": "fp16",
-    }
+def as_released(options: TrainOptions) -> TrainOptions:
+    """The same training with every switch as the authors' code has it for the task."""
+    return replace(
+        options,
+        as_released=True,
+        epochs=load_task(options.task).released.epochs,
+        lr=1e-5,
+        weight_decay=0.0,
+        optimizer="radam",
+        schedule="step",
+        clip=0.0,
+        ema=0.0,
+        select="test",
+        augment="released",
+        normalisation="imagenet",
+        amp="fp16",
+    )

@@ -71,7 +71,9 @@ def gathered(fabric: Fabric, outputs: Outputs, labels: Tensor) -> tuple[Outputs,
         return outputs, labels
 
     def everyone(mine: Tensor) -> Tensor:
-        parts: Any = fabric.all_gather(mine.detach().contiguous())  # a tensor [processes, n, ...], as a tensor was given
+        parts: Any = fabric.all_gather(
+            mine.detach().contiguous()
+        )  # a tensor [processes, n, ...], as a tensor was given
         return torch.cat([mine if rank == fabric.global_rank else part for rank, part in enumerate(parts)])
 
     return Outputs(*(everyone(t) for t in outputs)), everyone(labels)

@@ -49,9 +49,25 @@ RECIPES = {
             FACES,
             stage(Path("first"), pretrained="nano", side_px=112, small_side_px=80, small_epochs=8),
             stage(
-                Path("longer"), start=Path("first"), side_px=112, epochs=14, lr=7e-4, small_side_px=88, small_epochs=8, augment="light", seed=1
+                Path("longer"),
+                start=Path("first"),
+                side_px=112,
+                epochs=14,
+                lr=7e-4,
+                small_side_px=88,
+                small_epochs=8,
+                augment="light",
+                seed=1,
             ),
-            stage(Path("taught"), start=Path("longer"), teachers=(Path("faces"),), epochs=8, lr=5e-4, augment="light", seed=21),
+            stage(
+                Path("taught"),
+                start=Path("longer"),
+                teachers=(Path("faces"),),
+                epochs=8,
+                lr=5e-4,
+                augment="light",
+                seed=21,
+            ),
         ),
     ),
     "age-small": Recipe(
@@ -66,12 +82,28 @@ RECIPES = {
             FACES,
             _face(Path("strong"), start=Path("faces"), epochs=15, seed=31),
             _face(Path("light"), start=Path("faces"), epochs=15, augment="light", seed=35),
-            _face(Path("distilled"), start=Path("strong"), teachers=(Path("strong"), Path("light")), epochs=10, seed=41),
-            _small(
-                Path("ages"), pretrained="small", side_px=112, teachers=(Path("distilled"),), epochs=4, lr=6e-4, rates={"image": 3e-4}, seed=51
+            _face(
+                Path("distilled"), start=Path("strong"), teachers=(Path("strong"), Path("light")), epochs=10, seed=41
             ),
             _small(
-                Path("wider"), start=Path("ages"), teachers=(Path("distilled"),), coverage=9 / 7, epochs=3, lr=4e-4, rates={"image": 2.5e-4}, seed=52
+                Path("ages"),
+                pretrained="small",
+                side_px=112,
+                teachers=(Path("distilled"),),
+                epochs=4,
+                lr=6e-4,
+                rates={"image": 3e-4},
+                seed=51,
+            ),
+            _small(
+                Path("wider"),
+                start=Path("ages"),
+                teachers=(Path("distilled"),),
+                coverage=9 / 7,
+                epochs=3,
+                lr=4e-4,
+                rates={"image": 2.5e-4},
+                seed=52,
             ),
             _small(
                 Path("balanced"),
@@ -106,7 +138,9 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
     recipe, plain = RECIPES[name], TrainOptions(options.data, options.out)
     for field in fields(options):
         if field.name not in LEFT_TO_THE_USER and getattr(options, field.name) != getattr(plain, field.name):
-            raise UsageError(f"expected --recipe {name} without another {field.name}, which the recipe fixes; leave it out")
+            raise UsageError(
+                f"expected --recipe {name} without another {field.name}, which the recipe fixes; leave it out"
+            )
     given = {start.model: str(path) for path in weights if (start := read_start(path)) is not None}
     missing = [command for tower, command in recipe.weights.items() if tower not in given]
     if missing and not options.smoke:  # which would start at random, and show after hours

@@ -152,4 +152,3 @@ def from_json(kind: type[T], raw: object, where: str) -> T:
     elif isinstance(kind, type) and isinstance(raw, kind) and (kind is bool or not isinstance(raw, bool)):
         return cast(T, raw)
     raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {raw!r}"[:200])
-

@@ -92,7 +92,9 @@ def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: i
     mean, std = (HALF, HALF) if (TOWERS / f"{name}.json").is_file() else (visual.image_mean, visual.image_std)
     if start is not None:
         shift, scale = (torch.tensor(x).view(1, 3, 1, 1) for x in (mean, std))
-        fill_trunk(visual.trunk, Path(str(pretrained)), start, name, (pictures.permute(0, 3, 1, 2) / 255 - shift) / scale)
+        fill_trunk(
+            visual.trunk, Path(str(pretrained)), start, name, (pictures.permute(0, 3, 1, 2) / 255 - shift) / scale
+        )
     size = visual.image_size
     record = TowersRecord(
         name=name,
