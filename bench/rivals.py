@@ -119,9 +119,9 @@ def _read_at_each_call(module: nn.Module) -> Iterator[Tensor]:
 def random_model(tower: str) -> Path:
     """The model file of a NumCLIP for ages with random weights, in a folder that goes with this process."""
     network, out = random_network(tower), _folder() / f"random-{tower}.onnx"
-    to_onnx(Frozen(network).eval(), out, int(network.record["image_side"]))
-    spec = checkpoint_spec(network, out.stem)
-    write_spec(out, replace(spec, graph=replace(spec.graph, **size_of(network))))
+    spec, frozen = checkpoint_spec(network, out.stem), Frozen(network).eval()
+    out.write_bytes(to_onnx(frozen, spec.crop.side).SerializeToString())
+    write_spec(out, replace(spec, graph=replace(spec.graph, **size_of(frozen, spec.crop.side))))
     return out
 
 

@@ -35,7 +35,6 @@ COMMANDS: dict[str, str] = {
     "card": "a model's card, written from measurements",
     "train": "train a NumCLIP on labelled faces",
     "train-faces": "train the face finder that ships, and freeze it",
-    "study": "the experiments of the paper and of its open questions",
     "rebin": "put new words and bins into a checkpoint without training its tower",
     "export": "freeze a checkpoint into one .onnx, proven in the task's unit",
     "completion": "a script that completes commands and flags in bash, zsh or fish",
@@ -46,7 +45,12 @@ RENAMED_FLAGS: dict[tuple[str, str], str] = {
     ("quantize", "--faces"): "--num-faces",
     ("verify", "--faces"): "--num-faces",
     ("bench", "--faces"): "--pictures",
+    ("train", "--precision"): "--amp",
+    ("train", "--limit"): "--num-faces",
+    ("export", "--limit"): "--max-difference",
 }
+# commands of earlier versions: what to type instead
+MOVED_COMMANDS = {"study": "python -m numclip.research NAME, in a checkout of numclip"}
 
 # import name of a third party: the extra that brings it
 _EXTRA_OF = {
@@ -64,7 +68,7 @@ _EXTRA_OF = {
     "open_clip": "train",
     "timm": "train",
     "safetensors": "train",
-    "tflite": "train",
+    "tflite": "study",
     "lightning_fabric": "train",
     "sklearn": "study",
     "scipy": "study",
@@ -116,9 +120,13 @@ def _make_streams_safe() -> None:
 
 @contextmanager
 def _log_to_stderr() -> Generator[None]:
-    """Show what the library logs, one line each, beside progress bars; the logger is as before afterwards."""
-    logger, handler = logging.getLogger("numclip"), _LineHandler()
+    """Show what the library logs, one line each, beside progress bars; the loggers are as before afterwards.
+
+    Other libraries' remarks on the root logger are not shown, as open_clip's that a network without weights is random.
+    """
+    logger, handler, silence = logging.getLogger("numclip"), _LineHandler(), logging.NullHandler()
     level = logger.level
+    logging.getLogger().addHandler(silence)
     handler.setFormatter(logging.Formatter("numclip: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -126,6 +134,7 @@ def _log_to_stderr() -> Generator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+        logging.getLogger().removeHandler(silence)
         logger.setLevel(level)
 
 
@@ -186,6 +195,8 @@ def _dispatch(argv: list[str]) -> int:
 
         print(f"numclip {version('numclip')}")
         return 0
+    if verb in MOVED_COMMANDS:
+        raise UsageError(f"numclip {verb} is now {MOVED_COMMANDS[verb]}")
     if verb not in COMMANDS:
         raise UsageError(f"there is no command {verb!r}{did_you_mean(verb, COMMANDS)} `numclip --help` lists them")
     parser = build_parser(verb)

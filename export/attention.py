@@ -1,4 +1,4 @@
-"""The image tower written for export: attention in plain products, the pooled projection as a layer, a mean as a mean.
+"""The image tower written for export: norms folded, attention in plain products, the projection as a layer, a mean as a mean.
 
 torch's MultiheadAttention exports to many nodes, and as a float16 graph with a pattern that crashes ONNX Runtime on opening.
 These modules hold the same weights and compute the same numbers, with softmax in float32 whatever the type around it.
@@ -7,11 +7,13 @@ These modules hold the same weights and compute the same numbers, with softmax i
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import ModelError
 
@@ -34,7 +36,14 @@ class Attention(nn.Module):
                 self.in_proj.bias.copy_(old.in_proj_bias)
                 self.out_proj.bias.copy_(old.out_proj.bias)
 
-    def forward(self, x: Tensor, key: Any = None, value: Any = None, need_weights: bool = False, attn_mask: Any = None):
+    def forward(
+        self,
+        x: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
+    ) -> tuple[Tensor, None]:
         """x: [N, L, W], also key and value. Returns ([N, L, W], None), as nn.MultiheadAttention does."""
         assert attn_mask is None and not need_weights
         n, length, width = x.shape
@@ -80,20 +89,34 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def written_for_export(tower: nn.Module) -> nn.Module:
-    """The same tower of such modules; `tower` is changed on the way."""
+    """The same tower of such modules, with each batch norm folded into the convolution before it; `tower` is changed on the way.
+
+    timm's norms keep their activation. What each output channel of a convolution was multiplied by stays with it as
+    `fold_factor` [out channels].
+    """
     for parent in list(tower.modules()):
-        for name, child in list(parent.named_children()):
+        children = list(parent.named_children())
+        for (name, layer), (norm_name, norm) in pairwise(children):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                assert norm.running_var is not None
+                gain = norm.weight if norm.affine else torch.ones_like(norm.running_var)
+                folded = fuse_conv_bn_eval(layer, norm)
+                folded.fold_factor = (gain * torch.rsqrt(norm.running_var + norm.eps)).detach()
+                setattr(parent, name, folded)
+                after = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
+                setattr(parent, norm_name, nn.Sequential(*after))
+        for name, child in children:
             if isinstance(child, nn.MultiheadAttention):
                 setattr(parent, name, Attention(child))
             elif type(child).__name__ == "AttentionPool2d":
                 setattr(parent, name, PooledAttention(child))
             elif isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
                 setattr(parent, name, SpatialMean())
-    projection: Any = getattr(tower, "proj", None)
+    projection = getattr(tower, "proj", None)
     if isinstance(projection, nn.Parameter):
         layer = nn.Linear(*projection.shape, bias=False)
         with torch.no_grad():
             layer.weight.copy_(projection.T)
-        tower.proj = None
+        tower.register_parameter("proj", None)
         return nn.Sequential(OrderedDict(tower=tower, proj=layer))
     return tower

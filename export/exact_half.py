@@ -8,23 +8,22 @@ compute such constants once, when they open the file: arithmetic, answers and sp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 Floats = npt.NDArray[np.float32]
 
 
 def fold_factors(module: nn.Module) -> dict[str, Floats]:
-    """The factor [out channels] of each convolution that a batch norm was folded into (frozen.py), by its weight's name."""
+    """The factor [out channels] of each convolution that a batch norm was folded into (attention.py), by its weight's name."""
     found: dict[str, Floats] = {}
     for name, layer in module.named_modules():
-        factor: Any = getattr(layer, "fold_factor", None)
-        if factor is not None:
+        factor = getattr(layer, "fold_factor", None)
+        if isinstance(factor, Tensor):
             found[f"{name}.weight"] = factor.numpy()
     return found
 

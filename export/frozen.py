@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..train.losses import MAX_LOGIT_SCALE
 from ..train.network import NumCLIP
@@ -27,7 +24,7 @@ class Frozen(nn.Module):
     def __init__(self, network: NumCLIP) -> None:
         super().__init__()
         network = copy.deepcopy(network).eval()
-        self.image_tower = written_for_export(fold_norms(network.image_tower)).eval()
+        self.image_tower = written_for_export(network.image_tower).eval()
         self.adapter, self.refinement = network.adapter, network.refinement
         self.offset = network.method.label_offset
         self.low, self.high = network.task.spec.low, network.task.spec.high
@@ -52,22 +49,3 @@ class Frozen(nn.Module):
         logits = embedding @ self.scaled_bins
         probabilities, value = self.refinement(logits, embedding if self.sees_embedding else None)
         return (value + self.offset).clamp(self.low, self.high), probabilities, embedding
-
-
-def fold_norms(tower: nn.Module) -> nn.Module:
-    """Fold each batch norm into the convolution before it (eval mode); timm's norms keep their activation.
-
-    What each output channel was multiplied by stays with the convolution as `fold_factor` [out channels].
-    """
-    for parent in list(tower.modules()):
-        children = list(parent.named_children())
-        for (name, layer), (norm_name, norm) in pairwise(children):
-            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                folded: Any = fuse_conv_bn_eval(layer, norm)
-                variance: Any = norm.running_var
-                gain: Any = norm.weight if norm.affine else torch.ones_like(variance)
-                folded.fold_factor = (gain * torch.rsqrt(variance + norm.eps)).detach()
-                setattr(parent, name, folded)
-                after = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
-                setattr(parent, norm_name, nn.Sequential(*after))
-    return tower

@@ -6,20 +6,16 @@ A CPU runtime computes a float16 graph in float32 and would prove nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
 from ..calibration.measure.parity import Difference, ProofFaces, difference, excess, faults, limits_for
-from ..calibration.measure.predictor import answers
 from ..calibration.widening import Widened, widen
 from ..errors import ModelError
-from ..runtime.contract.measured import ParityRow
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.sessions.session import Outputs
+from ..train.checkpoint_model import predict
 from .frozen import Frozen
 from .half import first_not_finite, half_network, product_layers
 
@@ -28,21 +24,26 @@ RANKING_FACES = 16
 
 @dataclass(frozen=True, eq=False)
 class ProvenHalf:
-    """A half network and its row of the parity table."""
+    """A half network, and how far it is from float32 in PyTorch."""
 
     network: Frozen
-    row: ParityRow
+    found: Difference
 
 
 def proven_half(
-    frozen: Frozen, spec: ModelSpec, proof: ProofFaces, reference: Outputs, limit: float | None, may_widen: bool
+    frozen: Frozen,
+    spec: ModelSpec,
+    proof: ProofFaces,
+    reference: Outputs,
+    max_difference: float | None,
+    may_widen: bool,
 ) -> tuple[ProvenHalf, Widened]:
     """The half network of `frozen`, run in PyTorch on the proof's faces; raises ModelError naming the layer that breaks it."""
-    limits = _limits("fp16", spec, limit)
+    limits = limits_of("fp16", spec, max_difference)
     wide = Widened((), {})
 
     def harm(kept: frozenset[str], every: int = 1) -> float:
-        got = answers(FrozenSession(half_network(frozen, kept)), proof.crops[::every])
+        got = predict(half_network(frozen, kept), spec.task, proof.crops[::every])
         thin = Outputs(reference.value[::every], reference.probabilities[::every], reference.embedding[::every])
         return excess(difference(got, thin, proof.labels[::every]), limits)
 
@@ -51,43 +52,23 @@ def proven_half(
         with tqdm(total=len(layers), desc="layers", unit="layer", leave=False, disable=None) as bar:
             wide = widen(layers, harm, lambda kept: harm(kept, every), bar.update)
     half = half_network(frozen, wide.kept)
-    found = difference(answers(FrozenSession(half), proof.crops), reference, proof.labels)
-    try:
-        check(found, "fp16", spec, limit)
-    except ModelError as error:
+    found = difference(predict(half, spec.task, proof.crops), reference, proof.labels)
+    missed = faults(found, limits, spec.task.unit)
+    if missed:
         broken = first_not_finite(half, torch.from_numpy(proof.crops))
         where = f"; the first NaN or Inf comes out of {broken}" if broken else ""
-        raise ModelError(f"{error}{where}; --widen keeps such layers in float32") from None
-    return ProvenHalf(half, found.row(spec.task, proof.said, "PyTorch")), wide
+        raise ModelError(f"{refusal(found, 'fp16', missed)}{where}; --widen keeps such layers in float32")
+    return ProvenHalf(half, found), wide
 
 
-def check(found: Difference, precision: str, spec: ModelSpec, limit: float | None) -> None:
-    """Raise ModelError where an artifact misses its limits."""
-    missed = faults(found, _limits(precision, spec, limit), spec.task.unit)
-    if missed:
-        raise ModelError(
-            f"{precision} differs from PyTorch by more than it may on {found.n} faces: {', '.join(missed)}; nothing was written"
-        )
-
-
-def _limits(precision: str, spec: ModelSpec, limit: float | None) -> dict[str, float]:
+def limits_of(precision: str, spec: ModelSpec, max_difference: float | None) -> dict[str, float]:
+    """What a precision may differ from PyTorch: the given largest difference, or its own limits, in the task's unit."""
     limits = limits_for(precision, spec.task)
-    return limits if limit is None else {next(iter(limits)): limit}
+    return limits if max_difference is None else {next(iter(limits)): max_difference}
 
 
-class FrozenSession:
-    """A frozen network in PyTorch behind the runtime's session interface."""
-
-    device = "cpu"
-
-    def __init__(self, frozen: Frozen) -> None:
-        self.frozen = frozen.eval()
-
-    @torch.inference_mode()
-    def run(self, crops: npt.NDArray[np.uint8]) -> Outputs:
-        """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
-        return Outputs(*(t.numpy() for t in self.frozen(torch.from_numpy(np.ascontiguousarray(crops)))))
-
-    def describe(self) -> dict[str, Any]:
-        """Library, version, device and threads."""
-        return {"library": "torch", "version": torch.__version__, "device": "cpu", "threads": torch.get_num_threads()}
+def refusal(found: Difference, precision: str, missed: list[str]) -> ModelError:
+    """The error of an artifact that misses its limits."""
+    return ModelError(
+        f"{precision} differs from PyTorch by more than it may on {found.n} faces: {', '.join(missed)}; nothing was written"
+    )

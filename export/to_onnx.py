@@ -1,119 +1,135 @@
-"""Freeze a checkpoint into one self-describing .onnx, proven on real faces in the task's unit.
+"""From a checkpoint to one self-describing .onnx, proven on real faces in the task's unit.
 
 The text bins are computed once and become constants; the file takes uint8 crops and answers value, probabilities and
-embedding. PyTorch and the written file are then run on real faces: if they differ by more than --limit, nothing is written.
-
---precision fp16 writes a typed graph: the trunk in half, norms, softmax and head in float32. Its proof is the half module
-itself in PyTorch, which rounds at every operation; a CPU runtime would compute it in float32. --widen keeps in float32 the
-layers that overflow or round too much in half, and names them. --storage fp16 halves the file of a float32 graph: weights are
-stored in half and cast when the file is opened; arithmetic stays float32.
+embedding. PyTorch and the written file are then run on real faces: if they differ by too much, nothing is written.
 """
 
 from __future__ import annotations
 
-import argparse
 import platform
 import tempfile
 import warnings
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+import numpy as np
 import onnx
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..calibration.data.datasets import LICENCES, Dataset, open_data
-from ..calibration.measure.evaluation import metric_of
-from ..calibration.measure.parity import difference, proof_faces
+from ..calibration.data.crop_cache import face_crops
+from ..calibration.data.datasets import Dataset, open_data
+from ..calibration.measure.parity import difference, faults, proof_faces
 from ..calibration.measure.predictor import answers
 from ..calibration.widening import Widened
-from ..deploy.triton import write_repository
 from ..errors import UsageError
-from ..runtime.contract.licences import Licence, Licences, combined
-from ..runtime.contract.measured import ParityRow
-from ..runtime.contract.model_file import write_spec
+from ..runtime.contract.licences import UNSTATED, Licence, Licences, combined
+from ..runtime.contract.measured import Metric
+from ..runtime.contract.model_file import KEY
 from ..runtime.contract.provenance import Provenance
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
-from ..runtime.sessions.model import Model
-from ..runtime.sessions.session import open_session
-from ..train.checkpoint import file_sha256, load_checkpoint
-from ..train.checkpoint_model import TorchSession, checkpoint_spec
-from ..train.network import NumCLIP
+from ..runtime.sessions.onnx_session import OnnxSession
+from ..train.checkpoint import file_sha256, load_checkpoint, read_record
+from ..train.checkpoint_model import checkpoint_spec, predict
+from ..train.records import Source
+from ..train.sources import recorded_sources
 from .exact_half import fold_factors, store_half
 from .frozen import Frozen
-from .half_proof import check, proven_half
+from .half_proof import limits_of, proven_half, refusal
 
 OPSET = 18
 PARITY_FACES = 256
 CODE_LICENCE = "Apache-2.0"
+PACKAGES = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `numclip export`."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors that numclip train wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the model file to write")
-    parser.add_argument(
-        "--data", nargs="+", required=True, metavar="DATA", help="real faces: proof on val, error on test"
-    )
-    parser.add_argument("--precision", choices=["fp32", "fp16"], default="fp32", help="of the arithmetic")
-    parser.add_argument("--storage", choices=["fp32", "fp16"], default="fp32", help="of the weights in a float32 file")
-    parser.add_argument("--widen", action="store_true", help="with fp16: keep in float32 the layers that need it")
-    parser.add_argument(
-        "--limit", type=float, help="largest difference allowed, in the task's unit (0.02; fp16: mean 0.1, p99 0.5)"
-    )
-    parser.add_argument("--triton", type=Path, metavar="DIR", help="also write a Triton model repository there")
-    parser.add_argument("--backbone-licence", default=None, help="licence of the weights the image tower started from")
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `numclip.export.export` is told."""
+
+    checkpoint: Path
+    """A .safetensors that a training wrote."""
+    out: Path
+    """The .onnx to write."""
+    data: tuple[str, ...]
+    """DATA of real faces: the proof is made on their split val, the error measured on test."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """Arithmetic of the graph."""
+    storage: Literal["fp32", "fp16"] = "fp32"
+    """How the weights of a float32 graph are stored; fp16 where half numbers give them exactly."""
+    widen: bool = False
+    """With fp16: keep in float32 the layers that need it."""
+    max_difference: float | None = None
+    """Largest difference allowed, in the task's unit; None: the precision's own limits."""
+    backbone_licence: str | None = None
+    """Licence of the start weights, where the checkpoint does not record it."""
 
 
-def run(args: argparse.Namespace) -> int:
-    """Freeze, prove, measure, write; and say what to type next."""
-    if args.precision == "fp16" and args.storage == "fp16":
+def export(options: ExportOptions) -> ModelSpec:
+    """Freeze, write, prove, measure; returns the spec in the written file.
+
+    Raises UsageError, DataError or ModelError; then nothing is written.
+    """
+    if options.precision == "fp16" and options.storage == "fp16":
         raise UsageError("--storage fp16 is for float32 arithmetic; --precision fp16 already stores half weights")
-    if args.widen and args.precision != "fp16":
+    if options.widen and options.precision != "fp16":
         raise UsageError("--widen keeps layers of a half graph in float32; say --precision fp16 with it")
-    network, training = load_checkpoint(args.checkpoint)
-    data = [open_data(text) for text in args.data]
-    spec = checkpoint_spec(network, args.out.stem)
+    network, training = load_checkpoint(options.checkpoint)
+    record, spec = read_record(options.checkpoint), checkpoint_spec(network, options.out.stem)
+    data = [open_data(text) for text in options.data]
+    for dataset in data:
+        dataset.check_labels(spec.task)
     proof = proof_faces(data, spec, PARITY_FACES)
-    reference = answers(TorchSession(network), proof.crops)
-    frozen, wide = Frozen(network).eval(), Widened((), {})
-    parity: dict[str, ParityRow] = {}
-    if args.precision == "fp16":
-        half, wide = proven_half(frozen, spec, proof, reference, args.limit, args.widen)
-        parity = {"fp16": half.row}
-        frozen = half.network
+    reference = predict(network, spec.task, proof.crops)
+    frozen, wide, found = Frozen(network).eval(), Widened((), {}), None
+    sizes = size_of(frozen, spec.crop.side)
+    if options.precision == "fp16":
+        half, wide = proven_half(frozen, spec, proof, reference, options.max_difference, options.widen)
+        frozen, found = half.network, half.found
+    model = to_onnx(frozen, spec.crop.side, half_weights=options.storage == "fp16")
     with tempfile.TemporaryDirectory(prefix="numclip-export-") as folder:
-        draft = Path(folder) / args.out.name
-        to_onnx(frozen, draft, int(network.record["image_side"]), half_weights=args.storage == "fp16")
-        write_spec(draft, spec)
-        session = open_session(draft, spec, "cpu")
-        found = difference(answers(session, proof.crops), reference, proof.labels)
-        if args.precision == "fp32":
-            check(found, "fp32", spec, args.limit)
-            parity = {"fp32": found.row(spec.task, proof.said, "PyTorch")}
-        spec = replace(
-            spec,
-            parity=parity,
-            metrics=tuple(metric_of(Model(spec, session), d) for d in data),
-            graph=replace(spec.graph, **size_of(network), precision=args.precision, storage=args.storage),
-            provenance=replace(_provenance(args, network, training), kept_float32=wide.kept),
-            licences=_licences(network, data, args.backbone_licence),
-        )
-        write_spec(draft, spec)
-        write_whole(args.out, draft.read_bytes())
-    print(_summary(spec, args.out))
-    if args.triton:
-        write_repository(args.triton, args.out, spec)
-        print(f"{args.triton}: a Triton model repository")
-    print(f"next: numclip run 0 --model {args.out} --show")
-    return 0
+        draft = Path(folder) / options.out.name
+        draft.write_bytes(model.SerializeToString())
+        session = OnnxSession(draft, spec, "cpu", None)
+        if found is None:
+            found = difference(answers(session, proof.crops), reference, proof.labels)
+            missed = faults(found, limits_of("fp32", spec, options.max_difference), spec.task.unit)
+            if missed:
+                raise refusal(found, "fp32", missed)
+        metrics = tuple(_metric(session, dataset, spec) for dataset in data)
+    backbone = record.towers.config["vision_cfg"]
+    assert isinstance(backbone, dict)
+    names = " ".join(f"{kind}:{Path(path).name}" for kind, _, path in (text.partition(":") for text in options.data))
+    spec = replace(
+        spec,
+        parity={options.precision: found.row(spec.task, proof.said, "PyTorch")},
+        metrics=metrics,
+        graph=replace(spec.graph, **sizes, precision=options.precision, storage=options.storage),
+        provenance=Provenance(
+            backbone=str(backbone.get("timm_model_name") or record.towers.name),
+            pretrained=record.towers.pretrained,
+            language_pretrained=record.towers.language_pretrained,
+            method=asdict(record.method),
+            context=record.task.context,
+            checkpoint_sha256=file_sha256(options.checkpoint),
+            training={name: value for name, value in asdict(training).items() if value is not None},
+            versions={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+            command=f"numclip export {options.checkpoint.name} --out {options.out.name} --data {names}",
+            kept_float32=wide.kept,
+        ),
+        licences=licences(recorded_sources(record), options.backbone_licence),
+    )
+    model.metadata_props.add(key=KEY, value=spec.to_json())
+    write_whole(options.out, model.SerializeToString())
+    return spec
 
 
-def to_onnx(frozen: Frozen, path: Path, side: int, half_weights: bool = False) -> None:
-    """Write a frozen graph, with a dynamic number of faces, as one .onnx without a spec.
+def to_onnx(frozen: Frozen, side: int, half_weights: bool = False) -> onnx.ModelProto:
+    """A frozen graph, with a dynamic number of faces, as an ONNX model without a spec.
 
     side: S of the crops. half_weights: float32 weights are stored as half numbers that give them exactly (exact_half.py).
     """
@@ -146,13 +162,11 @@ def to_onnx(frozen: Frozen, path: Path, side: int, half_weights: bool = False) -
     if half_weights:
         store_half(model, fold_factors(frozen))
     onnx.checker.check_model(model)
-    write_whole(path, model.SerializeToString())
+    return model
 
 
-def size_of(network: NumCLIP) -> dict[str, int]:
+def size_of(frozen: Frozen, side: int) -> dict[str, int]:
     """Parameters of the frozen graph, and multiply-adds for one face (convolutions and matrix products)."""
-    frozen = Frozen(network).eval()
-    side = int(network.record["image_side"])
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         frozen(torch.zeros(1, side, side, 3, dtype=torch.uint8))
@@ -160,40 +174,35 @@ def size_of(network: NumCLIP) -> dict[str, int]:
     return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
 
 
-def _provenance(args: argparse.Namespace, network: NumCLIP, training: dict[str, Any]) -> Provenance:
-    packages = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime")
-    record = network.record
-    return Provenance(
-        backbone=record["config"]["vision_cfg"].get("timm_model_name") or record["name"],
-        pretrained=record["pretrained"],
-        language_pretrained=record["language_pretrained"],
-        method=network.method.to_json(),
-        context=network.task.context,
-        checkpoint_sha256=file_sha256(args.checkpoint),
-        training=training,
-        versions={"python": platform.python_version(), **{p: version(p) for p in packages}},
-        command=f"numclip export {args.checkpoint.name} --out {args.out.name} --data "
-        + " ".join(f"{k}:{Path(p).name}" for k, _, p in (d.partition(":") for d in args.data)),
-    )
+def licences(sources: Sequence[Source], backbone: str | None = None) -> Licences:
+    """The terms of a model file, from all that its weights learned from: data, start weights and teachers.
 
-
-def _licences(network: NumCLIP, data: list[Dataset], backbone: str | None) -> Licences:
-    data_terms, started = [LICENCES[d.kind] for d in data], network.record["pretrained"]
-    backbone = backbone or (f"that of {started}" if started else None)
+    backbone: the licence of the start weights, where the sources do not say it.
+    """
+    data = [source.licence for source in sources if source.kind == "data"]
+    starts = [source.licence for source in sources if source.kind == "start weights"]
+    if backbone is not None:
+        starts = [Licence.from_text(backbone)]
+    teachers = [
+        replace(source.licence, note=f"teacher {source.name}: {source.licence.note}")
+        for source in sources
+        if source.kind == "teacher"
+    ]
     return Licences(
         code=Licence(CODE_LICENCE),
-        weights=Licence(combined(data_terms).spdx, "as the training data allow"),
-        backbone=None if backbone is None else Licence.from_text(backbone),
-        data=combined(data_terms),
+        weights=combined([*data, *starts, *teachers])
+        if data
+        else Licence(UNSTATED, "what it learned from is not recorded"),
+        backbone=combined(starts) if starts else None,
+        data=combined(data) if data else Licence(UNSTATED, "not recorded"),
     )
 
 
-def _summary(spec: ModelSpec, path: Path) -> str:
-    row, kept = spec.parity[spec.graph.precision], spec.provenance.kept_float32 or ()
-    lines = [
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {row.mean:.5f} {row.unit} in the mean, "
-        f"at most {row.max:.5f}, on {row.n} faces"
-    ]
-    lines += [f"  kept in float32: {', '.join(kept)}"] if kept else []
-    lines += [f"  {m.data} {m.split}: MAE {m.mae:.2f} {spec.task.unit}, n {m.n}" for m in spec.metrics]
-    return "\n".join(lines)
+def _metric(session: OnnxSession, dataset: Dataset, spec: ModelSpec) -> Metric:
+    """The error of the written file on a data set's split test (or on all of it, where it has no splits)."""
+    split = dataset.split_or_all("test")
+    faces = face_crops(dataset.select(split), spec.crop)
+    error = answers(session, faces.crops).value.astype(np.float64) - faces.labels
+    mae, cs5, bias = np.abs(error).mean(), (np.abs(error) <= 5).mean(), error.mean()
+    figures = (round(float(figure), 4) for figure in (mae, cs5, bias))
+    return Metric(dataset.short_name, split, len(error), len(faces.skipped), *figures)

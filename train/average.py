@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
+
+from .network import NumCLIP
+
+
+class AverageState(TypedDict):
+    """What a training state keeps of an average."""
+
+    steps: int
+    network: dict[str, Tensor]
 
 
 class Average:
     """A second network that follows the first: w <- d w + (1 - d) w', with d rising to `decay` over the first steps."""
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network: Any = copy.deepcopy(network).eval().requires_grad_(False)
+    def __init__(self, network: NumCLIP, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay, self.steps = decay, 0
         self._mine, self._theirs = _tensors(self.network), _tensors(network)
 
@@ -24,10 +33,10 @@ class Average:
         decay = min(self.decay, self.steps / (self.steps + 10))
         torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)  # pyright: ignore[reportPrivateUsage]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> AverageState:
         return {"steps": self.steps, "network": self.network.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: AverageState) -> None:
         self.steps = state["steps"]
         self.network.load_state_dict(state["network"])
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -21,13 +21,26 @@ from .augment import Augmentation, augment
 AHEAD = 3  # batches that each process prepares while one is trained on
 
 
+class Rows(Protocol):
+    """Crops uint8 [n, M, M, 3] RGB, memory-mapped or in memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, at: Any, /) -> npt.NDArray[np.uint8]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingFaces:
     """Crops with margin, several data sets in a row."""
 
-    parts: tuple[Any, ...]  # each uint8 [n, M, M, 3] RGB, memory-mapped
-    labels: npt.NDArray[np.float64]  # [N]
-    inner: int  # px of the contract's square in the middle of each crop
+    parts: tuple[Rows, ...]
+    labels: npt.NDArray[np.float64]
+    """[N] in the task's unit."""
+    inner: int
+    """px of the contract's square in the middle of each crop."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,18 +56,19 @@ class TrainingFaces:
 
 @dataclass(frozen=True, eq=False)
 class Epoch(Dataset[tuple[Tensor, Tensor]]):
-    """One epoch's batches by place: crops uint8 [B, side, side, 3] and labels float32 [B]; the last, smaller one is left out.
-
-    share: (i, n) gives every n-th crop of each batch, from its i-th on, to one of n processes.
-    """
+    """One epoch's batches by place: crops uint8 [B, side, side, 3] and labels float32 [B]; the last, smaller one is left out."""
 
     faces: TrainingFaces
     number: int
+    """Of the epoch, from 0 on."""
     batch: int
+    """Crops in a batch, of all processes together."""
     side: int
+    """Of the crops, px."""
     seed: int
     how: Augmentation
     share: tuple[int, int] = (0, 1)
+    """(i, n): every n-th crop of each batch, from its i-th on, goes to this one of n processes."""
 
     @functools.cached_property
     def order(self) -> npt.NDArray[np.intp]:
@@ -93,6 +107,23 @@ def batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its seed moves no other random number
     )
+
+
+def drawn(
+    inputs: Tensor, labels: Tensor, *, batch: int, steps: int, seed: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """So many batches drawn with replacement, to train a head on: features [N, F], or crops [N, S, S, 3], every second mirrored.
+
+    inputs, labels [N]: what is drawn from; each batch is brought to the device.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        chosen = torch.randint(len(labels), (batch,), generator=draw)
+        given = inputs[chosen]
+        if given.ndim == 4:
+            mirrored = torch.rand(batch, generator=draw) < 0.5
+            given = torch.where(mirrored[:, None, None, None], given.flip(2), given)
+        yield given.to(device), labels[chosen].to(device)
 
 
 def _one_thread(_: int) -> None:

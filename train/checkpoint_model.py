@@ -1,38 +1,61 @@
-"""A checkpoint run as a model in PyTorch: for evaluating before an export, and as the reference of every export."""
+"""The one predictor: a network run on crops in PyTorch, for choosing an epoch, for evaluating, as the reference of an export."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from ..runtime.contract.spec import GraphSpec, ModelSpec
+from ..runtime.contract.spec import GraphSpec, ModelSpec, TaskSpec
 from ..runtime.sessions.model import Model
 from ..runtime.sessions.session import Outputs
+from .batches import Rows
 from .checkpoint import load_checkpoint
 from .network import NumCLIP
 
+BATCH = 128  # faces at a time
 
+
+@torch.inference_mode()
+def predict(
+    network: Callable[[Tensor], Sequence[Tensor]],
+    task: TaskSpec,
+    inputs: Rows | Tensor,
+    device: torch.device | str = "cpu",
+) -> Outputs:
+    """What a network in eval mode says of any number of faces, N >= 1; values clipped to the task's range.
+
+    network: puts out value [N], probabilities [N, K] and embedding [N, D], and perhaps more.
+    inputs: uint8 [N, S, S, 3] RGB, or what the network reads instead.
+    """
+    parts: list[list[npt.NDArray[np.float32]]] = []
+    for start in range(0, len(inputs), BATCH):
+        part = inputs[start : start + BATCH]
+        given = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+        value, probabilities, embedding, *_ = network(given.to(device))
+        answered = value.clamp(task.low, task.high), probabilities, embedding
+        parts.append([t.float().cpu().numpy() for t in answered])
+    return Outputs(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+@dataclass(eq=False)
 class TorchSession:
-    """The training network, text tower included, behind the runtime's session interface."""
+    """A network in PyTorch behind the runtime's session interface."""
 
-    def __init__(self, network: NumCLIP, device: str = "cpu") -> None:
-        self.device = device
-        self.network = network.eval().to(device)
+    network: Callable[[Tensor], Sequence[Tensor]]
+    task: TaskSpec
+    device: str = "cpu"
 
-    @torch.inference_mode()
     def run(self, crops: npt.NDArray[np.uint8]) -> Outputs:
         """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
-        outputs = self.network(torch.from_numpy(np.array(crops)).to(self.device))
-        task = self.network.task.spec
-        value = outputs.value.clamp(task.low, task.high)
-        arrays = [t.float().cpu().numpy() for t in (value, outputs.probabilities, outputs.embedding)]
-        return Outputs(*arrays)
+        return predict(self.network, self.task, crops, self.device)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, str | int]:
         """Library, version, device and threads."""
         return {
             "library": "torch",
@@ -45,11 +68,12 @@ class TorchSession:
 def open_checkpoint(path: str | Path, device: str = "cpu") -> Model:
     """A checkpoint as a Model; raises ModelError saying what is wrong."""
     network, _ = load_checkpoint(Path(path))
-    return Model(checkpoint_spec(network, Path(path).stem), TorchSession(network, device))
+    session = TorchSession(network.to(device), network.task.spec, device)
+    return Model(checkpoint_spec(network, Path(path).stem), session)
 
 
 def checkpoint_spec(network: NumCLIP, name: str) -> ModelSpec:
     """What a network alone determines of its model file's spec."""
-    side = int(network.record["image_side"])
     dim = int(network.text_tower.text_projection.shape[1])
-    return ModelSpec(name, network.task.spec, network.task.crop(side), GraphSpec(dim))
+    crop = network.task.crop(network.record.image_side)
+    return ModelSpec(name, network.task.spec, crop, GraphSpec(dim))

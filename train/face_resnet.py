@@ -6,8 +6,6 @@ Its published weights (CC0, the file `dlib_face_recognition_resnet_model_v1.dat`
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import torchvision_gap  # noqa: F401  # pyright: ignore[reportUnusedImport]  (before timm)
 
 from timm.models import register_model  # isort: skip
@@ -47,7 +45,7 @@ class FaceResNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.default_cfg: dict[str, Any] = {}
+        self.default_cfg: dict[str, object] = {}
         self.num_features = STAGES[-1][0]
         self.conv = nn.Conv2d(3, STAGES[0][0], 7, 2, bias=False)
         self.bn = nn.BatchNorm2d(STAGES[0][0])
@@ -69,6 +67,6 @@ class FaceResNet(nn.Module):
 
 
 @register_model
-def face_resnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def face_resnet(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """timm's entry."""
     return FaceResNet()

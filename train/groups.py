@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from torch import Tensor
 
@@ -21,12 +22,20 @@ GROUPS = {
 }
 
 
+class ParameterGroup(TypedDict):
+    """Parameters that an optimiser treats alike."""
+
+    params: list[Tensor]
+    lr: float
+    weight_decay: float
+
+
 def group_of(name: str) -> str:
     """The group that a parameter of this name belongs to."""
     return next(group for group, start in GROUPS.items() if name.startswith(start))
 
 
-def parse_rates(texts: list[str]) -> dict[str, float]:
+def parse_rates(texts: Sequence[str]) -> dict[str, float]:
     """`image=1e-5 text=0` as numbers; raises UsageError for an unknown group."""
     rates: dict[str, float] = {}
     for text in texts:
@@ -40,18 +49,18 @@ def parse_rates(texts: list[str]) -> dict[str, float]:
     return rates
 
 
-def learning_rates(network: NumCLIP, lr: float, rates: dict[str, float], *, train_text: bool) -> dict[str, float]:
+def learning_rates(network: NumCLIP, lr: float, rates: Mapping[str, float], *, train_text: bool) -> dict[str, float]:
     """The highest learning rate of each group; 0 where it stays as it is.
 
     The method says what is learned. The text tower and the logit scale are, beside it, where they are random, that is
     without language pre-training, unless nothing is learned at all. `rates` overrules all of it, group by group.
     """
     learned = set(network.method.learns)
-    if learned and not network.record["language_pretrained"]:
+    if learned and not network.record.language_pretrained:
         learned |= {"text", "scale"}
     if train_text:
         learned.add("text")
-    return {group: lr if group in learned else 0.0 for group in GROUPS} | rates
+    return {group: lr if group in learned else 0.0 for group in GROUPS} | dict(rates)
 
 
 def lock(network: NumCLIP, rates: dict[str, float]) -> None:
@@ -60,7 +69,7 @@ def lock(network: NumCLIP, rates: dict[str, float]) -> None:
         parameter.requires_grad_(rates[group_of(name)] > 0)
 
 
-def parameter_groups(network: NumCLIP, rates: dict[str, float], weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(network: NumCLIP, rates: dict[str, float], weight_decay: float) -> list[ParameterGroup]:
     """For an optimiser: by learning rate, weight decay on matrices and kernels only; none on norms, prompts, the scale."""
     found: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in network.named_parameters():

@@ -6,8 +6,8 @@ Data, towers and evaluation are the same.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from ..errors import UsageError
 from .losses import Distance, Weighting
@@ -63,12 +63,3 @@ class Method:
         """Weights inside the exponent, lower edges, logits only, adapter ratio 0.8, label - 1; the context by task."""
         learns = ("image", "adapter", "refinement", "words", *(("context",) if learns_context else ()))
         return Method("inside", True, False, 10, 0.8, 128, label_offset, learns=learns)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @staticmethod
-    def from_json(raw: dict[str, Any]) -> Method:
-        first, second, third = raw["loss_weights"]
-        method = replace(Method(**raw), loss_weights=(first, second, third))
-        return replace(method, learns=tuple(method.learns))

@@ -11,6 +11,7 @@ from torch.nn import functional
 from .losses import MAX_LOGIT_SCALE
 from .method import Method
 from .prompts import Prompt
+from .records import TowersRecord
 from .refinement import Expectation, Refinement
 from .tasks_file import Task
 from .towers import Towers
@@ -48,24 +49,40 @@ class NumCLIP(nn.Module):
 
     def __init__(self, task: Task, towers: Towers, prompt: Prompt, method: Method) -> None:
         super().__init__()
-        self.task, self.method, self.record = task, method, towers.record
+        self.task, self.method = task, method
+        self.record: TowersRecord = towers.record
         dim = towers.text.text_projection.shape[1]
         self.image_tower, self.text_tower, self.prompt = towers.image, towers.text, prompt
         hidden = method.adapter_hidden
         self.adapter = Adapter(dim, hidden, method.adapter_ratio) if hidden else nn.Identity()
         self.logit_scale = nn.Parameter(torch.tensor(towers.logit_scale))
-        self.refinement = _refinement(task, method, dim)
-        self.register_buffer("mean", 255 * torch.tensor(towers.record["image_mean"]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(towers.record["image_std"]).view(1, 3, 1, 1), persistent=False)
+        edges = task.spec.bin_edges
+        self.refinement = (
+            Refinement(
+                edges,
+                as_released=method.refinement_as_released,
+                hidden=method.refinement_hidden,
+                embedding_dim=dim if method.refinement_embedding else 0,
+                released_values=task.released.values,
+            )
+            if method.refinement_hidden
+            else Expectation(edges)
+        )
+        self.register_buffer("mean", 255 * torch.tensor(self.record.image_mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(self.record.image_std).view(1, 3, 1, 1), persistent=False)
 
     def text_bins(self) -> Tensor:
         """[K, D] the L2-normalised embedding of each bin's sentence."""
         return functional.normalize(self.text_tower(*self.prompt()), dim=1)
 
     def embed(self, crops: Tensor) -> Tensor:
-        """uint8 [N, S, S, 3] RGB to the L2-normalised image embedding [N, D]."""
-        pixels = (crops.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
-        return functional.normalize(self.adapter(self.image_tower(pixels)), dim=1)
+        """uint8 [N, S, S, 3] RGB to the L2-normalised image embedding [N, D].
+
+        float [N, F]: features of a frozen trunk, of which `image_tower` is then what follows; training a head alone.
+        """
+        if crops.ndim == 4:
+            crops = (crops.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        return functional.normalize(self.adapter(self.image_tower(crops)), dim=1)
 
     def read(self, embedding: Tensor, text_bins: Tensor) -> Outputs:
         """From image embedding [N, D] and text bins [K, D] to words and number."""
@@ -77,17 +94,5 @@ class NumCLIP(nn.Module):
         return Outputs(value + self.method.label_offset, probabilities, embedding, logits)
 
     def forward(self, crops: Tensor) -> Outputs:
-        """crops: uint8 [N, S, S, 3] RGB."""
+        """crops: uint8 [N, S, S, 3] RGB, or features as `embed` takes them."""
         return self.read(self.embed(crops), self.text_bins())
-
-
-def _refinement(task: Task, method: Method, dim: int) -> nn.Module:
-    if method.refinement_hidden == 0:
-        return Expectation(task.spec.bin_edges)
-    return Refinement(
-        task.spec.bin_edges,
-        as_released=method.refinement_as_released,
-        hidden=method.refinement_hidden,
-        embedding_dim=dim if method.refinement_embedding else 0,
-        released_values=task.released.values,
-    )

@@ -6,12 +6,10 @@ put out, and each computes the loss of the whole; the gradients of the processes
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,25 +21,34 @@ from timm.layers import convert_sync_batchnorm  # isort: skip
 
 from ..errors import UsageError
 from .network import Outputs
+from .options import Amp
 
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+NO_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # CPUs that imitate it: a step of `small` took 20 s instead of 1
+T = TypeVar("T")
 
 
-def open_fabric(precision: str, batch: int) -> Fabric:
+def usable_amp(amp: Amp, *, as_released: bool = False) -> Amp:
+    """The mixed precision, or `off` where the device would only imitate it: bfloat16 on most CPUs.
+
+    as_released: the authors' float16 is off on any CPU, where it is slower and no more exact.
+    """
+    if torch.cuda.is_available():
+        return amp
+    imitated = amp == "bf16" and torch.backends.cpu.get_cpu_capability() in NO_BFLOAT16
+    return "off" if imitated or (as_released and amp == "fp16") else amp
+
+
+def open_fabric(amp: Amp, batch: int) -> Fabric:
     """The processes that torchrun started, or this one alone; raises UsageError if a batch cannot be shared out."""
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if batch % world:
         raise UsageError(f"expected --batch a multiple of the {world} processes, got {batch}")
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    many = world > 1
-    if many:
-        warnings.filterwarnings("ignore", message=".*barrier.*")
     fabric = Fabric(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
-        strategy="ddp" if many else "auto",
+        strategy="ddp" if world > 1 else "auto",
         devices=here,
         num_nodes=world // here,
-        precision=PRECISIONS[precision],  # pyright: ignore[reportArgumentType]
+        precision="bf16-mixed" if amp == "bf16" else "16-mixed" if amp == "fp16" else "32-true",
     )
     fabric.launch()
     return fabric
@@ -64,7 +71,9 @@ def gathered(fabric: Fabric, outputs: Outputs, labels: Tensor) -> tuple[Outputs,
         return outputs, labels
 
     def everyone(mine: Tensor) -> Tensor:
-        parts: Any = fabric.all_gather(mine.detach().contiguous())  # [processes, n, ...]
+        parts: Any = fabric.all_gather(
+            mine.detach().contiguous()
+        )  # a tensor [processes, n, ...], as a tensor was given
         return torch.cat([mine if rank == fabric.global_rank else part for rank, part in enumerate(parts)])
 
     return Outputs(*(everyone(t) for t in outputs)), everyone(labels)
@@ -75,16 +84,17 @@ def backward(fabric: Fabric, loss: Tensor) -> None:
     fabric.backward(loss * fabric.world_size)
 
 
-class Waiting:
-    """An iterator that counts the seconds its reader waited for it."""
+class Waiting(Generic[T]):
+    """An iterable that counts the seconds its reader waited for it."""
 
-    def __init__(self, source: Iterator[Any]) -> None:
+    def __init__(self, source: Iterable[T]) -> None:
         self.source, self.waited_s = source, 0.0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
+        items = iter(self.source)
         while True:
             started = time.monotonic()
-            item = next(self.source, None)
+            item = next(items, None)
             self.waited_s += time.monotonic() - started
             if item is None:
                 return

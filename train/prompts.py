@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 
 SOT, STOP, EOT, PAD = 49406, 269, 49407, 0
-Tokenizer = Callable[[str], Any]
+Tokenizer = Callable[[str], Tensor]
 
 
 class Prompt(nn.Module):
@@ -40,9 +39,15 @@ class Prompt(nn.Module):
         self.words = nn.Parameter(torch.zeros(base_ranks or sum(counts), width))
         self.register_buffer("mix", rank_weights(len(counts), base_ranks) if base_ranks else None, persistent=False)
         self.register_buffer("fixed", torch.zeros(4, width))  # SOT, full stop, EOT, pad
-        slots, end = _layout(counts, context, longest)
+        sot, stop, eot, pad = range(4)
+        slots = torch.full((len(counts), longest), pad)  # which row of [fixed, context, words] stands in each slot
+        first_word = 4 + context
+        for k, count in enumerate(counts):
+            row = [sot, *range(4, 4 + context), *range(first_word, first_word + count), stop, eot]
+            slots[k, : len(row)] = torch.tensor(row)
+            first_word += count
         self.register_buffer("slots", slots, persistent=False)
-        self.register_buffer("end", end, persistent=False)
+        self.register_buffer("end", torch.tensor([context + count + 2 for count in counts]), persistent=False)
 
     @staticmethod
     def from_words(
@@ -91,18 +96,3 @@ def token_ids(tokenize: Tokenizer, text: str) -> list[int]:
     """CLIP's token ids of a text, without SOT, EOT and padding; underscores are spaces."""
     ids: list[int] = tokenize(text.replace("_", " "))[0].tolist()
     return ids[1 : ids.index(EOT)]
-
-
-def _layout(counts: list[int], context: int, length: int) -> tuple[Tensor, Tensor]:
-    """int64 [K, L]: which row of [fixed, context, words] stands in each slot; int64 [K]: the slot of EOT."""
-    sot, stop, eot, pad = range(4)
-    first_word = 4 + context
-    slots = torch.full((len(counts), length), pad)
-    end: list[int] = []
-    for k, count in enumerate(counts):
-        word = list(range(first_word, first_word + count))
-        first_word += count
-        row = [sot, *range(4, 4 + context), *word, stop, eot]
-        slots[k, : len(row)] = torch.tensor(row)
-        end.append(len(row) - 1)
-    return slots, torch.tensor(end)

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
+
+from .groups import ParameterGroup
 
 UNMOVED_STEPS = 5  # the released RAdam updates nothing in its first steps, while its variance is not rectified
 STEP_EPOCH, STEP_FACTOR = 60, 0.1
 
 
-def build_optimizer(groups: list[dict[str, Any]], name: str) -> torch.optim.Optimizer:
+def build_optimizer(groups: Sequence[ParameterGroup], name: Literal["adamw", "radam"]) -> torch.optim.Optimizer:
     """For groups with their own rates and weight decays."""
-    return torch.optim.RAdam(groups) if name == "radam" else torch.optim.AdamW(groups)
+    given = [{**group} for group in groups]
+    return torch.optim.RAdam(given) if name == "radam" else torch.optim.AdamW(given)
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, args: argparse.Namespace, steps: int) -> Any:
+def build_schedule(
+    optimizer: torch.optim.Optimizer, name: Literal["one-cycle", "step"], steps: int, epochs: int
+) -> torch.optim.lr_scheduler.LRScheduler:
     """A rate for each of the `steps` of every epoch; each group of parameters keeps its own highest one."""
-    if args.schedule == "one-cycle":
+    if name == "one-cycle":
         highest = [group["lr"] for group in optimizer.param_groups]
-        total = steps * args.epochs + 1
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=total, pct_start=0.1)
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=steps * epochs + 1, pct_start=0.1)
+    waits = isinstance(optimizer, torch.optim.RAdam)
 
     def factor(step: int) -> float:
-        if args.optimizer == "radam" and step < UNMOVED_STEPS:
+        if waits and step < UNMOVED_STEPS:
             return 0.0
         return STEP_FACTOR if step >= STEP_EPOCH * steps else 1.0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
 from ..errors import ModelError
 from .checkpoint import load_checkpoint
@@ -34,7 +35,7 @@ class Teachers:
                     f"--teacher {path}: expected a network whose crops show no more than those it teaches, got "
                     f"{share:.2f} times as much; raise --coverage as far"
                 )
-            network = network.to(device).to(memory_format=torch.channels_last)
+            network = convert_conv2d_weight_memory_format(network.to(device), torch.channels_last)
             with torch.no_grad():
                 self.networks.append((network, network.text_bins(), share))
 
@@ -46,7 +47,7 @@ class Teachers:
         words: list[Tensor] = []
         pixels = crops.permute(0, 3, 1, 2).float()
         for network, text_bins, share in self.networks:
-            side, around = int(network.record["image_side"]), round(crops.shape[1] * (1 - share) / 2)
+            side, around = network.record.image_side, round(crops.shape[1] * (1 - share) / 2)
             resized = pixels[..., around : crops.shape[1] - around, around : crops.shape[2] - around]
             if resized.shape[2] != side:
                 resized = functional.interpolate(resized, (side, side), mode="bilinear", antialias=True)

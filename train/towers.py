@@ -6,11 +6,10 @@ weights to start from; `rebuild_towers` makes the same architecture empty, from 
 
 from __future__ import annotations
 
-import contextlib
-import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from . import (
     face_resnet,  # noqa: F401  # pyright: ignore[reportUnusedImport]  (timm knows it from here on)
@@ -21,9 +20,9 @@ import open_clip  # isort: skip
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, UsageError
-from .start_weights import DLIB, dlib_file, is_layers, load_layers
-from .tower_weights import fill, read_weights
+from ..errors import ModelError, UsageError, did_you_mean
+from .records import TowersRecord
+from .tower_weights import fill, fill_trunk, read_start, read_weights, refuse_unconverted
 
 TOWERS = Path(__file__).parent / "towers"
 HALF = (0.5, 0.5, 0.5)
@@ -33,15 +32,20 @@ HALF = (0.5, 0.5, 0.5)
 class Towers:
     """The parts of a CLIP that NumCLIP uses, and what is needed to build them again."""
 
-    image: nn.Module  # float [N, 3, S, S] normalised -> features [N, D]
+    image: nn.Module
+    """Pixels float [N, 3, S, S], normalised, to features [N, D]."""
     text: TextTower
-    token_embedding: nn.Embedding  # rows are copied into the prompt, then it is let go
-    logit_scale: float  # log space
-    record: dict[str, Any]  # name, config, pretrained, language_pretrained, image_side, image_mean, image_std
+    token_embedding: nn.Embedding
+    """Its rows are copied into the prompt, then it is let go."""
+    logit_scale: float
+    """In log space."""
+    record: TowersRecord
 
 
 class TextTower(nn.Module):
     """open_clip's causal text transformer, fed with embeddings instead of token ids."""
+
+    attn_mask: Tensor
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
@@ -65,10 +69,9 @@ class TextTower(nn.Module):
 
         Attention is causal, so slots after the last EOT change nothing and L may be shorter than the context.
         """
-        mask: Any = self.attn_mask
         length = embedded.shape[1]
         x = embedded + self.positional_embedding[:length]
-        x = self.transformer(x, attn_mask=mask[:length, :length])
+        x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
         x = self.ln_final(x)[torch.arange(len(end), device=end.device), end]
         return x @ self.text_projection
 
@@ -80,57 +83,65 @@ def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: i
     side: of the crops, px, where it is not the model's own; a transformer's positions are then interpolated.
     Raises UsageError for an unknown name or tag, ModelError for a file that does not fit.
     """
-    _check_name(name)
-    layers = layers_file(pretrained)
-    clip = _with_weights(name, None if layers else pretrained, side)
+    config = model_config(name)
+    if pretrained is not None:
+        refuse_unconverted(pretrained)
+    start = None if pretrained is None else read_start(Path(pretrained))
+    clip = _with_weights(name, None if start else pretrained, side)
     visual = clip.visual
-    mean, std = _normalisation(visual, own=(TOWERS / f"{name}.json").is_file())
-    if layers:
-        pixels = (pictures.permute(0, 3, 1, 2) / 255 - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(
-            1, 3, 1, 1
+    mean, std = (HALF, HALF) if (TOWERS / f"{name}.json").is_file() else (visual.image_mean, visual.image_std)
+    if start is not None:
+        shift, scale = (torch.tensor(x).view(1, 3, 1, 1) for x in (mean, std))
+        fill_trunk(
+            visual.trunk, Path(str(pretrained)), start, name, (pictures.permute(0, 3, 1, 2) / 255 - shift) / scale
         )
-        load_layers(visual.trunk, layers, pixels)
-    record = {
-        "name": name,
-        "config": open_clip.get_model_config(name),
-        "pretrained": layers.name if layers else pretrained and Path(pretrained).name,
-        "language_pretrained": pretrained is not None and layers is None,
-        "image_side": side or _side(visual),
-        "image_mean": list(mean),
-        "image_std": list(std),
-        "quick_gelu": any(type(m).__name__ == "QuickGELU" for m in clip.modules()),
-    }
-    return _towers(clip, record)
+    size = visual.image_size
+    record = TowersRecord(
+        name=name,
+        config=config,
+        pretrained=start.name if start else pretrained and Path(pretrained).name,
+        language_pretrained=pretrained is not None and start is None,
+        image_side=side or int(size[0] if isinstance(size, (tuple, list)) else size),
+        image_mean=tuple(mean),
+        image_std=tuple(std),
+        quick_gelu=any(type(m).__name__ == "QuickGELU" for m in clip.modules()),
+    )
+    embedding = getattr(clip, "text", clip).token_embedding
+    return Towers(visual, TextTower(clip), embedding, float(clip.logit_scale.detach()), record)
 
 
-def layers_file(pretrained: str | None) -> Path | None:
-    """The file of convolutions that --pretrained means: a .tflite, a .json, or dlib's; None where it is a CLIP's or nothing."""
-    if pretrained is None or not is_layers(pretrained):
-        return None
-    return dlib_file() if pretrained == DLIB else Path(pretrained)
-
-
-def rebuild_towers(record: dict[str, Any]) -> Towers:
+def rebuild_towers(record: TowersRecord) -> Towers:
     """The architecture that a checkpoint recorded, without weights; needs no network."""
-    _register()
-    name = str(record["name"])
-    side = int(record["image_side"])
-    if _without_side(open_clip.get_model_config(name)) != _without_side(record["config"]):
+    config = model_config(record.name)
+    # a checkpoint records the side of its crops by itself
+    theirs: Mapping[str, Any] = record.config
+    now, then = ({**c, "vision_cfg": {**c["vision_cfg"], "image_size": 0}} for c in (config, theirs))
+    if now != then:
         raise ModelError(
-            f"the checkpoint's tower {name!r} has another config than this installation's; use its versions"
+            f"the checkpoint's tower {record.name!r} has another config than this installation's; use its versions"
         )
-    clip = _create(name, None, quick_gelu=bool(record["quick_gelu"]), side=None if side == input_side(name) else side)
-    return _towers(clip, record)
+    own = config["vision_cfg"].get("image_size") == record.image_side
+    clip = _create(record.name, None, quick_gelu=record.quick_gelu, side=None if own else record.image_side)
+    embedding = getattr(clip, "text", clip).token_embedding
+    return Towers(clip.visual, TextTower(clip), embedding, float(clip.logit_scale.detach()), record)
 
 
-def _without_side(config: Any) -> Any:
-    """A model's config but for the side of its crops, which a checkpoint records by itself."""
-    return config | {"vision_cfg": {k: v for k, v in config["vision_cfg"].items() if k != "image_size"}}
-
-
-def _register() -> None:
+def model_config(name: str) -> dict[str, Any]:
+    """A model's config in open_clip's format, ours included; raises UsageError for an unknown name."""
     if "nano" not in open_clip.list_models():
         open_clip.add_model_config(TOWERS)
+    if name not in open_clip.list_models():
+        ours = ", ".join(sorted(p.stem for p in TOWERS.glob("*.json")))
+        raise UsageError(
+            f"expected --model {ours} or an open_clip model name, got {name!r}{did_you_mean(name, open_clip.list_models())}"
+        )
+    return cast(dict[str, Any], open_clip.get_model_config(name))
+
+
+def input_side(name: str) -> int:
+    """The side in px of the crops that a model's image tower reads; raises UsageError for an unknown name."""
+    size = model_config(name)["vision_cfg"].get("image_size", 224)
+    return int(size[0] if isinstance(size, (tuple, list)) else size)
 
 
 def _with_weights(name: str, pretrained: str | None, side: int | None) -> Any:
@@ -152,54 +163,10 @@ def _with_weights(name: str, pretrained: str | None, side: int | None) -> Any:
 
 
 def _create(name: str, tag: str | None, *, quick_gelu: bool = False, side: int | None = None) -> Any:
-    with _quiet():
-        try:
-            return open_clip.create_model(
-                name, pretrained=tag, force_quick_gelu=quick_gelu, force_image_size=side, weights_only=True
-            )
-        except (RuntimeError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"--model {name} --pretrained {tag}: cannot be loaded ({reason})") from None
-
-
-@contextlib.contextmanager
-def _quiet():
-    """open_clip warns that a model without weights is random; that is what was asked for."""
-    logging.disable(logging.WARNING)
     try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def _towers(clip: Any, record: dict[str, Any]) -> Towers:
-    text = TextTower(clip)
-    embedding = getattr(clip, "text", clip).token_embedding
-    return Towers(clip.visual, text, embedding, float(clip.logit_scale.detach()), record)
-
-
-def _side(visual: Any) -> int:
-    size = visual.image_size
-    return int(size[0] if isinstance(size, (tuple, list)) else size)
-
-
-def _normalisation(visual: Any, *, own: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The backbone's own mean and std in [0, 1]; our compact towers use 0.5, as MobileNet's published weights do."""
-    return (HALF, HALF) if own else (tuple(visual.image_mean), tuple(visual.image_std))
-
-
-def input_side(name: str) -> int:
-    """The side in px of the crops that a model's image tower reads; raises UsageError for an unknown name."""
-    _check_name(name)
-    config: Any = open_clip.get_model_config(name)
-    size = config["vision_cfg"].get("image_size", 224)
-    return int(size[0] if isinstance(size, (tuple, list)) else size)
-
-
-def _check_name(name: str) -> None:
-    _register()
-    if name not in open_clip.list_models():
-        ours = ", ".join(sorted(p.stem for p in TOWERS.glob("*.json")))
-        raise UsageError(
-            f"expected --model {ours} or an open_clip model name, got {name!r}; see open_clip.list_models()"
+        return open_clip.create_model(
+            name, pretrained=tag, force_quick_gelu=quick_gelu, force_image_size=side, weights_only=True
         )
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"--model {name} --pretrained {tag}: cannot be loaded ({reason})") from None

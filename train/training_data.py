@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ..calibration.data.crop_cache import face_crops
+from ..calibration.data.crop_cache import FaceCrops, face_crops
 from ..calibration.data.datasets import Dataset
 from ..calibration.data.protocols import Protocol, leaking
 from ..runtime.contract.spec import CropSpec
 from ..runtime.faces.crops import scaled_crop
-from .batches import TrainingFaces
+from .batches import Rows, TrainingFaces
+from .records import DataCounts
 
 MARGIN = 9 / 7  # side of a cached training crop over the model's side
 SMOKE_FACES = 256  # faces per data set with --smoke
@@ -25,20 +27,23 @@ class ValidationFaces:
     """One data set's validation crops."""
 
     name: str
-    crops: Any  # uint8 [N, S, S, 3]
-    labels: Any  # float64 [N]
+    crops: Rows
+    """uint8 [N, S, S, 3]."""
+    labels: npt.NDArray[np.float64]
+    """[N] in the task's unit."""
 
 
 def training_faces(
-    data: list[Dataset], crop: CropSpec, smoke: bool, protocol: Protocol = OWN, *, balance: bool = False
-) -> tuple[TrainingFaces, dict[str, Any]]:
+    data: Sequence[Dataset], crop: CropSpec, smoke: bool, protocol: Protocol = OWN, *, balance: bool = False
+) -> tuple[TrainingFaces, dict[str, DataCounts]]:
     """The train splits in a row, copies dropped, those that the protocol leaves, and how many of what by data set.
 
     balance: a smaller data set stands in the row as many whole times as come closest to the largest.
     Faces are cut before the protocol chooses, so that another seed, fold or number of shots cuts nothing again.
     """
     larger = scaled_crop(crop, 2 * round(crop.side * MARGIN / 2))
-    found, counts = [], {}
+    found: list[FaceCrops] = []
+    counts: dict[str, DataCounts] = {}
     for dataset in data:
         drawn = protocol.splits(dataset)
         chosen = _few(drawn.select("train"), smoke).without_copies()
@@ -46,12 +51,8 @@ def training_faces(
         faces = cut.take(chosen.samples)
         faces = faces.take(protocol.training(faces.samples))
         found.append(faces)
-        counts[short_name(dataset.name)] = {
-            "n": len(faces.samples),
-            "skipped": len(faces.skipped),
-            "copies": chosen.copies,
-            "conflicting": chosen.conflicting,
-        }
+        n, skipped = len(faces.samples), len(faces.skipped)
+        counts[short_name(dataset.name)] = DataCounts(n, skipped, chosen.copies, chosen.conflicting)
     if balance:
         sizes = [len(faces.samples) for faces in found]
         times = [round(max(sizes) / n) if n else 1 for n in sizes]
@@ -70,7 +71,7 @@ def split_faces(
     return ValidationFaces(short_name(dataset.name), faces.crops, faces.labels)
 
 
-def leaks(data: list[Dataset], protocol: Protocol) -> dict[str, str]:
+def leaks(data: Sequence[Dataset], protocol: Protocol) -> dict[str, str]:
     """By data set, how many test pictures show a person of the training split, where any do."""
     found: dict[str, str] = {}
     for dataset in data:

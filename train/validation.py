@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from torch import Tensor
 
 from ..runtime.contract.spec import TaskSpec
+from .batches import Rows
+from .checkpoint_model import predict
 from .network import NumCLIP
 
 Floats = npt.NDArray[np.float64]
-BATCH = 128
 
 
-@torch.no_grad()
-def predict(network: NumCLIP, crops: Any) -> tuple[Floats, Floats]:
-    """Clipped values [N] and probabilities [N, K], float64, for uint8 crops [N, S, S, 3]; the network is in eval mode."""
-    device, task = network.mean.device, network.task.spec
-    bins = network.text_bins()
-    values: list[Any] = []
-    probabilities: list[Any] = []
-    for start in range(0, len(crops), BATCH):
-        part = torch.from_numpy(np.array(crops[start : start + BATCH])).to(device)
-        outputs = network.read(network.embed(part), bins)
-        values.append(outputs.value.float().cpu().numpy())
-        probabilities.append(outputs.probabilities.float().cpu().numpy())
-    value = np.concatenate(values).astype(np.float64)
-    return np.clip(value, task.low, task.high), np.concatenate(probabilities).astype(np.float64)
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one network on one data set's split."""
+
+    mae: float
+    """Mean absolute error in the task's unit."""
+    cs5: float
+    """Share of faces that are off by at most 5 units."""
+    coarse: float
+    """Share of faces whose likeliest word is the right one."""
 
 
-def figures(network: NumCLIP, crops: Any, labels: Floats, words: TaskSpec) -> dict[str, float]:
-    """`mae`, `cs5` and `coarse` on labelled crops.
+def figures(network: NumCLIP, crops: Rows | Tensor, labels: Floats, words: TaskSpec) -> Figures:
+    """The figures of a network in eval mode on labelled crops [N, S, S, 3].
 
-    words: the task whose bins count for `coarse`, the share of faces whose bin is the likeliest. A network that has one
-    bin per unit is asked for the sum of the probabilities within each of these bins, so that all methods are alike.
+    words: the task whose bins count for `coarse`. A network that has one bin per unit is asked for the sum of the
+    probabilities within each of these bins, so that all methods are alike.
     """
-    values, probabilities = predict(network, crops)
-    error = np.abs(values - labels)
-    return {
-        "mae": round(float(error.mean()), 4),
-        "cs5": round(float((error <= 5).mean()), 4),
-        "coarse": round(
-            float((coarse_bins(network.task.spec, probabilities, words) == bins_of(labels, words)).mean()), 4
-        ),
-    }
+    said = predict(network, network.task.spec, crops, network.mean.device)
+    error = np.abs(said.value.astype(np.float64) - labels)
+    right = coarse_bins(network.task.spec, said.probabilities.astype(np.float64), words) == bins_of(labels, words)
+    return Figures(*(round(float(shares.mean()), 4) for shares in (error, error <= 5, right)))
 
 
 def coarse_bins(task: TaskSpec, probabilities: Floats, words: TaskSpec) -> npt.NDArray[np.intp]:

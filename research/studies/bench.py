@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 from tqdm import tqdm
 
 from ...calibration.data.crop_cache import face_crops
@@ -26,37 +27,24 @@ from ...errors import UsageError
 from ...runtime.faces.crops import scaled_crop
 from ...runtime.places import cache_dir
 from ...train.augment import center
-from ...train.start_weights import is_layers
 from ...train.tasks_file import Task, load_task
+from ...train.tower_weights import read_start
 from ...train.towers import Towers, build_towers, input_side
 from ...train.training_data import MARGIN, short_name
+from .frame import Settings
 
+Crops = npt.NDArray[np.uint8]
 FORWARD = 64  # crops at a time through the frozen tower
 PICTURES = 64  # on which a start's batch norms are measured
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all runs of a study share."""
-
-    data: tuple[str, ...] = ()
-    task: str = "age"
-    model: str = "nano"
-    pretrained: str | None = None
-    tower: str = "frozen"  # or trained
-    faces: int | None = 6000  # training pictures per data set at most, at random
-    steps: int = 200
-    batch: int = 128
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    checkpoint: str | None = None  # a trained network to look at beside the others
-    checkpoint_sha256: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """For the results file: names no machine's folders."""
-        raw = asdict(self) | {"data": [short_name(d) for d in self.data]}
-        files = {"pretrained": self.pretrained, "checkpoint": self.checkpoint}
-        return raw | {name: None if path is None else Path(path).name for name, path in files.items()}
+def without_folders(settings: Settings) -> Settings:
+    """For a results file, which names no machine's folders; converted start weights have their first name."""
+    start = None if settings.pretrained is None else read_start(Path(settings.pretrained))
+    pretrained = start.name if start else None if settings.pretrained is None else Path(settings.pretrained).name
+    checkpoint = None if settings.checkpoint is None else Path(settings.checkpoint).name
+    data = tuple(short_name(d) for d in settings.data)
+    return replace(settings, data=data, pretrained=pretrained, checkpoint=checkpoint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +55,7 @@ class Pictures:
     samples: tuple[Sample, ...]
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> npt.NDArray[np.float64]:
         """float64 [N], in the task's unit."""
         return np.array([s.label for s in self.samples], np.float64)
 
@@ -103,10 +91,10 @@ class Bench:
         settings = self.settings
         if settings.tower == "trained":
             return build_towers(settings.model, settings.pretrained, self._first_pictures)
-        language = settings.pretrained if settings.pretrained and not is_layers(settings.pretrained) else None
-        towers = build_towers(settings.model, language, self._first_pictures)
-        towers.record["pretrained"] = Path(settings.pretrained).name if settings.pretrained else None
-        return replace(towers, image=split_tower(towers.image)[1])
+        start = None if settings.pretrained is None else read_start(Path(settings.pretrained))
+        towers = build_towers(settings.model, None if start else settings.pretrained, self._first_pictures)
+        record = replace(towers.record, pretrained=without_folders(settings).pretrained)
+        return replace(towers, image=split_tower(towers.image)[1], record=record)
 
     @functools.cached_property
     def _first_pictures(self) -> Tensor:
@@ -114,7 +102,7 @@ class Bench:
         return torch.from_numpy(crops[np.linspace(0, len(crops) - 1, PICTURES).astype(int)])
 
     @functools.lru_cache(maxsize=2)  # noqa: B019
-    def crops(self, at: int, split: str) -> tuple[np.ndarray, tuple[Sample, ...]]:
+    def crops(self, at: int, split: str) -> tuple[Crops, tuple[Sample, ...]]:
         """uint8 [N, S, S, 3] and the samples; training pictures come from the crops with margin that a training keeps."""
         if at >= len(self.data):
             raise UsageError(f"expected at least {at + 1} --data sets for this study, got {len(self.data)}")
@@ -128,7 +116,7 @@ class Bench:
         crops = [center(np.asarray(faces.crops[place[s.file]]), crop.side, crop.side) for s in chosen]
         return np.stack(crops), chosen
 
-    def _features(self, crops: np.ndarray) -> Tensor:
+    def _features(self, crops: Crops) -> Tensor:
         """float32 [N, F] of the frozen tower, from the cache where they are there (keyed by tower and pixels)."""
         trunk, mean, std = self._trunk
         key = hashlib.sha256(crops.tobytes())
@@ -143,8 +131,8 @@ class Bench:
         return torch.from_numpy(np.load(path)).to(self.device)
 
     @torch.inference_mode()
-    def _forward(self, trunk: nn.Module, crops: np.ndarray, mean: Tensor, std: Tensor) -> np.ndarray:
-        found: list[np.ndarray] = []
+    def _forward(self, trunk: nn.Module, crops: Crops, mean: Tensor, std: Tensor) -> npt.NDArray[np.float32]:
+        found: list[npt.NDArray[np.float32]] = []
         starts = range(0, len(crops), FORWARD)
         for start in tqdm(starts, desc="features", unit="batch", leave=False, disable=None):
             part = torch.from_numpy(crops[start : start + FORWARD]).to(self.device)
@@ -157,18 +145,18 @@ class Bench:
         """The frozen part of the image tower with its weights, and its normalisation in pixel levels [1, 3, 1, 1]."""
         torch.manual_seed(0)
         towers = build_towers(self.settings.model, self.settings.pretrained, self._first_pictures)
-        trunk = split_tower(towers.image)[0].eval().to(self.device).to(memory_format=torch.channels_last)
-        mean, std = (
-            255 * torch.tensor(towers.record[name], device=self.device).view(1, 3, 1, 1)
-            for name in ("image_mean", "image_std")
-        )
+        trunk = split_tower(towers.image)[0].eval().to(self.device)
+        convert_conv2d_weight_memory_format(trunk, torch.channels_last)
+        facts = (towers.record.image_mean, towers.record.image_std)
+        mean, std = (255 * torch.tensor(fact, device=self.device).view(1, 3, 1, 1) for fact in facts)
         return trunk, mean, std
 
 
-def split_tower(tower: Any) -> tuple[nn.Module, nn.Module]:
+def split_tower(tower: nn.Module) -> tuple[nn.Module, nn.Module]:
     """What may stay frozen, and what follows it: trunk and projection of a timm tower, else the whole tower and nothing."""
-    if hasattr(tower, "trunk") and hasattr(tower, "head"):
-        return tower.trunk, tower.head
+    trunk, head = getattr(tower, "trunk", None), getattr(tower, "head", None)
+    if isinstance(trunk, nn.Module) and isinstance(head, nn.Module):
+        return trunk, head
     return tower, nn.Identity()
 
 

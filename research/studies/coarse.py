@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...train.records import Json
 from ...train.validation import bins_of
-from .bench import Bench, Settings
-from .frame import ONCE, Column, Results, Run, Study
+from .bench import Bench
+from .frame import ONCE, Changes, Column, Measured, Results, Run, Settings, Study
 from .head import train_and_judge
 from .plot import dots
 from .rows import COARSE, CS5, L1_ALONE, MAE, NEAR, WORDS_ALONE
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 ALWAYS_RIGHT = "always the right word (nothing trained)"
 
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
-    unrefined = {"refinement_hidden": 0, "refinement_embedding": False}
+def rows(base: Settings) -> Mapping[str, Changes]:
+    unrefined: dict[str, Json] = {"refinement_hidden": 0, "refinement_embedding": False}
     return {
         "words and refinement (NumCLIP)": {},
         "words and refinement from the logits only": {"method": {"refinement_embedding": False}},
@@ -30,17 +35,17 @@ def rows(base: Settings) -> dict[str, dict[str, Any]]:
     }
 
 
-def measure(bench: Bench, run: Run) -> dict[str, Any]:
+def measure(bench: Bench, run: Run) -> Measured:
     """A training; or what remains as error where the right word's center is always answered."""
     if ONCE not in run.changes:
         return train_and_judge(bench, run)
     labels, task = bench.pictures(0, "val").labels, bench.task.spec
     error = np.array(task.bin_centers)[bins_of(labels, task)] - labels
     mae, cs5 = (round(float(x), 4) for x in (np.abs(error).mean(), (np.abs(error) <= 5).mean()))
-    return {"figures": {"mae": mae, "mae_likeliest": mae, "cs5": cs5, "coarse": 1.0, "near": 1.0}}
+    return Measured({"mae": mae, "mae_likeliest": mae, "cs5": cs5, "coarse": 1.0, "near": 1.0})
 
 
-def draw(figure: Any, results: Results) -> None:
+def draw(figure: Figure, results: Results) -> None:
     dots(figure.subplots(), results.rows(), "mae", "MAE")
 
 

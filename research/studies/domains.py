@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-from .bench import Bench, Settings
-from .frame import Results, Run, Study
+from .bench import Bench
+from .frame import Changes, Measured, Results, Run, Settings, Study
 from .head import train_and_judge
 from .made_pictures import domain_data
 from .plot import dots
 from .rows import COARSE, COOP, EXACT, L1_ALONE, MAE, NEAR, NUMCLIP, ORDINALCLIP, PLAIN, ZERO_SHOT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DOMAINS = {"counting": "count", "digits": "digits"}
 WAYS = {
@@ -24,15 +28,15 @@ WAYS = {
 }
 
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
+def rows(base: Settings) -> Mapping[str, Changes]:
     return {
         f"{name}, {way}": {**changes, "task": task} for name, task in DOMAINS.items() for way, changes in WAYS.items()
     }
 
 
-def measure(bench: Bench, run: Run) -> dict[str, Any]:
+def measure(bench: Bench, run: Run) -> Measured:
     changes = dict(run.changes)
-    return train_and_judge(_bench_of(bench, changes.pop("task")), Run(run.row, changes, run.seed))
+    return train_and_judge(_bench_of(bench, str(changes.pop("task"))), Run(run.row, changes, run.seed))
 
 
 @functools.lru_cache(maxsize=4)
@@ -41,7 +45,7 @@ def _bench_of(bench: Bench, task: str) -> Bench:
     return Bench(replace(bench.settings, data=(domain_data(task),), task=task))
 
 
-def draw(figure: Any, results: Results) -> None:
+def draw(figure: Figure, results: Results) -> None:
     every = figure.subplots(1, len(DOMAINS))
     for axes, name in zip(every, DOMAINS, strict=True):
         part = {row.partition(", ")[2]: r for row, r in results.rows().items() if row.startswith(f"{name}, ")}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
 from ...train.checkpoint import load_checkpoint
-from .bench import Bench, Settings
-from .frame import ONCE, Column, Results, Run, Study
+from .bench import Bench
+from .frame import ONCE, Changes, Column, Measured, Results, Run, Settings, Study
 from .head import Recipe, answers, figures, train
 from .ordinality import falling_share, ordinality
 from .rows import L1_ALONE, MAE, NUMCLIP, ORDINALCLIP, PLAIN, WORDS_ALONE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PICTURED = 500  # pictures in a t-SNE panel at most
 UNTRAINED = "the tower's own features"
@@ -28,7 +34,7 @@ TRAINED = {
 }
 
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
+def rows(base: Settings) -> Mapping[str, Changes]:
     """Nothing trained; each way to train; and, where --checkpoint names one, a network whose tower was trained."""
     found = {UNTRAINED: {ONCE: "features"}, **{name: dict(changes) for name, changes in TRAINED.items()}}
     if base.checkpoint is not None:
@@ -36,57 +42,59 @@ def rows(base: Settings) -> dict[str, dict[str, Any]]:
     return found
 
 
-def measure(bench: Bench, run: Run) -> dict[str, Any]:
+def measure(bench: Bench, run: Run) -> Measured:
     """Ordinality of the val split's embeddings and of the text bins; with the first seed, the t-SNE picture."""
     pictures = bench.pictures(0, "val")
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     if run.changes.get(ONCE) == "features":
-        embedding = functional.normalize(pictures.inputs.float().flatten(1), dim=1).cpu()
+        embedding = functional.normalize(pictures.inputs.float().flatten(1), dim=1).cpu().numpy()
     else:
         if ONCE in run.changes:
             network, _ = load_checkpoint(Path(str(bench.settings.checkpoint)))
             inputs = torch.from_numpy(bench.crops(0, "val")[0])
         else:
-            network, _ = train(bench, Recipe(**run.changes), run.seed)
+            network, _ = train(bench, Recipe.of(run), run.seed)
             inputs = pictures.inputs
         outputs = answers(network, inputs)
         embedding = outputs.embedding
-        measured = figures(outputs, pictures.labels, network, bench.task)
+        measured = figures(outputs, pictures.labels, network.task.spec, bench.task.spec)
         found |= {name: measured[name] for name in ("mae", "coarse")}
         with torch.no_grad():
             bins = network.text_bins().double().cpu().numpy()
         centers = np.array(network.task.spec.bin_centers)
         found |= {"bins_spearman": round(ordinality(centers, bins), 4), "bins_falling": round(falling_share(bins), 4)}
-    found["spearman"] = round(ordinality(pictures.labels, embedding.double().numpy()), 4)
-    return {"figures": found, **(_picture(embedding, pictures.labels) if run.seed == 0 else {})}
+    found["spearman"] = round(ordinality(pictures.labels, embedding.astype(np.float64)), 4)
+    measured = Measured(found)
+    return _with_picture(measured, embedding, pictures.labels) if run.seed == 0 else measured
 
 
-def _picture(embedding: torch.Tensor, labels: np.ndarray) -> dict[str, Any]:
-    """t-SNE of some of the pictures: places scaled to a square of side 2, and their labels."""
+def _with_picture(measured: Measured, embedding: npt.NDArray[np.float32], labels: npt.NDArray[np.float64]) -> Measured:
+    """With a t-SNE of some of the pictures: places scaled to a square of side 2, and their labels."""
     from sklearn.manifold import TSNE
 
     chosen = np.linspace(0, len(labels) - 1, min(PICTURED, len(labels))).astype(int)
     perplexity = min(30.0, (len(chosen) - 1) / 3)
     places = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0).fit_transform(
-        embedding.numpy()[chosen]
+        embedding[chosen]
     )
     places = places / np.abs(places).max()
-    return {"places": [[round(float(x), 3) for x in p] for p in places], "labels": [float(v) for v in labels[chosen]]}
+    rounded = tuple(tuple(round(float(x), 3) for x in place) for place in places)
+    return replace(measured, places=rounded, labels=tuple(float(v) for v in labels[chosen]))
 
 
-def draw(figure: Any, results: Results) -> None:
+def draw(figure: Figure, results: Results) -> None:
     """One panel for each row, coloured by label."""
-    panels = [r for r in results.runs if "places" in r]
+    panels = [r for r in results.runs if r.measured.places is not None]
     columns = min(4, len(panels))
     figure.set_size_inches(9, 2.4 * -(-len(panels) // columns))
     every = list(figure.subplots(-(-len(panels) // columns), columns, squeeze=False).flat)
-    highest = max(max(r["labels"]) for r in panels)
+    highest = max(max(r.measured.labels or (0.0,)) for r in panels)
     for axes in every:
         axes.set_axis_off()
     for axes, record in zip(every, panels, strict=False):
-        x, y = np.array(record["places"]).T
-        dots = axes.scatter(x, y, c=record["labels"], s=4, cmap="viridis", vmin=0, vmax=highest)
-        axes.set_title(record["row"], fontsize=7)
+        x, y = np.array(record.measured.places).T
+        dots = axes.scatter(x, y, c=record.measured.labels, s=4, cmap="viridis", vmin=0, vmax=highest)
+        axes.set_title(record.run.row, fontsize=7)
         if record is panels[-1]:
             figure.colorbar(dots, ax=every, label="label", shrink=0.6)
 

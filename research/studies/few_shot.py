@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from .bench import Settings
-from .frame import Results, Study
+from .frame import Changes, Results, Settings, Study
 from .head import train_and_judge
 from .plot import lines
 from .rows import COARSE, CS5, L1_ALONE, MAE, NUMCLIP, ORDINALCLIP, TRAIN_N
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOTS = (1, 2, 4, 8, 16)
 WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE, "OrdinalCLIP": ORDINALCLIP}
 SHOTS_OF = {"NumCLIP": SHOTS, "L1 alone": SHOTS, "OrdinalCLIP": (1, 4, 16)}  # 101 ranks take their time
 
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
+def rows(base: Settings) -> Mapping[str, Changes]:
     return {f"{k} per label, {way}": {**WAYS[way], "shots": k} for way, shots in SHOTS_OF.items() for k in shots}
 
 
-def draw(figure: Any, results: Results) -> None:
+def draw(figure: Figure, results: Results) -> None:
     axes, found = figure.subplots(), results.rows()
     lines(
         axes,

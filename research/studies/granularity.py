@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from .bench import Settings
-from .frame import Column, Results, Study
+from .frame import Changes, Column, Results, Settings, Study
 from .head import train_and_judge
 from .plot import lines
 from .rows import CS5, MAE, WORDS_ALONE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REFINED, ALONE = "refined", "words alone"
 COUNTS = {REFINED: (2, 3, 5, 11, 25), ALONE: (2, 5, 25)}
 
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
+def rows(base: Settings) -> Mapping[str, Changes]:
     """Equal bins and the task's own words, with the refinement and without."""
     from ...train.tasks_file import load_task
 
     edges = load_task(base.task).spec.bin_edges
     per_unit = round(edges[-1] - edges[0])
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Changes] = {}
     for way, changes in ((REFINED, {}), (ALONE, WORDS_ALONE)):
         counts = [*(c for c in COUNTS[way] if c < per_unit), *([per_unit] if way == REFINED else [])]
         found |= {f"{count} equal bins, {way}": {**changes, "bins": count} for count in counts}
@@ -28,7 +31,7 @@ def rows(base: Settings) -> dict[str, dict[str, Any]]:
     return found
 
 
-def draw(figure: Any, results: Results) -> None:
+def draw(figure: Figure, results: Results) -> None:
     axes = figure.subplots()
     series = {
         way: [(float(row.split()[0]), r) for row, r in results.rows().items() if row.endswith(f"equal bins, {way}")]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from .bench import Settings
-from .frame import Results, Study
+from .frame import Changes, Results, Settings, Study
 from .head import train_and_judge
 from .plot import dots
 from .rows import COARSE, CS5, L1_ALONE, MAE, NEAR
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WEIGHTINGS = {"plain": None, "inside": "inside", "outside": "outside"}
 DIRECTIONS = {"image to text": [1.0, 0.0, 1.0], "text to image": [0.0, 1.0, 1.0], "both": [1.0, 1.0, 1.0]}
 
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
+def rows(base: Settings) -> Mapping[str, Changes]:
     """Each weighting in each direction, L1 beside all of them, and L1 alone."""
-    found = {
+    found: dict[str, Changes] = {
         f"{name}, {direction}": {"method": {"weighting": weighting, "loss_weights": weights}}
         for name, weighting in WEIGHTINGS.items()
         for direction, weights in DIRECTIONS.items()
@@ -24,7 +27,7 @@ def rows(base: Settings) -> dict[str, dict[str, Any]]:
     return found | {"no contrastive loss": dict(L1_ALONE)}
 
 
-def draw(figure: Any, results: Results) -> None:
+def draw(figure: Figure, results: Results) -> None:
     left, right = figure.subplots(1, 2)
     dots(left, results.rows(), "mae", "MAE")
     dots(right, results.rows(), "coarse", "share of right words")

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -110,8 +111,9 @@ def digits() -> Iterator[tuple[Image, int]]:
     """scikit-learn's 1,797 handwritten digits (8 x 8 px, 17 levels of grey) as [112, 112, 3], in an order drawn once."""
     from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)
+    found: Any = load_digits()
+    images, labels = found.images, found.target
     for at in np.random.default_rng(0).permutation(len(labels)):
-        grey = np.asarray(images[at].reshape(8, 8) * 255 / 16).astype(np.uint8)
+        grey = np.asarray(images[at] * 255 / 16).astype(np.uint8)
         large = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
         yield np.asarray(cv2.cvtColor(large, cv2.COLOR_GRAY2BGR), np.uint8), int(labels[at])

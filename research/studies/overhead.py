@@ -7,25 +7,28 @@ import gc
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...train.build import from_towers
 from ...train.method import Method
 from ...train.network import NumCLIP
-from ...train.prompts import Prompt
 from ...train.tasks_file import load_task
-from ...train.towers import build_towers, input_side, open_clip
-from .bench import Bench, Settings
-from .frame import ONCE, Column, Record, Results, Run, Study
+from ...train.towers import build_towers, input_side
+from .bench import Bench
+from .frame import ONCE, Changes, Column, Measured, Results, Run, Settings, Study
 from .plot import lines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MODELS = ("nano", "ViT-B-32")
 ROUNDS = {1: 9, 10: 5, 50: 3}  # pictures: rounds
@@ -37,14 +40,14 @@ STATM = Path("/proc/self/statm")
 Answer = Callable[[Tensor], list[Tensor]]
 
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
+def rows(base: Settings) -> Mapping[str, Changes]:
     """One measurement for each tower; all contenders take turns in it."""
     return {model: {"model": model, ONCE: "rounds"} for model in dict.fromkeys((base.model, *MODELS))}
 
 
-def measure(bench: Bench, run: Run) -> dict[str, Any]:
+def measure(bench: Bench, run: Run) -> Measured:
     model, task = str(run.changes["model"]), bench.settings.task
-    found: dict[str, Record] = {f"{model}: {name}": {} for name in CONTENDERS}
+    found: dict[str, dict[str, float | None]] = {f"{model}: {name}": {} for name in CONTENDERS}
     answers = contenders(model, task)
     side = input_side(model)
     times = {name: {size: [0.0] for size in ROUNDS} for name in CONTENDERS}
@@ -63,7 +66,7 @@ def measure(bench: Bench, run: Run) -> dict[str, Any]:
         figures["gflops"] = round(flops(answer, side) / 1e9, 4)
         figures["weights_mb"] = round(weights / 1e6, 1)
         figures["memory_mb"] = memory_mb(model, task, name)
-    return {"rows": found, "threads": torch.get_num_threads(), "sizes": list(ROUNDS), "batch": BATCH}
+    return Measured(rows=found, threads=torch.get_num_threads(), sizes=tuple(ROUNDS), batch=BATCH)
 
 
 def contenders(model: str, task_name: str) -> dict[str, tuple[Answer, int]]:
@@ -77,10 +80,8 @@ def contender(model: str, task_name: str, name: str) -> tuple[Answer, int]:
     task = load_task(task_name)
     towers = build_towers(model, None, torch.empty(0))
     length, embedding = towers.text.positional_embedding.shape[0], towers.token_embedding
-    tokenize = open_clip.get_tokenizer(model, context_length=length)
-    prompt = Prompt.from_words(tokenize, embedding, task.context, task.spec.words, length)
     method = Method.as_released() if name == EVERY else Method() if name == FROZEN else Method.named("zero-shot")
-    network = NumCLIP(task, towers, prompt, method).eval()
+    network = from_towers(towers, task, method).eval()
     with torch.no_grad():
         fixed = network.text_bins()
 
@@ -97,7 +98,7 @@ def contender(model: str, task_name: str, name: str) -> tuple[Answer, int]:
             found.append(network.read(network.embed(part), bins).value)
         return found
 
-    parts: list[Any] = [network.image_tower, network.adapter, network.refinement]
+    parts: list[nn.Module] = [network.image_tower, network.adapter, network.refinement]
     size = sum(t.nbytes for part in parts for t in part.state_dict().values()) + fixed.nbytes
     if name in (TEXT_ONCE, EVERY):
         size += sum(t.nbytes for t in network.text_tower.state_dict().values()) + embedding.weight.nbytes
@@ -164,14 +165,14 @@ def _resident_mb() -> float:
     return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def columns(base: Any) -> tuple[Column, ...]:
+def columns(base: Settings) -> tuple[Column, ...]:
     times = tuple(Column(f"ms_{n}", f"ms a picture, {n} picture{'s' if n > 1 else ''}") for n in ROUNDS)
     ratios = tuple(Column(f"ratio_{n}", f"x NumCLIP, {n}") for n in (min(ROUNDS), max(ROUNDS)))
     rest = (("gflops", "GFLOP, 1 picture", 3), ("weights_mb", "weights, MB", 1), ("memory_mb", "memory, MB", 0))
     return (*times, *ratios, *(Column(*r) for r in rest))
 
 
-def draw(figure: Any, results: Results) -> None:
+def draw(figure: Figure, results: Results) -> None:
     found = results.rows()
     models = list(dict.fromkeys(row.partition(": ")[0] for row in found))
     every = figure.subplots(1, len(models), squeeze=False)[0]
@@ -199,5 +200,5 @@ STUDY = Study(
     columns,
     draw,
     needs_data=False,
-    set_up=lambda results: f"Set-up: task `{results.base['task']}`, {results.runs[0]['threads']} thread(s).",
+    set_up=lambda results: f"Set-up: task `{results.base.task}`, {results.runs[0].measured.threads} thread(s).",
 )

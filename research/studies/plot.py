@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...errors import DeviceError, OutputError
-from .frame import Record, Results, Study, spread
+from .frame import Results, Row, Study, spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = ("#1f5f8b", "#c8632d", "#4b8b3b", "#7a4f9a", "#8a8a8a", "#b03a5b")
 SIZE_INCHES, DOTS_PER_INCH = (7.0, 3.6), 110
@@ -34,7 +37,7 @@ def write_plot(path: Path, study: Study, results: Results) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def dots(axes: Any, rows: Mapping[str, Sequence[Record]], key: str, title: str) -> None:
+def dots(axes: Axes, rows: Mapping[str, Sequence[Row]], key: str, title: str) -> None:
     """One dot per row, with its spread over seeds."""
     found = [(row, s) for row, records in rows.items() if (s := spread(records, key)) is not None]
     means, deviations = [s.mean for _, s in found], [s.deviation or 0.0 for _, s in found]
@@ -48,7 +51,7 @@ def dots(axes: Any, rows: Mapping[str, Sequence[Record]], key: str, title: str) 
 
 
 def lines(
-    axes: Any, series: Mapping[str, Sequence[tuple[float, Sequence[Record]]]], key: str, labels: tuple[str, str]
+    axes: Axes, series: Mapping[str, Sequence[tuple[float, Sequence[Row]]]], key: str, labels: tuple[str, str]
 ) -> None:
     """One line per series over x, with its spread over seeds. labels: of x and y."""
     for colour, (name, points) in zip(COLOURS, series.items(), strict=False):

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from .frame import Column
-
-Changes = Mapping[str, Any]
+from .frame import Changes, Column
 
 # ways to train, all on the same pictures, tower and steps
 NUMCLIP: Changes = {}

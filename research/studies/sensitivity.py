@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from .bench import Settings
-from .frame import Results, Study
+from .frame import Changes, Results, Settings, Study
 from .head import train_and_judge
 from .plot import dots
 from .rows import COARSE, CS5, MAE, NEAR
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
+
+def rows(base: Settings) -> Mapping[str, Changes]:
     """The default, and each choice away from it."""
     weights = {
         "image to text": [[w, 1.0, 1.0] for w in (0.3, 3.0)],
         "text to image": [[1.0, w, 1.0] for w in (0.3, 3.0)],
         "L1": [[1.0, 1.0, w] for w in (0.3, 3.0)],
     }
-    found: dict[str, dict[str, Any]] = {"default": {}}
+    found: dict[str, Changes] = {"default": {}}
     for at, (name, choices) in enumerate(weights.items()):
         found |= {f"weight of {name} {c[at]:g}": {"method": {"loss_weights": c}} for c in choices}
     found |= {f"logit scale fixed at {s:g}": {"scale": s} for s in (5.0, 30.0, 100.0)}
@@ -27,7 +30,7 @@ def rows(base: Settings) -> dict[str, dict[str, Any]]:
     return found
 
 
-def draw(figure: Any, results: Results) -> None:
+def draw(figure: Figure, results: Results) -> None:
     dots(figure.subplots(), results.rows(), "mae", "MAE")
 
 

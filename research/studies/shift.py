@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from .bench import Settings
-from .frame import Results, Study
+from .frame import Changes, Results, Settings, Study
 from .head import train_and_judge
 from .plot import lines
 from .rows import COARSE, CS5, L1_ALONE, MAE, NUMCLIP, TRAIN_N
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TOP = (10, 20, 30, 40)
 WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE}
@@ -18,16 +21,16 @@ WAYS_OF = {
 }  # share that stays: way: labels that are cut
 
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
+def rows(base: Settings) -> Mapping[str, Changes]:
     """Nothing cut; then every cut."""
-    found = {f"nothing cut, {way}": dict(changes) for way, changes in WAYS.items()}
+    found: dict[str, Changes] = {f"nothing cut, {way}": dict(changes) for way, changes in WAYS.items()}
     for share, ways in WAYS_OF.items():
         for way, tops in ways.items():
             found |= {_row(top, share, way): {**WAYS[way], "shift": [top, share]} for top in tops}
     return found
 
 
-def draw(figure: Any, results: Results) -> None:
+def draw(figure: Figure, results: Results) -> None:
     found, every = results.rows(), figure.subplots(1, len(WAYS_OF), sharey=True)
     for axes, (share, ways) in zip(every, WAYS_OF.items(), strict=True):
         series = {

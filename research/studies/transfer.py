@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ...errors import UsageError
-from .bench import Bench, Settings
-from .frame import Column, Results, Run, Study
+from .bench import Bench
+from .frame import Changes, Column, Measured, Results, Run, Settings, Study
 from .head import Recipe, answers, figures, train
 from .plot import dots
 from .rows import L1_ALONE, NUMCLIP
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE}
 
 
-def kinds(data: Any) -> list[str]:
+def kinds(data: Sequence[str]) -> list[str]:
     """The data sets' kinds, as `utkface`; raises UsageError unless there are two or more."""
     if len(data) < 2:
         raise UsageError(f"expected two or more --data sets to go from one to another, got {len(data)}; add one")
@@ -22,7 +26,7 @@ def kinds(data: Any) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{name} {at}" for at, name in enumerate(names, start=1)]
 
 
-def rows(base: Settings) -> dict[str, dict[str, Any]]:
+def rows(base: Settings) -> Mapping[str, Changes]:
     names = kinds(base.data)
     origins = {f"trained on {name}": [at] for at, name in enumerate(names)} | {
         "trained on all": list(range(len(names)))
@@ -32,28 +36,28 @@ def rows(base: Settings) -> dict[str, dict[str, Any]]:
     }
 
 
-def measure(bench: Bench, run: Run) -> dict[str, Any]:
+def measure(bench: Bench, run: Run) -> Measured:
     """MAE and bias on every data set's val split."""
-    network, n = train(bench, Recipe(**run.changes), run.seed)
-    found: dict[str, float] = {"train_n": n}
+    network, n = train(bench, Recipe.of(run), run.seed)
+    found: dict[str, float | None] = {"train_n": n}
     for at in range(len(bench.data)):
         pictures = bench.pictures(at, "val")
-        measured = figures(answers(network, pictures.inputs), pictures.labels, network, bench.task)
+        measured = figures(answers(network, pictures.inputs), pictures.labels, network.task.spec, bench.task.spec)
         found |= {f"mae_{at}": measured["mae"], f"bias_{at}": measured["bias"], f"coarse_{at}": measured["coarse"]}
-    return {"figures": found}
+    return Measured(found)
 
 
-def columns(base: Any) -> tuple[Column, ...]:
+def columns(base: Settings) -> tuple[Column, ...]:
     titles = (("mae", "MAE on", False), ("bias", "bias on", False), ("coarse", "right word, %, on", True))
     return tuple(
         Column(f"{key}_{at}", f"{title} {name}", 1 if share else 2, share)
         for key, title, share in titles
-        for at, name in enumerate(kinds(base["data"]))
+        for at, name in enumerate(kinds(base.data))
     )
 
 
-def draw(figure: Any, results: Results) -> None:
-    names = kinds(results.base["data"])
+def draw(figure: Figure, results: Results) -> None:
+    names = kinds(results.base.data)
     every = figure.subplots(1, len(names))
     for at, (axes, name) in enumerate(zip(every, names, strict=True)):
         dots(axes, results.rows(), f"mae_{at}", f"MAE on {name}")

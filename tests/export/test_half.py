@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,13 +9,12 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
 pytest.importorskip("onnxscript", reason="needs the extra export")
 from numclip.calibration.measure.parity import ProofFaces  # noqa: E402
-from numclip.calibration.measure.predictor import answers  # noqa: E402
 from numclip.errors import ModelError  # noqa: E402
 from numclip.export.frozen import Frozen  # noqa: E402
 from numclip.export.half import half_network, product_layers  # noqa: E402
-from numclip.export.half_proof import FrozenSession, proven_half  # noqa: E402
+from numclip.export.half_proof import proven_half  # noqa: E402
 from numclip.export.to_onnx import to_onnx  # noqa: E402
-from numclip.train.checkpoint_model import checkpoint_spec  # noqa: E402
+from numclip.train.checkpoint_model import checkpoint_spec, predict  # noqa: E402
 from numclip.train.network import Method, NumCLIP  # noqa: E402
 from numclip.train.prompts import Prompt  # noqa: E402
 from numclip.train.tasks_file import load_task  # noqa: E402
@@ -61,29 +58,29 @@ def test_a_network_that_overflows_fails_and_is_widened(network) -> None:
     """Same answers in float32; in half it fails and the layer is named; widened it passes, with that layer kept."""
     proof = proof_for(network)
     spec = checkpoint_spec(network, "half-test")
-    before = answers(FrozenSession(Frozen(network)), proof.crops)
+    before = predict(Frozen(network).eval(), spec.task, proof.crops)
     frozen = Frozen(sabotaged(network)).eval()
-    reference = answers(FrozenSession(frozen), proof.crops)
+    reference = predict(frozen, network.task.spec, proof.crops)
     np.testing.assert_allclose(reference.value, before.value, atol=1e-3)
     with pytest.raises(ModelError, match=rf"NaN or Inf.*comes out of {BROKEN}; --widen"):
         proven_half(frozen, spec, proof, reference, None, may_widen=False)
     half, wide = proven_half(frozen, spec, proof, reference, None, may_widen=True)
     assert BROKEN in wide.kept and len(wide.kept) <= 3 < len(product_layers(frozen))
-    assert half.row.not_finite == 0 and (half.row.mean or 0) <= 0.1
+    assert half.found.not_finite == 0 and half.found.mean <= 0.1
 
 
 def test_a_sound_network_keeps_nothing(network) -> None:
     """Where half passes as it is, --widen keeps no layer."""
     proof, frozen = proof_for(network), Frozen(network).eval()
-    reference = answers(FrozenSession(frozen), proof.crops)
+    reference = predict(frozen, network.task.spec, proof.crops)
     _, wide = proven_half(frozen, checkpoint_spec(network, "x"), proof, reference, None, may_widen=True)
     assert wide.kept == ()
 
 
-def test_the_typed_graph(network, tmp_path: Path) -> None:
+def test_the_typed_graph(network) -> None:
     """The trunk's weights are float16, every LayerNorm and Softmax computes in float32, the outputs are float32."""
-    to_onnx(half_network(Frozen(network).eval()), tmp_path / "half.onnx", 32)
-    graph = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "half.onnx"), strict_mode=True).graph
+    model = to_onnx(half_network(Frozen(network).eval()), 32)
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in [*graph.value_info, *graph.input, *graph.output]}
     weights = {t.name: t.data_type for t in graph.initializer}
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT

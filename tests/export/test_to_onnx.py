@@ -17,11 +17,10 @@ from numclip.calibration.measure.parity import difference, excess, faults, limit
 from numclip.calibration.measure.predictor import answers  # noqa: E402
 from numclip.export.frozen import Frozen  # noqa: E402
 from numclip.export.half import half_network  # noqa: E402
-from numclip.export.half_proof import FrozenSession  # noqa: E402
 from numclip.export.to_onnx import to_onnx  # noqa: E402
 from numclip.runtime.contract.model_file import read_spec, write_spec  # noqa: E402
 from numclip.runtime.sessions.session import open_session  # noqa: E402
-from numclip.train.checkpoint_model import TorchSession, checkpoint_spec  # noqa: E402
+from numclip.train.checkpoint_model import checkpoint_spec, predict  # noqa: E402
 from numclip.train.network import Method, NumCLIP  # noqa: E402
 from numclip.train.prompts import Prompt  # noqa: E402
 from numclip.train.tasks_file import load_task  # noqa: E402
@@ -84,7 +83,7 @@ def random_numclip(tower: str, data: Path, n: int) -> Random:
             if network.read(embedding, bins).value.std() >= SPREAD_YEARS:
                 break
     network.text_bins = lambda: bins
-    return Random(network, spec, proof, answers(TorchSession(network), proof.crops))
+    return Random(network, spec, proof, predict(network, spec.task, proof.crops))
 
 
 def settle_norms(network: Any, crops: Any) -> None:
@@ -107,17 +106,17 @@ def test_every_precision_in_years(tower: str, n: int, shared_data: Path, tmp_pat
     frozen = Frozen(made.network).eval()
     side = made.spec.crop.side
     path = tmp_path / "fp32.onnx"
-    to_onnx(frozen, path, side)
+    path.write_bytes(to_onnx(frozen, side).SerializeToString())
     write_spec(path, made.spec)
     found = difference(
         answers(open_session(path, read_spec(path), "cpu"), made.proof.crops), made.reference, made.proof.labels
     )
     assert faults(found, limits_for("fp32", made.spec.task), "years") == [] and found.max <= 0.02
     half = half_network(frozen)
-    found = difference(answers(FrozenSession(half), made.proof.crops), made.reference, made.proof.labels)
+    found = difference(predict(half, made.spec.task, made.proof.crops), made.reference, made.proof.labels)
     print(f"{tower}: std {np.std(made.reference.value):.1f}, half mean {found.mean:.3f}, p99 {found.p99:.3f}")
     assert excess(found, limits_for("fp16", made.spec.task)) <= 1 and found.mean <= 0.1 and found.p99 <= 0.5
-    to_onnx(half, path, side)
+    path.write_bytes(to_onnx(half, side).SerializeToString())
     write_spec(path, made.spec)
     opened = answers(open_session(path, made.spec, "cpu"), made.proof.crops[:2])
     assert np.isfinite(opened.value).all()

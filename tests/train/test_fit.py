@@ -55,8 +55,8 @@ def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
         np.isfinite(list(line["loss"].values())).all() for line in log
     )
     _, record = load_checkpoint(trained / "best.safetensors")
-    assert record["data"]["table:faces.csv"]["n"] == 24
-    assert not any("/" in str(v) for v in record["flags"].values()), "a record names no machine's folders"
+    assert record.data["table:faces.csv"].n == 24
+    assert not any("/" in str(v) for v in record.flags.values()), "a record names no machine's folders"
 
 
 def test_a_small_data_set_counts_as_much(faces: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_small_data_set_counts_as_much(faces: Path) -> None:
     data, crop = [open_data(f"table:{path}") for path in (faces, few)], load_task("age").crop(32)
     plain, _ = training_faces(data, crop, smoke=False)
     row, counts = training_faces(data, crop, smoke=False, balance=True)
-    assert (len(plain), len(row), counts["table:few.csv"]["n"]) == (24 + 9, 24 + 3 * 9, 9)
+    assert (len(plain), len(row), counts["table:few.csv"].n) == (24 + 9, 24 + 3 * 9, 9)
     for again in (1, 2):
         np.testing.assert_array_equal(row.labels[24 + 9 * again : 33 + 9 * again], plain.labels[24:])
         np.testing.assert_array_equal(row.crop(24 + 9 * again), plain.crop(24))
@@ -87,7 +87,7 @@ def test_a_teacher_is_asked_of_the_very_crops(faces: Path, trained: Path, tmp_pa
     it sees the middle; of its own words a network diverges by 0. A training with another teacher is another training."""
     path = trained / "best.safetensors"
     network, _ = load_checkpoint(path)
-    side = int(network.record["image_side"])
+    side = network.record.image_side
     crops = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, side, side, 3), np.uint8))
     teachers = Teachers([path, path], network.task, torch.device("cpu"))
     values, words = teachers.read(crops)
@@ -114,7 +114,7 @@ def test_a_start_is_taken_over_whole(faces: Path, trained: Path, tmp_path: Path)
     flags = [*_flags(faces, tmp_path / "same"), "--start", str(start), "--side", "128", "--lr", "0"]
     assert main(flags) == 0
     mine, theirs = (load_checkpoint(p)[0] for p in (tmp_path / "same" / "best.safetensors", start))
-    assert mine.record["image_side"] == 128 != theirs.record["image_side"]
+    assert mine.record.image_side == 128 != theirs.record.image_side
     for name, tensor in theirs.state_dict().items():
         torch.testing.assert_close(mine.state_dict()[name], tensor, rtol=0, atol=0)
 
@@ -170,7 +170,7 @@ def test_export_proves_itself(trained: Path, faces: Path, tmp_path: Path, capfd:
 def test_export_refuses_what_misses_its_limit(trained: Path, faces: Path, tmp_path: Path, capfd) -> None:
     """With a limit no file can meet, nothing is written and the sentence gives the difference."""
     out = tmp_path / "tiny.onnx"
-    flags = ["--out", str(out), "--data", f"table:{faces}", "--limit", "-1"]
+    flags = ["--out", str(out), "--data", f"table:{faces}", "--max-difference", "-1"]
     assert main(["export", str(trained / "best.safetensors"), *flags]) == 1
     said = capfd.readouterr().err
     assert "fp32 differs from PyTorch" in said and "years (at most -1)" in said and not out.exists()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,16 @@ from numclip.errors import UsageError  # noqa: E402
 from numclip.train.batches import TrainingFaces  # noqa: E402
 from numclip.train.build import build_network  # noqa: E402
 from numclip.train.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from numclip.train.fit import loss_parts  # noqa: E402
-from numclip.train.flags import method_of, settle  # noqa: E402
 from numclip.train.groups import GROUPS, group_of, learning_rates, lock, parameter_groups, parse_rates  # noqa: E402
+from numclip.train.loop import loss_parts  # noqa: E402
 from numclip.train.method import METHODS, Method  # noqa: E402
+from numclip.train.options import TrainOptions, as_released  # noqa: E402
+from numclip.train.processes import usable_amp  # noqa: E402
 from numclip.train.prompts import rank_weights  # noqa: E402
+from numclip.train.records import TrainingRecord  # noqa: E402
 from numclip.train.schedule import build_optimizer, build_schedule  # noqa: E402
 from numclip.train.tasks_file import load_task  # noqa: E402
 from numclip.train.towers import open_clip  # noqa: E402
-from numclip.train.train_verb import namespace  # noqa: E402
 from numclip.train.validation import coarse_bins, figures  # noqa: E402
 
 TINY = {
@@ -42,16 +43,15 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> None:
     open_clip.add_model_config(path)
 
 
-def flags(**more) -> argparse.Namespace:
-    args = namespace(data=["table:x.csv"], out="x", model="tiny-method", **more)
-    settle(args, load_task(args.task))
-    return args
+def options(released: bool = False, **more: object) -> TrainOptions:
+    plain = replace(TrainOptions(("table:x.csv",), Path("x"), model="tiny-method"), **more)
+    return replace(as_released(plain), **more) if released else plain
 
 
-def network_of(**more):
+def network_of(**more: object):
     torch.manual_seed(0)
-    args = flags(**more)
-    return build_network(args, load_task(args.task), TrainingFaces((PIXELS,), AGES.numpy(), 32))
+    chosen = options(**more)
+    return build_network(chosen, load_task(chosen.task), TrainingFaces((PIXELS,), AGES.numpy(), 32))
 
 
 def crops():
@@ -59,15 +59,15 @@ def crops():
 
 
 @pytest.mark.parametrize(
-    ("cpu", "gpu", "settled"), [("AVX2", False, "32"), ("AVX512", False, "bf16"), ("AVX2", True, "bf16")]
+    ("cpu", "gpu", "settled"), [("AVX2", False, "off"), ("AVX512", False, "bf16"), ("AVX2", True, "bf16")]
 )
 def test_bfloat16_where_something_computes_it(
     cpu: str, gpu: bool, settled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--precision bf16 is 32 on a CPU that only imitates bfloat16, and stays where the CPU or a GPU has it."""
+    """--amp bf16 is off on a CPU that only imitates bfloat16, and stays where the CPU or a GPU has it."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert flags(precision="bf16").precision == settled
+    assert usable_amp("bf16") == settled
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -96,7 +96,7 @@ def test_a_method_learns_its_groups_and_nothing_else(name: str) -> None:
 def test_a_method_survives_its_checkpoint(name: str, tmp_path: Path) -> None:
     """Saved and loaded, each gives the same answers (weights are kept in half precision)."""
     network = network_of(method=name).eval()
-    save_checkpoint(tmp_path / "a.safetensors", network, {"flags": {}})
+    save_checkpoint(tmp_path / "a.safetensors", network, TrainingRecord())
     again, _ = load_checkpoint(tmp_path / "a.safetensors")
     with torch.no_grad():
         torch.testing.assert_close(again(crops()).value, network(crops()).value, atol=0.1, rtol=0)
@@ -128,7 +128,7 @@ def test_ordinalclips_ranks_are_interpolated() -> None:
 def test_language_locks_the_text_tower() -> None:
     """With language pre-training text tower and scale stay; --train-text and --lr-of open them; --lock closes a group."""
     network = network_of()
-    network.record["language_pretrained"] = True
+    network.record = replace(network.record, language_pretrained=True)
     rates = learning_rates(network, 1e-3, {}, train_text=False)
     assert (rates["text"], rates["scale"], rates["image"]) == (0, 0, 1e-3)
     assert learning_rates(network, 1e-3, {}, train_text=True)["text"] == 1e-3
@@ -150,7 +150,7 @@ def test_bad_rates(text: str) -> None:
 
 def test_as_released_sets_every_switch() -> None:
     """The authors' code on MORPH's task: rates, schedule, normalisation, selection, no averaging; what is said stays."""
-    args = flags(task="age-morph", as_released=True, epochs=3)
+    args = options(released=True, task="age-morph", epochs=3)
     got = {
         n: getattr(args, n) for n in ("lr", "weight_decay", "optimizer", "schedule", "clip", "ema", "select", "augment")
     }
@@ -164,14 +164,14 @@ def test_as_released_sets_every_switch() -> None:
         "select": "test",
         "augment": "released",
     }
-    assert args.epochs == 3 and flags(task="age-morph", as_released=True).epochs == 200
-    assert flags(task="historical", as_released=True).epochs == 100
-    network = network_of(task="age-morph", as_released=True)
-    assert network.record["image_mean"] == [0.485, 0.456, 0.406]
+    assert args.epochs == 3 and options(released=True, task="age-morph").epochs == 200
+    assert options(released=True, task="historical").epochs == 100
+    network = network_of(released=True, task="age-morph")
+    assert network.record.image_mean == (0.485, 0.456, 0.406)
     method = network.method
     assert (method.weighting, method.label_offset, method.adapter_ratio) == ("inside", 1, 0.8)
     assert "context" not in method.learns and network.refinement.values.tolist() == [0, 13, 19, 35, 65]
-    grades = method_of(flags(task="aesthetics", as_released=True), load_task("aesthetics"))
+    grades = options(released=True, task="aesthetics").build_method(load_task("aesthetics"))
     assert "context" in grades.learns and grades.label_offset == 0
 
 
@@ -179,7 +179,7 @@ def test_the_released_schedule() -> None:
     """RAdam moves nothing in its first five steps; from epoch 60 on the rate is a tenth."""
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = build_optimizer([{"params": [weight], "lr": 1e-5, "weight_decay": 0.0}], "radam")
-    schedule = build_schedule(optimizer, argparse.Namespace(schedule="step", optimizer="radam", epochs=100), 4)
+    schedule = build_schedule(optimizer, "step", 4, 100)
     rates = []
     for _ in range(244):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -193,14 +193,13 @@ def test_the_released_schedule() -> None:
 
 def test_switches_of_the_losses() -> None:
     """Weights by years instead of bins, other weights of the losses, another scale and ratio reach the network."""
-    network = network_of(distance="values", loss_weights=[1, 0, 2], adapter_ratio=0.1, logit_scale=20.0)
+    network = network_of(distance="values", loss_weights=(1, 0, 2), adapter_ratio=0.1, logit_scale=20.0)
     assert network.method.loss_weights == (1, 0, 2) and network.adapter.ratio == 0.1
     assert float(network.logit_scale.detach().exp()) == pytest.approx(20)
     by_years = loss_parts(network(crops()), AGES, network.task, network.method)
     by_bins = loss_parts(network(crops()), AGES, network.task, Method())
     assert by_years[0] != by_bins[0] and by_years[1] != by_bins[1] and by_years[2] == by_bins[2]
-    plain = network_of(method_changes={"refinement_hidden": 0, "refinement_embedding": False})
-    assert type(plain.refinement).__name__ == "Expectation"
+    assert type(network_of(method="coop").refinement).__name__ == "Expectation"
 
 
 def test_coarse_accuracy_is_asked_alike() -> None:
@@ -211,7 +210,7 @@ def test_coarse_accuracy_is_asked_alike() -> None:
     assert coarse_bins(task.with_ranks().spec, probabilities, task.spec).tolist() == [4]
     network = network_of().eval()
     got = figures(network, crops().numpy(), AGES.double().numpy(), task.spec)
-    assert set(got) == {"mae", "cs5", "coarse"} and 0 <= got["coarse"] <= 1 and got["mae"] > 0
+    assert 0 <= got.coarse <= 1 and 0 <= got.cs5 <= 1 and got.mae > 0
 
 
 def test_mixed_precision_and_checkpointed_gradients() -> None:
@@ -228,9 +227,7 @@ def test_mixed_precision_and_checkpointed_gradients() -> None:
         torch.testing.assert_close(mine.grad, theirs.grad, msg=name)
 
 
-def test_unknown_flags_from_python() -> None:
-    """A misspelt flag is refused by name, as is a misspelt method."""
-    with pytest.raises(UsageError, match="expected flags of numclip train, got epoch;"):
-        flags(epoch=3)
+def test_unknown_methods() -> None:
+    """A misspelt method is refused by name."""
     with pytest.raises(UsageError, match="expected --method zero-shot, coop"):
         Method.named("clip")

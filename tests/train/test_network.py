@@ -92,7 +92,7 @@ def test_towers_rebuild(clip) -> None:
 
 def test_as_released_switches() -> None:
     """As released: labels shifted by one year and back, losses weighted inside, logits only; one step moves every live part."""
-    from numclip.train.fit import loss_parts
+    from numclip.train.loop import loss_parts
 
     task, method = load_task("age-morph"), Method.as_released()
     network = NumCLIP(task, build_towers("nano", None, PICTURES), Prompt(77, [1] * 5, 3, 128), method).train()
@@ -113,7 +113,7 @@ def test_a_local_clip_checkpoint_is_loaded(clip, tmp_path: Path) -> None:
     towers = build_towers("nano", str(tmp_path / "clip.pt"), PICTURES)
     assert torch.equal(towers.token_embedding.weight, clip.token_embedding.weight)
     assert torch.equal(towers.image.head.proj.weight, clip.visual.head.proj.weight)
-    assert towers.record["language_pretrained"] and towers.record["pretrained"] == "clip.pt"
+    assert towers.record.language_pretrained and towers.record.pretrained == "clip.pt"
 
 
 def test_unknown_names_are_refused() -> None:
@@ -126,14 +126,17 @@ def test_unknown_names_are_refused() -> None:
         load_task("height")
 
 
-def test_start_weights_answer_like_their_file(shared_data: Path) -> None:
+def test_start_weights_answer_like_their_file(shared_data: Path, tmp_path: Path) -> None:
     """The dequantised MobileNetV2 with its norms put back computes, in training mode too, what it computes without them."""
     pytest.importorskip("tflite", reason="needs the extra train")
-    from numclip.train.start_weights import read_tflite
+    from numclip.research.start_weights import convert, read_tflite
 
     path = shared_data / "models" / "mobilenetv2_imagenet_int8.tflite"
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (8, 112, 112, 3), np.uint8))
-    trunk = build_towers("nano", str(path), pictures).image.trunk
+    convert("mobilenetv2", path, tmp_path / "nano.safetensors")
+    towers = build_towers("nano", str(tmp_path / "nano.safetensors"), pictures)
+    assert towers.record.pretrained == path.name and not towers.record.language_pretrained
+    trunk = towers.image.trunk
     first = read_tflite(path)[0]
     x = pictures.permute(0, 3, 1, 2) / 127.5 - 1
     expected = torch.nn.functional.conv2d(x, first.kernel, first.offset, stride=2, padding=1).clamp(0, 6)
@@ -142,7 +145,7 @@ def test_start_weights_answer_like_their_file(shared_data: Path) -> None:
             torch.testing.assert_close(module.bn1(module.conv_stem(x)), expected, atol=2e-3, rtol=1e-3)
 
 
-def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yunet_model: Path) -> None:
+def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
     """Two pictures of one face, plain and mirrored, lie nearer in dlib's features than any two of 40 persons nearly always;
     in those of random weights they do not. In training mode the norms put back answer as they do when they are frozen."""
     from numclip.calibration.data.crop_cache import face_crops
@@ -151,8 +154,12 @@ def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yun
     persons = open_data(f"aaf:{shared_data / 'data' / 'aaf.tar'}").select("val")
     faces = face_crops(replace(persons, samples=persons.samples[::12][:40]), load_task("age").crop(132))
     crops = torch.from_numpy(np.array(faces.crops))
+    from numclip.research.start_weights import convert
+
+    dlib = tmp_path / "face-resnet.safetensors"
+    convert("dlib", None, dlib)
     right = {}
-    for pretrained in ("dlib", None):
+    for pretrained in (str(dlib), None):
         trunk = build_towers("face-resnet", pretrained, crops).image.trunk
         views = [x.permute(0, 3, 1, 2) / 127.5 - 1 for x in (crops, crops.flip(2))]
         with torch.no_grad():
@@ -162,8 +169,8 @@ def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yun
         plain, mirrored = plain - plain.mean(0), mirrored - plain.mean(0)
         nearest = torch.cdist(plain, mirrored).argmin(dim=1)
         right[pretrained] = int((nearest == torch.arange(len(crops))).sum())
-    assert right["dlib"] >= 36, right
-    assert right["dlib"] > (right[None] or 0), right
+    assert right[str(dlib)] >= 36, right
+    assert right[str(dlib)] > (right[None] or 0), right
 
 
 def _write_tfjs(folder: Path, kind: str) -> tuple[Path, dict[str, np.ndarray]]:
@@ -190,9 +197,12 @@ def _write_tfjs(folder: Path, kind: str) -> tuple[Path, dict[str, np.ndarray]]:
 def test_small_starts_from_a_tensorflow_js_graph(tmp_path: Path, kind: str) -> None:
     """The first two convolutions of the tower answer as the file's own do on BGR less the mean of the faces it learned from:
     the kernel laid the other way round, x gain + offset after the depthwise one, cut to [0, 6]."""
+    from numclip.research.start_weights import convert
+
     path, values = _write_tfjs(tmp_path, kind)
     pictures = torch.from_numpy(np.random.default_rng(1).integers(0, 255, (8, 32, 32, 3), np.uint8))
-    trunk = build_towers("small", str(path), pictures).image.trunk.eval()
+    convert("faceres", path, tmp_path / "small.safetensors")
+    trunk = build_towers("small", str(tmp_path / "small.safetensors"), pictures).image.trunk.eval()
     like_the_file = pictures.permute(0, 3, 1, 2).float().flip(1) - torch.tensor([103.939, 116.779, 123.68]).view(
         3, 1, 1
     )
@@ -212,7 +222,7 @@ def test_small_starts_from_a_tensorflow_js_graph(tmp_path: Path, kind: str) -> N
 
 def test_a_tensorflow_js_graph_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     """No .json, a .bin missing or cut off, weights in whole numbers, another network: one sentence each, naming the file."""
-    from numclip.train.start_weights import read_tfjs
+    from numclip.research.start_weights import fill_layers, read_tfjs
 
     with pytest.raises(ModelError, match=r"none\.json: expected a TensorFlow.js graph"):
         read_tfjs(tmp_path / "none.json")
@@ -220,7 +230,7 @@ def test_a_tensorflow_js_graph_that_is_not_whole_is_refused(tmp_path: Path) -> N
     with pytest.raises(
         ModelError, match=r"faces\.json: expected \d+ convolutions|faces\.json: convolution 0: expected"
     ):
-        build_towers("face-resnet", str(path), PICTURES)
+        fill_layers(build_towers("face-resnet", None, PICTURES).image.trunk, read_tfjs(path), path)
     (tmp_path / "b.bin").write_bytes((tmp_path / "b.bin").read_bytes()[:-1])
     with pytest.raises(ModelError, match=r"faces\.json: expected a TensorFlow.js graph"):
         read_tfjs(path)
@@ -233,14 +243,23 @@ def test_a_tensorflow_js_graph_that_is_not_whole_is_refused(tmp_path: Path) -> N
 
 
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
-    """A .dat without dlib's layers and dlib's weights for MobileNet are refused, each in one sentence."""
-    from numclip.train.start_weights import read_dlib
+    """A .dat without dlib's layers is refused; so are start weights for another tower, and a file that nobody converted, whose
+    sentence gives the command that does it."""
+    from numclip.research.start_weights import convert, read_dlib
 
     (tmp_path / "other.dat").write_bytes(b"nothing of the kind")
     with pytest.raises(ModelError, match="expected dlib's face recognition network"):
         read_dlib(tmp_path / "other.dat")
-    with pytest.raises(ModelError, match="another network"):
-        build_towers("nano", "dlib", PICTURES)
+    convert("dlib", None, tmp_path / "dlib.safetensors")
+    with pytest.raises(ModelError, match="expected start weights for nano, they are for face-resnet"):
+        build_towers("nano", str(tmp_path / "dlib.safetensors"), PICTURES)
+    for given, command in {
+        "dlib": "dlib --out",
+        "a/m.tflite": "mobilenetv2 a/m.tflite",
+        "f.json": "faceres f.json",
+    }.items():
+        with pytest.raises(UsageError, match=f"python -m numclip.research.start_weights {command}"):
+            build_towers("nano", given, PICTURES)
 
 
 def test_torchvision_gap_is_closed_and_no_more() -> None:

@@ -70,7 +70,11 @@ def test_words_of_a_tower_that_knows_language(place: Path, capfd: pytest.Capture
     said = capfd.readouterr().out
     assert "faces.csv val: MAE" in said and "of 11 -> " in said and "of 3" in said and "numclip export" in said
     (old, _), (new, record) = load_checkpoint(place / "spoken" / "best.safetensors"), load_checkpoint(out)
-    assert new.task.spec.words == ("baby", "schoolchild", "adult") and record["rebin"]["bins"] == "bins.json"
+    assert (
+        new.task.spec.words == ("baby", "schoolchild", "adult")
+        and record.rebin is not None
+        and record.rebin["bins"] == "bins.json"
+    )
     for name, tensor in old.image_tower.state_dict().items():
         assert torch.equal(tensor, new.image_tower.state_dict()[name]), name
     assert torch.equal(new.prompt.words[0], old.prompt.words[0]), "baby keeps what it learned"
@@ -83,7 +87,8 @@ def test_words_of_a_tower_that_knows_language(place: Path, capfd: pytest.Capture
 def test_a_tower_without_language_is_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The command says that such words are noise, and without data that nothing was measured; the file is whole."""
     code, out = rebin(place, "mute")
-    said = capfd.readouterr().out
+    told = capfd.readouterr()
+    said = told.out + told.err
     assert code == 0 and "no language pre-training" in said and "not measured" in said
     network, _ = load_checkpoint(out)
     assert network(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).probabilities.shape == (2, 3)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,17 @@ pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("onnx", reason="needs the extra export")
 import numclip
 from numclip.cli.main import main
-from numclip.train import recipe
+from numclip.errors import UsageError
+from numclip.research.start_weights import convert
 from numclip.train.checkpoint import read_record
-from numclip.train.recipe import recipe_names
-from numclip.train.train_verb import namespace
+from numclip.train.options import TrainOptions
+from numclip.train.recipes import RECIPES, stages
 
 
 def test_every_shipped_model_has_a_recipe() -> None:
     """Each model file in the package, flavours aside, is named by a recipe."""
     shipped = {p.name.partition(".")[0] for p in (Path(numclip.__file__).parent / "runtime" / "models").glob("*.onnx")}
-    assert shipped and shipped <= set(recipe_names())
+    assert shipped and shipped <= set(RECIPES)
 
 
 def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
@@ -30,6 +30,8 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
     data, out = shared_data / "data", tmp_path / "nano"
     faces = [f"utkface:{data / 'utkface.tar'}"]
     start = shared_data / "models" / "mobilenetv2_imagenet_int8.tflite"
+    convert("mobilenetv2", start, tmp_path / "nano.safetensors")
+    convert("dlib", None, tmp_path / "face-resnet.safetensors")
     flags = [
         "train",
         "--recipe",
@@ -37,7 +39,8 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
         "--data",
         *faces,
         "--pretrained",
-        str(start),
+        str(tmp_path / "nano.safetensors"),
+        str(tmp_path / "face-resnet.safetensors"),
         "--out",
         str(out),
         "--smoke",
@@ -45,7 +48,8 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
     assert main(flags) == 0
     assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["faces", "first", "longer", "taught"]
     record = read_record(out / "best.safetensors")
-    assert record["towers"]["name"] == "nano" and record["towers"]["pretrained"] == start.name
+    assert record.towers.name == "nano" and record.towers.pretrained == start.name
+    assert {source.licence.spdx for source in record.training.sources or ()} >= {"Apache-2.0", "CC0-1.0"}
     model_file = tmp_path / "age-nano.onnx"
     assert main(["export", str(out / "best.safetensors"), "--out", str(model_file), "--data", *faces]) == 0
     model = numclip.load(model_file)
@@ -55,28 +59,22 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
     assert main([*flags, "--resume"]) == 0
 
 
-def test_stages_start_where_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stage starts from the one before, or from those it names; a teacher is an earlier stage too."""
-    three = [
-        {"name": "a"},
-        {"name": "b", "epochs": 3},
-        {"name": "c", "start": "a", "teacher": ["a", "b"]},
-        {"name": "d", "start": None},
-    ]
-    (tmp_path / "made-up.json").write_text(json.dumps({"pretrained": "x.tflite", "stages": three}))
-    monkeypatch.setattr(recipe, "RECIPES", tmp_path)
-    args = namespace(data=["table:x.csv"], out=tmp_path, pretrained="start.tflite")
-    args.recipe = "made-up"
-    first, second, third, fourth = islice(recipe.stages(args, vars(args)), 4)
-    best = [tmp_path / name / "best.safetensors" for name in "abc"]
-    assert [part.out.name for part in (first, second, third, fourth)] == ["a", "b", "c", "d"]
-    assert [part.start for part in (first, second, third, fourth)] == [None, best[0], best[0], None]
-    assert [part.teacher for part in (first, second, third)] == [[], [], best[:2]]
-    assert (first.pretrained, second.pretrained, second.epochs) == ("start.tflite", None, 3)
-    assert fourth.pretrained == "start.tflite"
+def test_stages_start_where_they_say(tmp_path: Path) -> None:
+    """Each stage of age-nano starts from start weights or from the stage it names; a teacher is an earlier stage."""
+    options = TrainOptions(("table:x.csv",), tmp_path, smoke=True)
+    faces, first, longer, taught = stages("age-nano", options, [])
+    best = {name: tmp_path / name / "best.safetensors" for name in ("faces", "first", "longer")}
+    assert [one.out.name for one in (faces, first, longer, taught)] == ["faces", "first", "longer", "taught"]
+    assert [one.start for one in (faces, first, longer, taught)] == [None, None, best["first"], best["longer"]]
+    assert [one.teachers for one in (first, longer, taught)] == [(), (), (best["faces"],)]
+    assert (longer.lr, taught.seed, longer.data, longer.epochs) == (7e-4, 21, ("table:x.csv",), 1), "smoke: one epoch"
+    with pytest.raises(UsageError, match="without another lr"):
+        stages("age-nano", replace(options, lr=1.0), [])
 
 
-@pytest.mark.parametrize(("name", "start"), [("age-nano", "MobileNetV2"), ("age-small", "faceres-deep.json")])
+@pytest.mark.parametrize(
+    ("name", "start"), [("age-nano", "mobilenetv2 MOBILENET.tflite"), ("age-small", "faceres faceres-deep.json")]
+)
 def test_a_recipe_asks_for_its_start_weights(name: str, start: str, capsys: pytest.CaptureFixture[str]) -> None:
     """--recipe without --pretrained is refused at once, before hours of training, in a sentence that says which file."""
     assert main(["train", "--recipe", name, "--data", "table:x.csv", "--out", "x"]) == 2
@@ -86,4 +84,4 @@ def test_a_recipe_asks_for_its_start_weights(name: str, start: str, capsys: pyte
 def test_a_recipe_fixes_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
     """--recipe with --lr is refused in a sentence that names the flag."""
     assert main(["train", "--recipe", "age-nano", "--data", "table:x.csv", "--out", "x", "--lr", "1"]) == 2
-    assert "--lr" in capsys.readouterr().err
+    assert "without another lr" in capsys.readouterr().err

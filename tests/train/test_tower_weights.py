@@ -73,7 +73,7 @@ def test_every_form_fills_both_towers(form: str, clip, tmp_path: Path) -> None:
     limit = 1e-3 if form == "OpenAI archive" else 0
     torch.testing.assert_close(towers.image.conv1.weight, clip.visual.conv1.weight, atol=limit, rtol=0)
     torch.testing.assert_close(towers.text.text_projection, clip.text_projection, atol=limit, rtol=0)
-    assert towers.record["language_pretrained"] and towers.record["quick_gelu"] == (form == "OpenAI archive")
+    assert towers.record.language_pretrained and towers.record.quick_gelu == (form == "OpenAI archive")
     gelus = {type(m).__name__ for m in rebuild_towers(towers.record).text.modules() if "GELU" in type(m).__name__}
     assert gelus == {"QuickGELU" if form == "OpenAI archive" else "GELU"}
 
@@ -81,7 +81,7 @@ def test_every_form_fills_both_towers(form: str, clip, tmp_path: Path) -> None:
 def test_another_side_interpolates_positions(clip, tmp_path: Path) -> None:
     """The same weights serve larger crops: 6 x 6 patches and the class token in place of 4 x 4."""
     towers = build_towers("tiny-vit", str(write("state dict", clip.state_dict(), tmp_path)), PICTURES, side=96)
-    assert towers.image.positional_embedding.shape == (37, 64) and towers.record["image_side"] == 96
+    assert towers.image.positional_embedding.shape == (37, 64) and towers.record.image_side == 96
     assert rebuild_towers(towers.record).image.positional_embedding.shape == (37, 64)
 
 

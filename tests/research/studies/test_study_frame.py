@@ -7,15 +7,30 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from numclip.errors import DataError
-from numclip.research.studies import frame as study_frame
-from numclip.research.studies.frame import Results, Run, Study, carry_out, load, open_results, plan, save, spread
+from numclip.research.studies.frame import (
+    ONCE,
+    Measured,
+    Record,
+    Results,
+    Run,
+    Settings,
+    Spread,
+    Study,
+    carry_out,
+    load,
+    open_results,
+    plan,
+    save,
+    spread,
+)
 
-BASE = {"steps": 3, "data": ["table:x.csv"]}
+BASE = Settings(("table:x.csv",), steps=3)
 
 
 def _study(measure) -> Study:
@@ -31,11 +46,11 @@ def test_an_interrupted_study_does_the_missing_runs_only(tmp_path: Path) -> None
     """Broken off in its fourth of six runs and started again, a study does the fourth to sixth; each run is there once."""
     done: list[tuple[str, int]] = []
 
-    def measure(bench: object, run: Run) -> dict[str, object]:
+    def measure(bench: object, run: Run) -> Measured:
         done.append((run.row, run.seed))
         if len(done) == 4:
             raise KeyboardInterrupt
-        return {"figures": {"mae": float(len(done))}}
+        return Measured({"mae": float(len(done))})
 
     study, path = _study(measure), tmp_path / "made-up.json"
     wanted = plan(study, BASE, seeds=2)
@@ -45,14 +60,16 @@ def test_an_interrupted_study_does_the_missing_runs_only(tmp_path: Path) -> None
     carry_out(study, None, wanted, open_results(path, "made-up", BASE), path, _silent)
 
     assert done[4:] == [("one", 1), ("two", 1), ("three", 1)]
-    assert [(r["row"], r["seed"]) for r in load(path).runs] == [(run.row, run.seed) for run in wanted]
+    assert [(r.run.row, r.run.seed) for r in load(path).runs] == [(run.row, run.seed) for run in wanted]
     assert open_results(path, "made-up", BASE).missing(wanted) == []
 
 
 def test_what_is_not_random_is_measured_once() -> None:
     """A row with `once` has the first seed only, the others have all three."""
-    rows = {"a": {}, "fixed": {study_frame.ONCE: "no seed in it"}}
-    study = Study("s", "?", lambda base: rows, lambda bench, run: {}, lambda base: (), lambda figure, results: None)
+    rows = {"a": {}, "fixed": {ONCE: "no seed in it"}}
+    study = Study(
+        "s", "?", lambda base: rows, lambda bench, run: Measured(), lambda base: (), lambda figure, results: None
+    )
     runs = [(run.row, run.seed) for run in plan(study, BASE, seeds=3)]
     assert runs == [("a", 0), ("fixed", 0), ("a", 1), ("a", 2)]
 
@@ -60,12 +77,12 @@ def test_what_is_not_random_is_measured_once() -> None:
 def test_a_late_run_stands_in_its_place(tmp_path: Path) -> None:
     """A run that was lost and is done again stands where it was, so the table keeps its order."""
     path = tmp_path / "made-up.json"
-    study = _study(lambda bench, run: {"figures": {"mae": 1.0}})
+    study = _study(lambda bench, run: Measured({"mae": 1.0}))
     wanted = plan(study, BASE, seeds=2)
     for _ in range(2):
         carry_out(study, None, wanted, open_results(path, "made-up", BASE), path, _silent)
         results = load(path)
-        assert [(r["row"], r["seed"]) for r in results.runs] == [(run.row, run.seed) for run in wanted]
+        assert [(r.run.row, r.run.seed) for r in results.runs] == [(run.row, run.seed) for run in wanted]
         del results.runs[0]
         save(results, path)
 
@@ -73,11 +90,11 @@ def test_a_late_run_stands_in_its_place(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from numclip.research.studies.frame import Study, carry_out, open_results, plan
+from numclip.research.studies.frame import Measured, Settings, Study, carry_out, open_results, plan
 study = Study("made-up", "?", lambda b: {"one": {}, "two": {"shots": 2}, "three": {"method": {"weighting": None}}},
-              lambda bench, run: time.sleep(0.3) or {"figures": {"mae": 1.0}}, lambda b: (), lambda f, r: None)
+              lambda bench, run: time.sleep(0.3) or Measured({"mae": 1.0}), lambda b: (), lambda f, r: None)
 path = Path(sys.argv[1])
-base = {"steps": 3, "data": ["table:x.csv"]}
+base = Settings(("table:x.csv",), steps=3)
 carry_out(study, None, plan(study, base, 40), open_results(path, "made-up", base), path, lambda line: None)
 """
 
@@ -92,7 +109,7 @@ def test_a_killed_study_leaves_a_whole_file(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     results = open_results(path, "made-up", BASE)
-    wanted = plan(_study(lambda bench, run: {}), BASE, seeds=40)
+    wanted = plan(_study(lambda bench, run: Measured()), BASE, seeds=40)
 
     assert 2 <= len(results.runs) < len(wanted)
     assert len(results.missing(wanted)) == len(wanted) - len(results.runs)
@@ -101,12 +118,12 @@ def test_a_killed_study_leaves_a_whole_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("study", "base", "named"),
     [
-        ("made-up", BASE | {"steps": 4}, "steps 3"),
+        ("made-up", replace(BASE, steps=4), "steps 3"),
         ("other", BASE, "study 'made-up'"),
-        ("made-up", {"steps": 3}, "data"),
+        ("made-up", replace(BASE, data=()), "data"),
     ],
 )
-def test_other_settings_are_refused(tmp_path: Path, study: str, base: dict, named: str) -> None:
+def test_other_settings_are_refused(tmp_path: Path, study: str, base: Settings, named: str) -> None:
     """A file that was begun with other settings, or by another study, is refused; the sentence names the difference."""
     path = tmp_path / "made-up.json"
     save(Results("made-up", BASE), path)
@@ -125,9 +142,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
     """Settings, versions and runs are the same after a way through the disk, one run per line."""
-    results = Results(
-        "made-up", BASE, [{"row": "one", "changes": {}, "seed": s, "figures": {"mae": s}} for s in (0, 1)]
-    )
+    results = Results("made-up", BASE, [Record(Run("one", {}, s), Measured({"mae": float(s)})) for s in (0, 1)])
     save(results, tmp_path / "made-up.json")
     again = load(tmp_path / "made-up.json")
 
@@ -139,11 +154,11 @@ def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
 def test_rows_gather_seeds_and_contests() -> None:
     """Records of one row stand together in the order of first appearance; a contest's record is several rows."""
     runs = [
-        {"row": "b", "changes": {}, "seed": 0, "figures": {"mae": 1}},
-        {"row": "x", "changes": {}, "seed": 0, "rows": {"x: fast": {"ms": 1}, "x: slow": {"ms": 9}}},
-        {"row": "b", "changes": {}, "seed": 1, "figures": {"mae": 3}},
+        Record(Run("b", {}, 0), Measured({"mae": 1})),
+        Record(Run("x", {}, 0), Measured(rows={"x: fast": {"ms": 1}, "x: slow": {"ms": 9}})),
+        Record(Run("b", {}, 1), Measured({"mae": 3})),
     ]
-    assert Results("s", {}, runs).rows() == {
+    assert Results("s", BASE, runs).rows() == {
         "b": [{"mae": 1}, {"mae": 3}],
         "x: fast": [{"ms": 1}],
         "x: slow": [{"ms": 9}],
@@ -152,8 +167,8 @@ def test_rows_gather_seeds_and_contests() -> None:
 
 def test_spread() -> None:
     """Mean and sample standard deviation: of 1, 2, 3 they are 2 and 1; of one number there is no deviation."""
-    assert spread([{"a": 1}, {"a": 2}, {"a": 3}, {"b": 9}, {"a": None}], "a") == study_frame.Spread(2.0, 1.0, 3)
-    assert spread([{"a": 5}], "a") == study_frame.Spread(5.0, None, 1)
+    assert spread([{"a": 1}, {"a": 2}, {"a": 3}, {"b": 9}, {"a": None}], "a") == Spread(2.0, 1.0, 3)
+    assert spread([{"a": 5}], "a") == Spread(5.0, None, 1)
     assert spread([{"b": 5}], "a") is None
 
 

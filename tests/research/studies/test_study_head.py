@@ -9,12 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
-from types import SimpleNamespace  # noqa: E402
-
-from numclip.research.studies.bench import Bench, Settings  # noqa: E402
+from numclip.research.studies.bench import Bench  # noqa: E402
+from numclip.research.studies.frame import Settings  # noqa: E402
 from numclip.research.studies.head import Recipe, build, equal_bins, figures  # noqa: E402
+from numclip.runtime.sessions.session import Outputs  # noqa: E402
 from numclip.train.method import Method  # noqa: E402
-from numclip.train.network import Outputs  # noqa: E402
 from numclip.train.tasks_file import load_task  # noqa: E402
 
 
@@ -47,7 +46,7 @@ def test_recipes_name_methods(method: dict | None, expected: Method) -> None:
 
 def test_an_unknown_switch_is_refused() -> None:
     """A misspelt field of a method does not go unseen."""
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="wieghting"):
         Recipe(method={"wieghting": "inside"}).build_method(load_task("age"))
 
 
@@ -64,9 +63,9 @@ def test_figures_by_hand() -> None:
     """Four faces of the task with five words: errors 0, 3, 5.5 and -20; three words right, the fourth next to it."""
     task = load_task("age-morph")  # 0, 13, 19, 35, 65, 100
     labels = np.array([5.0, 15.0, 40.0, 70.0])
-    probabilities = torch.eye(5)[[0, 1, 3, 3]] * 0.8 + 0.04
-    outputs = Outputs(torch.tensor([5.0, 18.0, 45.5, 50.0]), probabilities, torch.zeros(4, 2), probabilities)
-    found = figures(outputs, labels, SimpleNamespace(task=task), task)  # type: ignore[arg-type]
+    probabilities = np.eye(5, dtype=np.float32)[[0, 1, 3, 3]] * 0.8 + 0.04
+    outputs = Outputs(np.array([5.0, 18.0, 45.5, 50.0], np.float32), probabilities, np.zeros((4, 2), np.float32))
+    found = figures(outputs, labels, task.spec, task.spec)
 
     assert found["mae"] == pytest.approx((0 + 3 + 5.5 + 20) / 4, abs=1e-4)
     assert found["bias"] == pytest.approx((0 + 3 + 5.5 - 20) / 4, abs=1e-4)

@@ -27,7 +27,7 @@ def test_padding_changes_no_word() -> None:
 
 def test_zero_shot_answers_the_same_with_and_without_its_text_tower() -> None:
     """Cached words are the text tower's words, so both zero-shot contenders give the same values."""
-    crops = torch.randint(0, 255, (3, 112, 112, 3), dtype=torch.uint8)
+    crops = torch.randint(0, 255, (3, 96, 96, 3), dtype=torch.uint8)
     cached, once = (overhead.contender("nano", "age", name)[0] for name in (overhead.CACHED, overhead.TEXT_ONCE))
     torch.testing.assert_close(torch.cat(cached(crops)), torch.cat(once(crops)), atol=1e-2, rtol=1e-3)
 
@@ -36,7 +36,7 @@ def test_what_each_contender_holds_and_computes() -> None:
     """Without the text tower there are fewer weights and operations; adapter and refinement are a small addition."""
     found = {name: overhead.contender("nano", "age", name) for name in overhead.CONTENDERS}
     size = {name: weights for name, (_, weights) in found.items()}
-    work = {name: overhead.flops(answer, 112) for name, (answer, _) in found.items()}
+    work = {name: overhead.flops(answer, 96) for name, (answer, _) in found.items()}
 
     assert size[overhead.TEXT_ONCE] - size[overhead.CACHED] >= 4 * 49408 * 128, "the vocabulary alone"
     assert 0 < size[overhead.FROZEN] - size[overhead.CACHED] < 1e6
@@ -51,7 +51,7 @@ def test_the_text_tower_is_read_once_or_for_every_batch(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         overhead, "plain_text_bins", lambda network, length: calls.append("x") or whole(network, length)
     )
-    crops, counts = torch.zeros(60, 112, 112, 3, dtype=torch.uint8), {}
+    crops, counts = torch.zeros(60, 96, 96, 3, dtype=torch.uint8), {}
     for name in overhead.CONTENDERS:
         calls.clear()
         overhead.contender("nano", "age", name)[0](crops)

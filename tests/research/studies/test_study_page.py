@@ -10,18 +10,17 @@ pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
 from numclip.errors import OutputError
 from numclip.research.studies.carry_out import NAMES, study_named
-from numclip.research.studies.frame import Column, Results, Study, load, plan
+from numclip.research.studies.frame import Column, Measured, Record, Results, Run, Settings, Study, load, plan
 from numclip.research.studies.page import BEGIN, END, generated, table, write_page
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "studies"
-BASE = {"data": ["table:x.csv"], "faces": None, "steps": 3, "batch": 8, "lr": 0.001, "task": "age", "model": "nano"}
-BASE |= {"pretrained": None, "tower": "frozen"}
+BASE = Settings(("table:x.csv",), faces=None, steps=3, batch=8)
 RUNS = [
-    {"row": row, "changes": {}, "seed": seed, "figures": {"mae": mae, "cs5": cs5}}
+    Record(Run(row, {}, seed), Measured({"mae": mae, "cs5": cs5}))
     for row, seed, mae, cs5 in [("a", 0, 7.0, 0.5), ("b", 0, 9.456, None), ("a", 1, 8.0, 0.6), ("a", 2, 9.0, 0.7)]
 ]
 COLUMNS = (Column("mae", "MAE"), Column("cs5", "CS@5, %", 1, percent=True))
-STUDY = Study("made-up", "Is it so?", lambda b: {}, lambda b, r: {}, lambda b: COLUMNS, lambda f, r: None)
+STUDY = Study("made-up", "Is it so?", lambda b: {}, lambda b, r: Measured(), lambda b: COLUMNS, lambda f, r: None)
 
 
 def test_the_table_by_hand() -> None:
@@ -38,7 +37,7 @@ def test_what_people_wrote_stays(tmp_path: Path) -> None:
     write_page(page, STUDY, Results("made-up", BASE, RUNS[:1]))
     assert "| a | 7.00 | 50.0 | 1 |" in page.read_text() and "no language" not in page.read_text()
     assert "without language pre-training" in page.read_text(), "the random text tower is named"
-    page.write_text(page.read_text().replace("# `numclip", "Before.\n# `numclip") + "\n## What it shows\n\nNothing.\n")
+    page.write_text(page.read_text().replace("# `python", "Before.\n# `python") + "\n## What it shows\n\nNothing.\n")
     write_page(page, STUDY, Results("made-up", BASE, RUNS))
     text = page.read_text()
 
@@ -65,9 +64,6 @@ def test_the_committed_page_agrees_with_its_results(name: str) -> None:
     assert generated(study, results) in text
     assert len(text.partition("## What it shows")[2].split()) >= 40
     assert (DOCS / f"{name}.png").is_file()
-    from numclip.research.studies.bench import Settings
-
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in results.base.items()}
-    seeds = 1 + max(run["seed"] for run in results.runs)
-    assert results.missing(plan(study, Settings(**fields), seeds)) == []
+    seeds = 1 + max(record.run.seed for record in results.runs)
+    assert results.missing(plan(study, results.base, seeds)) == []
     assert seeds == 3 or name == "overhead"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from numclip.calibration.data.datasets import open_data
-from numclip.research.studies import made_pictures as study_pictures
+from numclip.research.studies import made_pictures
 from numclip.research.studies.made_pictures import digits, domain_data, draw_objects
 
 
@@ -25,7 +25,7 @@ def test_a_drawing_holds_as_many_objects_as_it_says(count: int) -> None:
 
 def test_the_data_set_is_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made twice, the tables and pictures are the same; every count occurs, train and val are apart."""
-    monkeypatch.setattr(study_pictures, "COUNTED", 120)
+    monkeypatch.setattr(made_pictures, "COUNTED", 120)
     made = []
     for folder in ("a", "b"):
         monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path / folder))

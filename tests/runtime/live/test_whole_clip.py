@@ -65,7 +65,7 @@ def test_from_weights_to_model_file(
     assert torch.equal(network.text_tower.text_projection, weights["text_projection"].half().float())
     assert not torch.equal(network.image_tower.conv1.weight, weights["visual.conv1.weight"].half().float())
 
-    frozen, side = Frozen(network), network.record["image_side"]
+    frozen, side = Frozen(network), network.record.image_side
     crops = torch.randint(0, 255, (2, side, side, 3), dtype=torch.uint8)
     with torch.no_grad():
         scale = network.logit_scale.exp()

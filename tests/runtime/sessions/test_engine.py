@@ -48,7 +48,8 @@ def export(precision: str, path: Path) -> ModelSpec:
         network, _ = load_checkpoint(CHECKPOINT)
     spec, frozen = checkpoint_spec(network, path.stem), Frozen(network).eval()
     half = precision.endswith("fp16")
-    to_onnx(half_network(frozen) if half else frozen, path, spec.crop.side, half_weights="stored" in precision)
+    model = to_onnx(half_network(frozen) if half else frozen, spec.crop.side, half_weights="stored" in precision)
+    path.write_bytes(model.SerializeToString())
     if precision == "int8":
         write_spec(path, spec)
         plan = quantize.make_plan(path, spec, probe_crops(spec.crop.side, 16), "tensorrt", "minmax")

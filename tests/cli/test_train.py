@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys
-from numclip.train.allocator import keep_memory
+from numclip.cli.train import keep_memory
 import numpy as np
 
 def faults(megabytes):

