@@ -6,7 +6,6 @@ A CPU runtime computes a float16 graph in float32 and would prove nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from ..calibration.widening import Widened, widen
 from ..errors import ModelError
 from ..runtime.contract.measured import ParityRow
 from ..runtime.contract.spec import ModelSpec
-from ..runtime.sessions.session import Outputs
+from ..runtime.sessions.session import Outputs, SessionFacts
 from .frozen import Frozen
 from .half import first_not_finite, half_network, product_layers
 
@@ -78,16 +77,14 @@ def _limits(precision: str, spec: ModelSpec, limit: float | None) -> dict[str, f
 class FrozenSession:
     """A frozen network in PyTorch behind the runtime's session interface."""
 
-    device = "cpu"
-
     def __init__(self, frozen: Frozen) -> None:
         self.frozen = frozen.eval()
+        self.facts = SessionFacts("torch", torch.__version__, "cpu", torch.get_num_threads())
 
     @torch.inference_mode()
     def run(self, crops: npt.NDArray[np.uint8]) -> Outputs:
         """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
         return Outputs(*(t.numpy() for t in self.frozen(torch.from_numpy(np.ascontiguousarray(crops)))))
 
-    def describe(self) -> dict[str, Any]:
-        """Library, version, device and threads."""
-        return {"library": "torch", "version": torch.__version__, "device": "cpu", "threads": torch.get_num_threads()}
+    def close(self) -> None:
+        """Nothing to give back: the network is the caller's."""

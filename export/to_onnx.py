@@ -38,7 +38,7 @@ from ..runtime.contract.provenance import Provenance
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
 from ..runtime.sessions.model import Model
-from ..runtime.sessions.session import open_session
+from ..runtime.sessions.opening import open_session
 from ..train.checkpoint import file_sha256, load_checkpoint
 from ..train.checkpoint_model import TorchSession, checkpoint_spec
 from ..train.network import NumCLIP

@@ -1,5 +1,38 @@
+"""What a device needs to turn pictures into ages: contract, sessions, faces, the live path, and outputs.
+
+`build_engine(EngineOptions(...))` is the command `numclip engine`, `model_info(NAME)` what `numclip info` shows.
+"""
+
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .info import ModelInfo as ModelInfo
+    from .info import model_info as model_info
+    from .sessions.engine_build import BuiltEngine as BuiltEngine
+    from .sessions.engine_build import EngineOptions as EngineOptions
+    from .sessions.engine_build import build_engine as build_engine
+
+__all__ = ["BuiltEngine", "EngineOptions", "ModelInfo", "build_engine", "model_info"]
+
+_HOMES = {
+    "BuiltEngine": ".sessions.engine_build",
+    "EngineOptions": ".sessions.engine_build",
+    "ModelInfo": ".info",
+    "build_engine": ".sessions.engine_build",
+    "model_info": ".info",
+}
 
 # ONNX Runtime's wheels write a device id and a database of usage into the home folder unless this says no before they
 # are loaded. Nothing is written here that nobody asked for; whoever wants it can set the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module 'numclip.runtime' has no attribute {name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,7 @@ import torch
 
 from ..runtime.contract.spec import GraphSpec, ModelSpec
 from ..runtime.sessions.model import Model
-from ..runtime.sessions.session import Outputs
+from ..runtime.sessions.session import Outputs, SessionFacts
 from .checkpoint import load_checkpoint
 from .network import NumCLIP
 
@@ -20,26 +19,20 @@ class TorchSession:
     """The training network, text tower included, behind the runtime's session interface."""
 
     def __init__(self, network: NumCLIP, device: str = "cpu") -> None:
-        self.device = device
+        self.facts = SessionFacts("torch", torch.__version__, device, torch.get_num_threads())
         self.network = network.eval().to(device)
 
     @torch.inference_mode()
     def run(self, crops: npt.NDArray[np.uint8]) -> Outputs:
         """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
-        outputs = self.network(torch.from_numpy(np.array(crops)).to(self.device))
+        outputs = self.network(torch.from_numpy(np.array(crops)).to(self.facts.device))
         task = self.network.task.spec
         value = outputs.value.clamp(task.low, task.high)
         arrays = [t.float().cpu().numpy() for t in (value, outputs.probabilities, outputs.embedding)]
         return Outputs(*arrays)
 
-    def describe(self) -> dict[str, Any]:
-        """Library, version, device and threads."""
-        return {
-            "library": "torch",
-            "version": torch.__version__,
-            "device": self.device,
-            "threads": torch.get_num_threads(),
-        }
+    def close(self) -> None:
+        """Nothing to give back: the network is the caller's."""
 
 
 def open_checkpoint(path: str | Path, device: str = "cpu") -> Model:

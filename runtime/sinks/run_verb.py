@@ -214,7 +214,7 @@ def _say_choices(args: argparse.Namespace, model: Model, sources: Sequence[Sourc
     """`auto` may choose, and says what it chose; a camera may give something else than it was asked for."""
     notes: list[str] = []
     if args.device == "auto":
-        notes.append(f"device {model.session.device}")
+        notes.append(f"device {model.session.facts.device}")
     if model.spec.calibration is None:
         notes.append("no intervals: the model is not calibrated")
     notes += [f"camera {source.name}: {source.note}" for source in sources if source.note]

@@ -16,7 +16,8 @@ from numclip.runtime.contract.model_file import FINDER, MODELS, graph_sha256, re
 from numclip.runtime.faces.detect import Detections, detect_all
 from numclip.runtime.faces.finder import FacesNano
 from numclip.runtime.faces.opening import open_detector
-from numclip.runtime.sessions.faces_session import Found, open_faces_session
+from numclip.runtime.sessions.faces_session import Found
+from numclip.runtime.sessions.opening import open_faces_session
 from numclip.runtime.sessions.tensorrt_faces import found_of
 
 FILE = MODELS / f"{FINDER}.onnx"
@@ -66,7 +67,12 @@ def test_a_finder_is_no_model_and_a_model_no_finder() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("kind", "crops", "kind"), ("schema_version", 99, "update numclip"), ("strides", [], "strides"), ("extra", 1, "extra")],
+    [
+        ("kind", "crops", "kind"),
+        ("schema_version", 99, "update numclip"),
+        ("strides", [], "strides"),
+        ("extra", 1, "extra"),
+    ],
 )
 def test_a_wrong_spec_is_refused_by_the_field(field: str, value: object, said: str) -> None:
     """One field changed: the error names it."""
@@ -110,13 +116,16 @@ def test_many_pictures_in_one_call_answer_as_one_by_one(finder: FacesNano, hoppe
 def test_the_graph_answers_by_picture_then_by_score_and_never_twice_the_same_face(hopper: np.ndarray) -> None:
     """Raw outputs of two pictures: sorted, scores above the file's threshold, no two boxes of a picture overlap too much."""
     spec = read_faces_spec(FILE)
-    found = open_faces_session(FILE, spec, "cpu", 1).run(np.stack([hopper, hopper[::-1]]))
+    found = open_faces_session(FILE, "cpu", 1).run(np.stack([hopper, hopper[::-1]]))
     assert (np.diff(found.picture) >= 0).all() and (found.scores > spec.score_threshold).all()
     for i in range(2):
         mine = found.picture == i
         assert (np.diff(found.scores[mine]) <= 0).all()
         boxes = found.boxes_xyxy[mine]
-        low, high = np.maximum(boxes[:, None, :2], boxes[None, :, :2]), np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+        low, high = (
+            np.maximum(boxes[:, None, :2], boxes[None, :, :2]),
+            np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]),
+        )
         shared = (high - low).clip(0).prod(axis=2)
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
         overlap = shared / (areas[:, None] + areas[None] - shared)
