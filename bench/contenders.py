@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -100,21 +100,16 @@ def _rival_entry(name: str, device: str, threads: int, batch: int, faces: Faces)
 
 
 def facts_of(name: str, model: Model, device: str, threads: int) -> ModelFacts:
-    """Which bytes run, how good they are, how much work a face is, and what runs them.
-
-    A name on device `auto` may stand for another file than the one it names, which is then said.
-    """
-    asked, spec = resolve(name), model.spec
-    path = model.path or asked
-    data, label = path.read_bytes(), Path(name).name
+    """Which bytes run, how good they are, how much work a face is, and what runs them."""
+    data, spec = resolve(name).read_bytes(), model.spec
     return {
-        "model": label if path == asked else f"{label} ({path.name})",
+        "model": Path(name).name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "file_bytes": len(data),
         "multiply_adds": spec.graph.multiply_adds,
         "mae": [{"data": m.data, "split": m.split, "mae": m.mae} for m in spec.metrics],
         "parity": {key: row.to_json() for key, row in spec.parity.items()},
-        "session": dict(model.session.describe()),
+        "session": asdict(model.session.facts),
         "device": device,
         "threads": threads,
     }

@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -145,7 +145,7 @@ def _folder() -> Path:
 def _in_session(path: Path, device: str, threads: int) -> Rival:
     model = load(path, device, threads)
     multiply_adds, size = model.spec.graph.multiply_adds or 0, path.stat().st_size
-    facts = dict(model.session.describe())
+    facts = asdict(model.session.facts)
     return Rival(
         model.spec.crop.side, multiply_adds, size, device, facts, lambda: load(path, device, threads).session.run
     )

@@ -23,7 +23,7 @@ from ..runtime.contract.model_file import MODELS, graph_sha256, read_spec, resol
 from ..runtime.contract.sharpness import sharpness
 from ..runtime.contract.spec import ModelSpec, TaskSpec
 from ..runtime.sessions.model import Model, check_calibration
-from ..runtime.sessions.session import open_session
+from ..runtime.sessions.opening import open_session
 from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, look_correlation
 from .data.crop_cache import DEFAULT_DETECTOR, Crops, FaceCrops
 from .data.datasets import open_data

@@ -18,7 +18,8 @@ from ..runtime.contract.provenance import Quantization
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
 from ..runtime.sessions.model import Model
-from ..runtime.sessions.session import Outputs, open_session
+from ..runtime.sessions.opening import open_session
+from ..runtime.sessions.session import Outputs
 from .data.datasets import Dataset, open_data
 from .int8_graph import FLAVOURS, RANGES, Plan, make_plan, quantized
 from .measure.evaluation import metric_of

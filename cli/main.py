@@ -42,6 +42,7 @@ COMMANDS: dict[str, str] = {
 
 # flags of earlier versions: what to type instead
 RENAMED_FLAGS: dict[tuple[str, str], str] = {
+    ("engine", "--triton"): "a command of its own: numclip deploy triton FILE.engine --out DIR",
     ("quantize", "--faces"): "--num-faces",
     ("verify", "--faces"): "--num-faces",
     ("bench", "--faces"): "--pictures",

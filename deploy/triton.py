@@ -16,7 +16,7 @@ from ..runtime.contract.model_file import read_spec, resolve
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
 from ..runtime.sessions.engine_file import read_sidecar
-from ..runtime.sessions.session import output_widths
+from ..runtime.sessions.session import output_tensors
 
 KINDS = {
     ".onnx": ("onnxruntime", "onnxruntime_onnx", "model.onnx"),
@@ -62,7 +62,7 @@ def config(name: str, backend: str, platform: str, file_name: str, spec: ModelSp
     """The text of config.pbtxt."""
     side, crops = spec.crop.side, spec.graph.input
     dims = f"dims: [ {side}, {side}, 3 ]"
-    outputs = ",\n".join(f"  {_output(output, width)}" for output, width in output_widths(spec).items())
+    outputs = ",\n".join(f"  {_output(output, list(tensor.sizes))}" for output, tensor in output_tensors(spec).items())
     preferred = ", ".join(str(n) for n in sorted({min(8, max_batch), max_batch}))
     warmups = ",\n".join(
         f'  {{ name: "{n} faces" batch_size: {n} '

@@ -7,10 +7,10 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NumclipError
+from ..runtime.sessions.cuda_device import Card, find_card
 from ..runtime.system import L4T, installed, is_jetson, l4t
 from .finding import Finding, pip
 from .packages import hidden_from_here, open_environment
@@ -19,48 +19,15 @@ GPU_DEVICES = ("cuda", "tensorrt")
 PROVIDER_LIBRARIES = {"cuda": "libonnxruntime_providers_cuda.so", "tensorrt": "libonnxruntime_providers_tensorrt.so"}
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """An NVIDIA GPU as its driver tells."""
-
-    name: str
-    memory_mb: int
-    cuda: str  # the newest CUDA that the driver runs
-
-
 def checks() -> Iterator[Finding]:
     """The GPU, TensorRT, then every device."""
-    gpu = nvidia_gpu()
-    yield Finding("gpu", True, f"{gpu.name}, {gpu.memory_mb} MB, CUDA {gpu.cuda}" if gpu else "no NVIDIA driver here")
+    gpu = find_card()
+    yield Finding("gpu", True, f"{gpu.name}, {gpu.memory_mb} MB, CUDA {gpu.driver}" if gpu else "no NVIDIA driver here")
     yield tensorrt(gpu)
     yield from devices(gpu)
 
 
-def nvidia_gpu() -> Gpu | None:
-    """The first GPU, asked of the driver's own library; None without a driver or a GPU."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    name, size, version = ctypes.create_string_buffer(256), ctypes.c_size_t(), ctypes.c_int()
-    device = ctypes.c_int()
-    asked = (
-        driver.cuInit(0),
-        driver.cuDeviceGet(ctypes.byref(device), 0),
-        driver.cuDeviceGetName(name, len(name), device),
-        driver.cuDeviceTotalMem_v2(ctypes.byref(size), device),
-        driver.cuDriverGetVersion(ctypes.byref(version)),
-    )
-    if any(asked):
-        return None
-    return Gpu(
-        name.value.decode(errors="replace"),
-        size.value // 2**20,
-        f"{version.value // 1000}.{version.value % 1000 // 10}",
-    )
-
-
-def tensorrt(gpu: Gpu | None) -> Finding:
+def tensorrt(gpu: Card | None) -> Finding:
     """TensorRT is visible in this environment; it runs .engine files, so without a GPU nobody misses it."""
     if hidden_from_here("tensorrt"):
         return Finding(
@@ -99,7 +66,7 @@ def unfit_for_board(version: str, release: L4T | None) -> str | None:
     return None
 
 
-def devices(gpu: Gpu | None) -> Iterator[Finding]:
+def devices(gpu: Card | None) -> Iterator[Finding]:
     """Every device that --device knows: the shipped model runs there, or why not."""
     from ..runtime.sessions.session import DEVICES
 
@@ -131,6 +98,7 @@ def _reason_not_to_run(device: str) -> str | None:
         model = load("age-nano", device, 1)
         side = model.spec.crop.side
         model(np.zeros((1, side, side, 3), np.uint8))
+        model.close()
     except NumclipError as error:
         return str(error)
     return None

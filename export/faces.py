@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
 from ..runtime.contract.faces_spec import FacesSource, FacesSpec
+from ..runtime.contract.fields import JsonObject
+from ..runtime.contract.licences import UNSTATED, Licence, Licences
 from ..runtime.contract.model_file import FINDER, write_spec
 from ..runtime.places import write_whole
-from ..runtime.sessions.faces_session import Found, open_faces_session
+from ..runtime.sessions.faces_session import Found
+from ..runtime.sessions.opening import open_faces_session
 from ..train.faces.network import STRIDES, FacesNetwork
 from ..train.faces.training import load_network
 from .faces_to_onnx import MOST_CELLS, maps_of, to_onnx
@@ -33,11 +35,16 @@ SOURCES = (
     FacesSource("landmarks: 80 px faces", "portraits", "no licence text", None),
     FacesSource("YuNet 2023mar", "teacher of boxes, landmarks and scores", "MIT", True),
 )
-LICENCES = {
-    "code": "Apache-2.0",
-    "weights": "Apache-2.0 as far as it is ours to give; parts of the training pictures come without a licence text",
-    "data": "; ".join(f"{source.name}: {source.licence}" for source in SOURCES),
-}
+LICENCES = Licences(
+    code=Licence("Apache-2.0"),
+    weights=Licence(
+        f"Apache-2.0 AND {UNSTATED}",
+        "Apache-2.0 as far as it is ours to give; parts of the training pictures come without a licence text",
+    ),
+    data=Licence(
+        f"CC-BY-4.0 AND MIT AND {UNSTATED}", "; ".join(f"{source.name}: {source.licence}" for source in SOURCES)
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,8 @@ class FacesExportOptions:
     )
     score_as: float = 0.7
     smallest_face_px: float = 24.0
-    metrics: Sequence[Mapping[str, Any]] = ()
-    provenance: Mapping[str, Any] = field(default_factory=lambda: {})
+    metrics: Sequence[JsonObject] = ()
+    provenance: JsonObject = field(default_factory=lambda: {})
 
 
 def export_faces(options: FacesExportOptions) -> FacesSpec:
@@ -85,7 +92,7 @@ def export_faces(options: FacesExportOptions) -> FacesSpec:
         proof = Path(folder) / "proof.onnx"
         everything = to_onnx(network, score_threshold=EVERYTHING, overlap_threshold=OVERLAP_THRESHOLD)
         proof.write_bytes(everything.SerializeToString())
-        session = open_faces_session(proof, spec, "cpu", 1)
+        session = open_faces_session(proof, "cpu", 1)
         for height, width in PROOF_SIDES_PX:
             pictures = np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype(np.uint8)
             _prove(options.checkpoint, network, session.run(pictures), pictures)

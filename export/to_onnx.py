@@ -32,7 +32,8 @@ from ..runtime.contract.model_file import KEY
 from ..runtime.contract.provenance import Provenance
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
-from ..runtime.sessions.onnx_session import OnnxSession
+from ..runtime.sessions.opening import open_session
+from ..runtime.sessions.session import Session
 from ..train.checkpoint import file_sha256, load_checkpoint, read_record
 from ..train.checkpoint_model import checkpoint_spec, predict
 from ..train.records import Source
@@ -94,7 +95,7 @@ def export(options: ExportOptions) -> ModelSpec:
     with tempfile.TemporaryDirectory(prefix="numclip-export-") as folder:
         draft = Path(folder) / options.out.name
         draft.write_bytes(model.SerializeToString())
-        session = OnnxSession(draft, spec, "cpu", None)
+        session = open_session(draft, spec, "cpu")
         if found is None:
             found = difference(answers(session, proof.crops), reference, proof.labels)
             missed = faults(found, limits_of("fp32", spec, options.max_difference), spec.task.unit)
@@ -198,7 +199,7 @@ def licences(sources: Sequence[Source], backbone: str | None = None) -> Licences
     )
 
 
-def _metric(session: OnnxSession, dataset: Dataset, spec: ModelSpec) -> Metric:
+def _metric(session: Session, dataset: Dataset, spec: ModelSpec) -> Metric:
     """The error of the written file on a data set's split test (or on all of it, where it has no splits)."""
     split = dataset.split_or_all("test")
     faces = face_crops(dataset.select(split), spec.crop)

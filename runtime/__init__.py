@@ -1,6 +1,7 @@
 """What a device needs to turn pictures into ages: contract, sessions, faces, the live path, and outputs.
 
-`run(RunOptions(("clip.mp4",)))` and `replay(ReplayOptions(path))` are the commands of these names.
+`run(RunOptions(("clip.mp4",)))` and `replay(ReplayOptions(path))` are the commands of these names; `build_engine(EngineOptions(...))`
+is the command `numclip engine`, `model_info(NAME)` what `numclip info` shows.
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .info import ModelInfo as ModelInfo
+    from .info import model_info as model_info
+    from .sessions.engine_build import BuiltEngine as BuiltEngine
+    from .sessions.engine_build import EngineOptions as EngineOptions
+    from .sessions.engine_build import build_engine as build_engine
     from .sinks.outputs import OutputOptions as OutputOptions
     from .sinks.replaying import ReplayOptions as ReplayOptions
     from .sinks.replaying import replay as replay
@@ -16,13 +22,30 @@ if TYPE_CHECKING:
     from .sinks.running import RunOptions as RunOptions
     from .sinks.running import run as run
 
-__all__ = ["OutputOptions", "ReplayOptions", "RunOptions", "RunSummary", "replay", "run"]
+__all__ = [
+    "BuiltEngine",
+    "EngineOptions",
+    "ModelInfo",
+    "OutputOptions",
+    "ReplayOptions",
+    "RunOptions",
+    "RunSummary",
+    "build_engine",
+    "model_info",
+    "replay",
+    "run",
+]
 
 _HOMES = {
+    "BuiltEngine": ".sessions.engine_build",
+    "EngineOptions": ".sessions.engine_build",
+    "ModelInfo": ".info",
     "OutputOptions": ".sinks.outputs",
     "ReplayOptions": ".sinks.replaying",
     "RunOptions": ".sinks.running",
     "RunSummary": ".sinks.run_statistics",
+    "build_engine": ".sessions.engine_build",
+    "model_info": ".info",
     "replay": ".sinks.replaying",
     "run": ".sinks.running",
 }

@@ -1,106 +1,131 @@
-"""What a model file says about itself: task, metrics, parity, calibration, and what its licences allow."""
+"""What a model file says about itself: as a record, as JSON, and on one screen for a person."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Mapping
+import os
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .contract.licences import commercial_use
-from .contract.model_file import graph_sha256, read_spec, resolve
+from .contract.calibration import Calibration
+from .contract.faces_spec import FacesSpec
+from .contract.fields import Json
+from .contract.licences import Licences, Verdict, commercial_use
+from .contract.measured import Metric
+from .contract.model_file import graph_sha256, is_finder, read_faces_spec, read_spec, resolve
 from .contract.spec import ModelSpec
-from .places import write_json
-from .sessions.engine_file import read_sidecar
+from .sessions.engine_file import holds_finder, read_faces_sidecar, read_sidecar
+
+WIDTH = 110
+ARITHMETIC = {"fp32": "float32", "fp16": "half precision", "int8": "INT8"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `numclip info`."""
-    parser.add_argument("model", metavar="MODEL", help="a model's name or file")
-    parser.add_argument("--json", metavar="FILE|-", help="the whole spec as JSON, to a file or to stdout")
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model file, or a face finder's, and what it says."""
+
+    path: Path
+    spec: ModelSpec | FacesSpec
+    file_bytes: int
+    graph_sha256: str  # of an engine: of the .onnx it was built from
+    commercial_use: Verdict
+
+    @property
+    def is_finder(self) -> bool:
+        """Whether it finds faces; else it reads crops."""
+        return isinstance(self.spec, FacesSpec)
+
+    def to_json(self) -> dict[str, Json]:
+        """The whole spec, with what it does not say itself."""
+        return {
+            **json.loads(self.spec.to_json()),
+            "file_bytes": self.file_bytes,
+            "graph_sha256": self.graph_sha256,
+            "commercial_use": self.commercial_use.to_json(),
+        }
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the spec for a person, or as JSON for a program."""
-    path = resolve(args.model)
-    spec = read_sidecar(path)[0] if path.suffix == ".engine" else read_spec(path)
-    if args.json != "-":
-        print(describe(spec, path))
-        print(f"\nnext: numclip run 0 --model {args.model} --show")
-    if args.json:
-        write_json(args.json, report(spec, path))
-    return 0
+def model_info(name_or_path: str | os.PathLike[str]) -> ModelInfo:
+    """Read a model by name or file; raises ModelError."""
+    path = resolve(name_or_path)
+    if path.suffix == ".engine":
+        spec, built = read_faces_sidecar(path) if holds_finder(path) else read_sidecar(path)
+        sha256 = built.graph_sha256
+    else:
+        spec = read_faces_spec(path) if is_finder(path) else read_spec(path)
+        sha256 = graph_sha256(path)
+    return ModelInfo(path, spec, path.stat().st_size, sha256, commercial_use(spec.licences))
 
 
-def report(spec: ModelSpec, path: Path) -> dict[str, Any]:
-    """The spec as data, with what it does not say itself: the graph's hash, the file's size, the licence verdict."""
-    allowed, why = commercial_use(spec.licences)
-    return {
-        **json.loads(spec.to_json()),
-        "file_bytes": path.stat().st_size,
-        "graph_sha256": graph_sha256(path) if path.suffix == ".onnx" else None,
-        "commercial_use": {"allowed": allowed, "why": why},
-    }
+def screen(info: ModelInfo) -> list[str]:
+    """What a person wants to know first, in lines of at most WIDTH characters."""
+    spec = info.spec
+    rows = _finder_rows(spec) if isinstance(spec, FacesSpec) else _model_rows(spec)
+    lines = [f"{spec.name}  ({info.path}, {info.file_bytes / 1e6:.1f} MB)"]
+    before = ""
+    for title, text in [*rows, *_licence_rows(spec.licences, info.commercial_use)]:
+        head = f"{'' if title == before else title:<12} "
+        lines += textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+        before = title
+    return lines
 
 
-def describe(spec: ModelSpec, path: Path) -> str:
-    """The spec in lines a person reads."""
-    task, crop = spec.task, spec.crop
-    bins = ", ".join(f"{w} {a:g}-{b:g}" for w, a, b in zip(task.words, task.bin_edges, task.bin_edges[1:]))
-    allowed, why = commercial_use(spec.licences)
-    lines = [
-        f"{spec.name}  ({path}, {path.stat().st_size / 1e6:.1f} MB)",
-        f"task         {task.name} in {task.unit}, {task.low:g} to {task.high:g}",
-        f"bins         {bins}",
-        f"crop         {crop.side} x {crop.side} px, box rules for: {', '.join(crop.box_rules) or 'none'}",
-        *_section("metrics", [_pairs(m.to_json()) for m in spec.metrics] or ["none measured"]),
-        f"precision    {spec.graph.precision}",
-        *_section("parity", [_parity_line(k, row.to_json()) for k, row in spec.parity.items()] or ["not measured"]),
-        *_section("calibration", _calibration_lines(spec)),
-        *_section("provenance", _named(spec.provenance.to_json()) or ["not recorded"]),
-        *_section("licences", _named(spec.licences.stated()) or ["none named"]),
-        f"commercial   {'yes' if allowed else 'no'}: {why}",
-    ]
-    return "\n".join(lines)
+def _model_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    task, graph, origin = spec.task, spec.graph, spec.provenance
+    words = zip(task.words, task.bin_edges, task.bin_edges[1:], strict=False)
+    yield "reads", f"{task.name} in {task.unit}, {task.low:g} to {task.high:g}, off a face of {spec.crop.side} px"
+    yield "words", ", ".join(f"{word} {low:g}-{high:g}" for word, low, high in words)
+    for metric in spec.metrics:
+        yield "wrong by", _metric(metric, task.unit)
+    if not spec.metrics:
+        yield "wrong by", "not measured"
+    yield from (("interval", text) for text in _calibration(spec.calibration, task.name))
+    for name, row in spec.parity.items():
+        most = "not a number" if row.max is None else f"{row.max:.2g} {row.unit}"
+        mean = "" if row.mean is None else f", {row.mean:.2g} on average"
+        yield "parity", f"{name}: at most {most} from {row.against or 'PyTorch'}{mean}; {row.n} faces"
+    sizes = [f"{ARITHMETIC.get(graph.precision, graph.precision)} arithmetic"]
+    sizes += [] if graph.parameters is None else [f"{graph.parameters / 1e6:.2f} million parameters"]
+    sizes += (
+        [] if graph.multiply_adds is None else [f"{graph.multiply_adds / 1e6:.0f} million multiply-adds for one face"]
+    )
+    yield "size", ", ".join(sizes)
+    if origin.backbone is not None:
+        yield "made from", f"{origin.backbone}, started from {origin.pretrained or 'random weights'}"
 
 
-def _parity_line(precision: str, row: Mapping[str, Any]) -> str:
-    """How far an artifact was from its reference, and on what."""
-    change = f", MAE {row['mae_change']:+.4f}" if row.get("mae_change") is not None else ""
-    rest = [
-        f"{name} {_short(row[key])}" for key, name in (("cosine", "lowest cosine"), ("not_finite", "NaN")) if key in row
-    ]
-    figures = ", ".join(f"{name} {_short(row.get(name))}" for name in ("mean", "p99", "max"))
-    against = f" against {row['against']}" if "against" in row else ""
-    return f"{precision}: {figures} {row.get('unit', '')}{change}{''.join(f', {r}' for r in rest)}; {row.get('n')} faces, {row.get('faces')}{against}"
+def _metric(metric: Metric, unit: str) -> str:
+    said = f"{metric.mae:.2f} {unit} on average, {metric.cs5:.0%} within 5, on {metric.n} faces of {metric.data} ({metric.split})"
+    bands = ", ".join(f"{band.low:g}-{band.high:g}: {band.mae:.1f}" for band in metric.bands)
+    return f"{said}; by true value {bands}" if bands else said
 
 
-def _calibration_lines(spec: ModelSpec) -> list[str]:
-    if spec.calibration is None:
-        return ["none: intervals and gates need `numclip calibrate` first"]
-    return [_pairs(spec.calibration.to_json())]
+def _calibration(calibration: Calibration | None, name: str) -> Iterator[str]:
+    if calibration is None:
+        yield "none: intervals and gates need `numclip calibrate` first"
+        return
+    sets = ", ".join(f"{used.data} ({used.split})" for used in calibration.data)
+    shares = ", ".join(f"{share:.1%} at {float(level):.0%}" for level, share in calibration.coverage.items())
+    yield f"holds the true {name} for {shares or 'an unmeasured share'}; fitted on {calibration.n} faces of {sets}"
+    if calibration.layer is not None:
+        yield f"with the layer {calibration.layer.name} of one site on top, fitted on {calibration.layer.n} faces"
+    yield f"gates at {', '.join(calibration.gates) or 'no threshold: too few faces'}"
 
 
-def _section(title: str, lines: list[str]) -> list[str]:
-    return [f"{title if at == 0 else '':<12} {line}" for at, line in enumerate(lines)]
+def _finder_rows(spec: FacesSpec) -> Iterator[tuple[str, str]]:
+    yield "finds", f"faces with five landmarks, from {spec.smallest_face_px:g} px on, in pictures of any size"
+    yield "size", f"{ARITHMETIC.get(spec.precision, spec.precision)} arithmetic"
+    for source in spec.sources:
+        yield "made from", f"{source.name} ({source.used_for}): {source.licence}"
 
 
-def _named(fields: Mapping[str, Any]) -> list[str]:
-    return [f"{name}: {_short(value)}" for name, value in fields.items()]
-
-
-def _pairs(fields: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_short(value)}" for name, value in fields.items())
-
-
-def _short(value: Any) -> str:
-    """A value in a few words: numbers rounded, long lists counted."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return _pairs(value)  # pyright: ignore[reportUnknownArgumentType]
-    if isinstance(value, (list, tuple)):
-        items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-        return ", ".join(map(_short, items)) if len(items) <= 6 else f"[{len(items)} values]"
-    return str(value)
+def _licence_rows(licences: Licences, verdict: Verdict) -> Iterator[tuple[str, str]]:
+    for part, licence in licences.stated().items():
+        yield "licences", f"{part}: {licence}"
+    parts = " and ".join(verdict.parts)
+    yield (
+        "commercial",
+        "yes: every part is under a permissive licence" if verdict.allowed else f"no, because of: {parts}",
+    )

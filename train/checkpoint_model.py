@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..runtime.contract.spec import GraphSpec, ModelSpec, TaskSpec
 from ..runtime.sessions.model import Model
-from ..runtime.sessions.session import Outputs
+from ..runtime.sessions.session import Outputs, SessionFacts
 from .batches import Rows
 from .checkpoint import load_checkpoint
 from .network import NumCLIP
@@ -55,14 +55,13 @@ class TorchSession:
         """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
         return predict(self.network, self.task, crops, self.device)
 
-    def describe(self) -> dict[str, str | int]:
+    @property
+    def facts(self) -> SessionFacts:
         """Library, version, device and threads."""
-        return {
-            "library": "torch",
-            "version": torch.__version__,
-            "device": self.device,
-            "threads": torch.get_num_threads(),
-        }
+        return SessionFacts("torch", torch.__version__, self.device, torch.get_num_threads())
+
+    def close(self) -> None:
+        """Nothing to give back: the network is the caller's."""
 
 
 def open_checkpoint(path: str | Path, device: str = "cpu") -> Model:

@@ -145,6 +145,6 @@ def _training(spec: ModelSpec) -> str:
 
 
 def _licences(spec: ModelSpec) -> str:
-    allowed, why = commercial_use(spec.licences)
+    verdict = commercial_use(spec.licences)
     lines = ["## Licences", "", *(f"- {part}: {licence}" for part, licence in spec.licences.stated().items())]
-    return "\n".join([*lines, f"- commercial use: {'yes' if allowed else 'no'} ({why})", ""])
+    return "\n".join([*lines, f"- commercial use: {'yes' if verdict.allowed else 'no'} ({verdict.why})", ""])

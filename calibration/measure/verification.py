@@ -18,7 +18,8 @@ from ...runtime.contract.spec import ModelSpec
 from ...runtime.sessions.choice import probe_crops
 from ...runtime.sessions.engine_file import read_sidecar, write_sidecar
 from ...runtime.sessions.model import Model
-from ...runtime.sessions.session import Outputs, open_session
+from ...runtime.sessions.opening import open_session
+from ...runtime.sessions.session import Outputs
 from ..data.datasets import open_data
 from .parity import ProofFaces, difference, faults, limits_for, precision_of, proof_faces
 from .predictor import answers
@@ -153,10 +154,10 @@ def _verified(
         against = "PyTorch" if isinstance(options.reference, Model) else Path(reference).name
         row = found.row(own.task, proof.said, against)
         _write(path, replace(own, parity={**own.parity, "engine" if is_engine else precision: row}))
-    facts = session.describe()
+    facts = session.facts
     row = found.row(own.task, proof.said, reference)
     missed = faults(found, limits_for(precision, own.task), own.task.unit)
-    return Verified(name, precision, facts["library"], facts["version"], facts["device"], row, tuple(missed))
+    return Verified(name, precision, facts.library, facts.version, facts.device, row, tuple(missed))
 
 
 def _write(path: Path, spec: ModelSpec) -> None:

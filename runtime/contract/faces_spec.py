@@ -5,12 +5,11 @@ The same file format and the same metadata key; `kind` is "faces". The graph tak
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, cast
+from dataclasses import asdict, dataclass, field
 
-from ...errors import ModelError
+from .fields import Fields, Json, JsonObject, to_text
+from .licences import Licences
+from .spec import check_kind
 
 KIND = "faces"
 SCHEMA_VERSION = 1
@@ -31,6 +30,14 @@ class FacesSource:
     licence: str  # its name, or that there is none
     commercial: bool | None  # whether it allows commercial use; None: nobody says
 
+    @staticmethod
+    def from_json(fields: Fields) -> FacesSource:
+        """Read and check; raises ModelError naming the field."""
+        commercial = fields.maybe("commercial", fields.flag)
+        source = FacesSource(fields.text("name"), fields.text("used_for"), fields.text("licence"), commercial)
+        fields.done()
+        return source
+
 
 @dataclass(frozen=True)
 class FacesSpec:
@@ -48,117 +55,46 @@ class FacesSpec:
     max_candidates: int  # per picture, before suppression
     smallest_face_px: float  # the longer side of the smallest face that it finds reliably
     sources: tuple[FacesSource, ...] = ()
-    metrics: Sequence[Mapping[str, Any]] = ()
-    provenance: Mapping[str, Any] = field(default_factory=lambda: {})
-    licences: Mapping[str, str] = field(default_factory=lambda: {})
+    metrics: tuple[JsonObject, ...] = ()
+    provenance: JsonObject = field(default_factory=lambda: {})
+    licences: Licences = field(default_factory=Licences)
     precision: str = "fp32"
-    kind: str = KIND
-    schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
         """The spec as one line of JSON, keys sorted, so that equal specs are equal bytes."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False, separators=(",", ":"))
+        flat: dict[str, Json] = {**asdict(self), "licences": self.licences.to_json()}
+        return to_text({"kind": KIND, "schema_version": SCHEMA_VERSION, **flat})
 
     @staticmethod
     def from_json(text: str) -> FacesSpec:
-        """Read and check a spec; raises ModelError naming the field that is wrong, missing or newer."""
-        try:
-            raw: Any = json.loads(text)
-        except ValueError as error:
-            raise ModelError(f"the finder's spec is not JSON ({error}); export it again") from None
-        read = _Fields(raw, "spec")
-        if (kind := read.text("kind")) != KIND:
-            raise _wrong("kind", KIND, kind)
-        version = int(read.number("schema_version"))
-        if version != SCHEMA_VERSION:
-            hint = "update numclip" if version > SCHEMA_VERSION else "export it again"
-            raise ModelError(f"spec field schema_version: expected {SCHEMA_VERSION}, got {version}; {hint}")
-        read.only({f.name for f in fields(FacesSpec)})
-        strides = tuple(int(_number(v, "strides[]")) for v in read.items("strides"))
-        if not strides or any(s < 1 for s in strides):
-            raise _wrong("strides", "one or more numbers of px", list(strides))
-        return FacesSpec(
-            name=read.text("name"),
+        """Read and check a spec; raises ModelError naming the field that is wrong, missing, unknown or newer."""
+        fields = Fields.parse(text)
+        check_kind(fields, KIND, SCHEMA_VERSION)
+        strides = tuple(int(stride) for stride in fields.numbers("strides"))
+        if not strides or any(stride < 1 for stride in strides):
+            raise fields.wrong("strides", "one or more numbers of px", list(strides))
+        spec = FacesSpec(
+            name=fields.text("name"),
             strides=strides,
-            score_threshold=read.share("score_threshold"),
-            overlap_threshold=read.share("overlap_threshold"),
-            max_candidates=int(read.positive("max_candidates")),
-            smallest_face_px=read.positive("smallest_face_px"),
-            sources=tuple(_source(item) for item in read.items("sources")),
-            metrics=tuple(_Fields(item, "metrics[]").raw for item in read.items("metrics")),
-            provenance=read.object("provenance"),
-            licences={key: str(value) for key, value in read.object("licences").items()},
-            precision=read.text("precision"),
+            score_threshold=_share(fields, "score_threshold"),
+            overlap_threshold=_share(fields, "overlap_threshold"),
+            max_candidates=fields.whole("max_candidates"),
+            smallest_face_px=fields.number("smallest_face_px"),
+            sources=tuple(map(FacesSource.from_json, fields.objects("sources"))),
+            metrics=tuple(fields.raws("metrics")),
+            provenance=fields.raw("provenance"),
+            licences=Licences.from_json(fields.object("licences")),
+            precision=fields.text("precision"),
         )
+        for name, value in (("max_candidates", spec.max_candidates), ("smallest_face_px", spec.smallest_face_px)):
+            if not value > 0:
+                raise fields.wrong(name, "a number above 0", value)
+        fields.done()
+        return spec
 
 
-def kind_of(text: str) -> str | None:
-    """What kind of file a spec's JSON belongs to; None where it does not say, or is no JSON object."""
-    try:
-        content: Any = json.loads(text)
-    except ValueError:
-        return None  # whoever reads it says what is wrong
-    kind = cast(dict[str, Any], content).get("kind") if isinstance(content, dict) else None
-    return kind if isinstance(kind, str) else None
-
-
-class _Fields:
-    """One JSON object, read field by field; each error names the field."""
-
-    def __init__(self, value: Any, where: str) -> None:
-        if not isinstance(value, dict):
-            raise _wrong(where, "an object", value)
-        self.raw, self._where = cast(dict[str, Any], value), "" if where == "spec" else f"{where}."
-
-    def only(self, known: set[str]) -> None:
-        for name in sorted(set(self.raw) - known):
-            raise ModelError(f"spec field {self._where}{name}: expected no such field; update numclip")
-
-    def text(self, key: str) -> str:
-        value = self.raw.get(key)
-        if not isinstance(value, str):
-            raise _wrong(self._where + key, "a text", value)
-        return value
-
-    def number(self, key: str) -> float:
-        return _number(self.raw.get(key), self._where + key)
-
-    def share(self, key: str) -> float:
-        value = self.number(key)
-        if not 0 < value < 1:
-            raise _wrong(self._where + key, "a number between 0 and 1", value)
-        return value
-
-    def positive(self, key: str) -> float:
-        value = self.number(key)
-        if not value > 0:
-            raise _wrong(self._where + key, "a number above 0", value)
-        return value
-
-    def items(self, key: str) -> list[Any]:
-        value = self.raw.get(key)
-        if not isinstance(value, list):
-            raise _wrong(self._where + key, "a list", value)
-        return cast(list[Any], value)
-
-    def object(self, key: str) -> dict[str, Any]:
-        return _Fields(self.raw.get(key), self._where + key).raw
-
-
-def _source(item: Any) -> FacesSource:
-    read = _Fields(item, "sources[]")
-    commercial = read.raw.get("commercial")
-    if commercial is not None and not isinstance(commercial, bool):
-        raise _wrong("sources[].commercial", "true, false or null", commercial)
-    return FacesSource(read.text("name"), read.text("used_for"), read.text("licence"), commercial)
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong(where, "a number", value)
-    return float(value)
-
-
-def _wrong(where: str, expected: object, got: object) -> ModelError:
-    said = "nothing" if got is None else repr(got)[:60]
-    return ModelError(f"spec field {where}: expected {expected}, got {said}; export it again")
+def _share(fields: Fields, name: str) -> float:
+    value = fields.number(name)
+    if not 0 < value < 1:
+        raise fields.wrong(name, "a number between 0 and 1", value)
+    return value

@@ -25,15 +25,15 @@ class Fields:
         self._raw, self._where, self._advice, self._read = raw, where, advice, set[str]()
 
     @staticmethod
-    def parse(text: str) -> Fields:
-        """The document itself; raises ModelError where it is not a JSON object."""
+    def parse(text: str, advice: str = "export the model again") -> Fields:
+        """The document itself; raises ModelError where it is not a JSON object. advice: what to do about a fault in it."""
         try:
             raw: Json = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ModelError(f"the model's spec is not JSON ({error}); export the model again") from None
+            raise ModelError(f"the spec is not JSON ({error}); {advice}") from None
         if not isinstance(raw, dict):
-            raise ModelError(f"spec field spec: expected an object, got {_short(raw)}; export the model again")
-        return Fields(raw)
+            raise ModelError(f"spec: expected an object, got {_short(raw)}; {advice}")
+        return Fields(raw, "", advice)
 
     def __contains__(self, name: str) -> bool:
         """Whether the field is there and not null."""
@@ -105,11 +105,16 @@ class Fields:
 
     def objects(self, name: str) -> list[Fields]:
         """A list of objects."""
-        found: list[Fields] = []
+        places = enumerate(self.raws(name))
+        return [Fields(item, f"{self._where}{name}[{at}].", self._advice) for at, item in places]
+
+    def raws(self, name: str) -> list[JsonObject]:
+        """A list of objects as they are."""
+        found: list[JsonObject] = []
         for at, item in enumerate(self._list(name)):
             if not isinstance(item, dict):
                 raise self.wrong(f"{name}[{at}]", "an object", _short(item))
-            found.append(Fields(item, f"{self._where}{name}[{at}].", self._advice))
+            found.append(item)
         return found
 
     def raw(self, name: str) -> JsonObject:

@@ -121,23 +121,35 @@ def combined(licences: Iterable[Licence]) -> Licence:
     return Licence(" AND ".join(names) or None, "; ".join(dict.fromkeys(part.note for part in parts if part.note)))
 
 
-def commercial_use(licences: Licences) -> tuple[bool, str]:
+@dataclass(frozen=True)
+class Verdict:
+    """Whether all parts together allow commercial use."""
+
+    allowed: bool
+    parts: tuple[str, ...]  # that do not, or do not say so
+    why: str  # a sentence
+
+    def to_json(self) -> dict[str, Json]:
+        """The fields."""
+        return {"allowed": self.allowed, "parts": self.parts, "why": self.why}
+
+
+def commercial_use(licences: Licences) -> Verdict:
     """Whether code, weights, backbone and data all allow commercial use, and if not, which one does not.
 
     A licence that is not known to be permissive does not count as permission.
     """
     stated = licences.stated()
     if not stated:
-        return False, "the spec names no licences"
-    levels = {part: _judge(licence) for part, licence in stated.items()}
-    refused = [f"{part}: {stated[part]}" for part, level in levels.items() if level == _REFUSED]
-    if refused:
-        return False, "; ".join(refused)
-    unknown = [f"{part}: {stated[part]}" for part, level in levels.items() if level == _UNKNOWN]
-    unknown += [f"{part}: not stated" for part in PARTS if part not in stated and part != "backbone"]
-    if unknown:
-        return False, "not known to be permissive: " + "; ".join(unknown)
-    return True, "every part is under a permissive licence"
+        return Verdict(False, PARTS, "the spec names no licences")
+    said = {part: str(licence) for part, licence in stated.items()}
+    said |= {part: "not stated" for part in PARTS if part not in stated and part != "backbone"}
+    levels = {part: _judge(stated[part]) if part in stated else _UNKNOWN for part in said}
+    for level, opening in ((_REFUSED, ""), (_UNKNOWN, "not known to be permissive: ")):
+        parts = tuple(part for part in said if levels[part] == level)
+        if parts:
+            return Verdict(False, parts, opening + "; ".join(f"{part}: {said[part]}" for part in parts))
+    return Verdict(True, (), "every part is under a permissive licence")
 
 
 def _judge(licence: Licence) -> int:

@@ -14,12 +14,13 @@ from typing import Protocol, TypeVar
 
 from ...errors import ModelError, did_you_mean
 from ..places import write_whole
-from . import faces_spec
+from .faces_spec import KIND as FACES
 from .faces_spec import FacesSpec
-from .spec import ModelSpec
+from .spec import ModelSpec, kind_of
 
 MODELS = Path(__file__).parents[1] / "models"
 KEY = "numclip"
+PRECISIONS = ("fp32", "fp16", "int8")  # of a file's arithmetic
 FINDER = "faces-nano"  # the face finder that ships
 METADATA_FIELD, GRAPH_FIELD = 14, 7  # of ModelProto
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
@@ -49,6 +50,31 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     return shipped
 
 
+def with_precision(path: Path, precision: str) -> Path:
+    """The file beside a model's that computes in this precision: NAME.onnx for fp32, NAME.int8.onnx for int8.
+
+    Raises ModelError where there is none, or where it computes in another.
+    """
+    if precision not in PRECISIONS:
+        raise ModelError(f"expected precision {', '.join(PRECISIONS)}, got {precision!r}")
+    if path.suffix == ".engine":
+        raise ModelError(f"{path}: an engine has one precision; leave the precision out, or give the .onnx")
+    if read_spec(path).graph.precision == precision:
+        return path
+    stem = path.stem
+    for other in PRECISIONS:
+        stem = stem.removesuffix(f".{other}")
+    found = path.with_name(f"{stem}.onnx" if precision == "fp32" else f"{stem}.{precision}.onnx")
+    if not found.is_file():
+        maker = {"int8": "numclip quantize", "fp16": "numclip export --precision fp16"}.get(precision, "numclip export")
+        raise ModelError(
+            f"{path}: expected its {precision} form {found.name} beside it, found none; make it with {maker}"
+        )
+    if (got := read_spec(found).graph.precision) != precision:
+        raise ModelError(f"{found}: expected a file that computes in {precision}, this one computes in {got}")
+    return found
+
+
 class Document(Protocol):
     """What a file says about itself: a `ModelSpec`, or the spec of another kind."""
 
@@ -59,29 +85,17 @@ class Document(Protocol):
 
 def read_spec(path: Path) -> ModelSpec:
     """The spec in a model file's metadata; raises ModelError for a file that is no ONNX, another project's, or a finder's."""
-    return read_document(path, _parse_spec)
+    return read_document(path, ModelSpec.from_json)
 
 
 def read_faces_spec(path: Path) -> FacesSpec:
     """The spec in a face finder's metadata; raises ModelError for any other file."""
-    return read_document(path, _parse_faces_spec)
+    return read_document(path, FacesSpec.from_json)
 
 
 def is_finder(path: Path) -> bool:
     """Whether an .onnx says that it finds faces; raises ModelError for a file that is no numclip model at all."""
-    return read_document(path, faces_spec.kind_of) == faces_spec.KIND
-
-
-def _parse_spec(text: str) -> ModelSpec:
-    if faces_spec.kind_of(text) == faces_spec.KIND:
-        raise ModelError("expected a model that reads crops, this is a face finder; give it to --detector")
-    return ModelSpec.from_json(text)
-
-
-def _parse_faces_spec(text: str) -> FacesSpec:
-    if faces_spec.kind_of(text) != faces_spec.KIND:
-        raise ModelError("expected a face finder, this is a model that reads crops; give it to --model")
-    return FacesSpec.from_json(text)
+    return read_document(path, kind_of) == FACES
 
 
 def read_document(path: Path, parse: Callable[[str], T]) -> T:
@@ -95,6 +109,11 @@ def read_document(path: Path, parse: Callable[[str], T]) -> T:
         raise ModelError(
             f"{path}: expected a numclip model, this .onnx has no {KEY!r} metadata; export it with numclip"
         )
+    return named_in(path, parse, text)
+
+
+def named_in(path: Path, parse: Callable[[str], T], text: str) -> T:
+    """What `parse` makes of a text; its errors name the file that it is from."""
     try:
         return parse(text)
     except ModelError as error:

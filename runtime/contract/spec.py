@@ -18,6 +18,10 @@ from .provenance import Provenance
 from .task import TaskSpec
 
 SCHEMA_VERSION = 1
+KINDS = {  # what a file is, and where it is given
+    None: ("a model that reads crops", "give it to --model"),
+    "faces": ("a face finder", "give it to --detector"),
+}
 
 
 @dataclass(frozen=True)
@@ -164,13 +168,18 @@ class ModelSpec:
         return replace(self, calibration=calibration)
 
 
+def kind_of(text: str) -> str | None:
+    """What kind of file a spec's JSON says it belongs to; None: a model that reads crops."""
+    fields = Fields.parse(text)
+    return fields.maybe("kind", fields.text)
+
+
 def check_kind(fields: Fields, kind: str | None, version: int = SCHEMA_VERSION) -> None:
     """Raise ModelError unless a document is of this kind (None: a model that reads crops) and schema version."""
     said = fields.maybe("kind", fields.text)
     if said != kind:
-        names = {None: "a model that reads crops", "faces": "a face finder"}
-        got = names.get(said, f"kind {said!r}, which this version does not know")
-        raise ModelError(f"spec field kind: expected {names.get(kind, kind)}, got {got}; choose another file")
+        (expected, _), (got, advice) = KINDS[kind], KINDS.get(said, (f"{said!r}", "update numclip"))
+        raise ModelError(f"spec field kind: expected {expected}, got {got}; {advice}")
     found = fields.whole("schema_version")
     if found != version:
         hint = "update numclip" if found > version else "export the model again"

@@ -7,6 +7,7 @@ what YuNet sees. faces-nano, the default, is in finder.py.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def yunet_path() -> Path | None:
 
 
 class YuNetDetector:
-    """YuNet through cv2.FaceDetectorYN: boxes, five landmarks and scores."""
+    """YuNet through cv2.FaceDetectorYN: boxes, five landmarks and scores. Threads may share it, and take turns."""
 
     name = "yunet"
 
@@ -102,6 +103,7 @@ class YuNetDetector:
                 "detector yunet: its file is neither at NUMCLIP_YUNET nor in the cache; run: numclip fetch yunet"
             )
         try:
+            self._turn = threading.Lock()  # the net keeps its input size and buffers between calls
             self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold, 0.3, 5000)
         except cv2.error as error:
             raise DetectorError(
@@ -129,8 +131,9 @@ class YuNetDetector:
         height, width = image.shape[:2]
         size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
         small = image if ratio == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        self._net.setInputSize(size)
-        found = self._net.detect(small)[1]
+        with self._turn:
+            self._net.setInputSize(size)
+            found = self._net.detect(small)[1]
         if found is None:
             return np.empty((0, 15), np.float32)
         rows = np.asarray(found, np.float32)
@@ -140,7 +143,7 @@ class YuNetDetector:
 
 
 class HaarDetector:
-    """The frontal-face Haar cascade of opencv-python 4: boxes only, score always 1."""
+    """The frontal-face Haar cascade of opencv-python 4: boxes only, score always 1. Threads may share it, and take turns."""
 
     name = "haar"
 
@@ -150,6 +153,7 @@ class HaarDetector:
             raise DetectorError(
                 f"detector haar: OpenCV {cv2.__version__} has no face cascade; run numclip fetch yunet, or install opencv-python<5"
             )
+        self._turn = threading.Lock()  # the cascade keeps its picture between calls
         self._cascade = cv2.CascadeClassifier(str(Path(folder) / HAAR_FILE))
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
@@ -157,7 +161,8 @@ class HaarDetector:
         if min(image.shape[:2]) < 24:
             return _no_faces(with_landmarks=False)
         gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        found = self._cascade.detectMultiScale(gray, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))
+        with self._turn:
+            found = self._cascade.detectMultiScale(gray, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))
         boxes_xywh = np.asarray(found, np.float32).reshape(-1, 4)
         boxes = np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
         order = np.argsort(-boxes_xywh[:, 2], kind="stable")

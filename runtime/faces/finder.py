@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +16,8 @@ import numpy.typing as npt
 from ...errors import DetectorError
 from ..contract.model_file import FINDER, graph_sha256, read_faces_spec, resolve
 from ..sessions.engine_file import read_faces_sidecar
-from ..sessions.faces_session import FacesSession, open_faces_session
+from ..sessions.faces_session import FacesSession
+from ..sessions.opening import open_faces_session
 from .detect import KEEP_SCORE, Detections
 
 Image = npt.NDArray[np.uint8]
@@ -51,8 +51,9 @@ class FacesNano:
                 f"detector {self.spec.name}: expected a score from {self.spec.score_threshold:g} to below 1, got {score_threshold:g}"
             )
         self.graph_sha256 = graph_sha256(path)
-        self._score, self._smallest_px, self._path = score_threshold, smallest_face_px, path
-        self._session: FacesSession = open_faces_session(path, self.spec, device, threads)
+        self._score, self._smallest_px = score_threshold, smallest_face_px
+        self._session: FacesSession = open_faces_session(path, device, threads)
+        self.facts = self._session.facts
 
     def detect(self, image: Image) -> Detections:
         """Find the faces in one [H, W, 3] uint8 BGR picture, best score first."""
@@ -69,9 +70,9 @@ class FacesNano:
                 found[i] = faces
         return found
 
-    def describe(self) -> dict[str, Any]:
-        """Which file runs, and in what."""
-        return {"detector": self.spec.name, "file": self._path.name, **self._session.describe()}
+    def close(self) -> None:
+        """Give the session's memory and threads back; nothing is found afterwards."""
+        self._session.close()
 
     def shrunk_to(self, height: int, width: int) -> tuple[int, int]:
         """Height and width (px) at which a picture of this size is looked at."""

@@ -1,26 +1,82 @@
-"""CUDA through cuda-python, as little of it as an engine needs. Nothing here is imported where there is no engine."""
+"""The NVIDIA card of this machine, asked of its driver; and CUDA through cuda-python, as little of it as an engine needs.
+
+Nothing here is imported where nobody asks for a card or an engine.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import importlib
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ...errors import DeviceError
 
+_INTEGRATED, _MAJOR, _MINOR = 18, 75, 76  # CUdevice_attribute in cuda.h
+
 
 @dataclass(frozen=True)
 class Card:
-    """The NVIDIA GPU of this machine."""
+    """An NVIDIA GPU as its driver tells."""
 
     name: str
     compute_capability: str  # "8.6"
     integrated: bool  # shares its memory with the CPU, as on a Jetson
-    driver: str
-    cuda: str
-    free_mb: int
+    memory_mb: int
+    driver: str  # the newest CUDA that the driver runs: "13.0"
+
+
+def find_card() -> Card | None:
+    """The first card, asked of the driver's own library; None without a driver or a card."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    name, size, version = ctypes.create_string_buffer(256), ctypes.c_size_t(), ctypes.c_int()
+    device, integrated, major, minor = (ctypes.c_int() for _ in range(4))
+    asked = (
+        driver.cuInit(0),
+        driver.cuDeviceGet(ctypes.byref(device), 0),
+        driver.cuDeviceGetName(name, len(name), device),
+        driver.cuDeviceTotalMem_v2(ctypes.byref(size), device),
+        driver.cuDriverGetVersion(ctypes.byref(version)),
+        driver.cuDeviceGetAttribute(ctypes.byref(integrated), _INTEGRATED, device),
+        driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
+    )
+    if any(asked):
+        return None
+    return Card(
+        name=name.value.decode(errors="replace"),
+        compute_capability=f"{major.value}.{minor.value}",
+        integrated=bool(integrated.value),
+        memory_mb=size.value // 2**20,
+        driver=cuda_version(version.value),
+    )
+
+
+def card() -> Card:
+    """The first card; raises DeviceError where there is none."""
+    found = find_card()
+    if found is None:
+        raise DeviceError("device tensorrt: expected an NVIDIA GPU and its driver, found none; say --device cpu")
+    return found
+
+
+def free_memory_mb() -> int:
+    """What is free on the card now, in MB."""
+    free, _ = checked(import_cudart().cudaMemGetInfo())
+    return int(free) // 2**20
+
+
+def runtime_version() -> str:
+    """The CUDA that cuda-python runs: "13.0"."""
+    return cuda_version(int(checked(import_cudart().cudaRuntimeGetVersion())))
+
+
+def cuda_version(number: int) -> str:
+    """13000 as "13.0"."""
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def import_cudart() -> Any:
@@ -43,42 +99,3 @@ def checked(answer: Any) -> Any:
             f"CUDA answered {code.name} ({int(code)}); check the driver with nvidia-smi, or say --device cpu"
         )
     return values[0] if len(values) == 1 else tuple(values)
-
-
-def card() -> Card:
-    """The first card; raises DeviceError where CUDA finds none."""
-    cudart = import_cudart()
-    try:
-        count = checked(cudart.cudaGetDeviceCount())
-        if count < 1:
-            raise DeviceError("device tensorrt: expected an NVIDIA GPU, CUDA finds none; say --device cpu")
-        properties = checked(cudart.cudaGetDeviceProperties(0))
-        free, _ = checked(cudart.cudaMemGetInfo())
-        driver, runtime = checked(cudart.cudaDriverGetVersion()), checked(cudart.cudaRuntimeGetVersion())
-    except RuntimeError as error:  # the bindings' own, where the driver's library is not there
-        reason = str(error).splitlines()[0][:150]
-        raise DeviceError(f"device tensorrt: expected an NVIDIA driver ({reason}); say --device cpu") from None
-    return Card(
-        name=bytes(properties.name).split(b"\0")[0].decode()
-        if not isinstance(properties.name, str)
-        else properties.name,
-        compute_capability=f"{properties.major}.{properties.minor}",
-        integrated=bool(properties.integrated),
-        driver=_cuda_version(driver),
-        cuda=_cuda_version(runtime),
-        free_mb=int(free) // 2**20,
-    )
-
-
-def jetpack() -> str | None:
-    """The L4T release of a Jetson, as `R36.4`; None elsewhere."""
-    try:
-        text = Path("/etc/nv_tegra_release").read_text(errors="replace")
-    except OSError:
-        return None
-    found = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", text)
-    return f"R{found[1]}.{found[2]}" if found else text.splitlines()[0][:40]
-
-
-def _cuda_version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"

@@ -10,12 +10,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ...errors import ModelError
-from ..contract.faces_spec import KIND, FacesSpec
-from ..contract.model_file import graph_sha256, read_spec
-from ..contract.spec import ModelSpec
+from ..contract.faces_spec import KIND as FACES
+from ..contract.faces_spec import FacesSpec
+from ..contract.fields import Fields, to_text
+from ..contract.model_file import graph_sha256, named_in, read_spec
+from ..contract.spec import ModelSpec, kind_of
 from ..places import write_whole
 
 SCHEMA_VERSION = 1
@@ -38,6 +39,25 @@ class Built:
     max_batch: int
     flags: tuple[str, ...]  # version-compatible, hardware-compatible
 
+    @staticmethod
+    def from_json(fields: Fields) -> Built:
+        """Read and check; raises ModelError naming the field."""
+        built = Built(
+            graph_sha256=fields.text("graph_sha256"),
+            engine_sha256=fields.text("engine_sha256"),
+            library=fields.text("library"),
+            version=fields.text("version"),
+            gpu=fields.maybe("gpu", fields.text),
+            compute_capabilities=fields.texts("compute_capabilities"),
+            cuda=fields.maybe("cuda", fields.text),
+            driver=fields.maybe("driver", fields.text),
+            jetpack=fields.maybe("jetpack", fields.text),
+            max_batch=fields.whole("max_batch"),
+            flags=fields.texts("flags"),
+        )
+        fields.done()
+        return built
+
 
 def sidecar_path(engine: Path) -> Path:
     """age.engine -> age.engine.json."""
@@ -58,13 +78,14 @@ def write_sidecar(path: Path, spec: ModelSpec | FacesSpec, built: Built) -> None
 
 
 def read_sidecar(path: Path) -> tuple[ModelSpec, Built]:
-    """Spec and facts of an engine, its calibration taken from the .onnx beside it if that is newer; raises ModelError."""
+    """Spec and facts of an engine; raises ModelError.
+
+    Of the .onnx beside it the calibration is taken where that is the graph that the engine was built from, by its hash.
+    """
     text, built = _read_sidecar(path)
-    if json.loads(text).get("kind") == KIND:
-        raise ModelError(f"{path}: expected a model that reads crops, this is a face finder; give it to --detector")
-    spec = ModelSpec.from_json(text)
-    onnx, sidecar = path.with_suffix(".onnx"), sidecar_path(path)
-    if onnx.is_file() and onnx.stat().st_mtime > sidecar.stat().st_mtime and graph_sha256(onnx) == built.graph_sha256:
+    spec = named_in(path, ModelSpec.from_json, text)
+    onnx = path.with_suffix(".onnx")
+    if onnx.is_file() and graph_sha256(onnx) == built.graph_sha256:
         spec = spec.with_calibration(read_spec(onnx).calibration)
     return spec, built
 
@@ -72,9 +93,12 @@ def read_sidecar(path: Path) -> tuple[ModelSpec, Built]:
 def read_faces_sidecar(path: Path) -> tuple[FacesSpec, Built]:
     """Spec and facts of a face finder's engine; raises ModelError."""
     text, built = _read_sidecar(path)
-    if json.loads(text).get("kind") != KIND:
-        raise ModelError(f"{path}: expected a face finder, this is a model that reads crops; give it to --model")
-    return FacesSpec.from_json(text), built
+    return named_in(path, FacesSpec.from_json, text), built
+
+
+def holds_finder(path: Path) -> bool:
+    """Whether an engine finds faces; else it reads crops. Raises ModelError."""
+    return named_in(path, kind_of, _read_sidecar(path)[0]) == FACES
 
 
 def _read_sidecar(path: Path) -> tuple[str, Built]:
@@ -87,19 +111,15 @@ def _read_sidecar(path: Path) -> tuple[str, Built]:
             f"{path}: expected {sidecar.name} beside the engine, found none; build it again: numclip engine"
         )
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
-        version = content["schema_version"]
+        fields = Fields.parse(sidecar.read_text(encoding="utf-8"), "build the engine again: numclip engine")
+        version = fields.whole("schema_version")
         if version != SCHEMA_VERSION:
-            raise ModelError(
-                f"{sidecar}: expected schema_version {SCHEMA_VERSION}, got {version}; build the engine again"
-            )
-        facts: dict[str, Any] = content["built"]
-        facts |= {k: tuple(facts[k]) for k in ("compute_capabilities", "flags")}
-        return json.dumps({**content["spec"]}), Built(**facts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{sidecar}: expected the facts of an engine, got something else ({str(error)[:100]}); build it again: numclip engine"
-        ) from None
+            raise fields.wrong("schema_version", str(SCHEMA_VERSION), version)
+        spec, built = to_text(fields.raw("spec")), Built.from_json(fields.object("built"))
+        fields.done()
+        return spec, built
+    except (ModelError, ValueError) as error:
+        raise ModelError(f"{sidecar}: {error}") from None
 
 
 def read_engine(path: Path, built: Built) -> bytes:

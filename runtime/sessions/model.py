@@ -1,80 +1,113 @@
-"""A model ready to read faces: its spec and a session."""
+"""A model ready to read faces: its spec and a session. Threads may share it; it pickles by being opened again."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import ModelError
-from ..contract.model_file import graph_sha256, read_spec, resolve
+from ..contract.model_file import MODELS, graph_sha256, read_spec, resolve, with_precision
 from ..contract.readings import Readings
 from ..contract.sharpness import sharpness
 from ..contract.spec import ModelSpec
 from .engine_file import read_sidecar
-from .session import Session, open_session
+from .opening import open_session
+from .session import Crops, Session, check_crops
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a model was opened, so that another process can open it again."""
+
+    name: str  # a shipped model's name, or the whole path of a file
+    device: str
+    threads: int | None
+    sha256: str  # of the file
 
 
 class Model:
     """Reads ordinal numbers off crops. `path`: the file that runs, where there is one."""
 
-    def __init__(self, spec: ModelSpec, session: Session, path: Path | None = None) -> None:
-        self.spec, self.session, self.path = spec, session, path
-        self._table = None if spec.calibration is None else spec.calibration.table
+    def __init__(
+        self, spec: ModelSpec, session: Session, path: Path | None = None, origin: Origin | None = None
+    ) -> None:
+        self.spec, self.session, self.path, self.origin = spec, session, path, origin
+        self._closed = False
 
-    def __call__(self, crops: npt.NDArray[np.uint8]) -> Readings:
+    def __call__(self, crops: Crops) -> Readings:
         """crops: uint8 [N, S, S, 3] RGB, cut by the spec's crop contract; N may be 0. Raises ValueError otherwise."""
-        side = self.spec.crop.side
-        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (side, side, 3):
-            raise ValueError(f"expected crops uint8 [N, {side}, {side}, 3] RGB, got {crops.dtype} {list(crops.shape)}")
+        if self._closed:
+            raise ModelError(f"model {self.spec.name} is closed; open it again with numclip.load")
+        crops = check_crops(crops, self.spec.crop.side)
         if len(crops) == 0:
             bins, dim = self.spec.task.num_bins, self.spec.graph.embedding_dim
             empty = np.zeros((0, bins + dim + 1), np.float32)
             return Readings(empty[:, 0], empty[:, 1 : 1 + bins], empty[:, 1 + bins :], self.spec)
-        outputs = self.session.run(np.ascontiguousarray(crops))
-        if self._table is None:
+        outputs = self.session.run(crops)
+        if self.spec.calibration is None:
             return Readings(outputs.value, outputs.probabilities, outputs.embedding, self.spec)
         given = outputs.value.astype(np.float64), outputs.probabilities.astype(np.float64)
-        value, probabilities = (x.astype(np.float32) for x in self._table.correct(*given, self.spec.task))
+        corrected = self.spec.calibration.table.correct(*given, self.spec.task)
+        value, probabilities = (x.astype(np.float32) for x in corrected)
         return Readings(value, probabilities, outputs.embedding, self.spec, sharpness(crops))
 
+    def close(self) -> None:
+        """Give the session's memory and threads back; calling the model afterwards is a ModelError."""
+        if not self._closed:
+            self._closed = True
+            self.session.close()
 
-def load(name_or_path: str | os.PathLike[str] = "age-nano", device: str = "auto", threads: int | None = None) -> Model:
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[object, tuple[Origin, ModelSpec]]:
+        if self.origin is None:
+            raise ModelError(
+                f"model {self.spec.name} was not opened from a model file, so it cannot be pickled; use numclip.load"
+            )
+        return _opened_again, (self.origin, self.spec)
+
+
+def load(
+    name_or_path: str | os.PathLike[str] = "age-nano",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str | None = None,
+) -> Model:
     """Open a model by name or file; raises ModelError or DeviceError saying what to do.
 
-    device: `auto` takes the fastest session that answers rightly here; for a name, not for a file, that may be the INT8 form
-    shipped beside it, whose spec the model then has. threads: CPU threads for one call, None for the library's choice.
+    device: where it runs; `auto` chooses a library by a fixed rule (choice.py). threads: CPU threads for one call, None for the
+    library's choice. precision: the form of the model beside it in `fp32`, `fp16` or `int8` (NAME.int8.onnx); None: the file
+    that was named. A name means the same file on every machine.
     """
     path = resolve(name_or_path)
-    if path.suffix == ".engine":
-        spec, _ = read_sidecar(path)
-        return Model(spec, open_session(path, spec, device, threads), path)
-    files = [(path, _checked_spec(path))]
-    if device == "auto" and os.fspath(name_or_path) == path.stem:
-        files += _sibling(path, files[0][1])
-    if device == "auto":
-        from .choice import choose_among
-
-        found, session = choose_among(files, threads)
-        return Model(found.spec, session, found.path)
-    return Model(files[0][1], open_session(path, files[0][1], device, threads), path)
+    if precision is not None:
+        path = with_precision(path, precision)
+    spec = read_sidecar(path)[0] if path.suffix == ".engine" else read_spec(path)
+    if path.suffix != ".engine":
+        check_calibration(path, spec)
+    name = path.stem if path.parent == MODELS else str(path.resolve())
+    origin = Origin(name, device, threads, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Model(spec, open_session(path, spec, device, threads), path, origin)
 
 
-def _checked_spec(path: Path) -> ModelSpec:
-    spec = read_spec(path)
-    check_calibration(path, spec)
-    return spec
-
-
-def _sibling(path: Path, spec: ModelSpec) -> list[tuple[Path, ModelSpec]]:
-    """The INT8 form beside a shipped model; only with intervals of its own, where the float32 file has them."""
-    file = path.with_name(f"{path.stem}.int8.onnx")
-    if not file.is_file():
-        return []
-    found = _checked_spec(file)
-    return [] if found.calibration is None and spec.calibration is not None else [(file, found)]
+def _opened_again(origin: Origin, spec: ModelSpec) -> Model:
+    """The same model in another process; raises ModelError where the file is another by now."""
+    model = load(origin.name, origin.device, origin.threads)
+    if model.origin != origin or model.spec != spec:
+        model.close()
+        raise ModelError(f"model {origin.name}: expected the file that was pickled, found another; copy that file here")
+    return model
 
 
 def check_calibration(path: Path, spec: ModelSpec) -> None:

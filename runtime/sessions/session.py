@@ -1,98 +1,129 @@
-"""Sessions run the frozen graph on a device. A device that was asked for and is not there is an error."""
+"""What a session is: a graph made ready on a device, which many threads may share.
+
+A library opens a file as a `Graph`: arrays in by name, arrays out by name. `CropSession` is a model on top of it, and checks
+once that the graph's tensors are the ones that the spec promises.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import DeviceError, ModelError
+from ...errors import ModelError
 from ..contract.spec import ModelSpec
 
 DEVICES = ("auto", "cpu", "openvino", "openvino-bf16", "cuda", "tensorrt")
 
+Array: TypeAlias = "npt.NDArray[Any]"
+Floats: TypeAlias = "npt.NDArray[np.float32]"
+Crops: TypeAlias = "npt.NDArray[np.uint8]"
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """What runs a graph, for reports."""
+
+    library: str
+    version: str  # of the library
+    device: str
+    threads: int | None = None  # CPU threads of one call; None: the library's choice
+    gpu: str | None = None  # the card's name
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A graph's input or output: its type, and its sizes after N; None for a size that is free."""
+
+    dtype: str  # "uint8"
+    sizes: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} [{', '.join(['N', *('free' if size is None else str(size) for size in self.sizes)])}]"
+
+
+class Graph(Protocol):
+    """A graph in one library. Threads may share it."""
+
+    facts: SessionFacts
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """The outputs of these names, in this order, as arrays of the caller's own."""
+        ...
+
+    def close(self) -> None:
+        """Give memory and threads back; nothing runs afterwards."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What the graph puts out for N crops."""
+    """What a model's graph puts out for N crops."""
 
-    value: npt.NDArray[np.float32]  # [N]
-    probabilities: npt.NDArray[np.float32]  # [N, K]
-    embedding: npt.NDArray[np.float32]  # [N, D]
+    value: Floats  # [N]
+    probabilities: Floats  # [N, K]
+    embedding: Floats  # [N, D]
 
 
 class Session(Protocol):
-    """A graph made ready on a device."""
+    """A model's graph made ready on a device. Threads may share it."""
 
-    device: str
+    facts: SessionFacts
 
-    def run(self, crops: npt.NDArray[np.uint8]) -> Outputs:
+    def run(self, crops: Crops) -> Outputs:
         """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
         ...
 
-    def describe(self) -> dict[str, Any]:
-        """What runs it, for reports: library, version, device, threads."""
+    def close(self) -> None:
+        """Give memory and threads back; nothing runs afterwards."""
         ...
 
 
-def open_session(path: Path, spec: ModelSpec, device: str = "auto", threads: int | None = None) -> Session:
-    """Make a model file ready on a device; `auto` takes the fastest that answers rightly here (session_choice.py).
+class CropSession:
+    """A model's graph in any library; raises ModelError where its tensors are not the spec's."""
 
-    threads: CPU threads for one run, None for the library's choice. Raises DeviceError, ModelError.
-    """
-    if device not in DEVICES:
-        raise DeviceError(f"expected --device {', '.join(DEVICES)}, got {device!r}")
-    if threads is not None and threads < 1:
-        raise DeviceError(f"expected at least 1 thread, got {threads}")
-    if path.suffix == ".engine":
-        if device not in ("auto", "tensorrt"):
-            raise DeviceError(f"{path}: expected --device tensorrt for an engine, got {device}; give the .onnx instead")
-        from .tensorrt_session import TensorRTSession
+    def __init__(self, path: Path, spec: ModelSpec, graph: Graph) -> None:
+        try:
+            check_tensors(path, spec, graph.inputs, graph.outputs)
+        except ModelError:
+            graph.close()
+            raise
+        self.facts, self._graph, self._input, self._outputs = graph.facts, graph, spec.graph.input, spec.graph.outputs
 
-        return TensorRTSession(path, spec)
-    if device == "auto":
-        from .choice import choose
+    def run(self, crops: Crops) -> Outputs:
+        """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
+        return Outputs(*self._graph.run({self._input: crops}, self._outputs))
 
-        return choose(path, spec, threads)
-    if device.startswith("openvino"):
-        from .openvino_session import OpenVINOSession
-
-        return OpenVINOSession(path, spec, device, threads)
-    if device == "tensorrt":
-        return _open_tensorrt(path, spec, threads)
-    from .onnx_session import OnnxSession
-
-    return OnnxSession(path, spec, device, threads)
+    def close(self) -> None:
+        """Give memory and threads back; nothing runs afterwards."""
+        self._graph.close()
 
 
-def _open_tensorrt(path: Path, spec: ModelSpec, threads: int | None) -> Session:
-    """TensorRT itself where it is installed, with an engine kept in the cache; else ONNX Runtime's TensorRT provider."""
-    from .tensorrt_versions import find_tensorrt
-
-    if find_tensorrt() is None:
-        from .onnx_session import OnnxSession
-
-        return OnnxSession(path, spec, "tensorrt", threads)
-    from .engine import cached_engine
-    from .tensorrt_session import TensorRTSession
-
-    return TensorRTSession(cached_engine(path, spec), spec)
+def check_crops(crops: Crops, side: int) -> Crops:
+    """The crops in C order; raises ValueError unless they are uint8 [N, S, S, 3]."""
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (side, side, 3):
+        raise ValueError(f"expected crops uint8 [N, {side}, {side}, 3] RGB, got {crops.dtype} {list(crops.shape)}")
+    return np.ascontiguousarray(crops)
 
 
-def wrong_input(path: Path, name: str, side: int, got: str) -> ModelError:
-    """The error of a graph whose input is not the contract's."""
-    return ModelError(f"{path}: expected the input {name} uint8 [N, {side}, {side}, 3], got {got}; export it again")
+def check_tensors(path: Path, spec: ModelSpec, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+    """Raise ModelError unless a graph has the tensors that its spec promises."""
+    side = spec.crop.side
+    wanted = [("input", spec.graph.input, Tensor("uint8", (side, side, 3)), inputs)]
+    wanted += [("output", name, tensor, outputs) for name, tensor in output_tensors(spec).items()]
+    for kind, name, tensor, found in wanted:
+        if found.get(name) != tensor:
+            got = found.get(name, f"none of this name among {', '.join(found) or 'none'}")
+            raise ModelError(f"{path}: expected the {kind} {name} {tensor}, got {got}; export it again")
 
 
-def wrong_output(path: Path, name: str, width: list[int], got: str) -> ModelError:
-    """The error of a graph whose output is not the contract's."""
-    return ModelError(f"{path}: expected the output {name} float32 {['N', *width]}, got {got}; export it again")
-
-
-def output_widths(spec: ModelSpec) -> dict[str, list[int]]:
-    """The shape of each output after N, by the graph's name of it."""
-    widths: list[list[int]] = [[], [spec.task.num_bins], [spec.graph.embedding_dim]]
-    return dict(zip(spec.graph.outputs, widths, strict=True))
+def output_tensors(spec: ModelSpec) -> dict[str, Tensor]:
+    """The outputs that a spec promises, by the graph's names of them."""
+    sizes: list[tuple[int, ...]] = [(), (spec.task.num_bins,), (spec.graph.embedding_dim,)]
+    return {name: Tensor("float32", size) for name, size in zip(spec.graph.outputs, sizes, strict=True)}

@@ -221,7 +221,7 @@ def _log_choices(options: RunOptions, model: Model, infos: Sequence[SourceInfo])
     """`auto` may choose, and says what it chose; a camera may give something else than it was asked for."""
     notes: list[str] = []
     if options.device == "auto":
-        notes.append(f"device {model.session.device}")
+        notes.append(f"device {model.session.facts.device}")
     if model.spec.calibration is None:
         notes.append("no intervals: the model is not calibrated")
     notes += [f"{info.name}: {note}" for info in infos for note in info.notes]

@@ -16,7 +16,7 @@ from numclip.bench.contenders import facts_of
 from numclip.cli.main import main
 from numclip.runtime.contract.model_file import MODELS, read_spec
 from numclip.runtime.sessions.model import Model
-from numclip.runtime.sessions.session import open_session
+from numclip.runtime.sessions.opening import open_session
 from numclip.runtime.sinks.video_writer import VideoWriter
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/bench.schema.json").read_text())

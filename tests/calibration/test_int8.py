@@ -19,7 +19,7 @@ from numclip.errors import UsageError  # noqa: E402
 from numclip.runtime.contract.model_file import MODELS, graph_sha256, read_spec, write_spec  # noqa: E402
 from numclip.runtime.places import write_whole  # noqa: E402
 from numclip.runtime.sessions.choice import probe_crops  # noqa: E402
-from numclip.runtime.sessions.session import open_session  # noqa: E402
+from numclip.runtime.sessions.opening import open_session  # noqa: E402
 
 SHIPPED = MODELS / "age-nano.onnx"
 SPEC = read_spec(SHIPPED)

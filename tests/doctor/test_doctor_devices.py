@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from numclip.doctor import devices as doctor_devices
-from numclip.doctor.devices import Gpu, devices, nvidia_gpu
+from numclip.doctor.devices import devices
 from numclip.errors import DeviceError
 from numclip.runtime.sessions import session as sessions
+from numclip.runtime.sessions.cuda_device import Card, find_card
 
-ORIN_LIKE = Gpu("a GPU", 8000, "12.6")
+ORIN_LIKE = Card("a GPU", "8.7", True, 8000, "12.6")
 
 
 def test_every_device_is_looked_at() -> None:
@@ -48,6 +49,6 @@ def test_a_cpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_driver_is_asked() -> None:
     """Where NVIDIA's driver is, a name, memory and CUDA version; elsewhere None."""
-    gpu = nvidia_gpu()
+    gpu = find_card()
 
-    assert gpu is None or (gpu.name and gpu.memory_mb > 0 and gpu.cuda[0].isdigit())
+    assert gpu is None or (gpu.name and gpu.memory_mb > 0 and gpu.driver[0].isdigit())

@@ -19,7 +19,7 @@ from numclip.export.frozen import Frozen  # noqa: E402
 from numclip.export.half import half_network  # noqa: E402
 from numclip.export.to_onnx import to_onnx  # noqa: E402
 from numclip.runtime.contract.model_file import read_spec, write_spec  # noqa: E402
-from numclip.runtime.sessions.session import open_session  # noqa: E402
+from numclip.runtime.sessions.opening import open_session  # noqa: E402
 from numclip.train.checkpoint_model import checkpoint_spec, predict  # noqa: E402
 from numclip.train.network import Method, NumCLIP  # noqa: E402
 from numclip.train.prompts import Prompt  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from numclip.runtime.contract.licences import RESEARCH_ONLY, Licence, Licences, combined, commercial_use
+from numclip.runtime.contract.licences import RESEARCH_ONLY, Licence, Licences, Verdict, combined, commercial_use
 
 MIT = Licence("MIT")
 
@@ -30,24 +30,25 @@ MIT = Licence("MIT")
 )
 def test_the_verdict_compares_identifiers(text: str, allowed: bool, reason: str) -> None:
     """Only an SPDX expression all of whose ways are permissive is a yes; words that merely hold such a name are none."""
-    got, why = commercial_use(Licences(MIT, MIT, None, Licence.from_text(text)))
-    assert got is allowed and reason in why
+    got = commercial_use(Licences(MIT, MIT, None, Licence.from_text(text)))
+    assert got.allowed is allowed and reason in got.why and got.parts == (() if allowed else ("data",))
 
 
 def test_the_strictest_part_decides() -> None:
     """One part for research only is a no that names it, whatever the others say; a part that is not stated is a no."""
     research = Licence(RESEARCH_ONLY, "UTKFace: non-commercial research use only")
-    assert commercial_use(Licences(MIT, MIT, Licence.from_text("house rules"), research)) == (
+    assert commercial_use(Licences(MIT, MIT, Licence.from_text("house rules"), research)) == Verdict(
         False,
+        ("data",),
         f"data: UTKFace: non-commercial research use only ({RESEARCH_ONLY})",
     )
-    assert commercial_use(Licences(code=MIT, weights=MIT)) == (False, "not known to be permissive: data: not stated")
-    assert commercial_use(Licences()) == (False, "the spec names no licences")
-    assert commercial_use(Licences(MIT, MIT, None, MIT))[0]
+    assert commercial_use(Licences(code=MIT, weights=MIT)).why == "not known to be permissive: data: not stated"
+    assert commercial_use(Licences()).why == "the spec names no licences"
+    assert commercial_use(Licences(MIT, MIT, None, MIT)).allowed
 
 
 def test_what_is_made_from_several_has_the_terms_of_all() -> None:
     """Two of one kind are named once, an alternative keeps its brackets, and what is not stated counts."""
     got = combined([MIT, Licence("MIT OR Zlib"), MIT, Licence(None, "asks to be cited")])
     assert got == Licence("MIT AND (MIT OR Zlib) AND LicenseRef-unstated", "asks to be cited")
-    assert not commercial_use(Licences(MIT, got, None, MIT))[0]
+    assert not commercial_use(Licences(MIT, got, None, MIT)).allowed

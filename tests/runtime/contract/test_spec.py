@@ -223,5 +223,7 @@ def _fields(raw: Any) -> Any:
 
 def test_a_face_finder_is_no_age_model() -> None:
     """A document of another kind is refused as what it is, before anything else in it is read."""
-    with pytest.raises(ModelError, match="kind: expected a model that reads crops, got a face finder"):
+    with pytest.raises(
+        ModelError, match="kind: expected a model that reads crops, got a face finder; give it to --detector"
+    ):
         ModelSpec.from_json('{"kind": "faces", "schema_version": 1}')

@@ -16,7 +16,8 @@ from numclip.runtime.contract.model_file import FINDER, MODELS, graph_sha256, re
 from numclip.runtime.faces.detect import Detections, detect_all
 from numclip.runtime.faces.finder import FacesNano
 from numclip.runtime.faces.opening import open_detector
-from numclip.runtime.sessions.faces_session import Found, open_faces_session
+from numclip.runtime.sessions.faces_session import Found
+from numclip.runtime.sessions.opening import open_faces_session
 from numclip.runtime.sessions.tensorrt_faces import found_of
 
 FILE = MODELS / f"{FINDER}.onnx"
@@ -115,7 +116,7 @@ def test_many_pictures_in_one_call_answer_as_one_by_one(finder: FacesNano, hoppe
 def test_the_graph_answers_by_picture_then_by_score_and_never_twice_the_same_face(hopper: np.ndarray) -> None:
     """Raw outputs of two pictures: sorted, scores above the file's threshold, no two boxes of a picture overlap too much."""
     spec = read_faces_spec(FILE)
-    found = open_faces_session(FILE, spec, "cpu", 1).run(np.stack([hopper, hopper[::-1]]))
+    found = open_faces_session(FILE, "cpu", 1).run(np.stack([hopper, hopper[::-1]]))
     assert (np.diff(found.picture) >= 0).all() and (found.scores > spec.score_threshold).all()
     for i in range(2):
         mine = found.picture == i

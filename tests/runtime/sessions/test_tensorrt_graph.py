@@ -10,8 +10,8 @@ import pytest
 from numclip.errors import NumclipError
 from numclip.runtime.contract.model_file import MODELS, read_spec
 from numclip.runtime.sessions.choice import probe_crops
-from numclip.runtime.sessions.engine import Wish, build
-from numclip.runtime.sessions.session import open_session
+from numclip.runtime.sessions.engine_build import EngineOptions, build_engine
+from numclip.runtime.sessions.opening import open_session
 
 SHIPPED = MODELS / "age-nano.onnx"
 SPEC = read_spec(SHIPPED)
@@ -22,7 +22,7 @@ def test_an_engine_answers_like_the_cpu(tmp_path: Path) -> None:
     """Built here, ages are within 0.02 years of ONNX Runtime's, for one face, a few, the most, and more than the most; twice,
     because the second run replays a CUDA graph."""
     engine = tmp_path / "age.engine"
-    build(SHIPPED, SPEC, engine, Wish(max_batch=8))
+    build_engine(EngineOptions(SHIPPED, engine, max_batch=8))
     session, cpu = open_session(engine, SPEC), open_session(SHIPPED, SPEC, "cpu")
     for n in (1, 3, 8, 11):
         crops = probe_crops(SPEC.crop.side, n)
@@ -34,7 +34,7 @@ def test_an_engine_for_another_card_is_not_run(tmp_path: Path) -> None:
     """Compiled for a card that is not here, or where there is no card at all, it is refused in one sentence."""
     pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
     engine = tmp_path / "age.engine"
-    build(SHIPPED, SPEC, engine, Wish(max_batch=2, targets=(120,)), "tensorrt_rtx")
+    build_engine(EngineOptions(SHIPPED, engine, max_batch=2, library="tensorrt_rtx", targets=(120,)))
     with pytest.raises(NumclipError) as caught:  # on a card of compute capability 12.0 the engine would run
         open_session(engine, SPEC)
     assert "\n" not in str(caught.value)

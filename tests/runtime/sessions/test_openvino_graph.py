@@ -12,7 +12,7 @@ import pytest
 from numclip.errors import DeviceError, ModelError
 from numclip.runtime.contract.model_file import MODELS, read_spec
 from numclip.runtime.sessions.choice import distance, probe_crops
-from numclip.runtime.sessions.session import open_session
+from numclip.runtime.sessions.opening import open_session
 
 SHIPPED = MODELS / "age-nano.onnx"
 SPEC = read_spec(SHIPPED)
@@ -36,7 +36,7 @@ def test_it_answers_like_onnxruntime() -> None:
     np.testing.assert_allclose(first.embedding, theirs.run(CROPS).embedding, atol=1e-3)
     ours.run(np.ascontiguousarray(CROPS[:1, ::-1]))
     np.testing.assert_array_equal(first.value, kept)
-    assert ours.describe()["library"] == "openvino" and ours.describe()["threads"] == 1
+    assert (ours.facts.library, ours.facts.threads) == ("openvino", 1)
 
 
 def test_bfloat16_where_the_cpu_has_it() -> None:

@@ -14,8 +14,14 @@ from numclip.cli.main import main
 from numclip.errors import DeviceError, ModelError
 from numclip.runtime.contract.model_file import MODELS, graph_sha256, read_spec, write_spec
 from numclip.runtime.contract.spec import ModelSpec
-from numclip.runtime.sessions import engine
-from numclip.runtime.sessions.cuda_device import Card
+from numclip.runtime.sessions import engine_build
+from numclip.runtime.sessions.engine_build import (
+    WORKSPACE_LIMIT_MB,
+    EngineOptions,
+    build_engine,
+    fitted_workspace_mb,
+    workspace_mb,
+)
 from numclip.runtime.sessions.engine_file import read_sidecar
 from numclip.runtime.sessions.tensorrt_versions import import_tensorrt, quiet_logger
 
@@ -65,7 +71,7 @@ def network_of(path: Path) -> tuple[Any, Any, Any]:
     trt = import_tensorrt("tensorrt_rtx")
     logger = quiet_logger(trt)
     builder = trt.Builder(logger)
-    network, parser = engine.parsed(trt, builder, logger, path)
+    network, parser = engine_build.parsed(trt, builder, logger, path)
     return trt, network, (logger, builder, parser)
 
 
@@ -91,7 +97,8 @@ def test_compiles(precision: str, tmp_path: Path) -> None:
     assert len(half) >= 12 if precision.endswith("fp16") else not half
     assert len(int8) >= 50 if precision == "int8" else not int8
     out = tmp_path / "age.engine"
-    built = engine.build(path, spec, out, engine.Wish(max_batch=16, targets=TARGETS), "tensorrt_rtx")
+    options = EngineOptions(path, out, max_batch=16, library="tensorrt_rtx", targets=TARGETS)
+    built = build_engine(options).built
     assert built.compute_capabilities == ("8.6", "8.9") and built.gpu is None and built.max_batch == 16
     assert built.graph_sha256 == graph_sha256(path) and read_sidecar(out) == (spec, built)
     del alive
@@ -103,20 +110,20 @@ def test_the_profile(tmp_path: Path) -> None:
     builder, spec = trt.Builder(quiet_logger(trt)), read_spec(MODELS / "age-nano.onnx")
     side = spec.crop.side
     for most, usual in ((32, 4), (2, 2), (1, 1)):
-        profile = engine.faces_profile(builder, spec, most)
+        profile = engine_build.faces_profile(builder, spec, most)
         assert [tuple(s) for s in profile.get_shape("crops")] == [(n, side, side, 3) for n in (1, usual, most)]
 
 
 def test_the_command_writes_a_triton_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """numclip engine compiles a file for named cards, and beside it the plan variant of a Triton repository."""
+    """numclip engine compiles a file for named cards, and deploy triton puts it into a repository as a plan."""
     path, out = tmp_path / "age.onnx", tmp_path / "age.engine"
     export("fp32", path)
     argv = ["engine", str(path), "--out", str(out), "--library", "tensorrt_rtx", "--targets", "89", "--max-batch", "8"]
-    assert main([*argv, "--triton", str(tmp_path / "repository")]) == 0
+    assert main(argv) == 0 and "next: numclip verify" in capsys.readouterr().out
+    assert main(["deploy", "triton", str(out), "--out", str(tmp_path / "repository")]) == 0
     assert json.loads(out.with_name("age.engine.json").read_text())["built"]["compute_capabilities"] == ["8.9"]
     assert (tmp_path / "repository/age-plan/1/model.plan").read_bytes() == out.read_bytes()
     assert "max_batch_size: 8" in (tmp_path / "repository/age-plan/config.pbtxt").read_text()
-    assert "next: numclip verify" in capsys.readouterr().out
 
 
 def test_a_cpu_flavour_is_refused(tmp_path: Path) -> None:
@@ -124,9 +131,9 @@ def test_a_cpu_flavour_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "q.onnx"
     path.write_bytes((MODELS / "age-nano.onnx").read_bytes())
     spec = read_spec(path)
-    spec = replace(spec, graph=replace(spec.graph, flavour="cpu"))
+    write_spec(path, replace(spec, graph=replace(spec.graph, flavour="cpu")))
     with pytest.raises(ModelError, match="numclip quantize --flavour tensorrt"):
-        engine.build(path, spec, tmp_path / "q.engine", engine.Wish(targets=TARGETS))
+        build_engine(EngineOptions(path, tmp_path / "q.engine", targets=TARGETS))
 
 
 def test_a_graph_that_is_none_is_refused(tmp_path: Path, yunet_model: Path) -> None:
@@ -141,11 +148,8 @@ def test_a_graph_that_is_none_is_refused(tmp_path: Path, yunet_model: Path) -> N
 def test_the_workspace_fits_the_free_memory() -> None:
     """Half of what is free, never more than the limit; too little is an error that says how much there is."""
 
-    def card(free_mb: int) -> Card:
-        return Card("NVIDIA A", "8.6", False, "13.0", "13.0", free_mb)
-
-    assert engine.workspace_mb(engine.Wish(), card(3000)) == 1500
-    assert engine.workspace_mb(engine.Wish(), card(80_000)) == engine.WORKSPACE_LIMIT_MB
-    assert engine.workspace_mb(engine.Wish(workspace_mb=77), card(80_000)) == 77
+    assert fitted_workspace_mb(3000) == 1500 and fitted_workspace_mb(80_000) == WORKSPACE_LIMIT_MB
     with pytest.raises(DeviceError, match="got 100"):
-        engine.workspace_mb(engine.Wish(), card(100))
+        fitted_workspace_mb(100)
+    asked, left = (EngineOptions("x", Path("x.engine"), workspace_mb=mb) for mb in (77, None))
+    assert workspace_mb(asked, None) == 77 and workspace_mb(left, None) == WORKSPACE_LIMIT_MB

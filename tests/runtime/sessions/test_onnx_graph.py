@@ -12,11 +12,10 @@ import pytest
 
 from numclip.errors import DeviceError, ModelError
 from numclip.runtime.contract.model_file import MODELS, read_spec
-from numclip.runtime.sessions import onnx_session
-from numclip.runtime.sessions.cuda_device import checked
+from numclip.runtime.sessions.cuda_device import checked, find_card
 from numclip.runtime.sessions.model import load
-from numclip.runtime.sessions.onnx_session import OnnxSession
-from numclip.runtime.sessions.session import open_session
+from numclip.runtime.sessions.onnx_graph import OnnxGraph, provider_lists
+from numclip.runtime.sessions.opening import open_session
 
 SHIPPED = MODELS / "age-nano.onnx"
 SPEC = read_spec(SHIPPED)
@@ -37,10 +36,13 @@ def test_cuda_is_never_the_cpu() -> None:
 
 @no_cuda
 def test_tensorrt_is_never_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """--device tensorrt without TensorRT names the packages and the line; with the library but no CUDA, cuda-python."""
-    with pytest.raises(DeviceError, match=r"device tensorrt: expected .*pip install .*numclip\[tensorrt\]"):
-        load("age-nano", "tensorrt")
-    monkeypatch.setattr("numclip.runtime.sessions.tensorrt_versions.find_tensorrt", lambda: None)
+    """--device tensorrt without TensorRT names the packages and the line; with the library but no card, that there is none."""
+    monkeypatch.setattr("numclip.runtime.sessions.opening.find_tensorrt", lambda: "tensorrt_rtx")
+    monkeypatch.setattr("numclip.runtime.sessions.engine_build.import_tensorrt", lambda library: None)
+    if find_card() is None:
+        with pytest.raises(DeviceError, match="device tensorrt: expected an NVIDIA GPU and its driver, found none"):
+            load("age-nano", "tensorrt")
+    monkeypatch.setattr("numclip.runtime.sessions.opening.find_tensorrt", lambda: None)
     with pytest.raises(
         DeviceError, match=r"expected the package tensorrt, or .*TensorrtExecutionProvider.*system-site-packages"
     ):
@@ -50,9 +52,9 @@ def test_tensorrt_is_never_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_contract_is_checked() -> None:
     """A graph whose input or outputs are not the spec's is refused by name, with both shapes."""
     with pytest.raises(ModelError, match=rf"expected the input crops uint8 \[N, 80, 80, 3\], got .*{SPEC.crop.side}"):
-        OnnxSession(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=80)), "cpu", 1)
-    with pytest.raises(ModelError, match=r"expected the output embedding float32 \['N', 7\]"):
-        OnnxSession(SHIPPED, replace(SPEC, graph={**SPEC.graph, "embedding_dim": 7}), "cpu", 1)
+        open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=80)), "cpu", 1)
+    with pytest.raises(ModelError, match=r"expected the output embedding float32 \[N, 7\], got float32 \[N, 256\]"):
+        open_session(SHIPPED, replace(SPEC, graph=replace(SPEC.graph, embedding_dim=7)), "cpu", 1)
 
 
 def test_a_graph_that_is_none(tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_a_graph_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"\x08\x07")
     with pytest.raises(ModelError, match="cannot open the graph") as caught:
-        OnnxSession(path, SPEC, "cpu", 1)
+        OnnxGraph(path, "cpu", 1)
     assert "\n" not in str(caught.value)
 
 
@@ -75,9 +77,9 @@ def test_an_unknown_device_and_no_threads() -> None:
 def test_what_cuda_and_tensorrt_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA: a CUDA graph first, then without, never in TF32. TensorRT: caches that carry the version, FP16 left to the graph."""
     monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path))
-    graph, plain = onnx_session.providers_of("cuda", "9.9")
+    graph, plain = provider_lists("cuda", "9.9")
     assert graph[0][1] == {"enable_cuda_graph": "1", "use_tf32": "0"} and plain[0][1] == {"use_tf32": "0"}
-    ((_, options), *_rest) = onnx_session.providers_of("tensorrt", "9.9")[0]
+    ((_, options), *_rest) = provider_lists("tensorrt", "9.9")[0]
     assert options["trt_fp16_enable"] == "0" and options["trt_engine_cache_path"] == str(
         tmp_path / "tensorrt-onnxruntime-9.9"
     )
@@ -100,12 +102,12 @@ def test_a_cuda_error_is_a_sentence() -> None:
 def test_cuda_answers_like_the_cpu(batch: int) -> None:
     """On a card, bound to its memory and replayed as a CUDA graph, ages are within 0.02 years of the CPU's."""
     crops = np.random.default_rng(batch).integers(0, 256, (batch, SPEC.crop.side, SPEC.crop.side, 3), np.uint8)
-    session, expected = OnnxSession(SHIPPED, SPEC, "cuda", None), OnnxSession(SHIPPED, SPEC, "cpu", None).run(crops)
+    session, expected = open_session(SHIPPED, SPEC, "cuda"), open_session(SHIPPED, SPEC, "cpu").run(crops)
     for _ in range(3):
         np.testing.assert_allclose(session.run(crops).value, expected.value, atol=0.02)
 
 
 def test_nothing_of_cuda_is_imported() -> None:
     """The CPU session needs no CUDA bindings."""
-    OnnxSession(SHIPPED, SPEC, "cpu", 1).run(np.zeros((1, SPEC.crop.side, SPEC.crop.side, 3), np.uint8))
+    open_session(SHIPPED, SPEC, "cpu", 1).run(np.zeros((1, SPEC.crop.side, SPEC.crop.side, 3), np.uint8))
     assert not any(name == "cuda" or name.startswith("cuda.") for name in sys.modules)

@@ -8,8 +8,8 @@ it lies FILE.engine.json, which says what they are, and the engine is refused wh
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ...deploy.triton import write_repository
 from ...errors import DeviceError, ModelError, UsageError
 from ..contract.faces_spec import CANDIDATES, INPUT, FacesSpec
 from ..contract.model_file import graph_sha256, is_finder, read_faces_spec, read_spec, resolve
 from ..contract.spec import ModelSpec
 from ..places import cache_dir, write_whole
-from .cuda_device import Card, card, jetpack
+from ..system import l4t
+from .cuda_device import Card, card, free_memory_mb, runtime_version
 from .engine_file import Built, check_card, check_version, read_engine, read_faces_sidecar, read_sidecar, write_engine
 from .tensorrt_versions import (
-    PACKAGES,
     find_tensorrt,
     import_tensorrt,
     is_rtx,
@@ -42,83 +41,61 @@ WORKSPACE_SHARE, WORKSPACE_LIMIT_MB = 0.5, 4096  # of the free memory, and in al
 LEAST_FREE_MB = 64
 
 
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
-class Wish:
-    """How an engine is to be built."""
+class EngineOptions:
+    """What `build_engine` builds, and how."""
 
-    max_batch: int = MAX_BATCH
-    workspace_mb: int | None = None  # None: fitted to the free memory
-    versions: bool = False  # run with later versions of the library
-    hardware: bool = False  # run on later cards
-    targets: tuple[int, ...] = ()  # compute capabilities times ten, for TensorRT-RTX without a card
-    max_side_px: int = MAX_SIDE_PX  # the longest side of a picture, for a face finder
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `numclip engine`."""
-    parser.add_argument("model", metavar="MODEL", help="a model's name or .onnx")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.engine", help="the engine to write")
-    parser.add_argument(
-        "--max-batch",
-        type=int,
-        help=f"the most faces in one call ({MAX_BATCH}), or pictures for a face finder ({MAX_PICTURES})",
-    )
-    parser.add_argument(
-        "--max-side", type=int, default=MAX_SIDE_PX, metavar="PX", help="longest side of a picture, for a face finder"
-    )
-    parser.add_argument("--workspace-mb", type=int, help="memory for building; by default half of what is free")
-    parser.add_argument(
-        "--library", choices=PACKAGES, help="by default TensorRT where it is installed, else TensorRT-RTX"
-    )
-    parser.add_argument("--version-compatible", action="store_true", help="run with later versions too; larger, slower")
-    parser.add_argument("--hardware-compatible", action="store_true", help="run on later cards too (TensorRT)")
-    parser.add_argument(
-        "--targets", type=_targets, default=(), metavar="86,89", help="cards to compile for, without one (TensorRT-RTX)"
-    )
-    parser.add_argument("--triton", type=Path, metavar="DIR", help="also write a Triton model repository there")
+    model: str | Path
+    """A model's name or .onnx, or a face finder's."""
+    out: Path
+    """The .engine to write; its sidecar .engine.json is written beside it."""
+    max_batch: int | None = None
+    """The most faces in one call, or pictures for a face finder; None: 32 faces, 4 pictures."""
+    max_side_px: int = MAX_SIDE_PX
+    """The longest side of a picture, for a face finder."""
+    workspace_mb: int | None = None
+    """Memory of the card for building; None: half of what is free, at most 4096."""
+    library: str | None = None
+    """`tensorrt` or `tensorrt_rtx`; None: TensorRT where it is installed, else TensorRT-RTX."""
+    version_compatible: bool = False
+    """Run with later versions of the library too; larger and slower."""
+    hardware_compatible: bool = False
+    """Run on later cards too (TensorRT)."""
+    targets: tuple[int, ...] = ()
+    """Compute capabilities times ten to compile for, without a card (TensorRT-RTX); none: the card that is here."""
 
 
-def run(args: argparse.Namespace) -> int:
-    """Build, write, and say what to type next."""
-    if args.max_batch is not None and args.max_batch < 1:
-        raise UsageError(f"expected --max-batch of at least 1, got {args.max_batch}")
-    if args.max_side < LEAST_SIDE_PX:
-        raise UsageError(f"expected --max-side of at least {LEAST_SIDE_PX}, got {args.max_side}")
-    if args.out.suffix != ".engine":
-        raise UsageError(f"expected --out FILE.engine, got {args.out}")
-    path = resolve(args.model)
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine that was written."""
+
+    out: Path
+    spec: ModelSpec | FacesSpec
+    built: Built
+
+    @property
+    def is_finder(self) -> bool:
+        """Whether it finds faces; else it reads crops."""
+        return isinstance(self.spec, FacesSpec)
+
+
+def build_engine(options: EngineOptions) -> BuiltEngine:
+    """Build the engine of an .onnx and write it with its sidecar. Raises UsageError, ModelError, DeviceError, OutputError."""
+    _check(options)
+    path = resolve(options.model)
     spec = read_faces_spec(path) if is_finder(path) else read_spec(path)
-    max_batch = args.max_batch or (MAX_PICTURES if isinstance(spec, FacesSpec) else MAX_BATCH)
-    wish = Wish(
-        max_batch, args.workspace_mb, args.version_compatible, args.hardware_compatible, args.targets, args.max_side
-    )
-    built = build(path, spec, args.out, wish, args.library)
-    cards = ", ".join(built.compute_capabilities)
-    print(
-        f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {built.library} {built.version}, for {built.gpu or 'cards of'} "
-        f"{cards}, up to {built.max_batch} {'pictures' if isinstance(spec, FacesSpec) else 'faces'}"
-    )
-    if isinstance(spec, FacesSpec):
-        if args.triton:
-            raise UsageError("expected --triton with a model that reads crops, this is a face finder; leave it out")
-        print(f"next: numclip run 0 --detector {args.out} --device tensorrt")
-        return 0
-    if args.triton:
-        print(f"{write_repository(args.triton, args.out, spec, max_batch)}: a Triton model")
-    print(f"next: numclip verify {args.model} {args.out} --data DATA")
-    return 0
-
-
-def build(path: Path, spec: ModelSpec | FacesSpec, out: Path, wish: Wish, library: str | None = None) -> Built:
-    """Build the engine of an .onnx and write it with its sidecar; raises DeviceError, ModelError."""
     if isinstance(spec, ModelSpec) and spec.graph.flavour == "cpu":
         raise ModelError(
             f"{path}: expected an INT8 file of flavour tensorrt, this one is for CPUs; numclip quantize --flavour tensorrt"
         )
-    trt = import_tensorrt(library)
-    here = None if wish.targets else card()
-    data, flags = compile_graph(trt, path, spec, wish, here)
-    capabilities = [f"{t // 10}.{t % 10}" for t in wish.targets] if here is None else [here.compute_capability]
+    trt = import_tensorrt(options.library)
+    here = None if options.targets else card()
+    data, flags = compile_graph(trt, path, spec, options, here)
+    capabilities = [f"{t // 10}.{t % 10}" for t in options.targets] if here is None else [here.compute_capability]
+    release = l4t()
     built = Built(
         graph_sha256=graph_sha256(path),
         engine_sha256=hashlib.sha256(data).hexdigest(),
@@ -126,18 +103,31 @@ def build(path: Path, spec: ModelSpec | FacesSpec, out: Path, wish: Wish, librar
         version=trt.__version__,
         gpu=None if here is None else here.name,
         compute_capabilities=tuple(capabilities),
-        cuda=None if here is None else here.cuda,
+        cuda=None if here is None else runtime_version(),
         driver=None if here is None else here.driver,
-        jetpack=jetpack(),
-        max_batch=wish.max_batch,
+        jetpack=None if release is None else str(release),
+        max_batch=_max_batch(options, spec),
         flags=tuple(flags),
     )
-    write_engine(out, data, spec, built)
-    return built
+    write_engine(options.out, data, spec, built)
+    return BuiltEngine(options.out, spec, built)
+
+
+def _check(options: EngineOptions) -> None:
+    if options.max_batch is not None and options.max_batch < 1:
+        raise UsageError(f"expected --max-batch of at least 1, got {options.max_batch}")
+    if options.max_side_px < LEAST_SIDE_PX:
+        raise UsageError(f"expected --max-side of at least {LEAST_SIDE_PX}, got {options.max_side_px}")
+    if options.out.suffix != ".engine":
+        raise UsageError(f"expected --out FILE.engine, got {options.out}")
+
+
+def _max_batch(options: EngineOptions, spec: ModelSpec | FacesSpec) -> int:
+    return options.max_batch or (MAX_PICTURES if isinstance(spec, FacesSpec) else MAX_BATCH)
 
 
 def compile_graph(
-    trt: Any, path: Path, spec: ModelSpec | FacesSpec, wish: Wish, here: Card | None
+    trt: Any, path: Path, spec: ModelSpec | FacesSpec, options: EngineOptions, here: Card | None
 ) -> tuple[bytes, list[str]]:
     """The serialized engine and the portability flags that were set."""
     logger = quiet_logger(trt)
@@ -148,14 +138,16 @@ def compile_graph(
     network, parser = parsed(trt, builder, logger, path)
     config = builder.create_builder_config()
     use_full_float32(trt, config)
-    flags = set_portability(trt, config, versions=wish.versions, hardware=wish.hardware, targets=wish.targets)
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb(wish, here) * 2**20)
+    flags = set_portability(
+        trt, config, versions=options.version_compatible, hardware=options.hardware_compatible, targets=options.targets
+    )
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb(options, here) * 2**20)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # layer names and types, for the inspector
     if isinstance(spec, FacesSpec):
         stop_at_candidates(network)
-        profile = pictures_profile(builder, wish.max_batch, wish.max_side_px)
+        profile = pictures_profile(builder, _max_batch(options, spec), options.max_side_px)
     else:
-        profile = faces_profile(builder, spec, wish.max_batch)
+        profile = faces_profile(builder, spec, _max_batch(options, spec))
     config.add_optimization_profile(profile)
     cache_file = _load_timings(trt, config, here)
     with tqdm(desc="engine", unit="step", leave=False, disable=None, file=sys.stderr) as bar:
@@ -212,34 +204,35 @@ def parsed(trt: Any, builder: Any, logger: Any, path: Path) -> tuple[Any, Any]:
     return network, parser
 
 
-def cached_engine(path: Path, spec: ModelSpec | FacesSpec) -> Path:
+def cached_engine(path: Path) -> Path:
     """The engine of an .onnx in the cache folder, built now where there is none that fits this machine."""
     library = find_tensorrt()
     trt, here = import_tensorrt(library), card()
     engine = cache_dir() / "engines" / f"{graph_sha256(path)[:16]}.engine"
     try:
-        _, built = read_faces_sidecar(engine) if isinstance(spec, FacesSpec) else read_sidecar(engine)
+        built = read_faces_sidecar(engine)[1] if is_finder(path) else read_sidecar(engine)[1]
         read_engine(engine, built)
         check_version(engine, built, trt.__version__)
         check_card(engine, built, here.name, here.compute_capability)
     except ModelError as error:
         engine.parent.mkdir(parents=True, exist_ok=True)
-        print(f"numclip: building an engine of {path.name} for {here.name}: {error}", file=sys.stderr)
-        build(path, spec, engine, Wish(MAX_PICTURES) if isinstance(spec, FacesSpec) else Wish(), library)
+        _log.info("building an engine of %s for %s: %s", path.name, here.name, error)
+        build_engine(EngineOptions(path, engine, library=library))
     return engine
 
 
-def workspace_mb(wish: Wish, here: Card | None) -> int:
+def workspace_mb(options: EngineOptions, here: Card | None) -> int:
     """The builder's memory: as wished, else fitted to what is free; raises DeviceError where that is too little."""
-    if wish.workspace_mb is not None:
-        return wish.workspace_mb
-    if here is None:
-        return WORKSPACE_LIMIT_MB
-    fitted = min(WORKSPACE_LIMIT_MB, int(WORKSPACE_SHARE * here.free_mb))
+    if options.workspace_mb is not None:
+        return options.workspace_mb
+    return WORKSPACE_LIMIT_MB if here is None else fitted_workspace_mb(free_memory_mb())
+
+
+def fitted_workspace_mb(free_mb: int) -> int:
+    """A share of the card's free memory; raises DeviceError where that is too little."""
+    fitted = min(WORKSPACE_LIMIT_MB, int(WORKSPACE_SHARE * free_mb))
     if fitted < LEAST_FREE_MB:
-        raise DeviceError(
-            f"expected {2 * LEAST_FREE_MB} MB of free GPU memory, got {here.free_mb}; close other programs"
-        )
+        raise DeviceError(f"expected {2 * LEAST_FREE_MB} MB of free GPU memory, got {free_mb}; close other programs")
     return fitted
 
 
@@ -272,10 +265,3 @@ def _monitor(trt: Any, bar: Any) -> Any:
             bar.refresh()
 
     return Monitor()
-
-
-def _targets(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected compute capabilities as 86,89, got {text!r}") from None

@@ -1,0 +1,68 @@
+"""Make a model file ready on a device. A device that was asked for and is not there is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import DeviceError
+from ..contract.spec import ModelSpec
+from .choice import choose
+from .engine_build import cached_engine
+from .engine_file import read_sidecar
+from .faces_session import FacesSession, GraphFaces
+from .onnx_graph import OnnxGraph, offers_cuda
+from .openvino_graph import OpenVINOGraph
+from .session import DEVICES, CropSession, Graph, Session
+from .tensorrt_faces import open_tensorrt_faces
+from .tensorrt_graph import TensorRTGraph
+from .tensorrt_versions import find_tensorrt
+
+
+def open_session(path: Path, spec: ModelSpec, device: str = "auto", threads: int | None = None) -> Session:
+    """An .onnx or .engine on a device; `auto` is the library that choice.py prefers here.
+
+    threads: CPU threads of one call, None for the library's choice. Raises DeviceError, ModelError.
+    """
+    check_request(device, threads)
+    if path.suffix == ".engine":
+        if device not in ("auto", "tensorrt"):
+            raise DeviceError(f"{path}: expected --device tensorrt for an engine, got {device}; give the .onnx instead")
+        return CropSession(path, spec, _engine_graph(path))
+    if device == "auto":
+        return choose(path, spec, threads)
+    return CropSession(path, spec, _graph(path, device, threads))
+
+
+def check_request(device: str, threads: int | None) -> None:
+    """Raise DeviceError for a device that nobody knows, or less than one thread."""
+    if device not in DEVICES:
+        raise DeviceError(f"expected --device {', '.join(DEVICES)}, got {device!r}")
+    if threads is not None and threads < 1:
+        raise DeviceError(f"expected at least 1 thread, got {threads}")
+
+
+def _graph(path: Path, device: str, threads: int | None) -> Graph:
+    if device.startswith("openvino"):
+        return OpenVINOGraph(path, device, threads)
+    if device == "tensorrt" and find_tensorrt() is not None:  # with an engine kept in the cache
+        return _engine_graph(cached_engine(path))
+    return OnnxGraph(path, device, threads, keep_on_card=True)
+
+
+def _engine_graph(path: Path) -> Graph:
+    return TensorRTGraph(path, read_sidecar(path)[1])
+
+
+def open_faces_session(path: Path, device: str = "auto", threads: int | None = None) -> FacesSession:
+    """A face finder's .onnx or .engine on a device; `auto` is ONNX Runtime, on the GPU where it offers one.
+
+    threads: CPU threads of one call, None for the library's choice. Raises DeviceError, ModelError.
+    """
+    check_request(device, threads)
+    if path.suffix == ".engine" or device == "tensorrt":
+        return open_tensorrt_faces(path, device)
+    if device.startswith("openvino"):
+        return GraphFaces(path, OpenVINOGraph(path, device, threads))
+    if device == "auto":
+        device = "cuda" if offers_cuda() else "cpu"
+    return GraphFaces(path, OnnxGraph(path, device, threads))

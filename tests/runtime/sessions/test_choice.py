@@ -1,0 +1,109 @@
+"""`auto` chooses a library by a rule that no load can move; a library that answers otherwise is passed over and named."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numclip.errors import DeviceError
+from numclip.runtime.contract.model_file import MODELS, read_spec
+from numclip.runtime.sessions import choice
+from numclip.runtime.sessions.choice import OPENVINO_FROM, choose, distance, probe_crops
+from numclip.runtime.sessions.model import load
+from numclip.runtime.sessions.onnx_graph import OnnxGraph
+from numclip.runtime.sessions.session import Array, Outputs, SessionFacts
+
+SHIPPED = MODELS / "age-nano.onnx"
+SPEC = read_spec(SHIPPED)
+LARGE = replace(SPEC, graph=replace(SPEC.graph, multiply_adds=int(OPENVINO_FROM)))
+
+
+class Shifted(OnnxGraph):
+    """ONNX Runtime under another name, whose values are some years off."""
+
+    years = 0.0
+
+    def __init__(self, path: Path, device: str, threads: int | None) -> None:
+        super().__init__(path, "cpu", threads)
+        self.facts = SessionFacts("another", "1", device, threads)
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        value, *rest = super().run(feeds, outputs)
+        return [value + np.float32(self.years), *rest]
+
+
+@pytest.fixture
+def another(monkeypatch: pytest.MonkeyPatch) -> type[Shifted]:
+    """Another library where OpenVINO would be; how far it is off can be set."""
+    shifted = type("Shifted", (Shifted,), {})
+    monkeypatch.setattr(choice, "OpenVINOGraph", shifted)
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: object())
+    return shifted
+
+
+def test_small_graphs_stay_in_onnxruntime(another: type[Shifted]) -> None:
+    """One multiply-add below the limit the CPU's ONNX Runtime runs it; at the limit OpenVINO does."""
+    below = replace(SPEC, graph=replace(SPEC.graph, multiply_adds=int(OPENVINO_FROM) - 1))
+    assert choose(SHIPPED, below, 1).facts.library == "onnxruntime"
+    assert choose(SHIPPED, LARGE, 1).facts.library == "another"
+
+
+def test_every_shipped_model_runs_in_onnxruntime_on_a_cpu() -> None:
+    """By the rule a shipped name is ONNX Runtime wherever ONNX Runtime has no CUDA, whatever else is installed."""
+    for path in MODELS.glob("age-*.onnx"):
+        assert choose(path, read_spec(path), 1).facts.library == "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("years", "library"), [(0.019, "another"), (0.021, "onnxruntime"), (float("nan"), "onnxruntime")]
+)
+def test_a_library_that_answers_otherwise_is_passed_over(
+    another: type[Shifted], caplog: pytest.LogCaptureFixture, years: float, library: str
+) -> None:
+    """Up to 0.02 years in the mean it is taken; beyond, or where a number is none, ONNX Runtime runs and the log says why."""
+    another.years = years
+    with caplog.at_level(logging.WARNING):
+        assert choose(SHIPPED, LARGE, 1).facts.library == library
+    assert ("auto passes over openvino: off by" in caplog.text) == (library == "onnxruntime")
+
+
+def test_a_library_that_does_not_start_is_passed_over(
+    another: type[Shifted], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own sentence is in the log."""
+
+    def refuse(*_: object) -> None:
+        raise DeviceError("it refuses")
+
+    monkeypatch.setattr(choice, "OpenVINOGraph", refuse)
+    assert choose(SHIPPED, LARGE, 1).facts.library == "onnxruntime"
+    assert "auto passes over openvino: it refuses" in caplog.text
+
+
+def test_two_caches_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened twice with two empty caches a name gives the same bits from the same file, and writes nothing there."""
+    crops, answers = probe_crops(SPEC.crop.side, 5), []
+    for name in ("one", "two"):
+        monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path / name))
+        model = load("age-nano", threads=1)
+        answers.append((model.path, model.session.facts, model(crops).value.tobytes()))
+    assert answers[0] == answers[1] and list(tmp_path.iterdir()) == []
+
+
+def test_the_distance_of_what_is_no_number() -> None:
+    """Infinite where a number is not finite, nothing between equals."""
+    one = Outputs(np.ones(2, np.float32), np.ones((2, 1), np.float32), np.ones((2, 1), np.float32))
+    broken = Outputs(np.array([1, np.nan], np.float32), one.probabilities, one.embedding)
+    assert distance(one, one) == 0 and distance(broken, one) == float("inf")
+
+
+def test_the_probe_is_the_same_everywhere() -> None:
+    """The pictures are fixed: their sum is a number one can check."""
+    crops = probe_crops(112, 8)
+    assert crops.shape == (8, 112, 112, 3) and crops.dtype == np.uint8 and (crops == probe_crops(112, 8)).all()
+    assert 100 < crops.mean() < 155 and crops.std() > 30

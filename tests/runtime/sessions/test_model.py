@@ -1,0 +1,91 @@
+"""A model object: which file a name and a precision mean, closing, pickling."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import numclip
+from numclip.errors import ModelError
+from numclip.runtime.contract.model_file import MODELS, read_spec, write_spec
+from numclip.runtime.sessions.choice import probe_crops
+from numclip.runtime.sessions.model import Model
+
+SHIPPED = MODELS / "age-nano.onnx"
+CROPS = probe_crops(read_spec(SHIPPED).crop.side, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "file"),
+    [
+        ("age-nano", None, "age-nano.onnx"),
+        ("age-nano", "fp32", "age-nano.onnx"),
+        ("age-nano", "int8", "age-nano.int8.onnx"),
+        ("age-nano.int8", None, "age-nano.int8.onnx"),
+        ("age-nano.int8", "int8", "age-nano.int8.onnx"),
+        ("age-nano.int8", "fp32", "age-nano.onnx"),
+    ],
+)
+def test_a_name_and_a_precision_mean_one_file(name: str, precision: str | None, file: str) -> None:
+    """The file that runs is the named one, or its form in the precision that was asked for."""
+    model = numclip.load(name, "cpu", 1, precision)
+    assert model.path == MODELS / file and model.spec.graph.precision == ("int8" if "int8" in file else "fp32")
+
+
+def test_a_form_that_is_not_there(tmp_path: Path) -> None:
+    """An absent form, a file that is not what its name says, and a word that is no precision: one sentence each."""
+    with pytest.raises(ModelError, match=r"expected its fp16 form age-nano\.fp16\.onnx beside it.*--precision fp16"):
+        numclip.load("age-nano", precision="fp16")
+    with pytest.raises(ModelError, match="expected precision fp32, fp16, int8, got 'half'"):
+        numclip.load("age-nano", precision="half")
+    for name in ("age.onnx", "age.int8.onnx"):
+        (tmp_path / name).write_bytes(SHIPPED.read_bytes())
+    with pytest.raises(
+        ModelError, match=r"age\.int8\.onnx: expected a file that computes in int8, this one computes in fp32"
+    ):
+        numclip.load(tmp_path / "age.onnx", precision="int8")
+
+
+def test_a_closed_model_says_so() -> None:
+    """`with` closes it; closing again does nothing; a call afterwards is a sentence."""
+    with numclip.load("age-nano", "cpu", 1) as model:
+        assert len(model(CROPS)) == 3
+    model.close()
+    with pytest.raises(ModelError, match=r"model age-nano is closed; open it again"):
+        model(CROPS)
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_it_pickles_by_being_opened_again(device: str) -> None:
+    """A copy by pickle gives the same answers with the same spec and device, in this process and in another."""
+    if device == "openvino":
+        pytest.importorskip("openvino", reason="needs the extra openvino")
+    model = numclip.load("age-nano", device, 1)
+    data = pickle.dumps(model)
+    copy = pickle.loads(data)
+    assert copy.spec == model.spec and copy.session.facts == model.session.facts
+    assert (copy(CROPS).value == model(CROPS).value).all() and len(data) < 50_000
+    code = (
+        "import pickle, sys; from numclip.runtime.sessions.choice import probe_crops\n"
+        "model = pickle.loads(sys.stdin.buffer.read()); print(model(probe_crops(model.spec.crop.side, 3)).value.tolist())"
+    )
+    other = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    assert np.allclose(eval(other.stdout), model(CROPS).value, atol=1e-6)
+
+
+def test_a_pickle_of_another_file_is_refused(tmp_path: Path) -> None:
+    """Where the file was calibrated anew since, or there never was one, pickling is a sentence, not another model."""
+    path = tmp_path / "age.onnx"
+    path.write_bytes(SHIPPED.read_bytes())
+    model = numclip.load(path, "cpu", 1)
+    data = pickle.dumps(model)
+    write_spec(path, read_spec(path).with_calibration(None))
+    with pytest.raises(ModelError, match="expected the file that was pickled, found another"):
+        pickle.loads(data)
+    with pytest.raises(ModelError, match="was not opened from a model file, so it cannot be pickled"):
+        pickle.dumps(Model(model.spec, model.session))
