@@ -31,7 +31,7 @@ from ...train.tasks_file import Task, load_task
 from ...train.tower_weights import read_start
 from ...train.towers import Towers, build_towers, input_side
 from ...train.training_data import MARGIN, short_name
-from .frame import Settings
+from .settings import Settings
 
 Crops = npt.NDArray[np.uint8]
 FORWARD = 64  # crops at a time through the frozen tower

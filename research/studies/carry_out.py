@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ...errors import UsageError, did_you_mean
 from .bench import Bench, without_folders
-from .frame import Results, Settings, Study, carry_out, open_results, plan, save
+from .frame import Results, Study, carry_out, open_results, plan, save
 from .page import write_page
 from .plot import write_plot
+from .settings import Settings
 
 NAMES = ("coarse", "loss", "features", "granularity", "extrapolation", "overhead", "sensitivity", "transfer", "domains", "few-shot", "shift")  # fmt: skip
 

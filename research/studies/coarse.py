@@ -10,10 +10,11 @@ import numpy as np
 from ...train.records import Json
 from ...train.validation import bins_of
 from .bench import Bench
-from .frame import ONCE, Changes, Column, Measured, Results, Run, Settings, Study
+from .frame import ONCE, Changes, Column, Measured, Results, Run, Study
 from .head import train_and_judge
 from .plot import dots
 from .rows import COARSE, CS5, L1_ALONE, MAE, NEAR, WORDS_ALONE
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

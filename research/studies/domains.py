@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .bench import Bench
-from .frame import Changes, Measured, Results, Run, Settings, Study
+from .frame import Changes, Measured, Results, Run, Study
 from .head import train_and_judge
 from .made_pictures import domain_data
 from .plot import dots
 from .rows import COARSE, COOP, EXACT, L1_ALONE, MAE, NEAR, NUMCLIP, ORDINALCLIP, PLAIN, ZERO_SHOT
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,10 +9,11 @@ import numpy as np
 
 from ...train.tasks_file import load_task
 from .bench import Bench
-from .frame import Changes, Column, Measured, Results, Run, Settings, Study
+from .frame import Changes, Column, Measured, Results, Run, Study
 from .head import Recipe, answers, train
 from .plot import dots
 from .rows import L1_ALONE, NUMCLIP, ORDINALCLIP
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

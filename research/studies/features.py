@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from ...train.checkpoint import load_checkpoint
 from .bench import Bench
-from .frame import ONCE, Changes, Column, Measured, Results, Run, Settings, Study
+from .frame import ONCE, Changes, Column, Measured, Results, Run, Study
 from .head import Recipe, answers, figures, train
 from .ordinality import falling_share, ordinality
 from .rows import L1_ALONE, MAE, NUMCLIP, ORDINALCLIP, PLAIN, WORDS_ALONE
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

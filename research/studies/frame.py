@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ...errors import DataError, OutputError
 from ...train.records import Json, from_json
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,35 +29,6 @@ Changes = Mapping[str, Json]  # what a run changes of the base
 Row = Mapping[str, float | None]  # the figures of one row and seed; None: not measured
 ONCE = "once"
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all runs of a study share."""
-
-    data: tuple[str, ...] = ()
-    """DATA, as it was given; in a results file without folders."""
-    task: str = "age"
-    """A task in `train/tasks/`, or the path of a .json file."""
-    model: str = "nano"
-    """open_clip's model name, or one of ours."""
-    pretrained: str | None = None
-    """The tag or file of the weights to start from."""
-    tower: Literal["frozen", "trained"] = "frozen"
-    """The image tower."""
-    faces: int | None = 6000
-    """Training pictures per data set at most, at random; None: all."""
-    steps: int = 200
-    """Of a training."""
-    batch: int = 128
-    """Pictures in a step."""
-    lr: float = 1e-3
-    """The highest learning rate."""
-    weight_decay: float = 0.05
-    """Of matrices and kernels."""
-    checkpoint: str | None = None
-    """A trained network to look at beside the others."""
-    checkpoint_sha256: str | None = None
 
 
 @dataclass(frozen=True)

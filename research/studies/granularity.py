@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .frame import Changes, Column, Results, Settings, Study
+from .frame import Changes, Column, Results, Study
 from .head import train_and_judge
 from .plot import lines
 from .rows import CS5, MAE, WORDS_ALONE
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

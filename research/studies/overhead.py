@@ -24,8 +24,9 @@ from ...train.network import NumCLIP
 from ...train.tasks_file import load_task
 from ...train.towers import build_towers, input_side
 from .bench import Bench
-from .frame import ONCE, Changes, Column, Measured, Results, Run, Settings, Study
+from .frame import ONCE, Changes, Column, Measured, Results, Run, Study
 from .plot import lines
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .frame import Changes, Results, Settings, Study
+from .frame import Changes, Results, Study
 from .head import train_and_judge
 from .plot import dots
 from .rows import COARSE, CS5, MAE, NEAR
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from ...errors import UsageError
 from .bench import Bench
-from .frame import Changes, Column, Measured, Results, Run, Settings, Study
+from .frame import Changes, Column, Measured, Results, Run, Study
 from .head import Recipe, answers, figures, train
 from .plot import dots
 from .rows import L1_ALONE, NUMCLIP
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,9 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
 from numclip.research.studies.bench import Bench  # noqa: E402
-from numclip.research.studies.frame import Settings  # noqa: E402
 from numclip.research.studies.head import Recipe, answers, build, train  # noqa: E402
 from numclip.research.studies.made_pictures import draw_objects  # noqa: E402
+from numclip.research.studies.settings import Settings  # noqa: E402
 from numclip.train.towers import build_towers  # noqa: E402
 
 

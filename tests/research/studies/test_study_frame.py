@@ -19,7 +19,6 @@ from numclip.research.studies.frame import (
     Record,
     Results,
     Run,
-    Settings,
     Spread,
     Study,
     carry_out,
@@ -29,6 +28,7 @@ from numclip.research.studies.frame import (
     save,
     spread,
 )
+from numclip.research.studies.settings import Settings
 
 BASE = Settings(("table:x.csv",), steps=3)
 
@@ -90,7 +90,8 @@ def test_a_late_run_stands_in_its_place(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from numclip.research.studies.frame import Measured, Settings, Study, carry_out, open_results, plan
+from numclip.research.studies.frame import Measured, Study, carry_out, open_results, plan
+from numclip.research.studies.settings import Settings
 study = Study("made-up", "?", lambda b: {"one": {}, "two": {"shots": 2}, "three": {"method": {"weighting": None}}},
               lambda bench, run: time.sleep(0.3) or Measured({"mae": 1.0}), lambda b: (), lambda f, r: None)
 path = Path(sys.argv[1])

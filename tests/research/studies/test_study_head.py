@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
 from numclip.research.studies.bench import Bench  # noqa: E402
-from numclip.research.studies.frame import Settings  # noqa: E402
 from numclip.research.studies.head import Recipe, build, equal_bins, figures  # noqa: E402
+from numclip.research.studies.settings import Settings  # noqa: E402
 from numclip.runtime.sessions.session import Outputs  # noqa: E402
 from numclip.train.method import Method  # noqa: E402
 from numclip.train.tasks_file import load_task  # noqa: E402

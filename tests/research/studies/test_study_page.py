@@ -10,8 +10,9 @@ pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
 from numclip.errors import OutputError
 from numclip.research.studies.carry_out import NAMES, study_named
-from numclip.research.studies.frame import Column, Measured, Record, Results, Run, Settings, Study, load, plan
+from numclip.research.studies.frame import Column, Measured, Record, Results, Run, Study, load, plan
 from numclip.research.studies.page import BEGIN, END, generated, table, write_page
+from numclip.research.studies.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "studies"
 BASE = Settings(("table:x.csv",), faces=None, steps=3, batch=8)
