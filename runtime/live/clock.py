@@ -20,7 +20,7 @@ class MissingFrames:
     def __init__(self) -> None:
         self._last_s: float | None = None
         self._steps_s: deque[float] = deque(maxlen=USUAL)
-        self._waiting = 0  # frames of the last step, which was long; counted if the next one is usual
+        self._long: list[int] = []  # frames missing from the last steps, which were long; counted if it was only one
 
     def before(self, time_s: float) -> int:
         """How many are known to have been missing, now that a frame of this time is there."""
@@ -30,12 +30,11 @@ class MissingFrames:
         step_s = time_s - last_s
         usual_s = median(self._steps_s) if len(self._steps_s) >= USUAL // 2 else 0.0
         self._steps_s.append(step_s)
-        missing, self._waiting = self._waiting, 0
         if usual_s > 0 and 1.6 * usual_s < step_s < GAP_S:
-            if not missing:
-                self._waiting = round(step_s / usual_s) - 1
+            self._long.append(round(step_s / usual_s) - 1)
             return 0
-        return missing
+        missing, self._long = self._long, []
+        return missing[0] if len(missing) == 1 else 0
 
 
 class MediaClock:

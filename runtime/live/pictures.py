@@ -164,7 +164,7 @@ def _decode(name: str, data: bytes) -> Image:
 
 def _decode_heic(name: str, data: bytes) -> Image:
     try:
-        import pillow_heif
+        import pillow_heif  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise SourceError(
             f'{name}: this is a HEIC picture, which needs a package: pip install "numclip[heic]"; or save it as JPEG'

@@ -35,7 +35,7 @@ class RunSummary:
     dropped: int
     """Frames skipped because newer ones were there."""
     undecodable: int
-    """Frames or packets that could not be decoded."""
+    """Frames that never came, could not be decoded, or were patched up by the decoder."""
     stalls: int
     """Times that a live source gave nothing."""
     reconnects: int
@@ -51,7 +51,8 @@ class RunSummary:
     unit: str
     """The task's unit."""
     lost: tuple[SourceEvent, ...]
-    """How sources ended that should not have: all that failed, and of several live ones those that ended for good."""
+    """How sources ended that should not have: all that failed, those that stalled and did not come back, and of several live
+    ones those that ended for good."""
 
     @property
     def complete(self) -> bool:
@@ -64,7 +65,7 @@ class RunSummary:
         parts = [f"{self.frames} frames", f"{self.faces} faces"]
         parts += [f"{self.tracks} tracks"] if self.tracks else []
         parts += [f"{self.dropped} dropped"] if self.dropped else []
-        parts += [f"{self.undecodable} not decodable"] if self.undecodable else []
+        parts += [f"{self.undecodable} lost or damaged"] if self.undecodable else []
         parts += [f"{self.stalls} stalls, {self.reconnects} reconnects"] if self.stalls else []
         parts += [f"not read: {', '.join(f'{n} {r}' for r, n in self.unread.items())}"] if self.unread else []
         if self.fps is not None:
@@ -84,6 +85,7 @@ class RunStatistics:
     fresh: int = 0  # faces that the model looked at
     stalls: int = 0
     ends: list[SourceEvent] = field(default_factory=lambda: list[SourceEvent]())  # at most one per source
+    down: dict[str, SourceEvent] = field(default_factory=lambda: dict[str, SourceEvent]())  # stalled sources, by name
     reasons: Counter[str] = field(default_factory=lambda: Counter[str]())  # why faces show no number
     dropped_of: dict[str, int] = field(default_factory=lambda: dict[str, int]())  # by source
     tracks_of: dict[str, int] = field(default_factory=lambda: dict[str, int]())
@@ -129,6 +131,10 @@ class RunStatistics:
         self.stalls += event.kind == "stalled"
         if event.kind in ("ended", "failed"):
             self.ends.append(event)
+        if event.kind == "stalled":
+            self.down[event.source] = event
+        else:
+            self.down.pop(event.source, None)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -164,6 +170,7 @@ class RunStatistics:
         """All of it, now. sources: whose reconnects and losses are counted; infos: what they are."""
         cameras = {info.name for info in infos if info.live and not info.files}
         lost = [e for e in self.ends if e.kind == "failed" or (len(infos) > 1 and e.source in cameras)]
+        lost += self.down.values()
         return RunSummary(
             frames=self.frames,
             faces=self.faces,
