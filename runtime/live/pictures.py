@@ -59,6 +59,11 @@ def kind_of(path: Path) -> Kind:
         raise SourceError(f"{printable(str(path))}: expected a file that can be read ({reason})") from None
 
 
+def kind_of_data(data: bytes) -> Kind:
+    """What the bytes of a file are."""
+    return _kind(data[:HEAD], data)
+
+
 def _kind(head: bytes, data: mmap.mmap | bytes) -> Kind:
     if head.startswith(b"\xff\xd8\xff"):
         # pictures in a row are a camera's raw stream, unless the first one says that they belong to it
@@ -137,7 +142,7 @@ def pictures_in(data: bytes, name: str) -> Iterator[Image]:
     if not data:
         raise SourceError(f"{name}: expected a picture or video, the file is empty; give another file")
     try:
-        if _kind(data[:HEAD], data) == "heic":
+        if kind_of_data(data) == "heic":
             yield _decode_heic(name, data)
             return
         yield _decode(name, data)

@@ -1,0 +1,9 @@
+"""Whole collections: pictures, archives and videos into Parquet tables, resumable."""
+
+from __future__ import annotations
+
+from .collection import bulk as bulk
+from .options import BulkOptions as BulkOptions
+from .options import BulkSummary as BulkSummary
+
+__all__ = ["BulkOptions", "BulkSummary", "bulk"]

@@ -1,0 +1,141 @@
+"""A whole collection: list, read what is missing, merge, sum up."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+
+from ..errors import UsageError
+from ..runtime.contract.model_file import graph_sha256, resolve
+from .inputs import Input, Unit, cut, list_inputs
+from .local import read_locally, usable_processors
+from .options import BulkOptions, BulkSummary
+from .reading import UnitDone, UnitReader, content_sha256
+from .schema import SCHEMA_VERSION
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+
+def bulk(options: BulkOptions) -> BulkSummary:
+    """Read every picture and video of a collection into Parquet tables in `options.out`.
+
+    A run that was killed is continued by the same call. Raises UsageError for options that contradict each other, or a folder
+    that holds another run; SourceError for an input that does not exist; OutputError where the folder cannot be written.
+
+        from numclip.bulk import BulkOptions, bulk
+        summary = bulk(BulkOptions(inputs=("photos/",), out=Path("ages")))
+    """
+    started_s = time.perf_counter()
+    _check(options)
+    from tqdm import tqdm
+
+    listed = list(list_inputs(options.inputs, options.from_file))
+    part, parts = options.shard
+    units = list(cut(listed, options.unit_size))[part - 1 :: parts]
+    store = Store(options.out, options.shard)
+    missing = store.open(_settings(options), units, options.update)
+    for journal in store.units.glob("*.journal"):
+        journal.unlink()
+    duplicates = _duplicates(units) if options.dedupe else {}
+    workers = options.workers or usable_processors()
+    stage_seconds = dict.fromkeys(("read", "decode", "find", "age", "write"), 0.0)
+    total = sum(len(unit.inputs) for unit in missing)
+    if len(missing) < len(units):
+        log.info(f"continuing: {len(units) - len(missing)} of {len(units)} units are there already")
+    with tqdm(total=total, unit="file", disable=None, file=sys.stderr) as progress:
+        for done in _results(options, missing, duplicates, workers):
+            progress.update(done.inputs)
+            for stage, seconds in done.stage_seconds.items():
+                stage_seconds[stage] += seconds
+    counts, files = store.merge(units, options.formats)
+    summary = BulkSummary(
+        inputs=counts.inputs,
+        faces=counts.faces,
+        without_faces=counts.without_faces,
+        errors=counts.errors,
+        duplicates=counts.duplicates,
+        units=len(units),
+        units_resumed=len(units) - len(missing),
+        workers=workers,
+        seconds=time.perf_counter() - started_s,
+        stage_seconds=stage_seconds,
+        files=(*files, f"summary{store.suffix}.json"),
+    )
+    store.finish({"schema": SCHEMA_VERSION, "settings": _settings(options), **summary.to_json()})
+    return summary
+
+
+def _results(
+    options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
+) -> Iterator[UnitDone]:
+    if not units:
+        return iter(())
+    if options.engine == "ray":
+        from .engine_ray import read_with_ray
+
+        return read_with_ray(options, units, duplicates, workers)
+    if workers == 1:
+        reader = UnitReader(options)
+        return (reader.read(unit, duplicates) for unit in units)
+    return read_locally(options, units, duplicates, workers)
+
+
+def _check(options: BulkOptions) -> None:
+    part, parts = options.shard
+    if not 1 <= part <= parts:
+        raise UsageError(f"expected --shard I/N with I from 1 to N, got {part}/{parts}")
+    if options.unit_size < 1 or (options.workers is not None and options.workers < 1):
+        raise UsageError("expected --unit-size and --workers of at least 1")
+    if not 0 < options.level < 1:
+        raise UsageError(f"expected --interval between 0 and 1, got {options.level:g}")
+    if options.video not in ("track", "frame"):
+        try:
+            good = float(options.video) > 0
+        except ValueError:
+            good = False
+        if not good:
+            raise UsageError(f"expected --video track, frame or seconds above 0, got {options.video!r}")
+    if options.address is not None and options.engine != "ray":
+        raise UsageError("--address names a Ray cluster; say --engine ray with it")
+
+
+def _settings(options: BulkOptions) -> dict[str, object]:
+    """What decides the rows; a folder holds rows of one such choice."""
+    path = resolve(options.model)
+    return {
+        "schema": SCHEMA_VERSION,
+        "numclip": version("numclip"),
+        "model": options.model,
+        "model_sha256": graph_sha256(path),
+        "calibration_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "detector": options.detector,
+        "level": options.level,
+        "min_face_px": options.min_face_px,
+        "max_faces": options.max_faces,
+        "video": options.video,
+        "unit_size": options.unit_size,
+        "dedupe": options.dedupe,
+        "shard": list(options.shard),
+    }
+
+
+def _duplicates(units: Sequence[Unit]) -> dict[str, str]:
+    """Source -> the first source of the same bytes. Only files of equal size are compared by hash."""
+    sizes: dict[int, list[Input]] = {}
+    for unit in units:
+        for found in unit.inputs:
+            if found.size > 0 and not found.fault and found.place in ("file", "tar", "zip"):
+                sizes.setdefault(found.size, []).append(found)
+    first: dict[str, str] = {}
+    copies: dict[str, str] = {}
+    for same in sizes.values():
+        for found in same if len(same) > 1 else ():
+            digest = content_sha256(found)
+            if digest is not None and first.setdefault(digest, found.source) != found.source:
+                copies[found.source] = first[digest]
+    return copies

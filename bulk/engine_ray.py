@@ -1,0 +1,72 @@
+"""Units read by Ray Data: a pool of actors on this machine or a cluster. Ray streams, bounds what waits, and retries."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from .inputs import Unit
+from .options import BulkOptions
+from .reading import UnitDone, UnitReader
+
+RETRIES = 50  # of a unit whose actor died; the journal takes out an input after two deaths
+
+
+class Batch(TypedDict):
+    """One unit, pickled, as a column of a Ray block."""
+
+    unit: npt.NDArray[np.object_]
+
+
+class Actor:
+    """A model and a detector in a Ray actor. The units are written to the output folder, which every node must reach."""
+
+    def __init__(self, options: BulkOptions) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        self._reader = UnitReader(options)
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Read the units of a batch (one, as it is called)."""
+        done = [pickle.dumps(self._reader.read(*pickle.loads(unit))) for unit in batch["unit"]]
+        return {"unit": np.array(done, np.object_)}
+
+
+def read_with_ray(
+    options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
+) -> Iterator[UnitDone]:
+    """Each unit as it is finished, in any order."""
+    import ray
+
+    started_here = not ray.is_initialized()
+    if started_here:
+        environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+        if options.address is None:
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+        else:
+            ray.init(address=options.address, log_to_driver=False, runtime_env=environment)
+    try:
+        packed = [
+            pickle.dumps((unit, {f.source: duplicates[f.source] for f in unit.inputs if f.source in duplicates}))
+            for unit in units
+        ]
+        data = ray.data.from_items([{"unit": item} for item in packed], override_num_blocks=max(1, len(packed)))
+        done = data.map_batches(
+            Actor,
+            fn_constructor_args=(options,),
+            batch_size=1,
+            concurrency=workers if options.address is None else (1, workers),
+            num_cpus=1,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
+        for row in done.iter_rows():
+            yield pickle.loads(row["unit"])
+    finally:
+        if started_here:
+            ray.shutdown()

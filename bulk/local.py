@@ -1,0 +1,101 @@
+"""Units read by processes on this machine. A process that dies is replaced, and its unit is read again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from ..errors import NumclipError, OutputError
+from .inputs import Unit
+from .options import BulkOptions
+from .reading import UnitDone, UnitReader
+
+TRIES = 50  # deaths in one unit; the journal takes out an input after two, so this many mean something else
+
+
+def read_locally(
+    options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
+) -> Iterator[UnitDone]:
+    """Each unit as it is finished, in any order. Raises the first NumclipError that ends a worker."""
+    waiting = deque((unit, 0) for unit in units)
+    pool: dict[Connection, tuple[SpawnProcess, tuple[Unit, int] | None]] = {}
+    try:
+        for _ in range(min(workers, len(units))):
+            process, pipe = _start(options)
+            pool[pipe] = (process, None)
+        while pool:
+            for pipe in wait(list(pool)):
+                assert isinstance(pipe, Connection)
+                process, unit = pool.pop(pipe)
+                try:
+                    answer = pipe.recv()
+                except (EOFError, OSError):  # it died
+                    process.join()
+                    if unit is None or unit[1] >= TRIES:
+                        raise NumclipError(
+                            f"a reading process ended with code {process.exitcode} before it could work; is there enough memory?"
+                        ) from None
+                    waiting.appendleft((unit[0], unit[1] + 1))
+                    process, pipe = _start(options)
+                    pool[pipe] = (process, None)
+                    continue
+                if isinstance(answer, NumclipError):
+                    raise answer
+                if isinstance(answer, UnitDone):
+                    yield answer
+                if waiting:
+                    unit = waiting.popleft()
+                    mine = {
+                        found.source: duplicates[found.source] for found in unit[0].inputs if found.source in duplicates
+                    }
+                    pipe.send((unit[0], mine))
+                    pool[pipe] = (process, unit)
+                else:
+                    pipe.send(None)
+                    process.join()
+    finally:
+        for process, _ in pool.values():
+            process.terminate()
+            process.join()
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def _start(options: BulkOptions) -> tuple[SpawnProcess, Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, options), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _work(pipe: Connection, options: BulkOptions) -> None:
+    """A worker's life: open model and detector, then units until there are none. It ends when its parent does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ[name] = "1"
+    import cv2
+
+    cv2.setNumThreads(1)  # this process's own: one thread each, as many processes as processors
+    try:
+        reader = UnitReader(options)
+        pipe.send("ready")
+        while (given := pipe.recv()) is not None:
+            unit, duplicates = given
+            pipe.send(reader.read(unit, duplicates))
+    except (EOFError, BrokenPipeError):
+        return
+    except OSError as error:
+        pipe.send(OutputError(f"{options.out}: {error.strerror or error}; free space and start the same command again"))
+    except NumclipError as error:
+        pipe.send(error)

@@ -1,0 +1,428 @@
+"""One unit of work: its inputs become rows. The same code runs in a local process and in a Ray actor."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+import tempfile
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+
+from ..errors import NumclipError, SourceError
+from ..runtime.contract.model_file import graph_sha256, resolve
+from ..runtime.faces.opening import open_detector
+from ..runtime.live.frames import Frame
+from ..runtime.live.pictures import Kind, kind_of, kind_of_data, pictures_in
+from ..runtime.live.pipeline import Pipeline, Rules
+from ..runtime.live.reading import stream
+from ..runtime.live.results import Face, FrameResult
+from ..runtime.sessions.model import load
+from .inputs import Input, Unit
+from .options import BulkOptions
+from .schema import FACES, INPUTS, printable
+from .store import Store
+
+BATCH = 16  # pictures whose faces the model reads in one call
+MAX_BYTES = 1 << 30  # of one picture's file
+URL_SECONDS = 30.0  # for a picture behind an address
+LOST_S = 10.0  # a person not seen for so long has left the video
+DEATHS = 2  # of the process that reads an input: after these it is an error, not tried again
+Row = dict[str, object]
+
+
+@dataclass
+class UnitDone:
+    """What came of a unit, for the progress bar and the summary."""
+
+    unit: str
+    inputs: int = 0
+    faces: int = 0
+    errors: int = 0
+    stage_seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("read", "decode", "find", "age", "write"), 0.0)
+    )
+
+
+class UnitReader:
+    """Model and detector, opened once in each process, and the units they read."""
+
+    def __init__(self, options: BulkOptions) -> None:
+        self._options = options
+        self._model = load(options.model, options.device, 1)
+        self._detector = open_detector(
+            options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=1
+        )
+        self._store = Store(options.out, options.shard)
+        self._rules = Rules(max_faces=options.max_faces, min_face_px=options.min_face_px)
+        self._pipeline = Pipeline(self._model, self._detector, self._rules, tracks=False)
+        self._level = options.level if self._model.spec.calibration is not None else None
+        self._constant: Row = {"model_sha256": graph_sha256(resolve(options.model)), "numclip": version("numclip")}
+
+    def read(self, unit: Unit, duplicates: dict[str, str]) -> UnitDone:
+        """Read a unit's inputs and commit its rows. duplicates: source -> the source of the same bytes that is read instead."""
+        done = UnitDone(unit.name)
+        faces: list[Row] = []
+        inputs: list[Row] = []
+        waiting: list[tuple[Input, Row, list[Frame]]] = []
+        journal = Journal(self._store.units / f"{unit.name}.journal")
+        for at, (found, opened) in enumerate(_opened(unit.inputs, duplicates)):
+            row: Row = {
+                "source": printable(found.source),
+                "sha256": None,
+                "faces": 0,
+                "error": None,
+                "duplicate_of": None,
+            }
+            inputs.append(row)
+            if found.source in duplicates:
+                row["duplicate_of"] = printable(duplicates[found.source])
+                continue
+            if journal.deaths(at) >= DEATHS:
+                row["error"] = (
+                    f"{row['source']}: the process that read it died {DEATHS} times (no memory, or a crash of a library)"
+                )
+                continue
+            journal.begin(at)
+            try:
+                if found.fault:
+                    raise SourceError(found.fault)
+                if found.size != 0 and opened.kind() == "video":
+                    faces += self._video(found, opened, row)
+                else:
+                    waiting.append((found, row, self._pictures(found, opened, row, done)))
+            except NumclipError as error:
+                row["error"] = str(error)
+            except MemoryError:
+                row["error"] = f"{row['source']}: no memory to read it"
+            if len(waiting) >= BATCH or (waiting and journal.careful):
+                faces += self._answer(waiting, done)
+                waiting = []
+        faces += self._answer(waiting, done)
+        started_s = time.perf_counter()
+        done.inputs, done.faces = len(inputs), len(faces)
+        done.errors = sum(row["error"] is not None for row in inputs)
+        self._store.commit(unit.name, pa.Table.from_pylist(faces, FACES), pa.Table.from_pylist(inputs, INPUTS))
+        journal.remove()
+        done.stage_seconds["write"] += time.perf_counter() - started_s
+        return done
+
+    def _pictures(self, found: Input, opened: _Opened, row: Row, done: UnitDone) -> list[Frame]:
+        """The decoded pictures of one file; the hash and the time of the picture go into `row`."""
+        started_s = time.perf_counter()
+        data = opened.all()
+        row["sha256"] = hashlib.sha256(data).hexdigest()
+        row["taken"] = _taken(data)
+        read_s = time.perf_counter()
+        frames = [
+            Frame(image, index, 0.0, read_s, found.source)
+            for index, image in enumerate(pictures_in(data, str(row["source"])))
+        ]
+        done.stage_seconds["read"] += read_s - started_s
+        done.stage_seconds["decode"] += time.perf_counter() - read_s
+        return frames
+
+    def _answer(self, waiting: Sequence[tuple[Input, Row, list[Frame]]], done: UnitDone) -> list[Row]:
+        """The faces of decoded pictures: found picture by picture, read by the model in one call."""
+        started_s = time.perf_counter()
+        sights = self._pipeline.seer.see([frame for _, _, frames in waiting for frame in frames])
+        found_s = time.perf_counter()
+        answered, _ = self._pipeline.answerer.answer(sights)
+        results = iter(answered)
+        rows: list[Row] = []
+        for _, row, frames in waiting:
+            for frame, result in zip(frames, results, strict=False):
+                mine = [self._row(row, face, frame.index) for face in result.faces]
+                row["faces"] = int(str(row["faces"])) + len(mine)
+                rows += mine
+        done.stage_seconds["find"] += found_s - started_s
+        done.stage_seconds["age"] += time.perf_counter() - found_s
+        return rows
+
+    def _video(self, found: Input, opened: _Opened, row: Row) -> Iterator[Row]:
+        """The rows of a video, in the order of their first frame."""
+        with opened.as_file() as path:
+            row["sha256"] = _file_sha256(path)
+            try:
+                results = stream(path, self._model, self._detector, self._rules)
+                rows = list(_tracks(results, self) if self._options.video == "track" else self._frames(row, results))
+            except SourceError as error:  # a member of an archive is called by its own name
+                raise SourceError(str(error).replace(str(path), str(row["source"]))) from None
+        row["faces"] = len(rows)
+        for made in rows:
+            yield {**made, "source": row["source"], "sha256": row["sha256"]}
+
+    def _frames(self, row: Row, results: Iterator[FrameResult]) -> Iterator[Row]:
+        every_s = 0.0 if self._options.video == "frame" else float(self._options.video)
+        due_s = 0.0
+        for result in results:
+            if result.frame.time_s + 1e-9 < due_s:
+                continue
+            due_s = (result.frame.time_s // every_s + 1) * every_s if every_s else 0.0
+            for face in result.faces:
+                yield {
+                    **self._row(row, face, result.frame.index),
+                    "time_s": result.frame.time_s,
+                    "track": face.track_id,
+                }
+
+    def _row(self, of: Row, face: Face, index: int) -> Row:
+        reading = face.reading
+        low = high = None
+        if reading is not None and self._level is not None:
+            low, high = reading.interval(self._level)
+        return {
+            "source": of["source"],
+            "sha256": of["sha256"],
+            "taken": of.get("taken"),
+            "index": index,
+            "box": list(face.box_xyxy),
+            "landmarks": None if face.landmarks is None else face.landmarks.reshape(-1).tolist(),
+            "score": face.score,
+            "value": None if reading is None else reading.value,
+            "low": low,
+            "high": high,
+            "level": None if low is None else self._level,
+            "word": None if reading is None else reading.bin,
+            "probabilities": None if reading is None else reading.probabilities.tolist(),
+            "reason": face.reason,
+            **self._constant,
+        }
+
+    def track_row(self, face: Face, index: int) -> Row:
+        """The row of a person followed through a video, at one of its frames."""
+        return self._row({"source": None, "sha256": None}, face, index)
+
+
+@dataclass
+class _Track:
+    """A person followed so far."""
+
+    number: int
+    first_s: float
+    last_s: float
+    frames: int
+    largest_px: float
+    index: int
+    face: Face  # with the largest box
+    latest: Face  # with the estimate after the last look
+
+
+def _tracks(results: Iterator[FrameResult], reader: UnitReader) -> Iterator[Row]:
+    """One row per person: the estimate at the end, the box of the largest face. Memory holds those in view only."""
+    tracks: dict[int, _Track] = {}
+    for result in results:
+        now_s = result.frame.time_s
+        for face in result.faces:
+            if face.track_id is None:
+                continue
+            x1, y1, x2, y2 = face.box_xyxy
+            size_px = (x2 - x1) * (y2 - y1)
+            track = tracks.get(face.track_id)
+            if track is None:
+                tracks[face.track_id] = _Track(face.track_id, now_s, now_s, 1, size_px, result.frame.index, face, face)
+                continue
+            track.last_s, track.frames = now_s, track.frames + 1
+            if face.reading is not None or track.latest.reading is None:
+                track.latest = face
+            if size_px > track.largest_px:
+                track.largest_px, track.index, track.face = size_px, result.frame.index, face
+        for number in [n for n, track in tracks.items() if now_s - track.last_s > LOST_S]:
+            yield _track_row(tracks.pop(number), reader)
+    for track in tracks.values():
+        yield _track_row(track, reader)
+
+
+def _track_row(track: _Track, reader: UnitReader) -> Row:
+    row = reader.track_row(track.latest, track.index)
+    largest = reader.track_row(track.face, track.index)
+    return {
+        **row,
+        **{name: largest[name] for name in ("box", "landmarks", "score")},
+        "time_s": track.first_s,
+        "end_s": track.last_s,
+        "track": track.number,
+        "frames": track.frames,
+    }
+
+
+class Journal:
+    """Which input of a unit is being read, on disk: if the process dies, the next one knows at which input.
+
+    It lasts for one run; a run that was killed as a whole starts without it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        before = path.read_text().split() if path.is_file() else []
+        last = before[
+            -1:
+        ]  # the input that was begun and not followed by another: it was being read when the process died
+        self._deaths = [int(word[1:]) for word in before if word.startswith("d")]
+        self._file = path.open("a")
+        if last and not last[0].startswith("d"):
+            self._deaths.append(int(last[0]))
+            self._write(f"d{last[0]}")
+        self.careful = bool(self._deaths)  # a process died in this unit: answer each input before the next is begun
+
+    def deaths(self, at: int) -> int:
+        """How often a process died while it read the input at this place."""
+        return self._deaths.count(at)
+
+    def begin(self, at: int) -> None:
+        """Note that the input at this place is read from now on."""
+        self._write(str(at))
+
+    def remove(self) -> None:
+        """The unit is finished."""
+        self._file.close()
+        with suppress(OSError):
+            self._path.unlink()
+
+    def _write(self, word: str) -> None:
+        self._file.write(word + "\n")
+        self._file.flush()
+
+
+class _Opened:
+    """The bytes of one input, as many as are wanted."""
+
+    def __init__(self, found: Input, archive: tarfile.TarFile | None = None, data: bytes | None = None) -> None:
+        self._found, self._archive, self._data = found, archive, data
+
+    def kind(self) -> Kind:
+        """What it is, by its content."""
+        return kind_of(Path(self._found.path)) if self._found.place == "file" else kind_of_data(self.all())
+
+    def all(self) -> bytes:
+        """Every byte."""
+        if self._data is None:
+            if self._found.size > MAX_BYTES:
+                raise SourceError(
+                    f"{printable(self._found.source)}: {self._found.size / 1e9:.1f} GB, expected a picture of at most 1 GB"
+                )
+            try:
+                self._data = self._read()
+            except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise SourceError(f"{printable(self._found.source)}: cannot be read ({reason})") from None
+        return self._data
+
+    def _read(self) -> bytes:
+        found = self._found
+        if found.place == "file":
+            return Path(found.path).read_bytes()
+        if found.place == "tar":
+            with open(found.path, "rb") as file:
+                file.seek(found.offset)
+                data = file.read(found.size)
+            if len(data) < found.size:
+                raise EOFError("the archive is cut short")
+            return data
+        if found.place == "zip":
+            with zipfile.ZipFile(found.path) as archive:
+                return archive.read(found.member)
+        if found.path.startswith(("http://", "https://")):
+            with urllib.request.urlopen(found.path, timeout=URL_SECONDS) as answer:
+                return answer.read(MAX_BYTES)
+        import fsspec
+
+        with fsspec.open(found.path, "rb") as file:
+            return file.read()  # pyright: ignore[reportAttributeAccessIssue]  (fsspec's own file type is untyped)
+
+    def as_file(self) -> _AsFile:
+        """A path on disk: the file itself, or a copy of a member that is deleted afterwards."""
+        return _AsFile(self._found, self)
+
+
+class _AsFile:
+    def __init__(self, found: Input, opened: _Opened) -> None:
+        self._found, self._opened, self._copy = found, opened, None
+
+    def __enter__(self) -> Path:
+        if self._found.place == "file":
+            return Path(self._found.path)
+        suffix = Path(self._found.member or self._found.path).suffix
+        with tempfile.NamedTemporaryFile(prefix="numclip-bulk-", suffix=suffix, delete=False) as file:
+            file.write(self._opened.all())
+        self._copy = Path(file.name)
+        return self._copy
+
+    def __exit__(self, *_: object) -> None:
+        if self._copy is not None:
+            self._copy.unlink(missing_ok=True)
+
+
+def _opened(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[tuple[Input, _Opened]]:
+    """Each input with its bytes within reach; a compressed archive is read once, from its start."""
+    if inputs and inputs[0].place == "tar-stream":
+        yield from _streamed(inputs, duplicates)
+        return
+    for found in inputs:
+        yield found, _Opened(found)
+
+
+def _streamed(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[tuple[Input, _Opened]]:
+    wanted = iter(inputs)
+    found = next(wanted, None)
+    try:
+        with tarfile.open(inputs[0].path, "r|*") as archive:
+            for member in archive:
+                if found is None or member.name != found.member:
+                    continue
+                file = archive.extractfile(member)
+                data = b"" if file is None or found.source in duplicates else file.read()
+                yield found, _Opened(found, data=data)
+                found = next(wanted, None)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        while found is not None:
+            fault = f"{printable(found.source)}: cannot be read ({error}); copy the archive again"
+            yield Input(found.source, found.place, found.path, found.member, fault=fault), _Opened(found, data=b"")
+            found = next(wanted, None)
+
+
+def content_of(found: Input) -> bytes:
+    """An input's bytes. Raises SourceError where they cannot be read."""
+    return _Opened(found).all()
+
+
+def content_sha256(found: Input) -> str | None:
+    """Hash of an input's bytes; None where they cannot be read."""
+    try:
+        return hashlib.sha256(content_of(found)).hexdigest()
+    except SourceError:
+        return None
+
+
+def _file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise SourceError(f"{printable(os.fspath(path))}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def _taken(data: bytes) -> datetime | None:
+    """When a picture was taken, from its EXIF."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            exif = image.getexif()
+            text = exif.get_ifd(0x8769).get(0x9003) or exif.get(0x0132)
+        return datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S") if text else None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError):
+        return None

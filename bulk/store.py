@@ -1,0 +1,263 @@
+"""The folder of a result. Each unit of work is written under a temporary name and renamed, so that a run killed at any moment
+loses at most the units in progress; when all are there they are merged, in order, into the tables that people read.
+
+    OUT/run.json         the settings and the unit names of the run, written first
+    OUT/.units/NAME/     faces.parquet and inputs.parquet of a finished unit
+    OUT/faces/           part-00000.parquet, …: the result
+    OUT/errors.parquet   the inputs that could not be read
+    OUT/summary.json     written last: a folder with it is complete
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import OutputError, UsageError
+from ..runtime.places import write_json, write_whole
+from .inputs import Unit
+from .options import Format
+from .schema import ERRORS, FACES, INPUTS
+
+ROWS_PER_PART, ROWS_PER_GROUP = 1_000_000, 50_000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the merged tables hold."""
+
+    inputs: int
+    faces: int
+    without_faces: int
+    errors: int
+    duplicates: int
+
+
+class Store:
+    """One output folder, or one shard's part of it."""
+
+    def __init__(self, out: Path, shard: tuple[int, int] = (1, 1)) -> None:
+        self.out = out
+        self.suffix = "" if shard == (1, 1) else f"-{shard[0]:04d}-of-{shard[1]:04d}"
+        self.units = out / f".units{self.suffix}"
+        self.run = out / f"run{self.suffix}.json"
+
+    def open(self, settings: dict[str, object], units: Sequence[Unit], update: bool) -> list[Unit]:
+        """Begin or continue a run: the units that are still to be read.
+
+        Raises UsageError where the folder holds a run with other settings or other inputs, naming what differs.
+        """
+        try:
+            self.units.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.out}: the folder cannot be written ({error.strerror}); give another --out"
+            ) from None
+        names = [unit.name for unit in units]
+        before = self._earlier()
+        if before is not None:
+            self._check_settings(before["settings"], settings)
+            if before["units"] != names and not update:
+                raise UsageError(self._changed(units))
+        for stale in {path.name for path in self.units.iterdir()} - set(names):
+            shutil.rmtree(self.units / stale, ignore_errors=True)
+        write_json(self.run, {"settings": settings, "units": names})
+        return [unit for unit in units if not (self.units / unit.name).is_dir()]
+
+    def commit(self, unit: str, faces: pa.Table, inputs: pa.Table) -> None:
+        """Write a unit's tables whole, or not at all. A unit that is there already stays as it is."""
+        draft = self.units / f"{unit}.{os.getpid()}.draft"
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            pq.write_table(faces, draft / "faces.parquet", compression="zstd")
+            pq.write_table(inputs, draft / "inputs.parquet", compression="zstd")
+            os.rename(draft, self.units / unit)
+        except OSError as error:
+            if not (self.units / unit).is_dir():
+                raise OutputError(
+                    f"{self.out}: cannot be written ({error.strerror}); free space and start the same command again"
+                ) from None
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def merge(self, units: Sequence[Unit], formats: Sequence[Format]) -> tuple[Counts, list[str]]:
+        """Write the tables that people read from the finished units: what they hold, and the files' names."""
+        faces_folder = self.out / "faces"
+        try:
+            faces_folder.mkdir(exist_ok=True)
+            for old in faces_folder.glob(f"part*{self.suffix}.parquet"):
+                old.unlink()
+            copies = self._sources_of_copies(units)
+            written, faces = self._write_faces(units, faces_folder, copies)
+            counts, errors = self._count(units, faces)
+            self._write_table(pa.Table.from_pylist(errors, ERRORS), f"errors{self.suffix}.parquet")
+            written.append(f"errors{self.suffix}.parquet")
+            for form in formats:
+                if form != "parquet":
+                    written.append(self._copy(form, units, copies))
+        except OSError as error:
+            raise OutputError(
+                f"{self.out}: cannot be written ({error.strerror}); free space and start the same command again"
+            ) from None
+        return counts, written
+
+    def finish(self, summary: dict[str, object]) -> None:
+        """Write summary.json: from here on the folder counts as complete."""
+        write_json(self.out / f"summary{self.suffix}.json", summary)
+
+    def _earlier(self) -> dict[str, object] | None:
+        try:
+            found = json.loads(self.run.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{self.run}: not readable ({error}); give another --out, or delete this folder"
+            ) from None
+        return found
+
+    def _check_settings(self, before: object, now: dict[str, object]) -> None:
+        assert isinstance(before, dict)
+        differing = [
+            f"{name} was {before.get(name)}, is {now.get(name)}" for name in now if before.get(name) != now.get(name)
+        ]
+        if differing:
+            raise UsageError(f"{self.out} holds a run with other settings ({'; '.join(differing)}); give another --out")
+
+    def _changed(self, units: Sequence[Unit]) -> str:
+        known: dict[str, str] = {}
+        for path in self.units.glob("*/inputs.parquet"):
+            table = pq.read_table(path, columns=["source"])
+            known.update(dict.fromkeys(table.column("source").to_pylist(), path.parent.name))
+        from .schema import printable
+
+        examples: list[str] = []
+        done = {path.name for path in self.units.iterdir()}
+        for unit in units:
+            if unit.name not in done:
+                examples += [printable(found.source) for found in unit.inputs if printable(found.source) in known]
+        gone = set(known) - {printable(found.source) for unit in units for found in unit.inputs}
+        said = ", ".join(sorted(examples or gone)[:3]) or "inputs were added"
+        return (
+            f"{self.out} holds a run of other inputs (changed, added or removed, for example {said}); "
+            "--update reads again what changed, or give another --out"
+        )
+
+    def _sources_of_copies(self, units: Sequence[Unit]) -> dict[str, list[dict[str, object]]]:
+        """The rows of every file that has duplicates, by source."""
+        wanted = {
+            row["duplicate_of"]
+            for unit in units
+            for row in self._inputs(unit).to_pylist()
+            if row["duplicate_of"] is not None
+        }
+        found: dict[str, list[dict[str, object]]] = {str(source): [] for source in wanted}
+        if wanted:
+            for unit in units:
+                for row in self._faces(unit).to_pylist():
+                    if row["source"] in found:
+                        found[row["source"]].append(row)
+        return found
+
+    def tables(self, units: Sequence[Unit], copies: dict[str, list[dict[str, object]]]) -> Iterator[pa.Table]:
+        """The faces of each unit, in order, with the rows of duplicates put in."""
+        for unit in units:
+            faces = self._faces(unit)
+            if copies:
+                repeated = [
+                    {**row, "source": found["source"]}
+                    for found in self._inputs(unit).to_pylist()
+                    if found["duplicate_of"] is not None
+                    for row in copies[found["duplicate_of"]]
+                ]
+                faces = pa.concat_tables([faces, pa.Table.from_pylist(repeated, FACES)])
+            yield faces
+
+    def _write_faces(
+        self, units: Sequence[Unit], folder: Path, copies: dict[str, list[dict[str, object]]]
+    ) -> tuple[list[str], int]:
+        written, rows, in_part = [], 0, 0
+        writer, draft = None, folder / f".part{self.suffix}.draft"
+        waiting: list[pa.Table] = []
+        try:
+            for table in self.tables(units, copies):
+                waiting.append(table)
+                if sum(len(t) for t in waiting) < ROWS_PER_GROUP:
+                    continue
+                writer = writer or pq.ParquetWriter(draft, FACES, compression="zstd")
+                group = pa.concat_tables(waiting)
+                writer.write_table(group)
+                rows, in_part, waiting = rows + len(group), in_part + len(group), []
+                if in_part >= ROWS_PER_PART:
+                    written.append(self._close_part(writer, draft, folder, len(written)))
+                    writer, in_part = None, 0
+            if waiting or not written:
+                writer = writer or pq.ParquetWriter(draft, FACES, compression="zstd")
+                group = pa.concat_tables([FACES.empty_table(), *waiting])
+                writer.write_table(group)
+                rows += len(group)
+            if writer is not None:
+                written.append(self._close_part(writer, draft, folder, len(written)))
+        finally:
+            draft.unlink(missing_ok=True)
+        return written, rows
+
+    def _close_part(self, writer: pq.ParquetWriter, draft: Path, folder: Path, number: int) -> str:
+        writer.close()
+        name = f"part-{number:05d}{self.suffix}.parquet"
+        os.replace(draft, folder / name)
+        return f"{folder.name}/{name}"
+
+    def _count(self, units: Sequence[Unit], faces: int) -> tuple[Counts, list[dict[str, object]]]:
+        inputs = without = duplicates = 0
+        errors: list[dict[str, object]] = []
+        for unit in units:
+            for row in self._inputs(unit).to_pylist():
+                inputs += 1
+                duplicates += row["duplicate_of"] is not None
+                without += row["faces"] == 0 and row["error"] is None and row["duplicate_of"] is None
+                if row["error"] is not None:
+                    errors.append({"source": row["source"], "error": row["error"]})
+        return Counts(inputs, faces, without, len(errors), duplicates), errors
+
+    def _copy(self, form: Format, units: Sequence[Unit], copies: dict[str, list[dict[str, object]]]) -> str:
+        """The faces table as CSV or JSON lines; lists are JSON in a CSV."""
+        name = f"faces{self.suffix}.{form}"
+        text = io.StringIO()
+        writer = csv.DictWriter(text, FACES.names, lineterminator="\n")
+        if form == "csv":
+            writer.writeheader()
+        with (self.out / f".{name}.draft").open("w", encoding="utf-8") as file:
+            for table in self.tables(units, copies):
+                for row in table.to_pylist():
+                    plain = {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in row.items()}
+                    if form == "csv":
+                        writer.writerow({k: json.dumps(v) if isinstance(v, list) else v for k, v in plain.items()})
+                    else:
+                        text.write(json.dumps(plain) + "\n")
+                file.write(text.getvalue())
+                text.seek(0)
+                text.truncate()
+        os.replace(self.out / f".{name}.draft", self.out / name)
+        return name
+
+    def _write_table(self, table: pa.Table, name: str) -> None:
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd")
+        write_whole(self.out / name, buffer.getvalue().to_pybytes())
+
+    def _faces(self, unit: Unit) -> pa.Table:
+        return pq.read_table(self.units / unit.name / "faces.parquet", schema=FACES)
+
+    def _inputs(self, unit: Unit) -> pa.Table:
+        return pq.read_table(self.units / unit.name / "inputs.parquet", schema=INPUTS)
