@@ -10,7 +10,7 @@ import argparse
 import math
 from pathlib import Path
 
-from ..export.faces import FacesExportOptions, export_faces
+from ..export.faces import LIKELY, SURE, FacesExportOptions, export_faces
 from ..train.faces.training import FacesTrainOptions, train_faces
 
 
@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, default=default.threads, help="CPU threads of the network")
     add("--workers", type=int, default=default.workers, help="processes that make pictures")
     add("--seed", type=int, default=default.seed)
-    add("--score-at", type=float, default=0.7, metavar="SHARE", help="the network's score that the file is to call 0.7")
+    add("--sure-at", type=float, default=SURE, metavar="SCORE", help=f"the network's score that the file calls {SURE}")
+    add("--likely-at", type=float, default=LIKELY, metavar="SCORE", help=f"and the one that it calls {LIKELY}")
     add("--smoke", action="store_true", help="a few pictures and steps, to see that everything runs")
 
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         )
     )
     out = args.out / "faces-nano.onnx"
-    export_faces(FacesExportOptions(checkpoint, out, score_at=args.score_at))
+    export_faces(FacesExportOptions(checkpoint, out, sure_at=args.sure_at, likely_at=args.likely_at))
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
     print(f"next: numclip run 0 --detector {out} --show")
     return 0

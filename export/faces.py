@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from ..errors import ModelError
 from ..runtime.contract.faces_spec import FacesSource, FacesSpec
@@ -26,6 +27,7 @@ from ..train.faces.training import load_network
 from .faces_to_onnx import MOST_CELLS, maps_of, to_onnx
 
 SCORE_THRESHOLD, OVERLAP_THRESHOLD = 0.3, 0.3
+SURE, LIKELY = 0.8, 0.6  # scores that the tracker starts and keeps a track at
 PROOF_SIDES_PX = ((192, 256), (97, 203))
 EVERYTHING = 1e-6  # the score threshold of the proof, so that any picture has candidates
 LARGEST_DIFFERENCE_PX = 0.01
@@ -54,10 +56,8 @@ class FacesExportOptions:
     checkpoint: Path
     out: Path  # the .onnx
     name: str = FINDER
-    score_at: float = (
-        0.7  # the network's score that the file calls `score_as`, so that 0.8 is a sure face as YuNet's is
-    )
-    score_as: float = 0.7
+    sure_at: float = SURE  # the network's score that the file calls 0.8: about as many false boxes as YuNet has there
+    likely_at: float = LIKELY  # and the one that it calls 0.6
     smallest_face_px: float = 24.0
     metrics: Sequence[JsonObject] = ()
     provenance: JsonObject = field(default_factory=lambda: {})
@@ -66,9 +66,14 @@ class FacesExportOptions:
 def export_faces(options: FacesExportOptions) -> FacesSpec:
     """Write the finder's file; raises ModelError, and writes nothing, where it does not answer as PyTorch does."""
     network = load_network(options.checkpoint)
-    shift = logit(options.score_as) - logit(options.score_at)
+    if not 0 < options.likely_at < options.sure_at < 1:
+        raise ModelError(f"expected scores 0 < likely < sure < 1, got {options.likely_at:g} and {options.sure_at:g}")
+    gain = (logit(SURE) - logit(LIKELY)) / (logit(options.sure_at) - logit(options.likely_at))
+    shift = logit(SURE) - gain * logit(options.sure_at)
     for output in network.outputs:
-        output.bias.data[0] += shift  # type: ignore[operator,union-attr]
+        assert isinstance(output, nn.Conv2d) and output.bias is not None
+        output.weight.data[0] *= gain
+        output.bias.data[0] = output.bias.data[0] * gain + shift
     spec = FacesSpec(
         name=options.name,
         strides=STRIDES,
@@ -80,7 +85,7 @@ def export_faces(options: FacesExportOptions) -> FacesSpec:
         metrics=tuple(options.metrics),
         provenance={
             "checkpoint_sha256": hashlib.sha256(options.checkpoint.read_bytes()).hexdigest(),
-            "score_shift": round(shift, 4),
+            "scores": {"sure_at": options.sure_at, "likely_at": options.likely_at},
             "teacher": "YuNet 2023mar",
             "versions": {name: version(name) for name in ("torch", "onnx")},
             **options.provenance,

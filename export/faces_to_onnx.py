@@ -152,7 +152,10 @@ def _layers(stage: nn.Module) -> list[nn.Module]:
 
 def _layer_or_block(graph: Graph, x: str, module: nn.Module) -> str:
     if isinstance(module, Block):
-        return _layer(graph, _layer(graph, x, module.spatial), module.mix, x if module.adds else "")
+        spatial = module.spatial
+        assert spatial.bias is not None
+        y = graph.conv(x, spatial.weight, spatial.bias, spatial.stride[0], spatial.groups)
+        return _layer(graph, y, module.mix, x if module.adds else "")
     return _layer(graph, x, module)
 
 

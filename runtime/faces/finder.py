@@ -24,7 +24,7 @@ Image = npt.NDArray[np.uint8]
 AS_IT_IS_PX = 640  # a picture with no longer side is never shrunk: it costs little
 GLANCE_PX = 320  # the longer side of the second, small look
 LARGE_SHARE = 0.4  # of a picture's longer side: a face from this size on is believed to the second look
-PART_OF_A_FACE = 0.5  # the share of a smaller box inside a large face from which it is taken for a part of it
+PART_OF_A_FACE = 0.3  # the share of a smaller box inside a large face from which it is taken for a part of it
 
 
 class FacesNano:
@@ -45,12 +45,15 @@ class FacesNano:
         Raises DetectorError, DeviceError, ModelError.
         """
         path = resolve(file)
-        self.spec = read_faces_sidecar(path)[0] if path.suffix == ".engine" else read_faces_spec(path)
+        if path.suffix == ".engine":
+            self.spec, built = read_faces_sidecar(path)
+            self.graph_sha256 = built.graph_sha256
+        else:
+            self.spec, self.graph_sha256 = read_faces_spec(path), graph_sha256(path)
         if not self.spec.score_threshold <= score_threshold < 1:
             raise DetectorError(
                 f"detector {self.spec.name}: expected a score from {self.spec.score_threshold:g} to below 1, got {score_threshold:g}"
             )
-        self.graph_sha256 = graph_sha256(path)
         self._score, self._smallest_px = score_threshold, smallest_face_px
         self._session: FacesSession = open_faces_session(path, device, threads)
         self.facts = self._session.facts

@@ -44,7 +44,7 @@ def fit(
     network = FacesNetwork(shape).to(memory_format=torch.channels_last)  # pyright: ignore
     if start is not None:
         found = torch.load(start, weights_only=True)["averaged"]
-        network.load_state_dict({k: v for k, v in found.items() if k.startswith("stages.")}, strict=False)
+        network.load_state_dict(found)
     averaged = copy.deepcopy(network).eval()
     kept = [p for p in network.parameters() if p.ndim > 1]
     free = [p for p in network.parameters() if p.ndim <= 1]

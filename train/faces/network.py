@@ -30,12 +30,10 @@ class FacesShape:
 class Layer(nn.Module):
     """A convolution with its batch norm, and a ReLU unless told otherwise."""
 
-    def __init__(
-        self, inputs: int, outputs: int, side: int = 1, stride: int = 1, *, deep: bool = False, relu: bool = True
-    ):
+    def __init__(self, inputs: int, outputs: int, side: int = 1, stride: int = 1, *, relu: bool = True):
         super().__init__()
         around = 0 if side == stride else side // 2
-        self.conv = nn.Conv2d(inputs, outputs, side, stride, around, groups=inputs if deep else 1, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, side, stride, around, bias=False)
         self.norm = nn.BatchNorm2d(outputs, momentum=0.03)
         self.relu = relu
 
@@ -55,11 +53,11 @@ class Layer(nn.Module):
 
 
 class Block(nn.Module):
-    """Depthwise, then pointwise; adds its input where the shapes allow it."""
+    """Depthwise, then pointwise with the norm; adds its input where the shapes allow it."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, side: int = 3):
         super().__init__()
-        self.spatial = Layer(inputs, inputs, side, stride, deep=True, relu=False)
+        self.spatial = nn.Conv2d(inputs, inputs, side, stride, side // 2, groups=inputs)
         self.mix = Layer(inputs, outputs)
         self.adds = inputs == outputs and stride == 1
 
