@@ -1,0 +1,299 @@
+"""A collection is read whole, once, and the same whatever happened on the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pa = pytest.importorskip("pyarrow", reason="needs the extra bulk")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra bulk")
+import numclip  # noqa: E402
+from numclip.bulk import BulkOptions, bulk  # noqa: E402
+from numclip.bulk.inputs import cut, list_inputs  # noqa: E402
+from numclip.bulk.reading import DEATHS, Journal  # noqa: E402
+from numclip.bulk.report import write_report  # noqa: E402
+from numclip.bulk.schema import FACES  # noqa: E402
+from numclip.cli.main import main  # noqa: E402
+from numclip.errors import UsageError  # noqa: E402
+
+COLUMNS = ["source", "index", "box", "value", "low", "high", "word", "reason"]
+
+
+def rows_of(folder: Path) -> list[dict[str, object]]:
+    return pq.read_table(folder / "faces", columns=COLUMNS).to_pylist()
+
+
+def errors_of(folder: Path) -> dict[str, str]:
+    return {row["source"]: row["error"] for row in pq.read_table(folder / "errors.parquet").to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def pictures(hopper: np.ndarray, collins: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures of two people, two of which are damaged."""
+    folder = tmp_path_factory.mktemp("collection")
+    for i in range(12):
+        image = (hopper, collins)[i % 2]
+        side = 300 + 10 * i
+        cv2.imwrite(str(folder / f"{i:02d}.jpg"), cv2.resize(image, (side, side)))
+    (folder / "05.jpg").write_bytes((folder / "05.jpg").read_bytes()[:200])
+    (folder / "06.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> BulkOptions:
+    """One process, three pictures a unit."""
+    out = tmp_path_factory.mktemp("result") / "out"
+    return BulkOptions((str(pictures),), out, device="cpu", workers=1, unit_size=3)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(options: BulkOptions) -> list[dict[str, object]]:
+    """The rows of a run that nothing disturbed."""
+    bulk(options)
+    return rows_of(options.out)
+
+
+def test_rows_are_those_of_read(pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]]) -> None:
+    """Each row is a face that numclip.read finds, with its age; each damaged file has a sentence of its own."""
+    expected = []
+    for path in sorted(pictures.glob("*.jpg")):
+        if path.name not in ("05.jpg", "06.jpg"):
+            expected += [(str(path), face.age) for face in numclip.read(path).faces]
+
+    assert len(expected) >= 10
+    assert [row["source"] for row in undisturbed] == [source for source, _ in expected]
+    assert [row["value"] for row in undisturbed] == pytest.approx([age for _, age in expected], abs=1e-3)
+    errors = errors_of(options.out)
+    assert set(errors) == {str(pictures / "05.jpg"), str(pictures / "06.jpg")}
+    assert all(source in sentence for source, sentence in errors.items())
+
+
+def test_archives_hold_the_same_pictures(
+    pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
+) -> None:
+    """A .tar, a .tar.gz and a .zip give the rows of the folder, under ARCHIVE::MEMBER."""
+    files = sorted(pictures.glob("*.jpg"))
+    for name, mode in (("a.tar", "w"), ("b.tar.gz", "w:gz")):
+        with tarfile.open(tmp_path / name, mode) as tar:
+            for file in files:
+                tar.add(file, file.name)
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        for file in files:
+            archive.write(file, file.name)
+    for name in ("a.tar", "b.tar.gz", "c.zip"):
+        out = tmp_path / f"{name}.out"
+        bulk(replace(options, inputs=(str(tmp_path / name),), out=out))
+        rows = rows_of(out)
+        expected = [f"{tmp_path / name}::{Path(str(row['source'])).name}" for row in undisturbed]
+        assert [row["source"] for row in rows] == expected
+        values = [row["value"] for row in undisturbed]
+        assert [row["value"] for row in rows] == pytest.approx(values, abs=1e-4)  # other pictures share a call
+        assert len(errors_of(out)) == 2
+
+
+def test_a_killed_run_goes_on(
+    pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
+) -> None:
+    """kill -9 of the whole process group, again and again: the rows at the end are those of an undisturbed run."""
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "numclip.cli.main", "bulk", str(pictures), "--out", str(out), "--device", "cpu"]
+    words += ["--workers", "2", "--unit-size", "3"]
+    kills = 0
+    for wait_for in (1, 2, 3):
+        run = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while run.poll() is None and len([p for p in (out / ".units").glob("*") if p.suffix == ""]) < wait_for:
+            time.sleep(0.01)
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            kills += 1
+        run.wait()
+    assert kills >= 1
+    assert subprocess.run(words, capture_output=True).returncode == 0
+    assert rows_of(out) == undisturbed
+
+
+def test_a_worker_that_dies_is_replaced(
+    pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
+) -> None:
+    """kill -9 of one reading process: its unit is read again by another."""
+    psutil = pytest.importorskip("psutil")
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "numclip.cli.main", "bulk", str(pictures), "--out", str(out), "--device", "cpu"]
+    run = subprocess.Popen([*words, "--workers", "2", "--unit-size", "3"], stderr=subprocess.PIPE)
+    killed = False
+    while run.poll() is None and not killed:
+        journals = list((out / ".units").glob("*.journal")) if out.is_dir() else []
+        if journals:
+            workers = [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+            for worker in workers[:1]:
+                worker.kill()
+                killed = True
+        time.sleep(0.002)
+    assert run.wait() == 0 and killed, run.stderr and run.stderr.read()
+    assert rows_of(out) == undisturbed
+
+
+def test_an_input_that_kills_is_left_out(tmp_path: Path) -> None:
+    """The journal names the input that was being read when a process died; after the second death it is an error."""
+    path = tmp_path / "unit.journal"
+    for death in range(DEATHS):
+        journal = Journal(path)
+        assert journal.deaths(7) == death
+        journal.begin(6)
+        journal.begin(7)
+    journal = Journal(path)
+
+    assert journal.deaths(7) == DEATHS and journal.deaths(6) == 0 and journal.careful
+
+
+def test_a_changed_input_is_named(pictures: Path, options: BulkOptions, tmp_path: Path) -> None:
+    """A second run of a folder whose files changed is refused, naming one; --update reads again what changed."""
+    folder = tmp_path / "folder"
+    shutil.copytree(pictures, folder)
+    again = replace(options, inputs=(str(folder),), out=tmp_path / "out")
+    bulk(again)
+    shutil.copy(folder / "00.jpg", folder / "06.jpg")
+    with pytest.raises(UsageError, match=r"06\.jpg"):
+        bulk(again)
+
+    summary = bulk(replace(again, update=True))
+    assert summary.units_resumed == summary.units - 1 and summary.errors == 1
+
+
+def test_other_settings_are_named(options: BulkOptions, undisturbed: list[dict[str, object]]) -> None:
+    """A folder holds rows of one model and one choice of flags."""
+    assert undisturbed
+    with pytest.raises(UsageError, match=r"level was 0\.9, is 0\.5"):
+        bulk(replace(options, level=0.5))
+
+
+def test_shards_together_are_the_whole(
+    options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
+) -> None:
+    """Two shards in one folder hold each row once."""
+    for part in (1, 2):
+        bulk(replace(options, out=tmp_path / "out", shard=(part, 2)))
+
+    rows = sorted(rows_of(tmp_path / "out"), key=lambda row: str(row["source"]))
+    assert rows == undisturbed
+
+
+def test_copies_are_read_once(
+    pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
+) -> None:
+    """With dedupe a copy has the rows of the first file of the same bytes, under its own name."""
+    folder = tmp_path / "folder"
+    shutil.copytree(pictures, folder)
+    shutil.copy(folder / "00.jpg", folder / "z.jpg")
+    summary = bulk(replace(options, inputs=(str(folder),), out=tmp_path / "out", dedupe=True))
+    rows = rows_of(tmp_path / "out")
+
+    assert summary.duplicates == 1
+    assert [r for r in rows if str(r["source"]).endswith("z.jpg")] == [
+        {**r, "source": str(folder / "z.jpg")} for r in rows if str(r["source"]).endswith("00.jpg")
+    ]
+
+
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+    """A link to a folder above it is one error; the files beside it are listed once."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "x.jpg").write_bytes(b"1")
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    found = list(list_inputs([str(tmp_path)]))
+
+    assert [f.source for f in found if not f.fault] == [str(tmp_path / "a" / "x.jpg")]
+    assert [f.fault for f in found if f.fault] == [
+        f"{tmp_path}/a/b/up: a link to a folder that contains it; not followed"
+    ]
+
+
+def test_units_are_named_by_their_inputs(pictures: Path) -> None:
+    """The same files make the same units; another size of unit, or another file, makes others."""
+    inputs = list(list_inputs([str(pictures)]))
+    names = [unit.name for unit in cut(inputs, 5)]
+
+    assert [len(unit.inputs) for unit in cut(inputs, 5)] == [5, 5, 2]
+    assert names == [unit.name for unit in cut(list_inputs([str(pictures)]), 5)]
+    assert names[0] != next(cut([replace(inputs[0], size=1), *inputs[1:]], 5)).name
+
+
+def test_a_video_has_one_row_per_person(shared_data: Path, options: BulkOptions, tmp_path: Path) -> None:
+    """Each person followed is a row; two runs write the same bytes; with --video 2.0 every second second is read."""
+    clip = str(next((shared_data / "video").glob("two_people*.h264")))
+    for name in ("a", "b"):
+        bulk(replace(options, inputs=(clip,), out=tmp_path / name))
+    first, second = ((tmp_path / name / "faces" / "part-00000.parquet").read_bytes() for name in ("a", "b"))
+    table = pq.read_table(tmp_path / "a" / "faces")
+
+    assert first == second
+    assert max(table["frames"].to_pylist()) >= 290 and set(table["track"].to_pylist()) >= {1, 2}
+    bulk(replace(options, inputs=(clip,), out=tmp_path / "c", video="2.0"))
+    times = pq.read_table(tmp_path / "c" / "faces")["time_s"].to_pylist()
+    assert sorted(set(times)) == pytest.approx([0, 2, 4, 6, 8], abs=0.2)
+
+
+def test_the_report_shows_no_face_unless_asked(options: BulkOptions, undisturbed: list[dict[str, object]]) -> None:
+    """The page needs no other file; its pictures are blurred until --show-faces."""
+    assert undisturbed
+    blurred = write_report(options.out).read_text()
+    shown = write_report(options.out, show_faces=True).read_text()
+
+    assert not re.search(r'(src|href)="(?!data:)', blurred)
+    assert "Faces are blurred" in blurred and "Faces are shown" in shown
+    assert len(shown) > 1.5 * len(blurred)
+
+
+def test_the_columns_are_documented(repo: Path) -> None:
+    """docs/bulk.md has a row for each column, with the text that the schema carries."""
+    page = (repo / "docs" / "bulk.md").read_text()
+
+    for field in FACES:
+        assert f"| `{field.name}` | {field.metadata[b'about'].decode()} |" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["nowhere.tar", "--out", "o"],
+            "nowhere.tar: expected a file, folder, glob, archive or address, found nothing",
+        ),
+        (["."], "expected --out DIR"),
+        ([".", "--out", "o", "--shard", "3"], "expected --shard I/N such as 3/8"),
+        ([".", "--out", "o", "--shard", "3/2"], "expected --shard I/N with I from 1 to N"),
+        ([".", "--out", "o", "--video", "fast"], "expected --video track, frame or seconds above 0"),
+        (["report", "nowhere"], "expected the folder of a finished numclip bulk run"),
+    ],
+)
+def test_wrong_requests_are_one_sentence(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be done is said in one line, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["bulk", *words]) != 0
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_rows(options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path) -> None:
+    """Ray Data with two actors on this machine writes the rows of the local engine."""
+    pytest.importorskip("ray", reason="needs the extra ray")
+    bulk(replace(options, out=tmp_path / "out", engine="ray", workers=2))
+
+    assert rows_of(tmp_path / "out") == undisturbed
