@@ -62,9 +62,6 @@ KNOWN_FAULTS: tuple[str, ...] = (
     "runtime/info.py imports argparse",
     "runtime/sessions/engine.py imports argparse",
     "runtime/sessions/engine.py imports deploy/triton.py",
-    "runtime/sinks/outputs.py imports argparse",
-    "runtime/sinks/replay.py imports argparse",
-    "runtime/sinks/run_verb.py imports argparse",
     "train/build.py imports argparse",
     "train/fit.py imports argparse",
     "train/flags.py imports argparse",
@@ -75,7 +72,6 @@ KNOWN_FAULTS: tuple[str, ...] = (
 )
 KNOWN_CIRCLES: tuple[str, ...] = (
     "deploy/triton.py, runtime/sessions/choice.py, runtime/sessions/engine.py, runtime/sessions/onnx_session.py, runtime/sessions/openvino_session.py, runtime/sessions/session.py, runtime/sessions/tensorrt_session.py",
-    "runtime/live/conveyor.py, runtime/live/pipeline.py",
 )
 
 
