@@ -303,7 +303,6 @@ def test_the_size_guard_can_fail(tmp_path: Path) -> None:
     assert code_lines(tmp_path) == {"train": 4, "export": 2}
 
 
-@pytest.mark.xfail(strict=True, reason="contracts are becoming typed records")
 def test_few_lines_say_any() -> None:
     """Contracts are typed records, so the word Any stays rare."""
     assert any_lines(REPO) < MOST_ANY_LINES
