@@ -62,9 +62,6 @@ KNOWN_FAULTS: tuple[str, ...] = (
     "runtime/info.py imports argparse",
     "runtime/sessions/engine.py imports argparse",
     "runtime/sessions/engine.py imports deploy/triton.py",
-    "runtime/sinks/outputs.py imports argparse",
-    "runtime/sinks/replay.py imports argparse",
-    "runtime/sinks/run_verb.py imports argparse",
     "train/build.py imports argparse",
     "train/fit.py imports argparse",
     "train/flags.py imports argparse",
@@ -75,7 +72,6 @@ KNOWN_FAULTS: tuple[str, ...] = (
 )
 KNOWN_CIRCLES: tuple[str, ...] = (
     "deploy/triton.py, runtime/sessions/choice.py, runtime/sessions/engine.py, runtime/sessions/onnx_session.py, runtime/sessions/openvino_session.py, runtime/sessions/session.py, runtime/sessions/tensorrt_session.py",
-    "runtime/live/conveyor.py, runtime/live/pipeline.py",
 )
 
 
@@ -307,7 +303,6 @@ def test_the_size_guard_can_fail(tmp_path: Path) -> None:
     assert code_lines(tmp_path) == {"train": 4, "export": 2}
 
 
-@pytest.mark.xfail(strict=True, reason="contracts are becoming typed records")
 def test_few_lines_say_any() -> None:
     """Contracts are typed records, so the word Any stays rare."""
     assert any_lines(REPO) < MOST_ANY_LINES

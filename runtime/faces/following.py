@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +22,8 @@ ASTRAY = 0.06  # in box sides: how far a point may come back from where it was, 
 GRID = np.array([(x, y) for y in (0.3, 0.5, 0.7) for x in (0.3, 0.5, 0.7)], np.float32)  # of the box, without landmarks
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Complexes = npt.NDArray[np.complexfloating]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +51,8 @@ def follow(faces: Detections, before: Gray, now: Gray) -> Detections | None:
     sides = (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).max(axis=1)  # [F]
     points = _points(faces)  # [F, P, 2]
     flat = (points * before.scale).reshape(-1, 1, 2)
-    there, found, _ = _flow(before, now, flat)
-    back, found_back, _ = _flow(now, before, there)
+    there, found = _flow(before, now, flat)
+    back, found_back = _flow(now, before, there)
     off = np.linalg.norm(back - flat, axis=2).reshape(points.shape[:2]) / before.scale  # [F, P]
     good = (found & found_back).reshape(points.shape[:2]).astype(bool) & (off <= ASTRAY * sides[:, None])
     if (good.sum(axis=1) < 3).any():
@@ -63,8 +64,12 @@ def follow(faces: Detections, before: Gray, now: Gray) -> Detections | None:
     return _moved(faces, turn, shift)
 
 
-def _flow(start: Gray, end: Gray, points: Floats) -> tuple[Any, Any, Any]:
-    return cv2.calcOpticalFlowPyrLK(start.image, end.image, points, None, winSize=WINDOW_PX, maxLevel=LEVELS)  # pyright: ignore[reportCallIssue, reportArgumentType]
+def _flow(start: Gray, end: Gray, points: Floats) -> tuple[Floats, npt.NDArray[np.uint8]]:
+    """Where points [P, 1, 2] went, and whether they were found [P, 1]."""
+    there, found, _ = cv2.calcOpticalFlowPyrLK(
+        start.image, end.image, points, np.zeros_like(points), winSize=WINDOW_PX, maxLevel=LEVELS
+    )
+    return np.asarray(there, np.float32), np.asarray(found, np.uint8)
 
 
 def _points(faces: Detections) -> Floats:
@@ -75,7 +80,7 @@ def _points(faces: Detections) -> Floats:
     return (corner + GRID[None] * size).astype(np.float32)
 
 
-def _similarities(a: Floats, b: Floats, good: npt.NDArray[np.bool_]) -> tuple[Any, Any, Any]:
+def _similarities(a: Floats, b: Floats, good: npt.NDArray[np.bool_]) -> tuple[Complexes, Complexes, Doubles]:
     """Per face the similarity z -> turn z + shift (complex [F]) that fits its good points best, and the rms misfit [F]."""
     weight = good / good.sum(axis=1, keepdims=True)  # [F, P]
     z, w = a[..., 0] + 1j * a[..., 1], b[..., 0] + 1j * b[..., 1]
@@ -86,7 +91,7 @@ def _similarities(a: Floats, b: Floats, good: npt.NDArray[np.bool_]) -> tuple[An
     return turn, w_mean - turn * z_mean, misfit
 
 
-def _moved(faces: Detections, turn: Any, shift: Any) -> Detections:
+def _moved(faces: Detections, turn: Complexes, shift: Complexes) -> Detections:
     """The faces after their similarities; a box stays upright and takes the scale."""
     boxes = faces.boxes_xyxy
     center = turn * (boxes[:, 0] + boxes[:, 2] + 1j * (boxes[:, 1] + boxes[:, 3])) / 2 + shift

@@ -10,10 +10,10 @@ import base64
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast, get_args
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ...errors import ModelError, SourceError
 from ..contract.gate import Answer
 from ..contract.task import TaskSpec, check_task
-from ..live.frames import Frame, SourceEvent, SourceInfo
+from ..live.frames import EventKind, Frame, SourceEvent, SourceInfo
 from ..live.results import Face, FrameResult
 from .line_file import LineFile
 from .sink import json_line
@@ -47,8 +47,12 @@ class RecordSink:
         """Append one result."""
         frame = result.frame
         points = [None if f.landmarks is None else np.round(f.landmarks, 1).tolist() for f in result.faces]
-        line: dict[str, Any] = {"at_s": self._now_s(), "size_hw": list(frame.image.shape[:2]), "segment": frame.segment}
-        line |= {"result": result.to_json(self._level), "landmarks": points}
+        line: dict[str, object] = {
+            "at_s": self._now_s(),
+            "size_hw": list(frame.image.shape[:2]),
+            "segment": frame.segment,
+        }
+        line |= {"result": result.to_dict(self._level), "landmarks": points}
         line["times_ms"] = {stage: round(1000 * t, 3) for stage, t in result.times_s.items()}
         if self._pixels:
             jpeg = cv2.imencode(".jpg", frame.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
@@ -57,7 +61,7 @@ class RecordSink:
 
     def tell(self, event: SourceEvent) -> None:
         """Append one event."""
-        self._append({"at_s": self._now_s(), **event.to_json(), "reason": event.reason})
+        self._append({"at_s": self._now_s(), **event.to_json()})
 
     def close(self) -> None:
         self._file.close()
@@ -65,7 +69,7 @@ class RecordSink:
     def _now_s(self) -> float:
         return round(time.monotonic() - self._started_s, 4)
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _append(self, line: Mapping[str, object]) -> None:
         self._file.append(json_line(line))
 
 
@@ -91,6 +95,87 @@ class RecordedReading:
         return self.range
 
 
+class Fields:
+    """One JSON object of a recording; each question raises ValueError where the answer is of another kind."""
+
+    def __init__(self, content: object) -> None:
+        if not isinstance(content, dict):
+            raise ValueError(f"expected an object, got {str(content)[:40]}")
+        self._content = cast(dict[str, object], content)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._content
+
+    def has(self, key: str) -> bool:
+        """Whether a field that must be there is not null."""
+        return self.raw(key) is not None
+
+    def raw(self, key: str) -> object:
+        """The field as it is."""
+        if key not in self._content:
+            raise ValueError(f"expected {key!r}")
+        return self._content[key]
+
+    def text(self, key: str, one_of: Sequence[str] | None = None) -> str:
+        """A text, of these."""
+        value = self.raw(key)
+        if not isinstance(value, str) or (one_of is not None and value not in one_of):
+            raise ValueError(f"{key} {value!r}")
+        return value
+
+    def number(self, key: str) -> float:
+        """A finite number."""
+        return _finite(self.raw(key), key)
+
+    def second(self, key: str) -> float:
+        """A time, or another number that is not negative."""
+        value = self.number(key)
+        if value < 0:
+            raise ValueError(f"{key} {value:g}")
+        return value
+
+    def count(self, key: str) -> int:
+        """A whole number, not negative."""
+        value = self.second(key)
+        if value != int(value):
+            raise ValueError(f"{key} {value:g}")
+        return int(value)
+
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        value = self.raw(key)
+        if not isinstance(value, bool):
+            raise ValueError(f"{key} {value!r}")
+        return value
+
+    def record(self, key: str) -> Fields:
+        """An object."""
+        return Fields(self.raw(key))
+
+    def items(self, key: str) -> list[object]:
+        """A list."""
+        value = self.raw(key)
+        if not isinstance(value, list):
+            raise ValueError(f"expected a list for {key!r}, got {str(value)[:40]}")
+        return cast(list[object], value)
+
+    def records(self, key: str) -> list[Fields]:
+        """A list of objects."""
+        return [Fields(item) for item in self.items(key)]
+
+    def numbers(self, key: str, many: int) -> list[float]:
+        """So many finite numbers."""
+        values = [_finite(item, key) for item in self.items(key)]
+        if len(values) != many:
+            raise ValueError(f"expected {many} numbers for {key!r}, got {len(values)}")
+        return values
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the fields."""
+        return list(self._content)
+
+
 class Recording:
     """A recording that is read from the start; raises SourceError naming the first line that is none."""
 
@@ -100,31 +185,33 @@ class Recording:
         self._lines = self._numbered(path)
         try:
             head = next(self._lines)[1]
-            self.task = _task(_dict(head["task"]))
-            self.level = None if head["level"] is None else float(head["level"])
-            if head["numclip_recording"] != VERSION:
-                raise ValueError(f"version {head['numclip_recording']}")
-            self.infos = [_named(_dict(source)) for source in head["sources"]]
-        except (StopIteration, KeyError, TypeError, ValueError, ModelError) as error:
+            self.task = _task(head.record("task"))
+            self.level = head.number("level") if head.has("level") else None
+            if head.count("numclip_recording") != VERSION:
+                raise ValueError(f"version {head.raw('numclip_recording')}")
+            self.infos = [
+                SourceInfo(source.text("name"), fps=source.number("fps") if source.has("fps") else None)
+                for source in head.records("sources")
+            ]
+        except (StopIteration, ValueError, ModelError) as error:
             raise SourceError(f"{path}: expected a recording of `numclip run --record`, failed at {error}") from None
 
     def items(self) -> Iterator[tuple[float, FrameResult | SourceEvent]]:
         """(second since the start, result or event), in order."""
         for number, line in self._lines:
             try:
-                yield _second(line["at_s"]), self._item(line)
-            except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError) as error:
+                yield line.second("at_s"), self._item(line)
+            except (ValueError, OverflowError) as error:
                 raise SourceError(
-                    f"{self.name}: line {number} is no line of a recording ({type(error).__name__}: {error}); "
-                    "what came before it was played"
+                    f"{self.name}: line {number} is no line of a recording ({error}); what came before it was played"
                 ) from None
 
-    def _numbered(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _numbered(self, path: Path) -> Iterator[tuple[int, Fields]]:
         try:
             with path.open("rb") as file:
                 for number, line in enumerate(file, 1):
                     try:
-                        yield number, _dict(json.loads(line))
+                        yield number, Fields(json.loads(line))
                     except (ValueError, RecursionError):
                         raise SourceError(
                             f"{path}: line {number} is no JSON object; what came before it was played"
@@ -132,91 +219,91 @@ class Recording:
         except OSError as error:
             raise SourceError(f"{path}: expected a recording ({error.strerror}); correct the path") from None
 
-    def _item(self, line: dict[str, Any]) -> FrameResult | SourceEvent:
+    def _item(self, line: Fields) -> FrameResult | SourceEvent:
         if "event" in line:
-            kind = line["event"]
-            if kind not in ("stalled", "resumed", "ended", "failed"):
-                raise ValueError(f"event {kind!r}")
-            return SourceEvent(kind, str(line["source"]), _second(line["time_s"]), str(line.get("reason", "")))
-        raw, landmarks = _dict(line["result"]), line["landmarks"]
-        if raw["source"] not in [source.name for source in self.infos]:
-            raise ValueError(f"source {raw['source']!r}")
-        image = _image(line)
-        frame = Frame(image, int(raw["frame"]), _second(raw["time_s"]), 0.0, str(raw["source"]), raw.get("file"))
-        faces = tuple(self._face(_dict(f), p) for f, p in zip(raw["faces"], landmarks, strict=True))
-        times_s = {str(stage): float(ms) / 1000 for stage, ms in _dict(line["times_ms"]).items()}
-        latency_s = _second(raw["latency_ms"]) / 1000
-        return FrameResult(frame, faces, latency_s, int(raw["dropped"]), self.task, times_s)
+            kind = cast(EventKind, line.text("event", get_args(EventKind)))
+            reason = line.text("reason") if "reason" in line else ""
+            return SourceEvent(kind, line.text("source"), line.second("time_s"), reason)
+        raw = line.record("result")
+        source = raw.text("source", [info.name for info in self.infos])
+        file = raw.text("file") if "file" in raw and raw.has("file") else None
+        frame = Frame(_image(line), raw.count("frame"), raw.second("time_s"), 0.0, source, file)
+        pairs = zip(raw.records("faces"), line.items("landmarks"), strict=True)
+        times_ms = line.record("times_ms")
+        return FrameResult(
+            frame,
+            tuple(self._face(face, points) for face, points in pairs),
+            raw.second("latency_ms") / 1000,
+            raw.count("dropped"),
+            self.task,
+            {stage: times_ms.number(stage) / 1000 for stage in times_ms.names},
+        )
 
-    def _face(self, raw: dict[str, Any], landmarks: Any) -> Face:
-        reading, gate = None, None
-        if raw[self.task.name] is not None:
-            known = None if raw["low"] is None else (float(raw["low"]), float(raw["high"]))
-            probabilities = np.asarray(raw["probabilities"], np.float32).reshape(self.task.num_bins)
-            if raw["bin"] not in self.task.words:
-                raise ValueError(f"bin {raw['bin']!r}")
-            reading = RecordedReading(_finite(raw[self.task.name]), raw["bin"], probabilities, known, self.level)
-        if "gate" in raw:
-            gate = Answer(**{k: raw["gate"][k] for k in ("threshold", "error", "p", "answer", "looks")})
-        x1, y1, x2, y2 = (_finite(v) for v in raw["box"])
-        points = None if landmarks is None else np.asarray(landmarks, np.float32).reshape(5, 2)
-        track = None if raw["track"] is None else int(raw["track"])
+    def _face(self, raw: Fields, points: object) -> Face:
+        x1, y1, x2, y2 = raw.numbers("box", 4)
         return Face(
-            (x1, y1, x2, y2),
-            _finite(raw["score"]),
-            points,
-            reading,
-            None,
-            track,
-            bool(raw["fresh"]),
-            raw.get("reason"),
-            gate,
+            box_xyxy=(x1, y1, x2, y2),
+            score=raw.number("score"),
+            landmarks=None if points is None else _landmarks(points),
+            reading=self._reading(raw) if raw.has(self.task.name) else None,
+            track_id=raw.count("track") if raw.has("track") else None,
+            fresh=raw.flag("fresh"),
+            reason=raw.text("reason") if "reason" in raw else None,
+            gate=_answer(raw.record("gate")) if "gate" in raw else None,
+        )
+
+    def _reading(self, raw: Fields) -> RecordedReading:
+        return RecordedReading(
+            value=raw.number(self.task.name),
+            bin=raw.text("bin", self.task.words),
+            probabilities=np.array(raw.numbers("probabilities", self.task.num_bins), np.float32),
+            range=(raw.number("low"), raw.number("high")) if raw.has("low") else None,
+            level=self.level,
         )
 
 
-def _dict(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"expected an object, got {str(value)[:40]}")
-    return cast(dict[str, Any], value)
+def _answer(raw: Fields) -> Answer:
+    said = raw.text("answer", ("yes", "no", "ask"))
+    return Answer(raw.number("threshold"), raw.number("error"), raw.number("p"), said, raw.count("looks"))
 
 
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number) or abs(number) > 1e9:
-        raise ValueError(f"number {value}")
-    return number
+def _landmarks(points: object) -> npt.NDArray[np.float32]:
+    """[5, 2]"""
+    rows = [Fields({"point": row}).numbers("point", 2) for row in Fields({"landmarks": points}).items("landmarks")]
+    if len(rows) != 5:
+        raise ValueError(f"expected 5 landmarks, got {len(rows)}")
+    return np.array(rows, np.float32)
 
 
-def _second(value: Any) -> float:
-    number = _finite(value)
-    if number < 0:
-        raise ValueError(f"time {value}")
-    return number
+def _finite(value: object, key: str) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value) or abs(value) > 1e9:
+        raise ValueError(f"{key} {str(value)[:40]}")
+    return float(value)
 
 
-def _task(raw: dict[str, Any]) -> TaskSpec:
-    fields: dict[str, Any] = {
-        **raw,
-        "bin_edges": tuple(map(_finite, raw["bin_edges"])),
-        "words": tuple(map(str, raw["words"])),
-    }
-    task = TaskSpec(**fields)
+def _task(raw: Fields) -> TaskSpec:
+    words = [Fields({"words": word}).text("words") for word in raw.items("words")]
+    task = TaskSpec(
+        name=raw.text("name"),
+        unit=raw.text("unit"),
+        low=raw.number("low"),
+        high=raw.number("high"),
+        bin_edges=tuple(raw.numbers("bin_edges", len(words) + 1)),
+        words=tuple(words),
+    )
     check_task(task)
     return task
 
 
-def _named(raw: dict[str, Any]) -> SourceInfo:
-    return SourceInfo(str(raw["name"]), fps=None if raw["fps"] is None else _finite(raw["fps"]))
-
-
-def _image(line: dict[str, Any]) -> npt.NDArray[np.uint8]:
+def _image(line: Fields) -> npt.NDArray[np.uint8]:
     """The recorded picture, or grey of its size."""
-    height, width = (int(v) for v in line["size_hw"])
+    height, width = (int(v) for v in line.numbers("size_hw", 2))
     if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX):
         raise ValueError(f"size {height} x {width}")
     if "jpeg" not in line:
         return np.broadcast_to(np.uint8(128), (height, width, 3))
-    image = cv2.imdecode(np.frombuffer(base64.b64decode(line["jpeg"], validate=True), np.uint8), cv2.IMREAD_COLOR)
+    data = np.frombuffer(base64.b64decode(line.text("jpeg"), validate=True), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if image is None or image.shape[:2] != (height, width):
         raise ValueError("jpeg")
     return np.asarray(image, np.uint8)

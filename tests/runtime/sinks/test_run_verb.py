@@ -231,7 +231,7 @@ def test_a_reader_that_leaves(clip: Path) -> None:
 
 
 CONTRADICTIONS = {
-    "live and files": (["{clip}", "http://127.0.0.1:9/"], 1, "expected a stream"),
+    "live and files": (["{clip}", "http://127.0.0.1:9/"], 1, "cannot be opened"),
     "the same twice": (["{clip}", "{clip}"], 2, "expected each source once"),
     "one video for two": (["{clip}", "{other}", "--save", "o.mp4"], 2, "such as out{}.mp4"),
     "counts and boxes": (["{clip}", "--aggregate", "--save", "o.mp4"], 2, "expected --aggregate without"),
