@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...errors import SourceError, UsageError
 from .clock import MissingFrames
-from .containers import open_container
+from .containers import faults, open_container
 from .display import Display, aspect_of
 
 Image = npt.NDArray[np.uint8]
@@ -196,15 +196,15 @@ def _in_turn(packets: Iterator[Any], stream: Any, missing: MissingFrames | None)
         captured_s = time.monotonic()
         try:
             decoded = packet.decode()
+            shown = [pair for picture in decoded for pair in display.images(picture, aspect_of(stream))]
         except av.EOFError:
             return
-        except av.FFmpegError:
+        except faults():
             yield Shot(lambda: None, captured_s)
             continue
-        for picture in decoded:
-            for image, made in display.images(picture, aspect_of(stream)):
-                before = 0 if missing is None or made.time is None else missing.before(made.time)
-                yield Shot(lambda image=image: image, captured_s, before + (made.is_corrupt or packet.is_corrupt))
+        for image, made in shown:
+            before = 0 if missing is None or made.time is None else missing.before(made.time)
+            yield Shot(lambda image=image: image, captured_s, before + (made.is_corrupt or packet.is_corrupt))
 
 
 def _alone(packets: Iterator[Any], stream: Any) -> Iterator[Shot]:
@@ -216,9 +216,9 @@ def _alone(packets: Iterator[Any], stream: Any) -> Iterator[Shot]:
     def decode(packet: Any) -> Image | None:
         try:
             pictures = decoder.decode(packet)
-        except av.FFmpegError:
+            return next((i for picture in pictures for i, _ in display.images(picture, aspect_of(stream))), None)
+        except faults():
             return None
-        return next((image for picture in pictures for image, _ in display.images(picture, aspect_of(stream))), None)
 
     for packet in packets:
         if packet.size:

@@ -20,7 +20,7 @@ def open_container(name: str, address: str | BinaryIO, form: str | None = None, 
         container = av.open(
             address, "r", form, options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S), metadata_errors="replace"
         )
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except faults() as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise SourceError(
             f"{name}: expected a video, picture or stream, it cannot be opened ({reason}); it may be cut short, another "
@@ -47,6 +47,14 @@ def shown_video(container: Any, name: str) -> Any:
     if not known:
         raise SourceError(f"{name}: expected a video that this FFmpeg can decode, it knows no decoder; convert it")
     return next((stream for stream in known if int(stream.disposition) & DEFAULT), known[0])
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """What FFmpeg and OpenCV raise at damaged data, and at sizes and formats that they do not take."""
+    import av
+    import cv2
+
+    return av.FFmpegError, OSError, ValueError, cv2.error, MemoryError
 
 
 def is_timed(container: Any) -> bool:

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .containers import faults
+
 Image = npt.NDArray[np.uint8]
 PQ, HLG = 16, 18  # transfer functions of HDR, ITU-T H.273 table 3
 WHITE_NITS = 203.0  # reference white of HDR, ITU-R BT.2408
@@ -84,7 +86,7 @@ class Display:
             first.link_to(step)
             step.link_to(last)
             graph.configure()
-        except (ValueError, OSError) as error:  # av's errors are among them
+        except faults() as error:
             note = f"interlaced video is read with its combs: this FFmpeg has no bwdif ({type(error).__name__})"
             if note not in self.notes:
                 self.notes.append(note)

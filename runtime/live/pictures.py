@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ...errors import SourceError
 from .addresses import printable
-from .containers import open_container
+from .containers import faults, open_container
 from .display import Display
 from .frames import Arrival, Frame, Source, SourceEvent, SourceInfo
 
@@ -158,7 +158,7 @@ def _decode(name: str, data: bytes) -> Image:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is not None:
         return np.asarray(image, np.uint8)
-    with suppress(SourceError, OSError, ValueError):  # what this OpenCV was built without, FFmpeg may know
+    with suppress(SourceError, *faults()):  # what this OpenCV was built without, FFmpeg may know
         container, stream = open_container(name, BytesIO(data))
         with container:
             for picture in container.decode(stream):

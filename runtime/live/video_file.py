@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ...errors import SourceError
 from .addresses import av_name
 from .clock import MediaClock
-from .containers import is_timed, may_jump, open_container
+from .containers import faults, is_timed, may_jump, open_container
 from .display import Display, aspect_of
 from .frames import Arrival, Frame, Source, SourceEvent, SourceInfo
 from .video_promise import Promise, promise_of
@@ -118,7 +118,7 @@ class VideoSource(Source):
         number = 0
         began_s = time.monotonic()
         for picture in chain(self._pictures(container, stream), [None]):
-            for image, made in self._display.images(picture, aspect_of(stream)):
+            for image, made in self._shown(picture, stream):
                 if self._timed:
                     lasts = getattr(made, "duration", None)
                     lasts_s = float(lasts * made.time_base) if lasts and made.time_base else None
@@ -128,6 +128,13 @@ class VideoSource(Source):
                 number += 1
                 yield _Shot(image, time_s, self._clock.segment, began_s, time.monotonic())
                 began_s = time.monotonic()  # the next one's way begins: its bytes are read and decoded
+
+    def _shown(self, picture: Any, stream: Any) -> Iterator[tuple[npt.NDArray[np.uint8], Any]]:
+        """As a player shows it; a picture that cannot be brought into that form is counted."""
+        try:
+            yield from self._display.images(picture, aspect_of(stream))
+        except faults():
+            self.undecodable += 1
 
     def _pictures(self, container: Any, stream: Any) -> Iterator[Any]:
         """Decoded pictures; those the decoder patched up and packets it gave up on are counted."""
@@ -140,14 +147,14 @@ class VideoSource(Source):
                 packet = next(packets)
             except StopIteration:
                 return
-            except (av.FFmpegError, OSError, ValueError):
+            except faults():
                 self.undecodable += 1
                 return
             try:
                 decoded = packet.decode()
             except av.EOFError:
                 return
-            except av.FFmpegError:
+            except faults():
                 self.undecodable += 1
                 continue
             patched = sum(picture.is_corrupt for picture in decoded)

@@ -91,7 +91,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory, hopper: np.ndarray) -> P
 
 VIDEOS = {
     ".mkv": "libx264", ".mov": "mpeg4", ".ts": "libx264", ".flv": "flv1", ".gif": "gif", ".apng": "apng",
-    ".h264": "libx264", ".mjpeg": "mjpeg", ".mpg": "mpeg2video", ".nut": "ffv1", ".webm": "libvpx",
+    ".h264": "libx264", ".mjpeg": "mjpeg", ".mpg": "libx264", ".nut": "ffv1", ".webm": "libvpx",
 }  # fmt: skip
 
 
