@@ -39,7 +39,7 @@ PRECISIONS = ["fp32", "fp32 stored in half", "fp16", "int8"]
 def export(precision: str, path: Path) -> ModelSpec:
     """age-nano in one precision, or a random ViT-B/16, on disk."""
     from numclip.bench.rivals import random_network
-    from numclip.calibration import quantize
+    from numclip.calibration.int8_graph import make_plan, quantized
     from numclip.export.frozen import Frozen
     from numclip.export.half import half_network
     from numclip.export.to_onnx import to_onnx
@@ -58,8 +58,8 @@ def export(precision: str, path: Path) -> ModelSpec:
     path.write_bytes(model.SerializeToString())
     if precision == "int8":
         write_spec(path, spec)
-        plan = quantize.make_plan(path, spec, probe_crops(spec.crop.side, 16), "tensorrt", "minmax")
-        write_whole(path, quantize.quantized(plan, frozenset({FRAGILE})).SerializeToString())
+        plan = make_plan(path, spec, probe_crops(spec.crop.side, 16), "tensorrt", "minmax")
+        write_whole(path, quantized(plan, frozenset({FRAGILE})).SerializeToString())
     kind = "fp16" if half else precision[:4]
     spec = replace(spec, graph=replace(spec.graph, precision=kind, flavour="tensorrt"))
     write_spec(path, spec)
