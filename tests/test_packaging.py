@@ -88,7 +88,7 @@ def test_the_sdist_holds_exactly_the_project(built: Path) -> None:
     (archive,) = built.glob("numclip-*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {m.name.partition("/")[2] for m in opened.getmembers() if m.isfile()}
-    own = {n for n in names if n.startswith("numclip.egg-info/")} | {"PKG-INFO", "setup.cfg"}
+    own = {n for n in names if n.startswith(("numclip.egg-info/", "web/dist/site/"))} | {"PKG-INFO", "setup.cfg"}
 
     assert names - own == expected
 
