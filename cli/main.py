@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "run": "read ages off a camera, video, stream or folder",
     "replay": "play a recording of a run back, without a camera",
     "demo": "make a clip from two well-known portraits and run on it",
+    "web": "the static site that reads ages in a visitor's own browser",
     "doctor": "what works on this machine, and the exact line to type for what does not",
     "info": "what a model file says about itself",
     "fetch": "download the YuNet face detector, checked by its sha256",

@@ -1,0 +1,126 @@
+"""A real browser for these tests: node with the packages of web/, and Chromium; without them a test is skipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from numclip.web import bundle
+from numclip.web.bundle import SiteOptions, write_site
+from numclip.web.serve import SiteServer
+
+Browser = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def node(repo: Path) -> str:
+    """The node that has the packages of web/."""
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("needs node 20 or newer")
+    if not (repo / "web" / "node_modules" / "puppeteer-core").is_dir():
+        pytest.skip("needs the packages of web/: make web")
+    return found
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Chromium's command."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("needs chromium: apt-get install chromium")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(repo: Path, node: str, chromium: str) -> Browser:
+    """Runs a script of web/tests/browser in Chromium and gives what it returned; `said` are the page's own complaints."""
+
+    def act(script: str, **options: Any) -> dict[str, Any]:
+        words = [node, str(repo / "web" / "tests" / "browser" / f"{script}.mjs")]
+        done = subprocess.run(
+            [*words, json.dumps({"executable": chromium, **options})], capture_output=True, text=True, timeout=1500
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout)
+
+    return act
+
+
+@pytest.fixture(scope="session")
+def built() -> None:
+    """The page is built."""
+    if not (bundle.BUILT / "index.html").is_file():
+        pytest.skip("needs the built page: make web")
+
+
+Serve = Callable[..., SiteServer]
+
+
+@pytest.fixture(scope="session")
+def site(built: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site with the default model."""
+    return write_site(SiteOptions(tmp_path_factory.mktemp("site") / "site")).folder
+
+
+@pytest.fixture(scope="session")
+def site_fp32(built: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site with the same model in float32."""
+    return write_site(SiteOptions(tmp_path_factory.mktemp("site-fp32") / "site", "age-nano")).folder
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves folders until the test is over."""
+    servers: list[SiteServer] = []
+
+    def start(folder: Path, **options: Any) -> SiteServer:
+        server = SiteServer(folder, **options)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def two_people_frames(two_people: Path) -> list[np.ndarray]:
+    """The 300 frames of the clip, BGR."""
+    capture = cv2.VideoCapture(str(two_people))
+    frames: list[np.ndarray] = []
+    while True:
+        there, frame = capture.read()
+        if not there:
+            return frames
+        frames.append(frame)
+
+
+@pytest.fixture(scope="session")
+def clip(two_people_frames: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The clip as Chromium's fake camera reads it: JPEG after JPEG."""
+    path = tmp_path_factory.mktemp("camera") / "two_people.mjpeg"
+    jpegs = (cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for frame in two_people_frames)
+    path.write_bytes(b"".join(jpegs))
+    return str(path)
+
+
+@pytest.fixture
+def screenshots(tmp_path: Path) -> Path:
+    """Where pictures of the page go: NUMCLIP_SCREENSHOTS, for people to look at, else a folder that is forgotten."""
+    named = os.environ.get("NUMCLIP_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

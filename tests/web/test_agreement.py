@@ -1,0 +1,127 @@
+"""The browser reads what Python reads, of the same pictures, through the same files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from numclip.runtime.contract.gate import open_gate
+from numclip.runtime.faces.detect import Detector
+from numclip.runtime.faces.opening import open_detector
+from numclip.runtime.live.frames import Frame
+from numclip.runtime.live.pipeline import Pipeline, Rules
+from numclip.runtime.live.results import Face
+from numclip.runtime.sessions.model import load
+
+Pictures = list[np.ndarray]
+
+
+def folder_with(site: Path, folder: Path, pictures: Pictures) -> Path:
+    """A copy of a site with pictures to be read."""
+    shutil.copytree(site, folder)
+    (folder / "frames").mkdir()
+    for n, picture in enumerate(pictures):
+        assert cv2.imwrite(str(folder / "frames" / f"{n}.png"), picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return folder
+
+
+def finder() -> Detector:
+    """The detector that runs the file that the browser runs."""
+    return open_detector(smallest_face_px=Rules.min_face_px, device="cpu")
+
+
+def python_follows(model: str, frames: Pictures, fps: float) -> list[tuple[Face, ...]]:
+    """Every frame, its model time unbounded, as of a file."""
+    pipeline = Pipeline(load(model, "cpu"), finder(), Rules())
+    return [pipeline.read(Frame(image, i, i / fps, 0.0, "frames")).faces for i, image in enumerate(frames)]
+
+
+def differences(browser: list[list[dict[str, Any]]], python: list[tuple[Face, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    """Of all faces with an age: box px and years apart. Tracks, and which faces have an age, must be the same."""
+    px: list[float] = []
+    years: list[float] = []
+    for frame, (found, expected) in enumerate(zip(browser, python, strict=True)):
+        assert [f["track"] for f in found] == [f.track_id for f in expected], f"tracks of frame {frame}"
+        for ours, theirs in zip(found, expected, strict=True):
+            px.append(float(np.abs(np.subtract(ours["box"], theirs.box_xyxy)).max()))
+            assert (ours["value"] is None) == (theirs.reading is None), f"frame {frame}"
+            if theirs.reading is not None:
+                ends = theirs.reading.interval(0.9)
+                pairs = [(ours["value"], theirs.reading.value), (ours["low"], ends[0]), (ours["high"], ends[1])]
+                years.append(max(abs(a - b) for a, b in pairs))
+    return np.array(px), np.array(years)
+
+
+def test_300_frames_have_the_same_tracks_boxes_and_ages(
+    browser: Callable[..., Any], serve: Any, site_fp32: Path, two_people_frames: Pictures, tmp_path: Path
+) -> None:
+    """FP32: the same track ids, boxes within 1 px, ages and both ends of their intervals within 0.05 years."""
+    folder = folder_with(site_fp32, tmp_path / "site", two_people_frames)
+    results = browser("agreement", url=serve(folder).url, frames=len(two_people_frames), fps=30)["results"]
+    px, years = differences(results, python_follows("age-nano", two_people_frames, 30))
+    print(f"{len(px)} faces: boxes differ by at most {px.max():.4f} px, {len(years)} ages by {years.max():.5f} years")
+    assert len(years) > 500
+    assert px.max() < 1
+    assert years.max() < 0.05
+
+
+def test_int8_differs_from_native_int8_by_no_more_than_its_parity_row(
+    browser: Callable[..., Any], serve: Any, site: Path, two_people_frames: Pictures, tmp_path: Path
+) -> None:
+    """INT8: another CPU's whole-number products round elsewhere; the file's own row says how much int8 moves ages."""
+    frames = two_people_frames[:90]
+    folder = folder_with(site, tmp_path / "site", frames)
+    results = browser("agreement", url=serve(folder).url, frames=len(frames), fps=30)["results"]
+    px, years = differences(results, python_follows("age-nano.int8", frames, 30))
+    row = json.loads(load("age-nano.int8", "cpu").spec.to_json())["parity"]["int8"]
+    print(f"{len(px)} faces: boxes {px.max():.4f} px, ages mean {years.mean():.4f}, most {years.max():.4f} years")
+    assert px.max() < 1
+    assert years.mean() <= row["mean"]
+    assert years.max() <= row["p99"]
+
+
+def test_500_faces_get_the_same_answers_at_the_gate(
+    browser: Callable[..., Any], serve: Any, site_fp32: Path, shared_data: Path, tmp_path: Path
+) -> None:
+    """At 18 years and 1 %, of 500 portraits each is answered alike: yes, no, ask, or no face."""
+    pictures = portraits(shared_data, 500)
+    folder = folder_with(site_fp32, tmp_path / "site", pictures)
+    results = browser("stills", url=serve(folder).url, pictures=len(pictures), gate={"threshold": 18})["results"]
+    model = load("age-nano", "cpu")
+    pipeline = Pipeline(model, finder(), Rules(gate=open_gate(model.spec, 18, 0.01)), tracks=False)
+    counts: dict[str, int] = {}
+    for n, (picture, found) in enumerate(zip(pictures, results, strict=True)):
+        expected = pipeline.read(Frame(picture, n, 0.0, 0.0, "pictures")).faces
+        answers = [None if face.gate is None else face.gate.answer for face in expected]
+        assert [face["answer"] for face in found] == answers, f"picture {n}"
+        for answer in answers:
+            counts[str(answer)] = counts.get(str(answer), 0) + 1
+    print(f"500 portraits: {counts}")
+    assert min(counts[answer] for answer in ("yes", "no", "ask")) > 20
+
+
+def portraits(shared_data: Path, many: int) -> Pictures:
+    """So many portraits, spread evenly over two test splits."""
+    pictures: Pictures = []
+    for name in ("utkface", "aaf"):
+        with (shared_data / "data" / f"{name}.csv").open(encoding="utf-8") as table:
+            files = [row["file"] for row in csv.DictReader(table) if row["split"] == "test"]
+        wanted = set(files[:: len(files) // (many // 2)][: many // 2])
+        with tarfile.open(shared_data / "data" / f"{name}.tar") as archive:
+            for member in archive:
+                if member.name.partition("/")[2] in wanted or member.name in wanted:
+                    data = archive.extractfile(member)
+                    assert data is not None
+                    pictures.append(
+                        np.asarray(cv2.imdecode(np.frombuffer(data.read(), np.uint8), cv2.IMREAD_COLOR), np.uint8)
+                    )
+    assert len(pictures) == many
+    return pictures

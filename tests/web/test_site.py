@@ -1,0 +1,131 @@
+"""`numclip web`: what it writes, what it refuses, and the headers it serves with."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from numclip.cli.main import main
+from numclip.errors import ModelError, OutputError, UsageError
+from numclip.runtime.contract.model_file import MODELS
+from numclip.web import bundle
+from numclip.web.bundle import SiteOptions, write_site
+from numclip.web.serve import HEADERS
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A built page of few bytes in place of the real one."""
+    folder = tmp_path / "page"
+    folder.mkdir()
+    (folder / "index.html").write_text("<title>page</title>")
+    (folder / "sw.js").write_text('const VERSION = "__VERSION__", FILES = JSON.parse(\'["__FILES__"]\');')
+    monkeypatch.setattr(bundle, "BUILT", folder)
+    return folder
+
+
+def test_the_service_worker_keeps_every_file_of_the_site(page: Path, tmp_path: Path) -> None:
+    """Its list is the folder's files but itself; its version changes with any of them."""
+    first = write_site(SiteOptions(tmp_path / "site")).folder
+    text = (first / "sw.js").read_text()
+    kept = set(json.loads(re.search(r"'(\[.*\])'", text)[1]))  # pyright: ignore[reportOptionalSubscript]
+    files = {p.relative_to(first).as_posix() for p in first.rglob("*") if p.is_file()}
+    assert kept == files - {"sw.js", "index.html"} | {"./"}
+    (page / "index.html").write_text("<title>another</title>")
+    assert (write_site(SiteOptions(tmp_path / "other")).folder / "sw.js").read_text() != text
+
+
+def test_a_site_replaces_a_site_and_nothing_else(page: Path, tmp_path: Path) -> None:
+    """Written twice into one folder the second stands; a folder with other files is refused and stays as it was."""
+    out = tmp_path / "site"
+    write_site(SiteOptions(out))
+    write_site(SiteOptions(out, "age-nano"))
+    assert sorted(p.name for p in (out / "models").iterdir()) == ["age-nano.onnx", "faces-nano.onnx"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files"):
+        write_site(SiteOptions(other))
+    assert [p.name for p in other.iterdir()] == ["letter.txt"]
+
+
+def test_a_model_that_cannot_run_is_refused_before_anything_is_written(page: Path, tmp_path: Path) -> None:
+    """A corrupt file, a finder in the model's place, a model in the finder's: one sentence, and no folder."""
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes((MODELS / "age-nano.onnx").read_bytes()[:1000])
+    for options in (
+        SiteOptions(tmp_path / "site", str(broken)),
+        SiteOptions(tmp_path / "site", "faces-nano"),
+        SiteOptions(tmp_path / "site", finder="age-nano"),
+    ):
+        with pytest.raises(ModelError):
+            write_site(options)
+    assert not (tmp_path / "site").exists()
+
+
+def test_without_the_built_page_the_command_says_how_to_build_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence with the line to type, exit code 1, nothing written."""
+    monkeypatch.setattr(bundle, "BUILT", tmp_path / "none")
+    with pytest.raises(OutputError, match="make web"):
+        write_site(SiteOptions(tmp_path / "site"))
+    assert main(["web", "--out", str(tmp_path / "site")]) == 1
+    assert "make web" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
+
+
+def test_the_command_reports_what_it_wrote(page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json - is one object whose sizes add up; without --out and --serve it is a usage error."""
+    assert main(["web", "--out", str(tmp_path / "site"), "--json", "-"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["model"] == "age-nano.int8"
+    assert said["bytes"] == sum(p.stat().st_size for p in (tmp_path / "site").rglob("*") if p.is_file())
+    assert main(["web"]) == 2
+
+
+def test_the_bundle_is_small(site: Path) -> None:
+    """With nano INT8 and the face finder: at most 20 MB, and 8 MB as a host sends it."""
+    sizes = [bundle._size(p) for p in site.rglob("*") if p.is_file()]  # pyright: ignore[reportPrivateUsage]
+    assert sum(size for size, _ in sizes) <= 20e6
+    assert sum(gzipped for _, gzipped in sizes) <= 8e6
+
+
+def test_every_answer_carries_the_headers_and_the_right_type(page: Path, serve: Any, tmp_path: Path) -> None:
+    """Policy, isolation and type come with files, errors included; a folder is not listed."""
+    server = serve(write_site(SiteOptions(tmp_path / "site")).folder)
+    types = {"": "text/html", "site.json": "application/json", "models/faces-nano.onnx": "application/octet-stream"}
+    for path, kind in types.items():
+        with urllib.request.urlopen(server.url + path) as answer:
+            assert answer.headers["Content-Type"].startswith(kind)
+            for name, value in HEADERS.items():
+                assert answer.headers[name] == value
+    with pytest.raises(urllib.error.HTTPError, match="404") as missing:
+        urllib.request.urlopen(server.url + "models/")
+    assert missing.value.headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
+
+
+def test_the_policy_allows_no_inline_code_and_no_eval(repo: Path) -> None:
+    """Of the page and of the server: WebAssembly is the only thing that may be compiled."""
+    policies = [HEADERS["Content-Security-Policy"]]
+    for name in ("index.html", "bench.html"):
+        policies += re.findall(r'content="(default-src[^"]*)"', (repo / "web" / "page" / "static" / name).read_text())
+    assert len(policies) == 3
+    for policy in policies:
+        assert "unsafe-inline" not in policy
+        assert not re.search(r"(?<!wasm-)unsafe-eval", policy)
+        assert "default-src 'none'" in policy
+        assert "connect-src 'self'" in policy
+
+
+def test_docs_hold_the_headers_that_are_served(repo: Path) -> None:
+    """The examples for nginx and Caddy in docs/web.md name each header with the same value."""
+    text = (repo / "docs" / "web.md").read_text(encoding="utf-8")
+    for name, value in HEADERS.items():
+        assert text.count(f'{name} "{value}"') == 2, f"{name} for nginx and for Caddy"

@@ -1,0 +1,36 @@
+// Builds both things that come out of this folder: dist/lib, the npm package, and dist/site, the static page that
+// `numclip web` completes with model files.  node build.mjs
+import { execFileSync } from "node:child_process";
+import { copyFileSync, cpSync, rmSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { build } from "esbuild";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const runtime = join(dirname(createRequire(import.meta.url).resolve("onnxruntime-web/wasm")));
+const common = { bundle: true, format: "esm", target: "es2022", charset: "utf8", logLevel: "warning", absWorkingDir: here };
+
+rmSync(join(here, "dist"), { recursive: true, force: true });
+
+// The package: the worker keeps importing onnxruntime-web, which the user's bundler puts in place.
+const lib = join(here, "dist/lib");
+await build({
+  ...common, entryPoints: { index: "src/index.ts", worker: "src/worker.ts" }, outdir: lib,
+  external: ["onnxruntime-web", "onnxruntime-web/*"],
+});
+const tsc = [join(here, "node_modules/typescript/bin/tsc"), "-p", join(here, "tsconfig.lib.json")];
+execFileSync(process.execPath, tsc, { stdio: "inherit" });
+
+// The page: everything in a handful of files; onnxruntime-web's own two stay as they are, for its threads start from them.
+const site = join(here, "dist/site");
+const paged = { ...common, minify: true, outdir: site, conditions: ["onnxruntime-web-use-extern-wasm"] };
+await build({ ...paged, splitting: true, chunkNames: "shared", entryPoints: { app: "page/main.ts", bench: "bench/bench.ts", numclip: "src/index.ts" } });
+await build({ ...paged, entryPoints: { worker: "src/worker.ts" } });
+await build({ ...common, format: "iife", outdir: site, entryPoints: { sw: "page/sw.ts" } });
+cpSync(join(here, "page/static"), site, { recursive: true });
+for (const file of ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"]) {
+  copyFileSync(join(runtime, file), join(site, file));
+}
+console.log(`dist/lib and dist/site (app.js ${(statSync(join(site, "app.js")).size / 1e3).toFixed(0)} kB)`);

@@ -1,0 +1,122 @@
+"""Writes the static site: the built page, the runtime's WebAssembly, a model and the face finder, and nothing else.
+
+The page is built from the TypeScript in this folder by `make web`, and lies in web/dist/site; a wheel brings it along.
+What is written runs on any static host, and offline after the first visit.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ModelError, OutputError, UsageError
+from ..runtime.contract.model_file import FINDER, read_faces_spec, read_spec, resolve
+from ..runtime.sessions.model import check_calibration
+
+BUILT = Path(__file__).parent / "dist" / "site"
+MARK = "site.json"  # what tells a folder that this module wrote from any other
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """What a site holds, and where it is written."""
+
+    out: Path  # a new or empty folder, or one that holds a site, which is then replaced
+    model: str = "age-nano.int8"  # a name or an .onnx file; the browser reads fp32 and int8
+    finder: str = FINDER  # the face finder, a name or an .onnx file
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that was written."""
+
+    folder: Path
+    model: str  # the model's name
+    sizes: dict[str, tuple[int, int]]  # bytes of each file, as it is and gzipped
+
+    @property
+    def size_bytes(self) -> int:
+        """All files together."""
+        return sum(size for size, _ in self.sizes.values())
+
+    @property
+    def gzipped_bytes(self) -> int:
+        """All files together as a host sends them."""
+        return sum(gzipped for _, gzipped in self.sizes.values())
+
+    def to_json(self) -> dict[str, object]:
+        """The site as one JSON object."""
+        files = {name: {"bytes": size, "gzipped_bytes": gzipped} for name, (size, gzipped) in self.sizes.items()}
+        total = {"bytes": self.size_bytes, "gzipped_bytes": self.gzipped_bytes}
+        return {"folder": str(self.folder), "model": self.model, **total, "files": files}
+
+
+def write_site(options: SiteOptions) -> Site:
+    """Write the site whole or not at all.
+
+    Raises UsageError for a folder that holds something else, ModelError for a model that the browser cannot run,
+    OutputError where the page was not built or the folder cannot be written.
+    """
+    out = options.out
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"expected a folder for the site, {out} is a file; name another")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise UsageError(f"expected a new or empty folder, or a site to replace, {out} holds other files; name another")
+    if not (BUILT / "index.html").is_file():
+        raise OutputError("the page of the browser is not built in this checkout; with node 20 or newer, run: make web")
+    model, finder = resolve(options.model), resolve(options.finder)
+    for file in (model, finder):
+        if file.suffix != ".onnx":
+            raise ModelError(
+                f"{file}: expected an .onnx, an engine runs only where it was built; give the file it was built from"
+            )
+    spec = read_spec(model)
+    check_calibration(model, spec)
+    read_faces_spec(finder)
+    if "whole" in spec.crop.box_rules:
+        raise ModelError(f"{model}: expected a model about faces, this one reads whole pictures; use numclip run")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+            written = Path(temporary) / "site"
+            _fill(written, model, finder)
+            sizes = {str(p.relative_to(written)): _size(p) for p in sorted(written.rglob("*")) if p.is_file()}
+            if out.exists():
+                os.replace(out, Path(temporary) / "before")
+            os.replace(written, out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); free space or choose another place") from None
+    return Site(out, spec.name, sizes)
+
+
+def _fill(site: Path, model: Path, finder: Path) -> None:
+    shutil.copytree(BUILT, site)
+    site.chmod(0o755)
+    (site / "models").mkdir()
+    for file in (model, finder):
+        shutil.copyfile(file, site / "models" / file.name)
+    about = {"model": f"models/{model.name}", "finder": f"models/{finder.name}"}
+    (site / MARK).write_text(json.dumps(about) + "\n", encoding="utf-8")
+    files = sorted(str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.encode() + (site / file).read_bytes())
+    worker = site / "sw.js"
+    text = worker.read_text(encoding="utf-8")
+    kept = ["./", *(file for file in files if file not in ("sw.js", "index.html"))]
+    for placed, value in (("__VERSION__", f"numclip-{digest.hexdigest()[:16]}"), ('["__FILES__"]', json.dumps(kept))):
+        if placed not in text:
+            raise OutputError(f"{worker.name}: expected the place {placed} in the built page; run: make web")
+        text = text.replace(placed, value)
+    worker.write_text(text, encoding="utf-8")
+
+
+def _size(path: Path) -> tuple[int, int]:
+    data = path.read_bytes()
+    return len(data), len(gzip.compress(data, 6))

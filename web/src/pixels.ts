@@ -1,0 +1,128 @@
+/** Pictures as the browser gives them, and shrinking by area: every number as OpenCV's INTER_AREA makes it. */
+import { roundHalfEven } from "./numbers.js";
+
+/** RGBA, 4 bytes a pixel, row by row: an ImageData is one. */
+export interface Pixels {
+  readonly width: number;
+  readonly height: number;
+  readonly data: Uint8ClampedArray | Uint8Array;
+}
+
+/** A part of a plane of pixels. */
+export interface Part {
+  readonly x0: number;
+  readonly y0: number;
+  readonly x1: number; // exclusive
+  readonly y1: number;
+}
+
+/** A part of a picture, shrunk by area to `width` x `height`, each at most the part's. */
+export function shrinkByArea(picture: Pixels, part: Part, width: number, height: number): Pixels {
+  return { width, height, data: shrinkPlane(picture.data, picture.width, 4, part, width, height) };
+}
+
+/**
+ * The same for `step` bytes a pixel, `stride` px a row; of 4 bytes the last, which says how opaque a pixel is, becomes 255.
+ *
+ * Sums are float32, in OpenCV's order, so that no pixel rounds elsewhere than there.
+ */
+export function shrinkPlane(
+  data: Uint8ClampedArray | Uint8Array, stride: number, step: 1 | 4, part: Part, width: number, height: number,
+): Uint8Array {
+  const [partWidth, partHeight] = [part.x1 - part.x0, part.y1 - part.y0];
+  const channels = step === 4 ? 3 : 1;
+  const out = new Uint8Array(width * height * step).fill(step === 4 ? 255 : 0);
+  if (partWidth % width === 0 && partHeight % height === 0) {
+    const [across, down] = [partWidth / width, partHeight / height];
+    const share = Math.fround(1 / (across * down));
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        for (let c = 0; c < channels; c++) {
+          let sum = 0;
+          for (let row = 0; row < down; row++) {
+            const from = ((part.y0 + y * down + row) * stride + part.x0 + x * across) * step + c;
+            for (let i = 0; i < across; i++) sum += data[from + i * step];
+          }
+          const to = (y * width + x) * step + c;
+          out[to] = across === 2 && down === 2 ? (sum + 2) >> 2 : roundHalfEven(Math.fround(sum * share));
+        }
+      }
+    }
+    return out;
+  }
+  const columns = areaTaps(partWidth, width);
+  const rows = areaTaps(partHeight, height);
+  const line = new Float32Array(width * channels); // one row of the part, shrunk across
+  const sums = new Float32Array(width * channels);
+  let lineRow = -1;
+  for (let y = 0; y < height; y++) {
+    for (let r = rows.first[y]; r < rows.first[y + 1]; r++) {
+      const row = rows.from[r];
+      if (row !== lineRow) {
+        lineRow = row;
+        shrinkLine(data, ((part.y0 + row) * stride + part.x0) * step, step, columns, line);
+      }
+      const weight = rows.weight[r];
+      if (r === rows.first[y]) for (let i = 0; i < sums.length; i++) sums[i] = weight * line[i];
+      else for (let i = 0; i < sums.length; i++) sums[i] += Math.fround(weight * line[i]);
+    }
+    for (let x = 0, i = 0; x < width; x++) {
+      for (let c = 0; c < channels; c++, i++) out[(y * width + x) * step + c] = roundHalfEven(sums[i]);
+    }
+  }
+  return out;
+}
+
+function shrinkLine(
+  data: Uint8ClampedArray | Uint8Array, start: number, step: number, columns: Taps, line: Float32Array,
+): void {
+  const { first, from, weight } = columns;
+  const round = Math.fround;
+  let i = 0;
+  for (let x = 0; x < first.length - 1; x++) {
+    let [r, g, b] = [0, 0, 0];
+    for (let t = first[x]; t < first[x + 1]; t++) {
+      const at = start + from[t] * step;
+      const w = weight[t];
+      r = round(r + round(data[at] * w));
+      if (step === 1) continue;
+      g = round(g + round(data[at + 1] * w));
+      b = round(b + round(data[at + 2] * w));
+    }
+    line[i++] = r;
+    if (step === 1) continue;
+    line[i++] = g;
+    line[i++] = b;
+  }
+}
+
+/** For each new pixel of a line the old ones under it: those of pixel i stand from first[i] to first[i + 1]. */
+interface Taps {
+  first: Int32Array;
+  from: Int32Array;
+  weight: Float32Array; // sum to 1
+}
+
+function areaTaps(before: number, after: number): Taps {
+  const scale = before / after;
+  const tiny = 1e-3;
+  const first = new Int32Array(after + 1);
+  const from: number[] = [];
+  const weight: number[] = [];
+  const tap = (at: number, share: number) => {
+    from.push(at);
+    weight.push(share);
+  };
+  for (let i = 0; i < after; i++) {
+    const start = i * scale;
+    const end = start + scale;
+    const cell = Math.min(scale, before - start);
+    const last = Math.min(Math.floor(end), before - 1);
+    const whole = Math.min(Math.ceil(start), last);
+    if (whole - start > tiny) tap(whole - 1, (whole - start) / cell);
+    for (let at = whole; at < last; at++) tap(at, 1 / cell);
+    if (end - last > tiny) tap(last, Math.min(end - last, 1, cell) / cell);
+    first[i + 1] = from.length;
+  }
+  return { first, from: Int32Array.from(from), weight: Float32Array.from(weight) };
+}

@@ -1,0 +1,22 @@
+// The library reads the same frames as Python. options: url, frames (how many pictures frames/N.png), fps
+import { inBrowser, options } from "./browser.mjs";
+
+await inBrowser(async (page) => {
+  await page.goto(options.url);
+  return page.evaluate(async ({ frames, fps }) => {
+    const { load } = await import("./numclip.js");
+    const site = await (await fetch("site.json")).json();
+    const runtime = { mjs: "ort-wasm-simd-threaded.mjs", wasm: "ort-wasm-simd-threaded.wasm" };
+    const model = await load(site.model, { finder: site.finder, runtime, threads: 1 });
+    async function* pictures() {
+      for (let frame = 0; frame < frames; frame++) {
+        yield { picture: await (await fetch(`frames/${frame}.png`)).blob(), timeS: frame / fps };
+      }
+    }
+    const results = [];
+    for await (const { faces } of model.stream(pictures())) {
+      results.push(faces.map(({ box, track, value, low, high, fresh, reason }) => ({ box, track, value, low, high, fresh, reason })));
+    }
+    return { results };
+  }, options);
+});

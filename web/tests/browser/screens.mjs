@@ -1,0 +1,80 @@
+// What the page shows in each state, as text, as a picture, and as axe judges it.
+// options: url, state, folder and name (for the screenshot), viewport, dark, axe, clip, language, expect
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+import { inBrowser, modelReady, options, sleep } from "./browser.mjs";
+
+const steps = {
+  async welcome(page) {
+    await modelReady(page);
+  },
+  async live(page) {
+    await page.click("#start");
+    await page.waitForFunction(() => /\d/.test(document.querySelector(".person .age")?.textContent ?? ""), { timeout: 60_000 });
+    const everybody = (people) => document.querySelectorAll(".person").length >= people;
+    await page.waitForFunction(everybody, { timeout: 60_000 }, options.people ?? 1);
+    await sleep(1500);
+  },
+  async gate(page) {
+    await steps.live(page);
+    await page.select("#gate", "18");
+    await page.waitForSelector(".person .chip:not([hidden])", { timeout: 60_000 });
+    await sleep(1500);
+  },
+  async still(page) {
+    await modelReady(page);
+    const input = await page.$("#file");
+    await input.uploadFile(options.picture);
+    await page.waitForSelector(".person", { timeout: 60_000 });
+    await sleep(300);
+  },
+  async problem(page) {
+    await page.waitForSelector("#start", { visible: true, timeout: 5000 }).then(() => page.click("#start")).catch(() => undefined);
+    await page.waitForFunction(() => document.documentElement.dataset.mode === "problem", { timeout: 60_000 });
+  },
+  async badPicture(page) {
+    await modelReady(page);
+    const input = await page.$("#file");
+    await input.uploadFile(options.picture);
+    await page.waitForFunction(() => document.documentElement.dataset.mode === "problem", { timeout: 60_000 });
+  },
+  async unplugged(page) {
+    await steps.live(page);
+    const origin = new URL(options.url).origin;
+    const client = await page.createCDPSession();
+    await client.send("Browser.setPermission", { permission: { name: "camera" }, setting: "denied", origin });
+    await page.waitForFunction(() => document.documentElement.dataset.mode === "problem", { timeout: 20_000 });
+  },
+};
+
+await inBrowser(async (page, browser) => {
+  if (options.state === "unplugged") {
+    await browser.defaultBrowserContext().overridePermissions(new URL(options.url).origin, ["camera"]);
+  }
+  if (options.dark) await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+  await page.goto(options.url);
+  await steps[options.state](page);
+  if (options.folder) await page.screenshot({ path: join(options.folder, `${options.name}.png`) });
+  let faults = [];
+  if (options.axe) {
+    await page.evaluate(readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf-8"));
+    faults = await page.evaluate(async () => {
+      const { violations } = await globalThis.axe.run(document);
+      return violations.map(({ id, impact, help, nodes }) => ({ id, impact, help, where: nodes.map((node) => node.html.slice(0, 200)) }));
+    });
+  }
+  const shown = await page.evaluate(() => ({
+    mode: document.documentElement.dataset.mode ?? "welcome",
+    code: document.getElementById("problem").dataset.code ?? null,
+    title: document.getElementById("problem-title").textContent,
+    detail: document.getElementById("problem-detail").textContent,
+    people: [...document.querySelectorAll(".person")].map((person) => person.innerText),
+    spoken: document.getElementById("spoken").textContent,
+    threads: document.getElementById("fact-threads").textContent,
+    note: document.getElementById("one-thread").hidden ? "" : document.getElementById("one-thread").textContent,
+    wide: document.documentElement.scrollWidth > innerWidth,
+  }));
+  return { ...shown, faults };
+});
