@@ -64,5 +64,5 @@ $(VENV)/.demo: $(SETUP) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: $(SETUP) | $(BIN)/python
-	$(PIP) -e ".[demo,train,export,openvino,study,dev$(EXTRA)]"
+	$(PIP) -e ".[demo,train,export,openvino,study,bulk,dev$(EXTRA)]"
 	@touch $@ $(VENV)/.demo
