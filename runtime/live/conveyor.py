@@ -103,9 +103,11 @@ class Conveyor:
             except Closed:
                 return
             if answered is not None:
-                yield from answered.events
+                last = [event for event in answered.events if event.kind in ("ended", "failed")]
+                yield from (event for event in answered.events if event not in last)
                 for result in answered.results:
                     yield self._stamped(result)
+                yield from last  # after the frames that are there
 
     def _stamped(self, result: FrameResult) -> FrameResult:
         """The result at the moment it is handed over: how old it is, and how many of its source were dropped before it."""
