@@ -68,7 +68,7 @@ def test_300_frames_have_the_same_tracks_boxes_and_ages(
     results = browser("agreement", url=serve(folder).url, frames=len(two_people_frames), fps=30)["results"]
     px, years = differences(results, python_follows("age-nano", two_people_frames, 30))
     print(f"{len(px)} faces: boxes differ by at most {px.max():.4f} px, {len(years)} ages by {years.max():.5f} years")
-    assert len(years) > 500
+    assert len(years) > 400
     assert px.max() < 1
     assert years.max() < 0.05
 
