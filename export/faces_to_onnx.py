@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -44,14 +46,21 @@ class Graph:
     def add(self, operator: str, *inputs: str, out: str | None = None, **attributes: object) -> str:
         """One node with one result."""
         name = out or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        self._append(operator, inputs, [name], attributes)
         return name
 
     def add_two(self, operator: str, *inputs: str, **attributes: object) -> tuple[str, str]:
         """One node with two results."""
         names = [f"{operator.lower()}_{len(self.nodes)}_{i}" for i in range(2)]
-        self.nodes.append(helper.make_node(operator, list(inputs), names, name=names[0], **attributes))
+        self._append(operator, inputs, names, attributes)
         return names[0], names[1]
+
+    def _append(
+        self, operator: str, inputs: Sequence[str], results: Sequence[str], attributes: Mapping[str, object]
+    ) -> None:
+        node = helper.make_node(operator, list(inputs), list(results), name=results[0])
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in sorted(attributes.items()))
+        self.nodes.append(node)
 
     def conv(self, x: str, weight: Tensor, bias: Tensor, stride: int = 1, groups: int = 1) -> str:
         """A convolution padded by half its side."""
@@ -116,6 +125,7 @@ def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
     for stage in network.stages:
         for layer in _layers(stage):
             if layer is _layers(network.stages[0])[0]:  # it reads 0 to 255
+                assert isinstance(layer, Layer)
                 weight, bias = layer.fused()
                 x = graph.add("Relu", graph.patches(x, weight / 255, bias))
             else:
@@ -144,7 +154,7 @@ def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
     return maps
 
 
-def _layers(stage: nn.Module) -> list[nn.Module]:
+def _layers(stage: nn.Module) -> list[Layer | Block]:
     if isinstance(stage, (Layer, Block)):
         return [stage]
     return [layer for part in stage.children() for layer in _layers(part)]

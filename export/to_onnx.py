@@ -204,6 +204,12 @@ def _metric(session: Session, dataset: Dataset, spec: ModelSpec) -> Metric:
     split = dataset.split_or_all("test")
     faces = face_crops(dataset.select(split), spec.crop)
     error = answers(session, faces.crops).value.astype(np.float64) - faces.labels
-    mae, cs5, bias = np.abs(error).mean(), (np.abs(error) <= 5).mean(), error.mean()
-    figures = (round(float(figure), 4) for figure in (mae, cs5, bias))
-    return Metric(dataset.short_name, split, len(error), len(faces.skipped), *figures)
+    return Metric(
+        dataset.short_name,
+        split,
+        n=len(error),
+        skipped=len(faces.skipped),
+        mae=round(float(np.abs(error).mean()), 4),
+        cs5=round(float((np.abs(error) <= 5).mean()), 4),
+        bias=round(float(error.mean()), 4),
+    )

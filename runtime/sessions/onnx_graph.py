@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import DeviceError, ModelError
 from ..places import cache_dir
 from .session import Array, SessionFacts, Tensor
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 PROVIDER = {
     "cpu": "CPUExecutionProvider",
@@ -36,8 +39,9 @@ class OnnxGraph:
         import onnxruntime as ort
 
         check_offered(device, ort.get_available_providers())
-        self._library, self._session = ort, _open(ort, path, device, threads, keep_on_card)
-        running = self._session.get_providers()
+        session = _open(ort, path, device, threads, keep_on_card)
+        self._library, self._session = ort, session
+        running = session.get_providers()
         if device != "cpu" and PROVIDER[device] not in running:
             raise DeviceError(
                 f"device {device}: expected {PROVIDER[device]}, it failed to start and {running[0]} took over; "
@@ -45,8 +49,7 @@ class OnnxGraph:
             )
         self.facts = SessionFacts("onnxruntime", ort.__version__, device, threads)
         self.inputs, self.outputs = (
-            {t.name: _tensor(t) for t in tensors}
-            for tensors in (self._session.get_inputs(), self._session.get_outputs())
+            {t.name: _tensor(t) for t in tensors} for tensors in (session.get_inputs(), session.get_outputs())
         )
         self._bound: dict[int, _Bound] | None = {} if keep_on_card and device != "cpu" else None
         self._turn = threading.Lock()
@@ -54,7 +57,7 @@ class OnnxGraph:
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The outputs of these names, in this order, as arrays of the caller's own."""
         if self._bound is None:
-            return [np.asarray(answer) for answer in self._session.run(list(outputs), dict(feeds))]
+            return [np.asarray(answer) for answer in self._opened().run(list(outputs), dict(feeds))]
         with self._turn:
             return self._run_bound(self._bound, feeds, outputs)
 
@@ -62,6 +65,11 @@ class OnnxGraph:
         """Give memory and threads back; nothing runs afterwards."""
         with self._turn:
             self._session, self._bound = None, None if self._bound is None else {}
+
+    def _opened(self) -> InferenceSession:
+        if self._session is None:
+            raise ModelError("expected an open model, it was closed; load it again")
+        return self._session
 
     def _run_bound(self, kept: dict[int, _Bound], feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Run with input and outputs bound to memory of the card; each batch size keeps its own, and its CUDA graph."""
@@ -71,9 +79,9 @@ class OnnxGraph:
         if bound is None:
             if len(kept) >= MAX_CUDA_BATCHES:
                 kept.pop(next(iter(kept)))
-            bound = kept[n] = _Bound(self._library, self._session, name, array, self.outputs)
+            bound = kept[n] = _Bound(self._library, self._opened(), name, array, self.outputs)
         bound.input.update_inplace(array)
-        self._session.run_with_iobinding(bound.binding, bound.options)
+        self._opened().run_with_iobinding(bound.binding, bound.options)
         return [bound.outputs[output].numpy() for output in outputs]
 
 
@@ -160,4 +168,4 @@ def provider_lists(device: str, version: str, keep_on_card: bool = True) -> list
 
 def _tensor(found: Any) -> Tensor:
     sizes = tuple(size if isinstance(size, int) else None for size in found.shape[1:])
-    return Tensor(TYPES.get(found.type, found.type), sizes)
+    return Tensor(TYPES.get(str(found.type), str(found.type)), sizes)

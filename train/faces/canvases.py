@@ -191,7 +191,7 @@ def _stick(
         mask = cv2.GaussianBlur(mask, (0, 0), width * 0.03)
     else:
         mask[:] = 255
-    alpha = warp(np.repeat(mask[:, :, None], 3, axis=2), here, size, cv2.BORDER_CONSTANT)
+    alpha = warp(np.repeat(np.asarray(mask, np.uint8)[:, :, None], 3, axis=2), here, size, cv2.BORDER_CONSTANT)
     alpha = alpha[: high[1] - low[1], : high[0] - low[0]].astype(np.uint16)
     out = ground.copy()
     window = out[low[1] : high[1], low[0] : high[0]]

@@ -83,8 +83,10 @@ class FacesNetwork(nn.Module):
         )
         self.down = nn.ModuleList([Layer(above, neck, relu=False) for neck, above in pairwise(necks)])
         self.heads = nn.ModuleList([Block(neck, head) for neck, head in zip(necks, heads, strict=True)])
-        self.outputs = nn.ModuleList([nn.Conv2d(head, OUTPUTS, 1) for head in heads])
-        for output in self.outputs:
+        outputs = [nn.Conv2d(head, OUTPUTS, 1) for head in heads]
+        self.outputs = nn.ModuleList(outputs)
+        for output in outputs:
+            assert output.bias is not None
             nn.init.normal_(output.weight, std=0.01)
             nn.init.zeros_(output.bias)
             output.bias.data[0] = -4.6  # a score of 0.01: most cells hold no face

@@ -71,7 +71,8 @@ class Teacher:
         height, width = picture.shape[:2]
         planes = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32)
         names = [f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
-        found = dict(zip(names, self._session.run(names, {"input": planes}), strict=True))
+        answers = self._session.run(names, {"input": planes})
+        found = {name: np.asarray(answer, np.float32) for name, answer in zip(names, answers, strict=True)}
 
         def joined(kind: str) -> Floats:
             return np.concatenate([found[f"{kind}_{stride}"][0] for stride in STRIDES])
@@ -83,8 +84,8 @@ class Teacher:
         half = np.exp(np.minimum(box[:, 2:], 8.0)) * stride / 2
         return CellTargets(
             scores=np.sqrt(joined("cls") * joined("obj"))[:, 0],
-            boxes_xyxy=np.concatenate([center - half, center + half], axis=1),
-            landmarks=corner[:, None] + joined("kps").reshape(-1, 5, 2) * stride[:, None],
+            boxes_xyxy=np.concatenate([center - half, center + half], axis=1).astype(np.float32),
+            landmarks=(corner[:, None] + joined("kps").reshape(-1, 5, 2) * stride[:, None]).astype(np.float32),
             has_landmarks=np.ones(len(cells), np.float32),
         )
 
@@ -92,7 +93,8 @@ class Teacher:
         """Every cell's answer, large faces also as seen at half size; the better score per cell."""
         height, width = picture.shape[:2]
         whole = self.raw(picture)
-        half = self.raw(cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+        small = cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        half = self.raw(np.asarray(small, np.uint8))
         sizes = [(height // stride, width // stride) for stride in STRIDES]
         counts = [h * w for h, w in sizes]
         half_counts = [n // 4 for n in counts]

@@ -88,8 +88,8 @@ def portrait_of(picture: Image, teacher: Teacher) -> Portrait | None:
     best, corner = kept[int(sizes.argmax())], np.array([left, top], np.float32)
     return Portrait(
         picture,
-        (targets.boxes_xyxy[best] - np.tile(corner, 2)) / np.float32(scale),
-        (targets.landmarks[best] - corner) / np.float32(scale),
+        ((targets.boxes_xyxy[best] - np.tile(corner, 2)) / scale).astype(np.float32),
+        ((targets.landmarks[best] - corner) / scale).astype(np.float32),
         float(targets.scores[best]),
     )
 
