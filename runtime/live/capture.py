@@ -47,7 +47,7 @@ class Capture:
             self._stall(f"no frame for {STALL_S:g} s")
         frame = self._frames.popleft() if self._frames else None
         events: list[SourceEvent] = []
-        if not self._frames or self.live:  # of a file an event comes after the frames before it
+        if frame is None or self.live:  # of a file an event comes after the frames before it
             events, self._events = self._events, []
         self._changed.notify_all()
         return events, frame

@@ -18,7 +18,7 @@ from ..faces.crops import crop_faces
 from ..faces.detect import Detections, Detector, detect_all
 from ..faces.following import Gray, follow, gray_of
 from ..faces.quality import judged, sides_px
-from ..faces.tracking import Track, Tracker
+from ..faces.tracking import START_SCORE, Track, Tracker
 from .frames import Frame
 from .look_budget import Attention, LookBudget
 from .sight import Feedback, Sight
@@ -210,7 +210,7 @@ class Seer:
             elif memory is not None:
                 faces, track_ids = memory.take(frame, detected[i])
             else:
-                faces = largest(detected[i], self._max_faces)
+                faces = largest(sure(detected[i]), self._max_faces)
             views, refused = judged(faces, self._min_face_px)
             found.append(_Found(frame, faces, track_ids, views, tuple(refused), memory, clock))
         return found
@@ -253,6 +253,11 @@ def _clock_of(frame: Frame) -> StageClock:
         clock.lap("decode", frame.decoding_s[1])
     clock.lap("waiting")
     return clock
+
+
+def sure(faces: Detections) -> Detections:
+    """The faces that would start a track: a picture on its own has no other frame to confirm a weaker detection."""
+    return faces.take(np.flatnonzero(faces.scores >= START_SCORE))
 
 
 def largest(faces: Detections, many: int) -> Detections:

@@ -186,7 +186,7 @@ BAD = {
     "empty folder": ("empty", "the folder has none"),
     "nothing there": ("nowhere.mp4", "found nothing there"),
     "nothing matches": ("x*.jpg", "nothing matches"),
-    "a text named .jpg": ("text.jpg", "expected a video, picture or stream"),
+    "a text named .jpg": ("text.jpg", "expected a video"),
     "a text named .mp4": ("text.mp4", "expected a video"),
     "an empty picture": ("zero.png", "the file is empty"),
 }

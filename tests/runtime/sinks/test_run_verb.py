@@ -450,7 +450,8 @@ def test_a_slow_reader_and_sigterm(shared_data: Path, reads: str) -> None:
 
 
 def test_a_lost_camera_is_said_and_counts() -> None:
-    """`failed` always, and `ended` or `stalled` to the end of one of several cameras, make a run incomplete; the end of a file played live does not."""
+    """`failed`, `stalled` without a `resumed`, and `ended` of one of several cameras make a run incomplete; the end of a file
+    played live does not."""
     cameras = [SourceInfo("a", live=True), SourceInfo("b", live=True)]
     film = SourceInfo("film", live=True, files=(Path("film"),))
     for infos, kind, name, complete in (
