@@ -53,15 +53,15 @@ def run(args: argparse.Namespace) -> int:
         args.backbone_licence,
     )
     spec = export(options)
-    row, kept = spec.parity[args.precision], spec.provenance["kept_float32"]
+    row, kept = spec.parity[args.precision], spec.provenance.kept_float32
     print(
-        f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {row['mean']:.5f} {row['unit']} "
-        f"in the mean, at most {row['max']:.5f}, on {row['n']} faces"
+        f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, differs from PyTorch by {row.mean:.5f} {row.unit} "
+        f"in the mean, at most {row.max:.5f}, on {row.n} faces"
     )
     if kept:
         print(f"  kept in float32: {', '.join(kept)}")
     for m in spec.metrics:
-        print(f"  {m['data']} {m['split']}: MAE {m['mae']:.2f} {spec.task.unit}, n {m['n']}")
+        print(f"  {m.data} {m.split}: MAE {m.mae:.2f} {spec.task.unit}, n {m.n}")
     if args.triton:
         from ..deploy.triton import write_repository
 

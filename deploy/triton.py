@@ -62,7 +62,7 @@ def config(name: str, backend: str, platform: str, file_name: str, spec: ModelSp
     """The text of config.pbtxt."""
     side, crops = spec.crop.side, spec.graph.input
     dims = f"dims: [ {side}, {side}, 3 ]"
-    outputs = ",\n".join(f"  {_output(output, list(tensor.sizes))}" for output, tensor in output_tensors(spec).items())
+    outputs = ",\n".join(f"  {_output(output, tensor.sizes)}" for output, tensor in output_tensors(spec).items())
     preferred = ", ".join(str(n) for n in sorted({min(8, max_batch), max_batch}))
     warmups = ",\n".join(
         f'  {{ name: "{n} faces" batch_size: {n} '
@@ -87,6 +87,6 @@ model_warmup [
 """
 
 
-def _output(name: str, width: list[int]) -> str:
-    reshape = "" if width else " reshape: { shape: [ ] }"
-    return f'{{ name: "{name}" data_type: TYPE_FP32 dims: [ {width[0] if width else 1} ]{reshape} }}'
+def _output(name: str, sizes: tuple[int | None, ...]) -> str:
+    reshape = "" if sizes else " reshape: { shape: [ ] }"
+    return f'{{ name: "{name}" data_type: TYPE_FP32 dims: [ {sizes[0] if sizes else 1} ]{reshape} }}'

@@ -204,6 +204,6 @@ def _metric(session: Session, dataset: Dataset, spec: ModelSpec) -> Metric:
     split = dataset.split_or_all("test")
     faces = face_crops(dataset.select(split), spec.crop)
     error = answers(session, faces.crops).value.astype(np.float64) - faces.labels
-    mae, cs5, bias = np.abs(error).mean(), (np.abs(error) <= 5).mean(), error.mean()
-    figures = (round(float(figure), 4) for figure in (mae, cs5, bias))
-    return Metric(dataset.short_name, split, len(error), len(faces.skipped), *figures)
+    figures = np.abs(error).mean(), (np.abs(error) <= 5).mean(), error.mean()
+    mae, cs5, bias = (round(float(figure), 4) for figure in figures)
+    return Metric(dataset.short_name, split, len(error), len(faces.skipped), mae, cs5, bias)

@@ -59,9 +59,6 @@ KNOWN_FAULTS: tuple[str, ...] = (
     "cli/study.py imports research/studies/carry_out.py",
     "export/to_onnx.py imports argparse",
     "export/to_onnx.py imports deploy/triton.py",
-    "runtime/info.py imports argparse",
-    "runtime/sessions/engine.py imports argparse",
-    "runtime/sessions/engine.py imports deploy/triton.py",
     "runtime/sinks/outputs.py imports argparse",
     "runtime/sinks/replay.py imports argparse",
     "runtime/sinks/run_verb.py imports argparse",
@@ -73,10 +70,7 @@ KNOWN_FAULTS: tuple[str, ...] = (
     "train/schedule.py imports argparse",
     "train/train_verb.py imports argparse",
 )
-KNOWN_CIRCLES: tuple[str, ...] = (
-    "deploy/triton.py, runtime/sessions/choice.py, runtime/sessions/engine.py, runtime/sessions/onnx_session.py, runtime/sessions/openvino_session.py, runtime/sessions/session.py, runtime/sessions/tensorrt_session.py",
-    "runtime/live/conveyor.py, runtime/live/pipeline.py",
-)
+KNOWN_CIRCLES: tuple[str, ...] = ("runtime/live/conveyor.py, runtime/live/pipeline.py",)
 
 
 def modules_of(root: Path) -> dict[str, Path]:

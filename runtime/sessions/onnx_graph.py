@@ -36,7 +36,8 @@ class OnnxGraph:
         import onnxruntime as ort
 
         check_offered(device, ort.get_available_providers())
-        self._library, self._session = ort, _open(ort, path, device, threads, keep_on_card)
+        self._library = ort
+        self._session: Any = _open(ort, path, device, threads, keep_on_card)
         running = self._session.get_providers()
         if device != "cpu" and PROVIDER[device] not in running:
             raise DeviceError(
@@ -160,4 +161,4 @@ def provider_lists(device: str, version: str, keep_on_card: bool = True) -> list
 
 def _tensor(found: Any) -> Tensor:
     sizes = tuple(size if isinstance(size, int) else None for size in found.shape[1:])
-    return Tensor(TYPES.get(found.type, found.type), sizes)
+    return Tensor(TYPES.get(found.type) or str(found.type), sizes)

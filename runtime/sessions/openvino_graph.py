@@ -85,6 +85,6 @@ def _import_openvino(device: str) -> Any:
 
 
 def _tensor(port: Any) -> Tensor:
-    kind = port.get_element_type().get_type_name()
+    kind = str(port.get_element_type().get_type_name())
     sizes = list(port.get_partial_shape())[1:]
     return Tensor(TYPES.get(kind, kind), tuple(int(size.get_length()) if size.is_static else None for size in sizes))

@@ -49,9 +49,20 @@ class Tensor:
 class Graph(Protocol):
     """A graph in one library. Threads may share it."""
 
-    facts: SessionFacts
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
+    @property
+    def facts(self) -> SessionFacts:
+        """What runs it."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, Tensor]:
+        """By name."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, Tensor]:
+        """By name."""
+        ...
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The outputs of these names, in this order, as arrays of the caller's own."""
@@ -74,7 +85,10 @@ class Outputs:
 class Session(Protocol):
     """A model's graph made ready on a device. Threads may share it."""
 
-    facts: SessionFacts
+    @property
+    def facts(self) -> SessionFacts:
+        """What runs it."""
+        ...
 
     def run(self, crops: Crops) -> Outputs:
         """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
