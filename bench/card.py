@@ -181,8 +181,7 @@ def _sessions(title: str, rows: Sequence[Row]) -> list[str]:
             )
         parts += [f"bf16 on OpenVINO, {_p50(row):.2f} ms" for row in bf16]
         if auto:
-            # A random file has no INT8 sibling that auto could take: nothing proves what that would answer.
-            fastest = min(map(_p50, whole if "random" in auto[0]["model"] else [*whole, *int8]))
+            fastest = min(map(_p50, whole))
             name, where = auto[0]["model"].partition(" (random")[0], auto[0]["session"]["device"]
             parts.append(f"auto took {name} on {where}, {_p50(auto[0]) / fastest:.2f} times the fastest's time")
         for kind in ("eager", "compiled"):

@@ -11,6 +11,7 @@ import sys
 
 from tqdm import tqdm
 
+from ..runtime.contract.model_file import PRECISIONS
 from ..runtime.faces.opening import HELP
 from ..runtime.sessions.session import DEVICES
 from ..runtime.sinks.running import RunOptions
@@ -27,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", default=default.model, help="a model's name or .onnx")
     parser.add_argument("--device", default=default.device, choices=DEVICES, help="where the model runs")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="arithmetic of the model: its form beside it, such as NAME.int8.onnx (default: the file that --model names)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
     parser.add_argument("--detector", default=default.detector, metavar="NAME|FILE", help=HELP)
     add_output_flags(parser)
@@ -70,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         device=args.device,
         threads=args.threads,
+        precision=args.precision,
         detector=args.detector,
         gate=args.gate,
         gate_error=args.gate_error,

@@ -89,6 +89,6 @@ model_warmup [
 """
 
 
-def _output(name: str, width: list[int]) -> str:
-    reshape = "" if width else " reshape: { shape: [ ] }"
-    return f'{{ name: "{name}" data_type: TYPE_FP32 dims: [ {width[0] if width else 1} ]{reshape} }}'
+def _output(name: str, sizes: tuple[int | None, ...]) -> str:
+    reshape = "" if sizes else " reshape: { shape: [ ] }"
+    return f'{{ name: "{name}" data_type: TYPE_FP32 dims: [ {sizes[0] if sizes else 1} ]{reshape} }}'

@@ -67,7 +67,9 @@ def screen(info: ModelInfo) -> list[str]:
     before = ""
     for title, text in [*rows, *_licence_rows(spec.licences, info.commercial_use)]:
         head = f"{'' if title == before else title:<12} "
-        lines += textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+        lines += textwrap.wrap(
+            text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+        )
         before = title
     return lines
 
@@ -98,7 +100,8 @@ def _model_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
 
 def _metric(metric: Metric, unit: str) -> str:
     said = f"{metric.mae:.2f} {unit} on average, {metric.cs5:.0%} within 5, on {metric.n} faces of {metric.data} ({metric.split})"
-    bands = ", ".join(f"{band.low:g}-{band.high:g}: {band.mae:.1f}" for band in metric.bands)
+    ends = ["on" if band.high is None else f"{band.high:g}" for band in metric.bands]
+    bands = ", ".join(f"{band.low:g}-{end}: {band.mae:.1f}" for band, end in zip(metric.bands, ends, strict=True))
     return f"{said}; by true value {bands}" if bands else said
 
 
@@ -124,7 +127,7 @@ def _finder_rows(spec: FacesSpec) -> Iterator[tuple[str, str]]:
 def _licence_rows(licences: Licences, verdict: Verdict) -> Iterator[tuple[str, str]]:
     for part, licence in licences.stated().items():
         yield "licences", f"{part}: {licence}"
-    parts = " and ".join(verdict.parts)
+    parts = " and ".join(filter(None, (", ".join(verdict.parts[:-1]), *verdict.parts[-1:])))
     yield (
         "commercial",
         "yes: every part is under a permissive licence" if verdict.allowed else f"no, because of: {parts}",

@@ -12,7 +12,7 @@ class Band:
     """The error on the faces whose true value lies in [low, high); all but n in the task's unit."""
 
     low: float
-    high: float
+    high: float | None  # None: no end
     n: int
     mae: float
     bias: float
@@ -21,7 +21,7 @@ class Band:
     def from_json(fields: Fields) -> Band:
         """Read and check; raises ModelError naming the field."""
         number = fields.number
-        band = Band(number("low"), number("high"), fields.whole("n"), number("mae"), number("bias"))
+        band = Band(number("low"), fields.maybe("high", number), fields.whole("n"), number("mae"), number("bias"))
         fields.done()
         return band
 

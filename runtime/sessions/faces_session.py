@@ -27,7 +27,10 @@ class Found:
 class FacesSession(Protocol):
     """A finder's graph made ready on a device. Threads may share it."""
 
-    facts: SessionFacts
+    @property
+    def facts(self) -> SessionFacts:
+        """What runs it."""
+        ...
 
     def run(self, pictures: npt.NDArray[np.uint8]) -> Found:
         """pictures: uint8 [N, H, W, 3] BGR, N >= 1."""

@@ -49,6 +49,8 @@ class RunOptions:
     """Where the model runs: auto, cpu, cuda or tensorrt."""
     threads: int | None = None
     """CPU threads of the model; None: the library's choice."""
+    precision: str | None = None
+    """fp32, fp16 or int8: the form of the model beside it, as NAME.int8.onnx; None: the file that `model` names."""
     detector: str = FINDER
     """The face detector's name, or a finder's file."""
     gate: float | None = None
@@ -104,7 +106,7 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         _check_together(infos)
         check_outputs(outputs, infos)
         live, stills = infos[0].live, infos[0].stills
-        model = load(options.model, options.device, options.threads)
+        model = load(options.model, options.device, options.threads, options.precision)
         detector = open_detector(
             options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=options.threads
         )

@@ -15,8 +15,7 @@ import pytest
 from numclip.bench.contenders import facts_of
 from numclip.cli.main import main
 from numclip.runtime.contract.model_file import MODELS, read_spec
-from numclip.runtime.sessions.model import Model
-from numclip.runtime.sessions.opening import open_session
+from numclip.runtime.sessions.model import load
 from numclip.runtime.sinks.video_writer import VideoWriter
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/bench.schema.json").read_text())
@@ -160,10 +159,10 @@ def test_bad_flags(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_bytes_that_run_are_named() -> None:
-    """A name on device auto may run its INT8 form; the report then has that file's name, hash and size."""
+    """The report has the file's name, hash and size, and the library that runs it, for a name and for a path."""
     file = MODELS / "age-nano.int8.onnx"
-    opened = Model(read_spec(file), open_session(file, read_spec(file), "cpu", 1), file)
-    facts = facts_of("age-nano", opened, "auto", 1)
-    assert facts["model"] == "age-nano (age-nano.int8.onnx)" and facts["file_bytes"] == file.stat().st_size
+    opened = load(file, "auto", 1)
+    facts = facts_of("age-nano.int8", opened, "auto", 1)
+    assert facts["model"] == "age-nano.int8" and facts["file_bytes"] == file.stat().st_size
     assert facts["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert facts_of(str(file), opened, "cpu", 1)["model"] == file.name
+    assert facts["session"]["library"] == "onnxruntime" and facts_of(str(file), opened, "cpu", 1)["model"] == file.name

@@ -110,7 +110,7 @@ metrics = st.builds(
     numbers,
     numbers,
     numbers,
-    st.lists(st.builds(Band, numbers, numbers, counts, numbers, numbers), max_size=2).map(tuple),
+    st.lists(st.builds(Band, numbers, maybe | numbers, counts, numbers, numbers), max_size=2).map(tuple),
 )
 parities = st.builds(
     ParityRow, texts, counts, texts, *[maybe | numbers] * 3, maybe | texts, *[maybe | numbers] * 3, maybe | counts
