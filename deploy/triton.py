@@ -62,9 +62,7 @@ def config(name: str, backend: str, platform: str, file_name: str, spec: ModelSp
     """The text of config.pbtxt."""
     side, crops = spec.crop.side, spec.graph.input
     dims = f"dims: [ {side}, {side}, 3 ]"
-    outputs = ",\n".join(
-        f"  {_output(output, [size or 1 for size in tensor.sizes])}" for output, tensor in output_tensors(spec).items()
-    )
+    outputs = ",\n".join(f"  {_output(output, tensor.sizes)}" for output, tensor in output_tensors(spec).items())
     preferred = ", ".join(str(n) for n in sorted({min(8, max_batch), max_batch}))
     warmups = ",\n".join(
         f'  {{ name: "{n} faces" batch_size: {n} '
