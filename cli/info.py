@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..runtime.info import model_info, screen
+from ..runtime.info import model_info
 from ..runtime.places import write_json
+from .model_screen import screen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

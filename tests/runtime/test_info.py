@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from numclip.cli.main import main
+from numclip.cli.model_screen import WIDTH, screen
 from numclip.runtime import model_info
 from numclip.runtime.contract.licences import RESEARCH_ONLY, Licence, Licences, combined
 from numclip.runtime.contract.measured import Band
 from numclip.runtime.contract.model_file import FINDER, MODELS, graph_sha256, read_spec, shipped_models, write_spec
-from numclip.runtime.info import WIDTH, screen
 
 SHIPPED = MODELS / "age-nano.onnx"
 
