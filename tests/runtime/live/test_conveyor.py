@@ -274,7 +274,7 @@ def test_video_at_its_own_speed(model, tmp_path: Path) -> None:
 def _watch_camera(camera, model, seconds: float, block_s: float, percent: int) -> None:
     """A 30 fps camera in another process, the model slowed to 200 ms per call: the claims about age, order and memory."""
     camera.start(640, 480, 30)
-    yunet = open_detector("auto")
+    yunet = open_detector("faces-nano")
     took_s: list[float] = []
 
     class Timed:
@@ -338,7 +338,7 @@ def test_a_camera_that_dies_three_times(camera, model) -> None:
     one `stalled` and one `resumed` each, and no id is carried across."""
     sizes = [(640, 480), (320, 240), (800, 600), (480, 360)]
     camera.start(*sizes[0])
-    pipeline = Pipeline(model, open_detector("auto"))
+    pipeline = Pipeline(model, open_detector("faces-nano"))
     ids: dict[tuple[int, int], set[int | None]] = {size: set() for size in sizes}
     events: list[str] = []
     source = open_source(camera.url)
