@@ -24,6 +24,8 @@ Image = npt.NDArray[np.uint8]
 AS_IT_IS_PX = 640  # a picture with no longer side is never shrunk: it costs little
 GLANCE_PX = 320  # the longer side of the second, small look
 LARGE_SHARE = 0.4  # of a picture's longer side: a face from this size on is believed to the second look
+HEAD = 0.5  # of a face's height: so far above its box a hat reaches
+EMBLEM_SHARE, EMBLEM_SCORE = 0.4, 0.95  # on a head, a face of less than this share of its side must be this sure
 PART_OF_A_FACE = 0.3  # the share of a smaller box inside a large face from which it is taken for a part of it
 
 
@@ -107,7 +109,18 @@ class FacesNano:
         boxes, landmarks = found.boxes_xyxy * np.tile(scale, 2), found.landmarks * scale
         believed = found.scores >= self._score
         per_picture = [np.flatnonzero(believed & (found.picture == i)) for i in range(len(small))]
+        per_picture = [which[_no_emblem(boxes[which], found.scores[which])] for which in per_picture]
         return [Detections(boxes[which], found.scores[which], landmarks[which]) for which in per_picture]
+
+
+def _no_emblem(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """[F] whether a face [F, 4] (xyxy px) is to be believed: not a badge or a pattern on the head of a much larger face."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # [F, 2]
+    low = boxes[:, :2] - np.stack([np.zeros(len(boxes), np.float32), HEAD * (boxes[:, 3] - boxes[:, 1])], axis=1)
+    on_head = ((centers[:, None] >= low) & (centers[:, None] <= boxes[:, 2:])).all(axis=2)  # [F, F]
+    much_smaller = sides[:, None] < EMBLEM_SHARE * sides[None, :]
+    return (scores >= EMBLEM_SCORE) | ~(on_head & much_smaller).any(axis=1)
 
 
 def _with_large(faces: Detections, glance: Detections, from_px: float) -> Detections:

@@ -16,7 +16,10 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("onnxscript", reason="needs the extra export")
 
-MOST_FUNCTIONS, MOST_ENTRIES = 176, 8  # 132 and 10 when the face finder was a library of OpenCV; lower them when the way gets shorter
+MOST_FUNCTIONS, MOST_ENTRIES = (
+    176,
+    8,
+)  # 132 and 10 when the face finder was a library of OpenCV; lower them when the way gets shorter
 
 COUNT = """
 import inspect, json, os, sys, threading

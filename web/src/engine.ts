@@ -14,7 +14,7 @@ import { shownInterval } from "./running-age.js";
 import { type Outputs, type Session, openSession } from "./session.js";
 import { sharpness } from "./sharpness.js";
 import { type ModelSpec, readSpec } from "./spec.js";
-import type { Track } from "./tracking.js";
+import { START_SCORE, type Track } from "./tracking.js";
 
 /** What a stream, or a still picture, is asked for. */
 export interface ReadOptions {
@@ -136,7 +136,9 @@ export class Engine {
     const { maxFaces, minFacePx } = { ...DEFAULTS, ...options };
     const gate = options.gate ? openGate(this.spec, options.gate) : null;
     const start = performance.now();
-    const faces = largest(await this.finder.find(picture, minFacePx), maxFaces);
+    const detected = await this.finder.find(picture, minFacePx);
+    const sure = detected.filter((face) => face.score >= Math.fround(START_SCORE)); // no other frame confirms a weaker one
+    const faces = largest(sure, maxFaces);
     const found = performance.now();
     const judged = faces.map((face) => judge(face, minFacePx));
     const asked = faces.map((_, i) => i).filter((i) => judged[i].refused === null);

@@ -6,13 +6,15 @@ import { roundHalfEven } from "./numbers.js";
 import { type Pixels, shrinkByArea } from "./pixels.js";
 import { type Session, openSession } from "./session.js";
 import { type Json, type JsonObject, number, object, string } from "./spec.js";
-import { overlap } from "./tracking.js";
 
 const SCHEMA_VERSION = 1;
 const AS_IT_IS_PX = 640; // a picture with no longer side is never shrunk: it costs little
 const GLANCE_PX = 320; // the longer side of the second, small look
 const LARGE_SHARE = 0.4; // of a picture's longer side: a face from this size on is believed to the second look
-const SAME_FACE = 0.3; // overlap (IoU)
+const HEAD = 0.5; // of a face's height: so far above its box a hat reaches
+const EMBLEM_SHARE = 0.4; // on a head, a face of less than this share of its side ...
+const EMBLEM_SCORE = 0.95; // ... must be this sure
+const PART_OF_A_FACE = 0.3; // the share of a smaller box inside a large face from which it is taken for a part of it
 
 /** What a finder's file says about itself. */
 export interface FinderSpec {
@@ -70,8 +72,29 @@ export class Finder {
       const points = [0, 1, 2, 3, 4].map((p) => point(landmarks, 10 * f + 2 * p));
       faces.push({ box: [x0, y0, x1, y1], score: scores[f], landmarks: points as Landmarks });
     }
-    return faces;
+    return faces.filter((face) => !isEmblem(face, faces));
   }
+}
+
+/** Whether a face is rather a badge or a pattern on the head of a much larger face. */
+function isEmblem(face: Detection, faces: Detection[]): boolean {
+  const [x0, y0, x1, y1] = face.box;
+  const [x, y] = [(x0 + x1) / 2, (y0 + y1) / 2];
+  return (
+    face.score < Math.fround(EMBLEM_SCORE) &&
+    faces.some(({ box }) => {
+      const top = box[1] - HEAD * (box[3] - box[1]);
+      const onHead = x >= box[0] && x <= box[2] && y >= top && y <= box[3];
+      return onHead && sidePx(face.box) < EMBLEM_SHARE * sidePx(box);
+    })
+  );
+}
+
+/** The share of a box that lies in another. */
+function inside(a: Detection["box"], b: Detection["box"]): number {
+  const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
+  const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  return (width * height) / Math.max((a[2] - a[0]) * (a[3] - a[1]), 1e-9);
 }
 
 /** Read and check a finder's spec; throws NumclipError naming the field that is wrong. */
@@ -100,7 +123,7 @@ function readFinderSpec(text: string, file: string): FinderSpec {
 /** The faces of the thorough look, and of the small one the large faces, in whose place nothing smaller stays. */
 function withLarge(faces: Detection[], large: Detection[]): Detection[] {
   if (!large.length) return faces;
-  const others = faces.filter((face) => large.every((one) => overlap(face.box, one.box) <= SAME_FACE));
+  const others = faces.filter((face) => large.every((one) => inside(face.box, one.box) <= PART_OF_A_FACE));
   return [...large, ...others].sort((a, b) => b.score - a.score);
 }
 

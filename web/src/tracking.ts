@@ -6,7 +6,7 @@
  */
 import { type Box, type Detection, KEEP_SCORE, type Landmarks } from "./faces.js";
 
-const START_SCORE = 0.8; // a new track needs a sure detection; a known one is kept at KEEP_SCORE
+export const START_SCORE = 0.8; // a new track needs a sure detection; a known one is kept at KEEP_SCORE
 const MIN_OVERLAP = 0.2; // intersection over union
 const NEAR = 1; // or: center distance in sides at most
 const LIKE = 0.6; // and ratio of sides at least
