@@ -109,11 +109,11 @@ class FacesNano:
         boxes, landmarks = found.boxes_xyxy * np.tile(scale, 2), found.landmarks * scale
         believed = found.scores >= self._score
         per_picture = [np.flatnonzero(believed & (found.picture == i)) for i in range(len(small))]
-        per_picture = [which[_no_emblem(boxes[which], found.scores[which])] for which in per_picture]
+        per_picture = [which[no_emblem(boxes[which], found.scores[which])] for which in per_picture]
         return [Detections(boxes[which], found.scores[which], landmarks[which]) for which in per_picture]
 
 
-def _no_emblem(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+def no_emblem(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """[F] whether a face [F, 4] (xyxy px) is to be believed: not a badge or a pattern on the head of a much larger face."""
     sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # [F, 2]

@@ -14,7 +14,7 @@ from numclip.errors import DetectorError, ModelError
 from numclip.runtime.contract.faces_spec import FacesSpec
 from numclip.runtime.contract.model_file import FINDER, MODELS, graph_sha256, read_faces_spec, read_spec, write_spec
 from numclip.runtime.faces.detect import Detections, detect_all
-from numclip.runtime.faces.finder import FacesNano
+from numclip.runtime.faces.finder import FacesNano, no_emblem
 from numclip.runtime.faces.opening import open_detector
 from numclip.runtime.sessions.faces_session import Found
 from numclip.runtime.sessions.opening import open_faces_session
@@ -219,3 +219,28 @@ def test_a_detector_of_ones_own_is_asked_picture_by_picture(hopper: np.ndarray) 
             return Detections(np.array([[0, 0, image.shape[1], 9]], np.float32), np.ones(1, np.float32), None)
 
     assert [float(d.boxes_xyxy[0, 2]) for d in detect_all(Mine(), [hopper, hopper[:, :50]])] == [hopper.shape[1], 50]
+
+
+@pytest.mark.parametrize(
+    ("box", "score", "believed"),
+    [
+        ((45, -20, 60, 0), 0.9, False),  # a badge on the hat
+        ((45, 40, 60, 60), 0.9, False),  # an eye
+        ((45, -20, 60, 0), 0.97, True),  # a face that is very sure, as of somebody behind
+        ((45, -90, 60, -70), 0.9, True),  # above the hat
+        ((20, -40, 80, 20), 0.9, True),  # not much smaller
+    ],
+)
+def test_a_badge_on_a_head_is_no_face(box: tuple[float, ...], score: float, believed: bool) -> None:
+    """Beside a face of 100 px at the origin: a face under 40 px on that head needs a score of 0.95."""
+    boxes = np.array([(0, 0, 100, 100), box], np.float32)
+
+    assert no_emblem(boxes, np.array([0.97, score], np.float32)).tolist() == [True, believed]
+
+
+def test_the_badge_on_a_cap_is_not_followed(finder: FacesNano, hopper: np.ndarray) -> None:
+    """Grace Hopper's cap has a badge that looks like a small face; one person is found, at any size of the picture."""
+    for side in (200, 300, 400, 512):
+        picture = np.asarray(cv2.resize(hopper, (side, side)), np.uint8)
+
+        assert len(finder.detect(picture)) == 1, side
