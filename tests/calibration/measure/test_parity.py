@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from numclip.calibration.measure.parity import (
 )
 from numclip.errors import ModelError
 from numclip.runtime.contract.model_file import MODELS, read_spec
+from numclip.runtime.contract.spec import ModelSpec
 from numclip.runtime.sessions.session import Outputs
 
 SPEC = read_spec(MODELS / "age-nano.onnx")
@@ -42,7 +44,7 @@ def test_not_finite_numbers_are_counted_and_never_pass() -> None:
     found = difference(outputs([30, float("nan"), float("inf")]), outputs([30, 40, 50]), np.array([30.0, 40, 50]))
     assert found.not_finite == 2 and excess(found, {"max": 1e9}) == float("inf")
     assert faults(found, {"max": 1e9}, "years")[0] == "2 NaN or Inf"
-    assert found.to_json(SPEC.task, "x", "y")["max"] is None
+    assert found.row(SPEC.task, "x", "y").max is None
 
 
 @pytest.mark.parametrize(
@@ -74,9 +76,10 @@ def test_limits_scale_with_the_task() -> None:
 
 def test_precision_of_an_older_file() -> None:
     """A spec without the field is float32."""
-    plain = {k: v for k, v in SPEC.graph.items() if k != "precision"}
-    assert precision_of(replace(SPEC, graph=plain)) == "fp32"
-    assert precision_of(replace(SPEC, graph={**plain, "precision": "int8"})) == "int8"
+    raw = json.loads(SPEC.to_json())
+    del raw["graph"]["precision"]
+    assert precision_of(ModelSpec.from_json(json.dumps(raw))) == "fp32"
+    assert precision_of(replace(SPEC, graph=replace(SPEC.graph, precision="int8"))) == "int8"
 
 
 def test_faces_are_spread_over_the_data(shared_data: Path, yunet_model: Path) -> None:
