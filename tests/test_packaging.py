@@ -24,7 +24,7 @@ DATA = (
     "train/towers/*.json",
     "train/recipes/*.json",
 )
-FOLDERS = ("runtime", "calibration", "train", "export", "demo", "bench", "doctor", "deploy", "web", "cli")
+FOLDERS = ("runtime", "calibration", "train", "export", "demo", "bench", "doctor", "deploy", "web", "bulk", "cli")
 LEFT_OUT = (".git", ".venv", "node_modules", "build", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 NOT_SHIPPED = re.compile(r"\.ci/|\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")

@@ -98,7 +98,7 @@ def test_harm_of_layers(plans: dict[str, graphs.Plan]) -> None:
 def test_only_float_files_are_quantized(plans: dict[str, graphs.Plan], tmp_path: Path) -> None:
     """An INT8 file is refused, with the way back to the float one."""
     path = written(graphs.quantized(plans["cpu"], frozenset()), tmp_path / "q.onnx")
-    write_spec(path, replace(SPEC, graph={**SPEC.graph, "precision": "int8"}))
+    write_spec(path, replace(SPEC, graph=replace(SPEC.graph, precision="int8")))
     with pytest.raises(UsageError, match="expected a float32 model, this one is int8"):
         quantize(QuantizeOptions(path, ["x"], tmp_path / "o.onnx"))
 

@@ -182,4 +182,4 @@ def test_the_papers_commands_on_whole_pictures(kind: str, tmp_path: Path) -> Non
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["selected_on"] == "test" and 0 <= result["test"][f"{kind}:{kind}"]["mae"] <= 4
     network, record = load_checkpoint(tmp_path / "run" / "best.safetensors")
-    assert record["selected_on"] == "test" and network.method.weighting == "inside"
+    assert record.selected_on == "test" and network.method.weighting == "inside"

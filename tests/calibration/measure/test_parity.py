@@ -76,11 +76,10 @@ def test_limits_scale_with_the_task() -> None:
 
 def test_precision_of_an_older_file() -> None:
     """A spec without the field is float32."""
-    document = json.loads(SPEC.to_json())
-    document["graph"].pop("precision", None)
-    assert precision_of(ModelSpec.from_json(json.dumps(document))) == "fp32"
-    document["graph"]["precision"] = "int8"
-    assert precision_of(ModelSpec.from_json(json.dumps(document))) == "int8"
+    raw = json.loads(SPEC.to_json())
+    del raw["graph"]["precision"]
+    assert precision_of(ModelSpec.from_json(json.dumps(raw))) == "fp32"
+    assert precision_of(replace(SPEC, graph=replace(SPEC.graph, precision="int8"))) == "int8"
 
 
 def test_faces_are_spread_over_the_data(shared_data: Path, yunet_model: Path) -> None:
