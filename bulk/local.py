@@ -15,6 +15,7 @@ from .inputs import Unit
 from .options import BulkOptions
 from .reading import UnitDone, UnitReader
 
+EARLY_DEATHS = 5  # of processes that had not begun a unit; more mean that none can work
 TRIES = 50  # deaths in one unit; the journal takes out an input after two, so this many mean something else
 
 
@@ -23,6 +24,7 @@ def read_locally(
 ) -> Iterator[UnitDone]:
     """Each unit as it is finished, in any order. Raises the first NumclipError that ends a worker."""
     waiting = deque((unit, 0) for unit in units)
+    early_deaths = 0
     pool: dict[Connection, tuple[SpawnProcess, tuple[Unit, int] | None]] = {}
     try:
         for _ in range(min(workers, len(units))):
@@ -36,11 +38,13 @@ def read_locally(
                     answer = pipe.recv()
                 except (EOFError, OSError):  # it died
                     process.join()
-                    if unit is None or unit[1] >= TRIES:
+                    early_deaths += unit is None
+                    if early_deaths > EARLY_DEATHS or (unit is not None and unit[1] >= TRIES):
                         raise NumclipError(
                             f"a reading process ended with code {process.exitcode} before it could work; is there enough memory?"
                         ) from None
-                    waiting.appendleft((unit[0], unit[1] + 1))
+                    if unit is not None:
+                        waiting.appendleft((unit[0], unit[1] + 1))
                     process, pipe = _start(options)
                     pool[pipe] = (process, None)
                     continue
