@@ -81,7 +81,7 @@ def test_a_finished_study_trains_nothing_and_writes_its_page_again(
     printed = capfd.readouterr().out
 
     assert (tmp_path / "coarse.md").read_text() == page
-    assert json.loads(printed) == json.loads((tmp_path / "coarse.json").read_text())
+    assert json.loads(printed)["runs"] == json.loads((tmp_path / "coarse.json").read_text())["runs"]
 
 
 def test_a_trained_tower_is_trained(drawings: list[str], tmp_path: Path) -> None:
