@@ -150,6 +150,7 @@ def test_half_an_hour(two_people: Path, yunet_model: Path, tmp_path: Path) -> No
     _check(states)
 
 
+@pytest.mark.slow  # resident memory settles only after minutes since files are read in threads
 def test_a_quarter_of_a_minute(two_people: Path, yunet_model: Path, tmp_path: Path) -> None:
     """The same claim over 15 s."""
     states, statistics = _soak(two_people, tmp_path, 0.25, "yunet")
