@@ -62,9 +62,15 @@ def wheel(built: Path) -> Path:
     return made
 
 
+def package_modules() -> list[Path]:
+    """Every module of the package; the packages of node that `make web` unpacks hold Python files of their own."""
+    inside = [p for folder in FOLDERS for p in (REPO / folder).rglob("*.py") if "node_modules" not in p.parts]
+    return [*REPO.glob("*.py"), *inside]
+
+
 def package_files() -> set[str]:
     """Every module and data file of the package, relative to its root."""
-    modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).rglob("*.py"))]
+    modules = package_modules()
     data = [p for pattern in DATA for p in REPO.glob(pattern) if p.is_file()]
     return {p.relative_to(REPO).as_posix() for p in [*modules, *data]}
 
@@ -103,9 +109,7 @@ def test_both_are_named_by_the_one_version(built: Path) -> None:
 
 def test_the_version_is_written_once() -> None:
     """No module repeats the version's number."""
-    modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).rglob("*.py"))]
-
-    assert [p.name for p in modules if re.search(r'__version__\s*=\s*"\d', p.read_text(encoding="utf-8"))] == []
+    assert [p.name for p in package_modules() if re.search(r'__version__\s*=\s*"\d', p.read_text(encoding="utf-8"))] == []
 
 
 PROGRAM = """

@@ -34,7 +34,7 @@ let facing: "user" | "environment" = "user";
 let shown: FrameResult | null = null;
 let picture: ImageBitmap | null = null;
 let retry: () => void = startCamera;
-let spokenMs = 0;
+let spokenMs = -Infinity;
 const recent: { atMs: number; looks: number }[] = [];
 
 setUp();
@@ -285,7 +285,10 @@ function show(result: FrameResult): void {
 
 function refresh(): void {
   redraw();
-  if (shown === null) $("spoken").textContent = "";
+  if (shown === null) {
+    $("spoken").textContent = "";
+    spokenMs = -Infinity;
+  }
   const faces = shown?.faces ?? [];
   showPeople($("people"), faces, words, opened?.info.task.edges ?? [0, 100]);
   $("nobody").hidden = faces.length > 0;

@@ -15,6 +15,7 @@ const steps = {
     await page.waitForFunction(() => /\d/.test(document.querySelector(".person .age")?.textContent ?? ""), { timeout: 60_000 });
     const everybody = (people) => document.querySelectorAll(".person").length >= people;
     await page.waitForFunction(everybody, { timeout: 60_000 }, options.people ?? 1);
+    await page.waitForFunction(() => /\d/.test(document.getElementById("spoken").textContent), { timeout: 60_000 });
     await sleep(1500);
   },
   async gate(page) {
