@@ -14,11 +14,8 @@ SETUP := pyproject.toml constraints.txt
 demo: $(VENV)/.demo
 	$(BIN)/numclip demo
 
-# Three processes: after the other tests of the runtime, in one process, the MQTT test crashed natively; not yet understood.
 test: lint types
-	$(BIN)/python -m pytest --ignore tests/runtime
-	$(BIN)/python -m pytest tests/runtime --ignore tests/runtime/sinks
-	$(BIN)/python -m pytest tests/runtime/sinks
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ class OpenVINOGraph:
     def __init__(self, path: Path, device: str, threads: int | None) -> None:
         """Raises DeviceError where the device is not there, ModelError where the library cannot open the file."""
         openvino = _import_openvino(device)
-        core = openvino.Core()
+        core = _core(openvino)
         bfloat = device == "openvino-bf16"
         capabilities = list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         if bfloat and "BF16" not in capabilities:
@@ -63,6 +64,13 @@ class OpenVINOGraph:
         """Give memory and threads back; nothing runs afterwards."""
         with self._turn:
             self._request = None
+
+
+@functools.cache
+def _core(openvino: Any) -> Any:
+    # One for the process, never closed. On CPUs with AMX a core swaps the signal stack of the thread that makes it and puts
+    # the former one back when it goes; with several, that one may be gone by then, and the next signal kills the process.
+    return openvino.Core()
 
 
 def _import_openvino(device: str) -> Any:
