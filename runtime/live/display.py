@@ -28,6 +28,10 @@ class Display:
     """Takes the decoded pictures of one stream and gives what a player would show."""
 
     def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        # One for the stream: a frame's own to_ndarray makes a scaler with a pool of threads for every frame.
+        self._reformatter = VideoReformatter()
         self._graph: Any = None
         self._made_for: tuple[object, ...] | None = None
         self._deinterlaced = False
@@ -39,7 +43,7 @@ class Display:
         picture: av.VideoFrame, or None at the end. aspect: width by height of a pixel, None for square.
         """
         for made in self._filtered(picture):
-            image = np.asarray(made.to_ndarray(format="bgr24"), np.uint8)
+            image = np.asarray(self._reformatter.reformat(made, format="bgr24").to_ndarray(), np.uint8)
             if made.color_trc in (PQ, HLG):
                 image = to_sdr(image, made.color_trc, made.color_primaries != BT709)
             yield upright(square(image, aspect), matrix_of(made)), made
