@@ -21,7 +21,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The link is for the tests, which import the package by its name; a type checker does not see editable installs.
 types: $(VENV)/.dev
+	@mkdir -p $(VENV)/house && ln -sfn ../.. $(VENV)/house/numclip
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.dev
