@@ -52,6 +52,7 @@ class MediaClock:
         self._shift_s, self._time_s = 0.0, 0.0
         self.segment = 0
         self.covered_s = 0.0  # time that has pictures: without the gaps
+        self.gap_s = 0.0  # the longest step forward without a picture
 
     def at(self, time_s: float | None, lasts_s: float | None = None) -> float:
         """The time of the next picture, and `segment` set for it. lasts_s: how long the picture says it is shown."""
@@ -69,6 +70,7 @@ class MediaClock:
         elif time_s - self._last_s > GAP_S:
             self.segment += 1
         self.covered_s += lasts_s
+        self.gap_s = max(self.gap_s, time_s - self.due_s)
         self._last_s, self.due_s = time_s, time_s + lasts_s
         self._time_s = max(self._time_s, time_s + self._shift_s)
         return self._time_s

@@ -102,7 +102,7 @@ class VideoSource(Source):
     def _complain(self, given: int) -> None:
         """SourceError where something is missing or damaged."""
         due, promise = self._clock, self._promise
-        broken = promise.broken(given, due.due_s, due.covered_s)
+        broken = promise.broken(given, due.due_s, due.covered_s, due.gap_s)
         missing = max((promise.pictures or 0) - given, self.undecodable - self._damaged)
         if not (missing > 0 or self._damaged or broken):
             return

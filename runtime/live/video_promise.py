@@ -21,11 +21,17 @@ class Promise(NamedTuple):
     covered_s: float | None = None  # that have pictures
     missing: str = ""  # what is known beforehand not to be there
 
-    def broken(self, pictures: int, end_s: float, covered_s: float) -> bool:
-        """Whether a file that gave so many pictures, the last one ending at end_s, holds less than it says."""
+    def broken(self, pictures: int, end_s: float, covered_s: float, gap_s: float) -> bool:
+        """Whether a file that gave so many pictures, the last one ending at end_s, holds less than it says.
+
+        gap_s: its longest time without a picture. Where the length of a playlist is short of half of that, a piece is missing;
+        where it is not, the clock only jumped between two pieces.
+        """
         fewer = self.pictures is not None and pictures < self.pictures
         early = self.end_s is not None and end_s < self.end_s - END_SLACK_S
-        less = self.covered_s is not None and covered_s < self.covered_s - max(END_SLACK_S, HLS_SLACK * self.covered_s)
+        short_s = 0.0 if self.covered_s is None else self.covered_s - covered_s
+        rounding_s = HLS_SLACK * (self.covered_s or 0.0)
+        less = short_s > max(END_SLACK_S, min(rounding_s, gap_s / 2 if gap_s > END_SLACK_S else rounding_s))
         return fewer or early or less or bool(self.missing)
 
 

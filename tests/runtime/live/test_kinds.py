@@ -155,6 +155,32 @@ def test_a_missing_piece_of_a_playlist_is_named(tmp_path: Path) -> None:
     assert len(frames) == 40 and "1.ts" in said
 
 
+def test_a_missing_piece_of_a_long_playlist_on_a_server_is_told(tmp_path: Path) -> None:
+    """Sixty pieces over HTTP, of which one in the middle is gone: the sixtieth part is missed. Whole: quiet."""
+    for i in range(60):
+        write_video(tmp_path / f"{i}.ts", grays(10), start_s=i)
+    lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1"]
+    lines += [line for i in range(60) for line in ("#EXTINF:1.0,", f"{i}.ts")]
+    (tmp_path / "list.m3u8").write_text("\n".join([*lines, "#EXT-X-ENDLIST", ""]))
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(tmp_path))  # pyright: ignore[reportArgumentType]
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/list.m3u8"
+        frames, _, said = _read(url)
+        assert len(frames) == 600 and said == ""
+        (tmp_path / "31.ts").unlink()
+        frames, _, said = _read(url)
+        assert len(frames) == 590 and "damaged or cut short" in said
+        server.shutdown()
+
+
 def test_a_gif_without_its_last_byte_is_whole(tmp_path: Path) -> None:
     """The trailer alone is missing: five frames, no complaint."""
     path = write_video(tmp_path / "a.gif", grays(5), "gif")
