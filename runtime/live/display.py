@@ -35,6 +35,8 @@ class Display:
         self._graph: Any = None
         self._made_for: tuple[object, ...] | None = None
         self._deinterlaced = False
+        self._matrix: tuple[float, float, float, float] | None = None
+        self._asked = self._between = False  # whether any matrix was asked for; pictures since then that are no key frames
         self.notes: list[str] = []  # what could not be done
 
     def images(self, picture: Any, aspect: Fraction | None) -> Iterator[tuple[Image, Any]]:
@@ -46,7 +48,15 @@ class Display:
             image = np.asarray(self._reformatter.reformat(made, format="bgr24").to_ndarray(), np.uint8)
             if made.color_trc in (PQ, HLG):
                 image = to_sdr(image, made.color_trc, made.color_primaries != BT709)
-            yield upright(square(image, aspect), matrix_of(made)), made
+            yield upright(square(image, aspect), self._matrix_at(made)), made
+
+    def _matrix_at(self, picture: Any) -> tuple[float, float, float, float] | None:
+        # A matrix changes at key frames only; where every picture is one, the first one's holds. Asking is not free: PyAV keeps
+        # a picture whose side data were asked for until Python looks for circles.
+        if not self._asked or (self._between and picture.key_frame):
+            self._matrix, self._asked, self._between = matrix_of(picture), True, False
+        self._between = self._between or not picture.key_frame
+        return self._matrix
 
     def _filtered(self, picture: Any) -> Iterator[Any]:
         if picture is None:

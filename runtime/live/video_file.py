@@ -48,6 +48,8 @@ class VideoSource(Source):
         self.name, self._path, self._fps, self._opened = name, path, fps, opened
         self._info: SourceInfo | None = None
         self._stopped = False
+        self._head: list[_Shot] = []
+        self._shots: Iterator[_Shot] = iter(())
 
     def open(self) -> SourceInfo:
         if self._info is not None:
@@ -82,6 +84,8 @@ class VideoSource(Source):
     def close(self) -> None:
         if self._opened is not None:
             self._opened[0].close()
+        # The iterator names this object. Without it the decoder goes now, not when Python looks for circles.
+        self._head, self._shots = [], iter(())
 
     def arrivals(self) -> Iterator[Arrival | SourceEvent]:
         self.open()

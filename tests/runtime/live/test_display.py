@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import http.server
 import threading
 from collections.abc import Iterator
@@ -135,3 +136,19 @@ def test_the_size_may_change_within_a_stream(tmp_path: Path) -> None:
     (tmp_path / "both.ts").write_bytes(small.read_bytes() + large.read_bytes())
     sizes = [image.shape[0] for image in _frames(str(tmp_path / "both.ts"))]
     assert sizes == [32] * 6 + [64] * 6
+
+
+def test_pictures_are_let_go_as_they_are_read(two_people: Path) -> None:
+    """Three hundred frames are read without Python's search for circles: of FFmpeg's pictures at most the key frames, whose
+    display matrix was asked for, are still there."""
+    with av.open(str(two_people)) as container:
+        keys = sum(packet.is_keyframe for packet in container.demux(video=0))
+    gc.collect()
+    gc.disable()
+    try:
+        with open_source(str(two_people)) as source:
+            frames = sum(1 for _ in source)
+        held = sum(isinstance(each, av.VideoFrame) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert frames == 300 and keys < 30 and held <= keys + 1
