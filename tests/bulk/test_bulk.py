@@ -87,10 +87,10 @@ def test_archives_hold_the_same_pictures(
 ) -> None:
     """A .tar, a .tar.gz and a .zip give the rows of the folder, under ARCHIVE::MEMBER."""
     files = sorted(pictures.glob("*.jpg"))
-    for name, mode in (("a.tar", "w"), ("b.tar.gz", "w:gz")):
-        with tarfile.open(tmp_path / name, mode) as tar:
-            for file in files:
-                tar.add(file, file.name)
+    with tarfile.open(tmp_path / "a.tar", "w") as plain, tarfile.open(tmp_path / "b.tar.gz", "w:gz") as packed:
+        for file in files:
+            plain.add(file, file.name)
+            packed.add(file, file.name)
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         for file in files:
             archive.write(file, file.name)
