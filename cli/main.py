@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "fetch": "download the YuNet face detector, checked by its sha256",
     "deploy": "the kit that sets a Jetson up: containers, service, engine scripts",
     "bulk": "read a collection of pictures, archives and videos into Parquet tables",
+    "bulk-report": "one page about a collection that was read",
     "bench": "latency, throughput and stages of models on this machine",
     "compare": "two benchmark reports side by side",
     "evaluate": "mean error, bias and coverage on labelled faces",

@@ -272,11 +272,10 @@ def test_the_columns_are_documented(repo: Path) -> None:
             ["nowhere.tar", "--out", "o"],
             "nowhere.tar: expected a file, folder, glob, archive or address, found nothing",
         ),
-        (["."], "expected --out DIR"),
+        (["--out", "o"], "expected at least one INPUT, or --from-file FILE"),
         ([".", "--out", "o", "--shard", "3"], "expected --shard I/N such as 3/8"),
         ([".", "--out", "o", "--shard", "3/2"], "expected --shard I/N with I from 1 to N"),
         ([".", "--out", "o", "--video", "fast"], "expected --video track, frame or seconds above 0"),
-        (["report", "nowhere"], "expected the folder of a finished numclip bulk run"),
     ],
 )
 def test_wrong_requests_are_one_sentence(
@@ -287,6 +286,13 @@ def test_wrong_requests_are_one_sentence(
 
     assert main(["bulk", *words]) != 0
     assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_needs_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without summary.json is refused in one sentence, and stays as it is."""
+    assert main(["bulk-report", str(tmp_path)]) == 2
+    assert "expected the folder of a finished numclip bulk run" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
