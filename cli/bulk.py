@@ -14,9 +14,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import UsageError
-from ..runtime.contract.model_file import FINDER
-from ..runtime.faces.opening import HELP
 from ..runtime.places import write_json
+from .shared_flags import add_json, add_model_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", type=Path, required=True, metavar="DIR", help="the folder of the result")
     add("--from-file", type=Path, metavar="FILE", help="read further inputs from this file, one per line")
-    add("--model", default="age-nano", help="a model's name or .onnx file")
-    add("--detector", default=FINDER, metavar="NAME|FILE", help=HELP)
-    add("--device", default="auto", help="where the model runs")
+    add_model_flags(parser)
     add(
         "--interval",
         type=float,
@@ -62,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--address", metavar="ADDRESS", help="address of a running Ray cluster (default: Ray starts on this machine)")
     add("--format", nargs="+", choices=["csv", "jsonl"], default=[], help="further copies of the faces table")
     add("--update", action="store_true", help="continue although inputs changed: changed units are read again")
-    add("--json", metavar="FILE|-", help="write the summary as JSON")
+    add_json(parser, "the summary")
 
 
 def run(args: argparse.Namespace) -> int:
