@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..runtime.contract.model_file import graph_sha256, resolve
 from .inputs import Input, Unit, cut, list_inputs
 from .local import read_locally, usable_processors
-from .options import BulkOptions, BulkSummary
+from .options import STAGES, BulkOptions, BulkSummary
 from .reading import UnitDone, UnitReader, content_sha256
 from .schema import SCHEMA_VERSION
 from .store import Store
@@ -43,7 +43,7 @@ def bulk(options: BulkOptions) -> BulkSummary:
         journal.unlink()
     duplicates = _duplicates(units) if options.dedupe else {}
     workers = options.workers or usable_processors()
-    stage_seconds = dict.fromkeys(("read", "decode", "find", "age", "write"), 0.0)
+    stage_seconds = dict[str, float].fromkeys(STAGES, 0.0)
     total = sum(len(unit.inputs) for unit in missing)
     if len(missing) < len(units):
         log.info(f"continuing: {len(units) - len(missing)} of {len(units)} units are there already")

@@ -10,6 +10,7 @@ from ..runtime.contract.model_file import FINDER
 
 Engine = Literal["local", "ray"]
 Format = Literal["parquet", "csv", "jsonl"]
+STAGES = ("read", "decode", "find", "age", "write")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class BulkSummary:
     """Wall-clock time of this run, s."""
 
     stage_seconds: dict[str, float]
-    """Processor-bound time by stage (read, decode, find, age, write), s, summed over the workers of this run."""
+    """Processor-bound time by stage (STAGES), s, summed over the workers of this run."""
 
     files: tuple[str, ...]
     """What was written, relative to the output folder."""

@@ -29,7 +29,7 @@ from ..runtime.live.reading import stream
 from ..runtime.live.results import Face, FrameResult
 from ..runtime.sessions.model import load
 from .inputs import Input, Unit
-from .options import BulkOptions
+from .options import STAGES, BulkOptions
 from .schema import FACES, INPUTS, printable
 from .store import Store
 
@@ -38,7 +38,19 @@ MAX_BYTES = 1 << 30  # of one picture's file
 URL_SECONDS = 30.0  # for a picture behind an address
 LOST_S = 10.0  # a person not seen for so long has left the video
 DEATHS = 2  # of the process that reads an input: after these it is an error, not tried again
-Row = dict[str, object]
+Row = dict[str, object]  # of the faces table
+
+
+@dataclass
+class InputRow:
+    """What became of one input; but for `taken`, a row of the inputs table."""
+
+    source: str
+    sha256: str | None = None
+    faces: int = 0
+    error: str | None = None
+    duplicate_of: str | None = None
+    taken: datetime | None = None
 
 
 @dataclass
@@ -49,9 +61,7 @@ class UnitDone:
     inputs: int = 0
     faces: int = 0
     errors: int = 0
-    stage_seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("read", "decode", "find", "age", "write"), 0.0)
-    )
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict[str, float].fromkeys(STAGES, 0.0))
 
 
 class UnitReader:
@@ -73,24 +83,18 @@ class UnitReader:
         """Read a unit's inputs and commit its rows. duplicates: source -> the source of the same bytes that is read instead."""
         done = UnitDone(unit.name)
         faces: list[Row] = []
-        inputs: list[Row] = []
-        waiting: list[tuple[Input, Row, list[Frame]]] = []
+        inputs: list[InputRow] = []
+        waiting: list[tuple[InputRow, list[Frame]]] = []
         journal = Journal(self._store.units / f"{unit.name}.journal")
         for at, (found, opened) in enumerate(_opened(unit.inputs, duplicates)):
-            row: Row = {
-                "source": printable(found.source),
-                "sha256": None,
-                "faces": 0,
-                "error": None,
-                "duplicate_of": None,
-            }
+            row = InputRow(printable(found.source))
             inputs.append(row)
             if found.source in duplicates:
-                row["duplicate_of"] = printable(duplicates[found.source])
+                row.duplicate_of = printable(duplicates[found.source])
                 continue
             if journal.deaths(at) >= DEATHS:
-                row["error"] = (
-                    f"{row['source']}: the process that read it died {DEATHS} times (no memory, or a crash of a library)"
+                row.error = (
+                    f"{row.source}: the process that read it died {DEATHS} times (no memory, or a crash of a library)"
                 )
                 continue
             journal.begin(at)
@@ -98,71 +102,73 @@ class UnitReader:
                 if found.fault:
                     raise SourceError(found.fault)
                 if found.size != 0 and opened.kind() == "video":
-                    faces += self._video(found, opened, row)
+                    faces += self._video(opened, row)
                 else:
-                    waiting.append((found, row, self._pictures(found, opened, row, done)))
+                    waiting.append((row, self._pictures(found, opened, row, done)))
             except NumclipError as error:
-                row["error"] = str(error)
+                row.error = str(error)
             except MemoryError:
-                row["error"] = f"{row['source']}: no memory to read it"
+                row.error = f"{row.source}: no memory to read it"
             if len(waiting) >= BATCH or (waiting and journal.careful):
                 faces += self._answer(waiting, done)
                 waiting = []
         faces += self._answer(waiting, done)
         started_s = time.perf_counter()
         done.inputs, done.faces = len(inputs), len(faces)
-        done.errors = sum(row["error"] is not None for row in inputs)
-        self._store.commit(unit.name, pa.Table.from_pylist(faces, FACES), pa.Table.from_pylist(inputs, INPUTS))
+        done.errors = sum(row.error is not None for row in inputs)
+        self._store.commit(
+            unit.name, pa.Table.from_pylist(faces, FACES), pa.Table.from_pylist(list(map(vars, inputs)), INPUTS)
+        )
         journal.remove()
         done.stage_seconds["write"] += time.perf_counter() - started_s
         return done
 
-    def _pictures(self, found: Input, opened: _Opened, row: Row, done: UnitDone) -> list[Frame]:
+    def _pictures(self, found: Input, opened: _Opened, row: InputRow, done: UnitDone) -> list[Frame]:
         """The decoded pictures of one file; the hash and the time of the picture go into `row`."""
         started_s = time.perf_counter()
         data = opened.all()
-        row["sha256"] = hashlib.sha256(data).hexdigest()
-        row["taken"] = _taken(data)
+        row.sha256 = hashlib.sha256(data).hexdigest()
+        row.taken = _taken(data)
         read_s = time.perf_counter()
         frames = [
-            Frame(image, index, 0.0, read_s, found.source)
-            for index, image in enumerate(pictures_in(data, str(row["source"])))
+            Frame(image, index, 0.0, read_s, found.source) for index, image in enumerate(pictures_in(data, row.source))
         ]
         done.stage_seconds["read"] += read_s - started_s
         done.stage_seconds["decode"] += time.perf_counter() - read_s
         return frames
 
-    def _answer(self, waiting: Sequence[tuple[Input, Row, list[Frame]]], done: UnitDone) -> list[Row]:
+    def _answer(self, waiting: Sequence[tuple[InputRow, list[Frame]]], done: UnitDone) -> list[Row]:
         """The faces of decoded pictures: found picture by picture, read by the model in one call."""
         started_s = time.perf_counter()
-        sights = self._pipeline.seer.see([frame for _, _, frames in waiting for frame in frames])
+        sights = self._pipeline.seer.see([frame for _, frames in waiting for frame in frames])
         found_s = time.perf_counter()
         answered, _ = self._pipeline.answerer.answer(sights)
         results = iter(answered)
         rows: list[Row] = []
-        for _, row, frames in waiting:
+        for row, frames in waiting:
             for frame, result in zip(frames, results, strict=False):
-                mine = [self._row(row, face, frame.index) for face in result.faces]
-                row["faces"] = int(str(row["faces"])) + len(mine)
+                mine = [self.row(row, face, frame.index) for face in result.faces]
+                row.faces += len(mine)
                 rows += mine
         done.stage_seconds["find"] += found_s - started_s
         done.stage_seconds["age"] += time.perf_counter() - found_s
         return rows
 
-    def _video(self, found: Input, opened: _Opened, row: Row) -> Iterator[Row]:
+    def _video(self, opened: _Opened, row: InputRow) -> list[Row]:
         """The rows of a video, in the order of their first frame."""
         with opened.as_file() as path:
-            row["sha256"] = _file_sha256(path)
+            row.sha256 = _file_sha256(path)
             try:
                 results = stream(path, self._model, self._detector, self._rules)
-                rows = list(_tracks(results, self) if self._options.video == "track" else self._frames(row, results))
+                rows = list(
+                    _tracks(row, results, self) if self._options.video == "track" else self._frames(row, results)
+                )
             except SourceError as error:  # a member of an archive is called by its own name
-                raise SourceError(str(error).replace(str(path), str(row["source"]))) from None
-        row["faces"] = len(rows)
-        for made in rows:
-            yield {**made, "source": row["source"], "sha256": row["sha256"]}
+                raise SourceError(str(error).replace(str(path), row.source)) from None
+        row.faces = len(rows)
+        return rows
 
-    def _frames(self, row: Row, results: Iterator[FrameResult]) -> Iterator[Row]:
+    def _frames(self, row: InputRow, results: Iterator[FrameResult]) -> Iterator[Row]:
         every_s = 0.0 if self._options.video == "frame" else float(self._options.video)
         due_s = 0.0
         for result in results:
@@ -171,20 +177,21 @@ class UnitReader:
             due_s = (result.frame.time_s // every_s + 1) * every_s if every_s else 0.0
             for face in result.faces:
                 yield {
-                    **self._row(row, face, result.frame.index),
+                    **self.row(row, face, result.frame.index),
                     "time_s": result.frame.time_s,
                     "track": face.track_id,
                 }
 
-    def _row(self, of: Row, face: Face, index: int) -> Row:
+    def row(self, of: InputRow, face: Face, index: int) -> Row:
+        """The row of a face. index: of its page or frame."""
         reading = face.reading
         low = high = None
         if reading is not None and self._level is not None:
             low, high = reading.interval(self._level)
         return {
-            "source": of["source"],
-            "sha256": of["sha256"],
-            "taken": of.get("taken"),
+            "source": of.source,
+            "sha256": of.sha256,
+            "taken": of.taken,
             "index": index,
             "box": list(face.box_xyxy),
             "landmarks": None if face.landmarks is None else face.landmarks.reshape(-1).tolist(),
@@ -198,10 +205,6 @@ class UnitReader:
             "reason": face.reason,
             **self._constant,
         }
-
-    def track_row(self, face: Face, index: int) -> Row:
-        """The row of a person followed through a video, at one of its frames."""
-        return self._row({"source": None, "sha256": None}, face, index)
 
 
 @dataclass
@@ -218,7 +221,7 @@ class _Track:
     latest: Face  # with the estimate after the last look
 
 
-def _tracks(results: Iterator[FrameResult], reader: UnitReader) -> Iterator[Row]:
+def _tracks(of: InputRow, results: Iterator[FrameResult], reader: UnitReader) -> Iterator[Row]:
     """One row per person: the estimate at the end, the box of the largest face. Memory holds those in view only."""
     tracks: dict[int, _Track] = {}
     for result in results:
@@ -238,14 +241,14 @@ def _tracks(results: Iterator[FrameResult], reader: UnitReader) -> Iterator[Row]
             if size_px > track.largest_px:
                 track.largest_px, track.index, track.face = size_px, result.frame.index, face
         for number in [n for n, track in tracks.items() if now_s - track.last_s > LOST_S]:
-            yield _track_row(tracks.pop(number), reader)
+            yield _track_row(of, tracks.pop(number), reader)
     for track in tracks.values():
-        yield _track_row(track, reader)
+        yield _track_row(of, track, reader)
 
 
-def _track_row(track: _Track, reader: UnitReader) -> Row:
-    row = reader.track_row(track.latest, track.index)
-    largest = reader.track_row(track.face, track.index)
+def _track_row(of: InputRow, track: _Track, reader: UnitReader) -> Row:
+    row = reader.row(of, track.latest, track.index)
+    largest = reader.row(of, track.face, track.index)
     return {
         **row,
         **{name: largest[name] for name in ("box", "landmarks", "score")},
@@ -265,9 +268,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         before = path.read_text().split() if path.is_file() else []
-        last = before[
-            -1:
-        ]  # the input that was begun and not followed by another: it was being read when the process died
+        last = before[-1:]  # the input that was begun and not followed by another: it was being read at the death
         self._deaths = [int(word[1:]) for word in before if word.startswith("d")]
         self._file = path.open("a")
         if last and not last[0].startswith("d"):

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import NumclipError, UsageError
@@ -67,11 +66,11 @@ def write_report(folder: Path, show_faces: bool = False) -> Path:
     summary = json.loads(summary_path.read_text())
     faces = pq.read_table(folder / "faces", schema=FACES)
     errors = pq.read_table(folder / "errors.parquet")
-    aged = faces.filter(pc.is_valid(faces["value"]))
-    width = pc.subtract(aged["high"], aged["low"])
-    order = np.argsort(np.nan_to_num(width.to_numpy(zero_copy_only=False), nan=np.inf), kind="stable")
+    aged = faces.filter(faces["value"].is_valid())
+    low, high = _floats(aged, "low"), _floats(aged, "high")
+    order = np.argsort(np.nan_to_num(high - low, nan=np.inf), kind="stable")
     surest, least = aged.take(pa.array(order[:SHEET])), aged.take(pa.array(order[::-1][:SHEET]))
-    refused = faces.filter(pc.is_null(faces["value"]))[:SHEET]
+    refused = faces.filter(faces["value"].is_null())[:SHEET]
     parts = [
         _facts(summary, faces, aged),
         "<h2>Ages</h2>" + _histogram(aged),
@@ -93,12 +92,17 @@ def write_report(folder: Path, show_faces: bool = False) -> Path:
     return out
 
 
+def _floats(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
+    """A column of numbers; nan where it is null."""
+    return np.asarray(table[column].to_numpy(zero_copy_only=False), np.float64)
+
+
 def _facts(summary: dict[str, object], faces: pa.Table, aged: pa.Table) -> str:
-    median = pc.quantile(aged["value"], 0.5)[0].as_py() if len(aged) else None
+    values = _floats(aged, "value")
     facts = {
         "inputs": summary["inputs"],
         "faces": len(faces),
-        "median": "none" if median is None else f"{median:.0f}",
+        "median": f"{np.median(values):.0f}" if len(values) else "none",
         "without a face": summary["without_faces"],
         "errors": summary["errors"],
     }
@@ -111,12 +115,11 @@ def _histogram(aged: pa.Table) -> str:
     """Faces by five units of value; the thin line is the count if each face is spread evenly over its interval."""
     if not len(aged):
         return "<p>No face was read.</p>"
-    values = np.asarray(aged["value"], np.float64)
+    values, low, high = (_floats(aged, name) for name in ("value", "low", "high"))
     top = max(5.0, 5 * np.ceil((values.max() + 1e-6) / 5))
     edges = np.arange(0, top + 1, 5)
     counts = np.histogram(values, edges)[0].astype(float)
     spread = np.zeros(len(counts))
-    low, high = (np.asarray(aged[name].to_numpy(zero_copy_only=False), np.float64) for name in ("low", "high"))
     known = np.isfinite(low) & np.isfinite(high) & (high > low)
     for i in range(len(counts)):
         inside = np.clip(np.minimum(high[known], edges[i + 1]) - np.maximum(low[known], edges[i]), 0, None)
@@ -154,7 +157,7 @@ def _months(aged: pa.Table) -> str:
 
 
 def _grouped(names: list[str], aged: pa.Table, title: str) -> str:
-    values = np.asarray(aged["value"], np.float64)
+    values = _floats(aged, "value")
     counted = Counter(names)
     shown = sorted(counted, key=lambda name: (-counted[name], name))[:ROWS]
     where = np.array(names)

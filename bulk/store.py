@@ -15,8 +15,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,20 +27,31 @@ from ..errors import OutputError, UsageError
 from ..runtime.places import write_json, write_whole
 from .inputs import Unit
 from .options import Format
-from .schema import ERRORS, FACES, INPUTS
+from .schema import ERRORS, FACES, INPUTS, printable
 
 ROWS_PER_PART, ROWS_PER_GROUP = 1_000_000, 50_000
 
 
-@dataclass(frozen=True)
+@dataclass
 class Counts:
     """What the merged tables hold."""
 
-    inputs: int
-    faces: int
-    without_faces: int
-    errors: int
-    duplicates: int
+    inputs: int = 0
+    faces: int = 0
+    without_faces: int = 0
+    errors: int = 0
+    duplicates: int = 0
+
+
+@dataclass
+class _Inputs:
+    """What the units say about their inputs; faces are not counted yet."""
+
+    counts: Counts = field(default_factory=Counts)
+    errors: list[dict[str, object]] = field(default_factory=list)  # rows of the errors table
+    copies: dict[str, list[tuple[str, str]]] = field(
+        default_factory=dict
+    )  # by unit: (source, source of the same bytes)
 
 
 class Store:
@@ -97,19 +109,19 @@ class Store:
             faces_folder.mkdir(exist_ok=True)
             for old in faces_folder.glob(f"part*{self.suffix}.parquet"):
                 old.unlink()
-            copies = self._sources_of_copies(units)
-            written, faces = self._write_faces(units, faces_folder, copies)
-            counts, errors = self._count(units, faces)
-            self._write_table(pa.Table.from_pylist(errors, ERRORS), f"errors{self.suffix}.parquet")
+            inputs = self._inputs(units)
+            tables = partial(self._tables, units, inputs.copies, self._repeated(units, inputs.copies))
+            written, inputs.counts.faces = self._write_faces(tables(), faces_folder)
+            self._write_table(pa.Table.from_pylist(inputs.errors, ERRORS), f"errors{self.suffix}.parquet")
             written.append(f"errors{self.suffix}.parquet")
             for form in formats:
                 if form != "parquet":
-                    written.append(self._copy(form, units, copies))
+                    written.append(self._copy(form, tables()))
         except OSError as error:
             raise OutputError(
                 f"{self.out}: cannot be written ({error.strerror}); free space and start the same command again"
             ) from None
-        return counts, written
+        return inputs.counts, written
 
     def finish(self, summary: dict[str, object]) -> None:
         """Write summary.json: from here on the folder counts as complete."""
@@ -139,8 +151,6 @@ class Store:
         for path in self.units.glob("*/inputs.parquet"):
             table = pq.read_table(path, columns=["source"])
             known.update(dict.fromkeys(table.column("source").to_pylist(), path.parent.name))
-        from .schema import printable
-
         examples: list[str] = []
         done = {path.name for path in self.units.iterdir()}
         for unit in units:
@@ -153,44 +163,57 @@ class Store:
             "--update reads again what changed, or give another --out"
         )
 
-    def _sources_of_copies(self, units: Sequence[Unit]) -> dict[str, list[dict[str, object]]]:
-        """The rows of every file that has duplicates, by source."""
-        wanted = {
-            row["duplicate_of"]
-            for unit in units
-            for row in self._inputs(unit).to_pylist()
-            if row["duplicate_of"] is not None
-        }
-        found: dict[str, list[dict[str, object]]] = {str(source): [] for source in wanted}
-        if wanted:
-            for unit in units:
-                for row in self._faces(unit).to_pylist():
-                    if row["source"] in found:
-                        found[row["source"]].append(row)
+    def _inputs(self, units: Sequence[Unit]) -> _Inputs:
+        """Read every unit's inputs, once."""
+        found, counts = _Inputs(), Counts()
+        for unit in units:
+            for row in pq.read_table(self.units / unit.name / "inputs.parquet", schema=INPUTS).to_pylist():
+                source, error, original = row["source"], row["error"], row["duplicate_of"]
+                counts.inputs += 1
+                if original is not None:
+                    counts.duplicates += 1
+                    found.copies.setdefault(unit.name, []).append((source, original))
+                elif error is not None:
+                    counts.errors += 1
+                    found.errors.append({"source": source, "error": error})
+                else:
+                    counts.without_faces += row["faces"] == 0
+        found.counts = counts
         return found
 
-    def tables(self, units: Sequence[Unit], copies: dict[str, list[dict[str, object]]]) -> Iterator[pa.Table]:
+    def _repeated(
+        self, units: Sequence[Unit], copies: dict[str, list[tuple[str, str]]]
+    ) -> dict[str, list[dict[str, object]]]:
+        """The rows of every file that has duplicates, by its source."""
+        rows: dict[str, list[dict[str, object]]] = {original: [] for each in copies.values() for _, original in each}
+        for unit in units if rows else ():
+            for row in self._faces(unit).to_pylist():
+                if row["source"] in rows:
+                    rows[row["source"]].append(row)
+        return rows
+
+    def _tables(
+        self,
+        units: Sequence[Unit],
+        copies: dict[str, list[tuple[str, str]]],
+        repeated: dict[str, list[dict[str, object]]],
+    ) -> Iterator[pa.Table]:
         """The faces of each unit, in order, with the rows of duplicates put in."""
         for unit in units:
             faces = self._faces(unit)
-            if copies:
-                repeated = [
-                    {**row, "source": found["source"]}
-                    for found in self._inputs(unit).to_pylist()
-                    if found["duplicate_of"] is not None
-                    for row in copies[found["duplicate_of"]]
-                ]
-                faces = pa.concat_tables([faces, pa.Table.from_pylist(repeated, FACES)])
-            yield faces
+            rows = [
+                {**row, "source": source}
+                for source, original in copies.get(unit.name, [])
+                for row in repeated[original]
+            ]
+            yield pa.concat_tables([faces, pa.Table.from_pylist(rows, FACES)]) if rows else faces
 
-    def _write_faces(
-        self, units: Sequence[Unit], folder: Path, copies: dict[str, list[dict[str, object]]]
-    ) -> tuple[list[str], int]:
+    def _write_faces(self, tables: Iterable[pa.Table], folder: Path) -> tuple[list[str], int]:
         written, rows, in_part = [], 0, 0
         writer, draft = None, folder / f".part{self.suffix}.draft"
         waiting: list[pa.Table] = []
         try:
-            for table in self.tables(units, copies):
+            for table in tables:
                 waiting.append(table)
                 if sum(len(t) for t in waiting) < ROWS_PER_GROUP:
                     continue
@@ -218,19 +241,7 @@ class Store:
         os.replace(draft, folder / name)
         return f"{folder.name}/{name}"
 
-    def _count(self, units: Sequence[Unit], faces: int) -> tuple[Counts, list[dict[str, object]]]:
-        inputs = without = duplicates = 0
-        errors: list[dict[str, object]] = []
-        for unit in units:
-            for row in self._inputs(unit).to_pylist():
-                inputs += 1
-                duplicates += row["duplicate_of"] is not None
-                without += row["faces"] == 0 and row["error"] is None and row["duplicate_of"] is None
-                if row["error"] is not None:
-                    errors.append({"source": row["source"], "error": row["error"]})
-        return Counts(inputs, faces, without, len(errors), duplicates), errors
-
-    def _copy(self, form: Format, units: Sequence[Unit], copies: dict[str, list[dict[str, object]]]) -> str:
+    def _copy(self, form: Format, tables: Iterable[pa.Table]) -> str:
         """The faces table as CSV or JSON lines; lists are JSON in a CSV."""
         name = f"faces{self.suffix}.{form}"
         text = io.StringIO()
@@ -238,7 +249,7 @@ class Store:
         if form == "csv":
             writer.writeheader()
         with (self.out / f".{name}.draft").open("w", encoding="utf-8") as file:
-            for table in self.tables(units, copies):
+            for table in tables:
                 for row in table.to_pylist():
                     plain = {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in row.items()}
                     if form == "csv":
@@ -258,6 +269,3 @@ class Store:
 
     def _faces(self, unit: Unit) -> pa.Table:
         return pq.read_table(self.units / unit.name / "faces.parquet", schema=FACES)
-
-    def _inputs(self, unit: Unit) -> pa.Table:
-        return pq.read_table(self.units / unit.name / "inputs.parquet", schema=INPUTS)

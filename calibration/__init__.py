@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..lazy import lazy
+
 if TYPE_CHECKING:
     from .fitting import Calibrated as Calibrated
     from .fitting import CalibrateOptions as CalibrateOptions
@@ -46,31 +48,26 @@ __all__ = [
     "write_card",
 ]
 
-_HOMES = {
-    "CalibrateOptions": ".fitting",
-    "Calibrated": ".fitting",
-    "CardOptions": ".measure.card",
-    "EvaluateOptions": ".measure.evaluation",
-    "Evaluation": ".measure.summary",
-    "Quantized": ".int8",
-    "QuantizeOptions": ".int8",
-    "Verification": ".measure.verification",
-    "VerifyOptions": ".measure.verification",
-    "calibrate": ".fitting",
-    "evaluate": ".measure.evaluation",
-    "quantize": ".int8",
-    "remove_layer": ".fitting",
-    "verify": ".measure.verification",
-    "write_card": ".measure.card",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'numclip.calibration' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name], __name__), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "CalibrateOptions": ".fitting",
+        "Calibrated": ".fitting",
+        "CardOptions": ".measure.card",
+        "EvaluateOptions": ".measure.evaluation",
+        "Evaluation": ".measure.summary",
+        "Quantized": ".int8",
+        "QuantizeOptions": ".int8",
+        "Verification": ".measure.verification",
+        "VerifyOptions": ".measure.verification",
+        "calibrate": ".fitting",
+        "evaluate": ".measure.evaluation",
+        "quantize": ".int8",
+        "remove_layer": ".fitting",
+        "verify": ".measure.verification",
+        "write_card": ".measure.card",
+    },
+)
 
 
 def __dir__() -> list[str]:

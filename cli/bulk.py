@@ -2,7 +2,7 @@
 
     numclip bulk photos/ scans.tar --out ages
     numclip bulk clip.mp4 --video 2.0 --out ages        # one look every two seconds
-    numclip bulk report ages                            # ages/report.html
+    numclip bulk-report ages                            # ages/report.html
 
 A run that was stopped or killed is continued by the same command: finished work is kept, nothing is read twice. Inputs that
 cannot be read are listed in errors.parquet, each with a sentence. docs/bulk.md describes the tables.
@@ -14,9 +14,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import UsageError
-from ..runtime.contract.model_file import FINDER
-from ..runtime.faces.opening import HELP
 from ..runtime.places import write_json
+from .shared_flags import add_json, add_model_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="a folder, file, glob, .tar, .zip, http address, or fsspec address (s3://…)",
     )
-    add("--out", type=Path, metavar="DIR", help="the folder of the result (required)")
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder of the result")
     add("--from-file", type=Path, metavar="FILE", help="read further inputs from this file, one per line")
-    add("--model", default="age-nano", help="a model's name or .onnx file")
-    add("--detector", default=FINDER, metavar="NAME|FILE", help=HELP)
-    add("--device", default="auto", help="where the model runs")
+    add_model_flags(parser)
     add(
         "--interval",
         type=float,
@@ -62,19 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--address", metavar="ADDRESS", help="address of a running Ray cluster (default: Ray starts on this machine)")
     add("--format", nargs="+", choices=["csv", "jsonl"], default=[], help="further copies of the faces table")
     add("--update", action="store_true", help="continue although inputs changed: changed units are read again")
-    add("--show-faces", action="store_true", help="with report: do not blur the faces")
-    add("--json", metavar="FILE|-", help="write the summary as JSON")
+    add_json(parser, "the summary")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the collection, or write the report of one that was read."""
-    if args.inputs[:1] == ["report"] and len(args.inputs) == 2 and args.out is None:
-        from ..bulk.report import write_report
-
-        print(f"wrote {write_report(Path(args.inputs[1]), show_faces=args.show_faces)}")
-        return 0
-    if args.out is None:
-        raise UsageError("expected --out DIR, the folder for the result")
+    """Read the collection, and say what is in it."""
     if not args.inputs and args.from_file is None:
         raise UsageError("expected at least one INPUT, or --from-file FILE")
     from ..bulk import BulkOptions, bulk
@@ -107,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         f"in {summary.seconds:.1f} s ({rate:.1f} inputs/s, {summary.workers} workers)"
     )
     print("worker seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in summary.stage_seconds.items()))
-    print(f"next: numclip bulk report {args.out}")
+    print(f"next: numclip bulk-report {args.out}")
     if args.json:
         write_json(args.json, summary.to_json())
     return 0

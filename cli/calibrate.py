@@ -12,16 +12,16 @@ from pathlib import Path
 
 from ..calibration import Calibrated, CalibrateOptions, calibrate, remove_layer
 from ..calibration.data.crop_cache import DEFAULT_DETECTOR
-from ..calibration.data.datasets import DATA_FORMS
 from ..errors import UsageError
 from ..runtime.places import write_json
+from .shared_flags import add_data, add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip calibrate`."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a model's name or .onnx")
-    add("--data", nargs="+", metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
+    add_data(parser, required=False)
     add("--split", default="calibration", help="the split to fit on; all where the data has no splits")
     add(
         "--detector",
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.onnx",
         help="the file to write; MODEL's own file is allowed (default: ./NAME.calibrated.onnx)",
     )
-    add("--json", metavar="FILE|-", help="write what was fitted as one JSON object, to a file or to stdout")
+    add_json(parser, "what was fitted")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,13 +9,13 @@ import argparse
 from pathlib import Path
 
 from ..calibration import CardOptions, write_card
-from ..calibration.data.datasets import DATA_FORMS
+from .shared_flags import add_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip card`."""
     parser.add_argument("model", metavar="MODEL", help="a model's name, .onnx or .engine")
-    parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
+    add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.md", help="the page to write")
 
 

@@ -11,18 +11,15 @@ import argparse
 from pathlib import Path
 
 from ..demo.show import DemoOptions, demo
-from ..runtime.contract.model_file import FINDER
-from ..runtime.faces.opening import HELP
 from ..web.bundle import SiteOptions
 from ..web.serve import show_temporary
+from .shared_flags import add_model_flags
 from .web import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip demo`."""
-    parser.add_argument("--model", default="age-nano", help="model name or file")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "tensorrt"], help="where it runs")
-    parser.add_argument("--detector", default=FINDER, metavar="NAME|FILE", help=HELP)
+    add_model_flags(parser)
     parser.add_argument(
         "--out", type=Path, default=".", metavar="DIR", help="folder for demo.mp4, demo.jsonl and demo.png"
     )

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from ..calibration import EvaluateOptions, Evaluation, evaluate
 from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP
-from ..calibration.data.datasets import DATA_FORMS
 from ..calibration.measure.measures import CLEARLY, GATE, SMALL, Figures, GateRow
 from ..runtime.places import write_json
 from .checkpoints import opened_checkpoint
+from .shared_flags import add_data, add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip evaluate`."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a model's name, .onnx or .engine, or a checkpoint")
-    add("--data", required=True, metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
+    add_data(parser, many=False)
     add("--split", help="train, val, calibration, test or all; without: test where the data has splits, else all")
     add("--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help=DETECTOR_HELP)
     add("--device", default="auto", help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt")
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stress", action="store_true", help="measure on worse pictures of the same faces too")
     add("--looks", type=int, default=1, metavar="N", help="judge the gates after N simulated looks too")
     add("--report", type=Path, metavar="DIR", help="write report.md, report.json and plots there")
-    add("--json", metavar="FILE|-", help="write the report as one JSON object, to a file or to stdout")
+    add_json(parser, "the report")
 
 
 def run(args: argparse.Namespace) -> int:

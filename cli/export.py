@@ -15,14 +15,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .shared_flags import add_data
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip export`."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors that numclip train wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the model file to write")
-    parser.add_argument(
-        "--data", nargs="+", required=True, metavar="DATA", help="labelled faces: the proof on val, the error on test"
-    )
+    add_data(parser, " for the proof on val and the error on test")
     parser.add_argument("--precision", choices=["fp32", "fp16"], default="fp32", help="of the arithmetic")
     parser.add_argument("--storage", choices=["fp32", "fp16"], default="fp32", help="of the weights in a float32 file")
     parser.add_argument("--widen", action="store_true", help="with fp16: keep in float32 the layers that need it")

@@ -7,12 +7,13 @@ import argparse
 from ..runtime.info import model_info
 from ..runtime.places import write_json
 from .model_screen import screen
+from .shared_flags import add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip info`."""
     parser.add_argument("model", metavar="MODEL", help="a model's or face finder's name or file")
-    parser.add_argument("--json", metavar="FILE|-", help="write all that it says as JSON, to a file or to stdout")
+    add_json(parser, "all that it says")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "fetch": "download the YuNet face detector, checked by its sha256",
     "deploy": "the kit that sets a Jetson up: containers, service, engine scripts",
     "bulk": "read a collection of pictures, archives and videos into Parquet tables",
+    "bulk-report": "one page about a collection that was read",
     "bench": "latency, throughput and stages of models on this machine",
     "compare": "two benchmark reports side by side",
     "evaluate": "mean error, bias and coverage on labelled faces",
@@ -184,7 +185,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefa
     """Keeps the paragraphs of the docstring and shows each default."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False:
+        if action.default is None or action.default is False or action.default == []:
             return action.help
         return super()._get_help_string(action)
 

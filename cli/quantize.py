@@ -22,6 +22,7 @@ from pathlib import Path
 from ..calibration import Quantized, QuantizeOptions, quantize
 from ..calibration.int8_graph import FLAVOURS, RANGES
 from ..runtime.places import write_json
+from .shared_flags import add_data, add_json
 
 DEFAULTS = QuantizeOptions("", (), Path())
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip quantize`."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a model's name or a float32 .onnx")
-    add("--data", nargs="+", required=True, metavar="DATA", help="labelled faces: ranges, proof and error")
+    add_data(parser, " for ranges, proof and error")
     add("--out", type=Path, required=True, metavar="FILE.onnx", help="the INT8 file to write")
     add("--flavour", choices=FLAVOURS, default=DEFAULTS.flavour, help="what will run the file")
     add("--ranges", choices=list(RANGES), default=DEFAULTS.ranges, help="how a tensor's range is chosen")
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="faces for the proof, of split val where a data set has it",
     )
     add("--widen", action="store_true", help="keep in float the layers that need it, and name them")
-    add("--json", metavar="FILE|-", help="write parity, kept layers and each layer's harm as one JSON object")
+    add_json(parser, "parity, kept layers and each layer's harm")
 
 
 def run(args: argparse.Namespace) -> int:

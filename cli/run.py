@@ -12,11 +12,10 @@ import sys
 from tqdm import tqdm
 
 from ..runtime.contract.model_file import PRECISIONS
-from ..runtime.faces.opening import HELP
-from ..runtime.sessions.session import DEVICES
 from ..runtime.sinks.running import RunOptions
 from ..runtime.sinks.running import run as run_sources
 from .output_flags import add_output_flags, output_options
+from .shared_flags import add_model_flags
 from .signals import until_terminated
 
 
@@ -26,15 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", nargs="+", help="0, /dev/video0, a file, a folder or glob, rtsp://…, csi://0, gst:…"
     )
-    parser.add_argument("--model", default=default.model, help="a model's name or .onnx")
-    parser.add_argument("--device", default=default.device, choices=DEVICES, help="where the model runs")
+    add_model_flags(parser)
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         help="arithmetic of the model: its form beside it, such as NAME.int8.onnx (default: the file that --model names)",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
-    parser.add_argument("--detector", default=default.detector, metavar="NAME|FILE", help=HELP)
     add_output_flags(parser)
     parser.add_argument("--gate", type=float, metavar="AGE", help="answer for each face: at least so old? yes, no, ask")
     parser.add_argument(

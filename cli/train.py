@@ -8,30 +8,22 @@ OUT gets best.safetensors (averaged weights of the epoch with the lowest mean er
 from __future__ import annotations
 
 import argparse
-import ctypes
-import logging
-import sys
-import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UsageError
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
-KEEP_BYTES, ROOM_BYTES = 2**31 - 1, 2**28
+from .shared_flags import add_data
+from .training_process import process_for_training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip train`."""
-    from ..calibration.data.datasets import DATA_FORMS
     from ..train.recipes import RECIPES
     from ..train.training_data import SMOKE_FACES
 
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="train as a shipped model was trained, in its stages")
     parser.add_argument("--task", default="age", help="a task in train/tasks/ or a .json file")
-    parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
+    add_data(parser)
     parser.add_argument("--model", default="nano", help="nano, small, face-resnet, or any open_clip model name")
     parser.add_argument(
         "--pretrained",
@@ -166,45 +158,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"best: epoch {result.epoch}, {result.selected_on} MAE {result.mae:.2f} {result.unit}")
         print(f"next: numclip export {args.out / 'best.safetensors'} --out {args.task}.onnx --data {args.data[0]}")
     return 0
-
-
-@contextmanager
-def process_for_training(threads: int) -> Generator[None]:
-    """This process as a training wants it: threads, the allocator, and no remarks of lightning's; then as before.
-
-    threads: of torch; 0: all. The allocator stays as it was told, because the C library does not say how it was.
-    """
-    import cv2
-    import torch
-
-    lightning = logging.getLogger("lightning_fabric")
-    before = torch.get_num_threads(), cv2.getNumThreads(), lightning.level
-    if threads:
-        torch.set_num_threads(threads)
-    cv2.setNumThreads(1)
-    lightning.setLevel(logging.ERROR)
-    keep_memory()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*barrier.*")  # of torch, where a training is many processes
-            yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
-        lightning.setLevel(before[2])
-
-
-def keep_memory() -> bool:
-    """Let this process keep freed memory up to 2 GiB; True where the C library is one that can (glibc).
-
-    glibc returns large blocks to the system at once, and the system hands them out again as pages to be zeroed one by one.
-    A training step asks for the same again, and on one core then takes 1.4 times as long (309 against 213 ms, age-nano,
-    batch 32).
-    """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    wanted = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEEP_BYTES), (M_TOP_PAD, ROOM_BYTES))
-    return all(mallopt(name, value) == 1 for name, value in wanted)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..export.faces import LIKELY, SURE, FacesExportOptions, export_faces
 from ..train.faces.training import FacesTrainOptions, train_faces
+from .training_process import process_for_training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="folder for faces.pt and faces-nano.onnx")
     add("--minutes", type=float, default=default.minutes, help="end the schedule after this time at the latest")
     add("--steps", type=int, default=default.steps, help=f"training steps ({default.steps})")
-    add("--threads", type=int, default=default.threads, help="CPU threads of the network")
+    add("--threads", type=int, default=1, help="CPU threads of the network; 0: all")
     add("--workers", type=int, default=default.workers, help="processes that make pictures")
     add("--seed", type=int, default=default.seed)
     add("--sure-at", type=float, default=SURE, metavar="SCORE", help=f"the network's score that the file calls {SURE}")
@@ -33,20 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, freeze, and say what to type next."""
-    checkpoint = train_faces(
-        FacesTrainOptions(
-            scenes=args.scenes,
-            portraits=tuple(args.portraits),
-            teacher=args.teacher,
-            out=args.out,
-            minutes=args.minutes if args.minutes > 0 else math.inf,
-            steps=args.steps,
-            threads=args.threads,
-            workers=args.workers,
-            seed=args.seed,
-            smoke=args.smoke,
-        )
+    options = FacesTrainOptions(
+        scenes=args.scenes,
+        portraits=tuple(args.portraits),
+        teacher=args.teacher,
+        out=args.out,
+        minutes=args.minutes if args.minutes > 0 else math.inf,
+        steps=args.steps,
+        workers=args.workers,
+        seed=args.seed,
+        smoke=args.smoke,
     )
+    with process_for_training(args.threads):
+        checkpoint = train_faces(options)
     out = args.out / "faces-nano.onnx"
     export_faces(FacesExportOptions(checkpoint, out, sure_at=args.sure_at, likely_at=args.likely_at))
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")

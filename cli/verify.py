@@ -16,19 +16,20 @@ from ..calibration.measure.verification import PROBES
 from ..runtime.places import write_json
 from ..runtime.sessions.session import DEVICES
 from .checkpoints import opened_checkpoint
+from .shared_flags import add_data, add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip verify`."""
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL", help="names, .onnx or .engine files; the first may be a checkpoint")
-    add("--data", nargs="+", default=[], metavar="DATA", help=f"labelled faces; without: {PROBES} smooth pictures")
+    add_data(parser, f" (without: {PROBES} smooth pictures)", required=False, default=[])
     add("--split", help="train, val, calibration, test or all; without: val where a data set has it, else all")
     add("--num-faces", type=int, default=256, metavar="N", help="how many labelled faces are used")
     add("--device", choices=DEVICES, default="cpu", help="where the compared ones run; engines always run in TensorRT")
     add("--threads", type=int, metavar="N", help="CPU threads; without: the library's choice")
     add("--write", action="store_true", help="write each row into the artifact's own spec")
-    add("--json", metavar="FILE|-", help="write the rows as one JSON object, to a file or to stdout")
+    add_json(parser, "the rows")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..runtime.places import write_json
 from ..web.bundle import Site, SiteOptions, write_site
 from ..web.serve import PORT, show, show_temporary
+from .shared_flags import add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", default=SiteOptions.model, help="model name or .onnx file, fp32 or int8")
     add("--finder", default=SiteOptions.finder, help="face finder, name or .onnx file")
     add("--port", type=int, default=PORT, help="of --serve; 0 takes a free one")
-    add("--json", metavar="FILE|-", help="the files and their sizes as one JSON object")
+    add_json(parser, "the files and their sizes")
 
 
 def run(args: argparse.Namespace) -> int:

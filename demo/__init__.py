@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .show import DemoOptions as DemoOptions
@@ -12,8 +13,4 @@ if TYPE_CHECKING:
 
 __all__ = ["DemoOptions", "Shown", "demo"]
 
-
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        return getattr(importlib.import_module(".show", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, dict.fromkeys(__all__, ".show"))

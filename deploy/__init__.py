@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .kit import JetsonKitOptions as JetsonKitOptions
@@ -12,10 +13,4 @@ if TYPE_CHECKING:
 
 __all__ = ["JetsonKitOptions", "jetson_kit", "triton_repository"]
 
-_HOMES = {"JetsonKitOptions": ".kit", "jetson_kit": ".kit", "triton_repository": ".triton"}
-
-
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, {"JetsonKitOptions": ".kit", "jetson_kit": ".kit", "triton_repository": ".triton"})

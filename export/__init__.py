@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .to_onnx import ExportOptions, export
 
 __all__ = ["ExportOptions", "export"]
 
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(".to_onnx", __name__), name)
+__getattr__ = lazy(__name__, dict.fromkeys(__all__, ".to_onnx"))

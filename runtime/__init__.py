@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ..lazy import lazy
+
 if TYPE_CHECKING:
     from .info import ModelInfo as ModelInfo
     from .info import model_info as model_info
@@ -36,28 +38,23 @@ __all__ = [
     "run",
 ]
 
-_HOMES = {
-    "BuiltEngine": ".sessions.engine_build",
-    "EngineOptions": ".sessions.engine_build",
-    "ModelInfo": ".info",
-    "OutputOptions": ".sinks.outputs",
-    "ReplayOptions": ".sinks.replaying",
-    "RunOptions": ".sinks.running",
-    "RunSummary": ".sinks.run_statistics",
-    "build_engine": ".sessions.engine_build",
-    "model_info": ".info",
-    "replay": ".sinks.replaying",
-    "run": ".sinks.running",
-}
+__getattr__ = lazy(
+    __name__,
+    {
+        "BuiltEngine": ".sessions.engine_build",
+        "EngineOptions": ".sessions.engine_build",
+        "ModelInfo": ".info",
+        "OutputOptions": ".sinks.outputs",
+        "ReplayOptions": ".sinks.replaying",
+        "RunOptions": ".sinks.running",
+        "RunSummary": ".sinks.run_statistics",
+        "build_engine": ".sessions.engine_build",
+        "model_info": ".info",
+        "replay": ".sinks.replaying",
+        "run": ".sinks.running",
+    },
+)
 
 # ONNX Runtime's wheels write a device id and a database of usage into the home folder unless this says no before they
 # are loaded. Nothing is written here that nobody asked for; whoever wants it can set the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(_HOMES[name], __name__), name)
-    raise AttributeError(f"module 'numclip.runtime' has no attribute {name!r}")

@@ -75,6 +75,7 @@ def main() -> None:
     port, width, height, fps, picture = sys.argv[1:]
     cv2.setNumThreads(1)
     image = cv2.imread(picture)
+    assert image is not None, picture
     canvas = np.full((int(height), int(width), 3), 200, np.uint8)
     side = int(height) - 3 * SQUARE
     canvas[3 * SQUARE :, : min(side, int(width))] = cv2.resize(image, (side, side))[:, : int(width)]

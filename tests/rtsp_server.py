@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 
-import gi
+import gi  # pyright: ignore[reportMissingImports]  (comes with the system's Python, whose interpreter runs this file)
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 BITS, SQUARE = 24, 8
 
@@ -36,7 +36,7 @@ def main() -> None:
         blank = file.read()
     Gst.init(None)
 
-    def push(source: object) -> None:
+    def push(source: Gst.Element) -> None:
         started, number = time.monotonic(), 0
         while True:
             time.sleep(max(0.0, started + number / float(fps) - time.monotonic()))
@@ -49,7 +49,7 @@ def main() -> None:
                 return
             number += 1
 
-    def configure(_factory: object, media: object) -> None:
+    def configure(_factory: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia) -> None:
         source = media.get_element().get_by_name_recurse_up("camera")
         threading.Thread(target=push, args=(source,), daemon=True).start()
 

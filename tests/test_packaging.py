@@ -109,7 +109,9 @@ def test_both_are_named_by_the_one_version(built: Path) -> None:
 
 def test_the_version_is_written_once() -> None:
     """No module repeats the version's number."""
-    assert [p.name for p in package_modules() if re.search(r'__version__\s*=\s*"\d', p.read_text(encoding="utf-8"))] == []
+    assert [
+        p.name for p in package_modules() if re.search(r'__version__\s*=\s*"\d', p.read_text(encoding="utf-8"))
+    ] == []
 
 
 PROGRAM = """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .checkpoint_model import open_checkpoint
@@ -22,19 +23,16 @@ __all__ = [
     "train",
     "train_recipe",
 ]
-_HOMES = {
-    "open_checkpoint": "checkpoint_model",
-    "TrainResult": "fit",
-    "train": "fit",
-    "RebinOptions": "new_words",
-    "RebinResult": "new_words",
-    "rebin": "new_words",
-    "TrainOptions": "options",
-    "train_recipe": "recipes",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "open_checkpoint": ".checkpoint_model",
+        "TrainResult": ".fit",
+        "train": ".fit",
+        "RebinOptions": ".new_words",
+        "RebinResult": ".new_words",
+        "rebin": ".new_words",
+        "TrainOptions": ".options",
+        "train_recipe": ".recipes",
+    },
+)

@@ -5,14 +5,13 @@ A task is a JSON file in `train/tasks/` (or any path): FIELDS says what it holds
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, UsageError, did_you_mean
 from ..runtime.contract.spec import BoxRule, CropSpec
 from ..runtime.contract.task import TaskSpec, check_task
 from ..runtime.faces.crops import covering
@@ -127,8 +126,7 @@ def check_fields(raw: Any) -> None:
         raise ValueError(f"the whole: an object is wanted, got {type(raw).__name__}")
     for name in raw:
         if name not in FIELDS:
-            near = difflib.get_close_matches(str(name), FIELDS, n=1)
-            raise ValueError(f"{name}: there is no such field" + (f", did you mean {near[0]}?" if near else ""))
+            raise ValueError(f"{name}: there is no such field{did_you_mean(str(name), FIELDS)}")
     for name, (kind, meaning) in FIELDS.items():
         if name not in raw and name not in OPTIONAL:
             raise ValueError(f"{name}: {meaning} is wanted, got nothing")

@@ -34,15 +34,15 @@ Source = Union[str, int, "os.PathLike[str]"]
 
 
 @overload
-def read(  # pyright: ignore[reportOverlappingOverload]  # a str is a sequence of str, but one path
-    image: Sequence[Picture], model: Model | None = None, detector: str | Detector = ..., color: Color = "bgr"
-) -> list[FrameResult]: ...
+def read(  # pyright: ignore[reportOverlappingOverload]  # a str is a sequence of str, but one path: so this comes first
+    image: Picture, model: Model | None = None, detector: str | Detector = ..., color: Color = "bgr"
+) -> FrameResult: ...
 
 
 @overload
 def read(
-    image: Picture, model: Model | None = None, detector: str | Detector = ..., color: Color = "bgr"
-) -> FrameResult: ...
+    image: Sequence[Picture], model: Model | None = None, detector: str | Detector = ..., color: Color = "bgr"
+) -> list[FrameResult]: ...
 
 
 def read(

@@ -37,6 +37,7 @@ def portrait() -> np.ndarray:
     cbook = pytest.importorskip("matplotlib.cbook", reason="needs the extra demo")
     with cbook.get_sample_data("grace_hopper.jpg", asfileobj=True) as file:
         image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
     return cv2.resize(image, (192, 228))
 
 

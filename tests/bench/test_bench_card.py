@@ -7,14 +7,13 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import Any, cast
 
 import jsonschema
 import pytest
 
 from numclip.bench.card import findings, sections, write_card
 from numclip.bench.options import BenchOptions, command
-from numclip.bench.report import Report
+from numclip.bench.report import ContestReport, Report
 from numclip.cli.bench import options_of
 from numclip.cli.main import build_parser, main
 
@@ -57,7 +56,7 @@ def test_a_command_asks_for_the_same() -> None:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def report(tmp_path_factory: pytest.TempPathFactory) -> ContestReport:
     """A short real run."""
     path = tmp_path_factory.mktemp("bench") / "a.json"
     flags = ["--device", "cpu", "--seconds", "0.1", "--restarts", "1", "--json", str(path)]
@@ -65,21 +64,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def as_if(report: dict[str, Any], names: list[str], p50_ms: list[float]) -> dict[str, Any]:
+def as_if(report: ContestReport, names: list[str], p50_ms: list[float]) -> ContestReport:
     """A report of these contenders (NAME, or NAME@DEVICE) with these medians, the first being the yardstick."""
     made = copy.deepcopy(report)
     made["rows"] = []
     for name, ms in zip(names, p50_ms, strict=True):
         row = copy.deepcopy(report["rows"][0])
         name, _, device = name.partition("@")
-        row |= {"model": name, "device": device or "cpu", "flop_per_call": 1e6 * ms}
+        row |= {"model": name, "device": device or "cpu", "flop_per_call": round(1e6 * ms)}
         row["latency_ms"]["p50"] = {"value": ms, "low": ms, "high": ms}
         row["ratio_to_first"] |= {"value": ms / p50_ms[0], "low": ms / p50_ms[0], "high": ms / p50_ms[0]}
         made["rows"].append(row)
     return made
 
 
-def test_findings_by_hand(report: dict[str, Any]) -> None:
+def test_findings_by_hand(report: ContestReport) -> None:
     """A head of 2.01 over 2.00 ms is +0.50 %; clip 17 against 9 ms cached; nano four times the smallest class."""
     head = as_if(report, ["onnx-tower:nano (random weights)", "onnx:nano (random weights)"], [2.0, 2.01])
     zero = as_if(report, ["age-nano", "eager:nano", "clip:nano", "clip-cached:nano"], [2.0, 8.5, 17.0, 9.0])
@@ -91,7 +90,7 @@ def test_findings_by_hand(report: dict[str, Any]) -> None:
     assert said[3].startswith("age-nano takes 4.00 (4.00-4.00) times")
 
 
-def test_the_fastest_sessions_by_hand(report: dict[str, Any]) -> None:
+def test_the_fastest_sessions_by_hand(report: ContestReport) -> None:
     """Float32 at 2.0 and 1.6 ms (bf16, at 0.5, is none), INT8 at 1.0: 1.60 times as fast; auto's float32 at 1.7 ms
     is 1.06 times float32's fastest; eager takes 6.0 / 2.0 = 3.00 times ONNX Runtime's float32, and another network's rows change none of it.
     With random weights auto at 31 ms is 1.03 times the float32 file's best 30."""
@@ -118,7 +117,7 @@ def test_the_fastest_sessions_by_hand(report: dict[str, Any]) -> None:
     )
 
 
-def test_the_card_is_written(report: dict[str, Any], tmp_path: Path) -> None:
+def test_the_card_is_written(report: ContestReport, tmp_path: Path) -> None:
     """Page, figures and picture from the same reports; the page shows each command and no machine's path."""
     pytest.importorskip("skimage", reason="needs the extra demo")
     asked: list[BenchOptions] = []
@@ -126,7 +125,7 @@ def test_the_card_is_written(report: dict[str, Any], tmp_path: Path) -> None:
     def measure(options: BenchOptions) -> Report:
         asked.append(options)
         names = [f"{m} (random weights)" if ":" in m or "mobilenet" in m else m for m in options.models]
-        return cast("Report", as_if(report, names, [1.0] * len(names)))
+        return as_if(report, names, [1.0] * len(names))
 
     page, figures, picture = write_card(tmp_path / "out", [], None, measure)
     text = page.read_text()

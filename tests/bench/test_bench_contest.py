@@ -48,12 +48,8 @@ def test_percentiles_of_known_latencies_are_exact() -> None:
     taken = [contender.timed().ms for _ in range(1000)]
     got = summary(taken)
     assert got["n"] == 1000
-    assert {n: got[n]["value"] / (1000 * unit_s) for n in ("p50", "p90", "p95", "p99")} == {
-        "p50": 500,
-        "p90": 900,
-        "p95": 950,
-        "p99": 990,
-    }
+    known = [estimate["value"] for estimate in (got["p50"], got["p90"], got["p95"], got["p99"]) if estimate is not None]
+    assert [value / (1000 * unit_s) for value in known] == [500, 900, 950, 990]
     assert got["p99.9"] is None, "1,000 are too few"
 
 

@@ -87,10 +87,10 @@ def test_archives_hold_the_same_pictures(
 ) -> None:
     """A .tar, a .tar.gz and a .zip give the rows of the folder, under ARCHIVE::MEMBER."""
     files = sorted(pictures.glob("*.jpg"))
-    for name, mode in (("a.tar", "w"), ("b.tar.gz", "w:gz")):
-        with tarfile.open(tmp_path / name, mode) as tar:
-            for file in files:
-                tar.add(file, file.name)
+    with tarfile.open(tmp_path / "a.tar", "w") as plain, tarfile.open(tmp_path / "b.tar.gz", "w:gz") as packed:
+        for file in files:
+            plain.add(file, file.name)
+            packed.add(file, file.name)
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         for file in files:
             archive.write(file, file.name)
@@ -272,11 +272,10 @@ def test_the_columns_are_documented(repo: Path) -> None:
             ["nowhere.tar", "--out", "o"],
             "nowhere.tar: expected a file, folder, glob, archive or address, found nothing",
         ),
-        (["."], "expected --out DIR"),
+        (["--out", "o"], "expected at least one INPUT, or --from-file FILE"),
         ([".", "--out", "o", "--shard", "3"], "expected --shard I/N such as 3/8"),
         ([".", "--out", "o", "--shard", "3/2"], "expected --shard I/N with I from 1 to N"),
         ([".", "--out", "o", "--video", "fast"], "expected --video track, frame or seconds above 0"),
-        (["report", "nowhere"], "expected the folder of a finished numclip bulk run"),
     ],
 )
 def test_wrong_requests_are_one_sentence(
@@ -287,6 +286,13 @@ def test_wrong_requests_are_one_sentence(
 
     assert main(["bulk", *words]) != 0
     assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_needs_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without summary.json is refused in one sentence, and stays as it is."""
+    assert main(["bulk-report", str(tmp_path)]) == 2
+    assert "expected the folder of a finished numclip bulk run" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -24,7 +24,7 @@ from numclip.calibration.conformal import (
 )
 from numclip.errors import DataError, ModelError
 from numclip.runtime.contract.conformal_table import ConformalTable, log_odds, spread, tempered, words_below
-from numclip.runtime.contract.fields import Fields
+from numclip.runtime.contract.fields import Fields, Json
 from numclip.runtime.contract.spec import TaskSpec
 
 TASK = TaskSpec("age", "years", 0, 120, (0.0, 20.0, 40.0, 60.0, 100.0), ("a", "b", "c", "d"))
@@ -176,14 +176,15 @@ def test_json_and_back() -> None:
     table = fit_table(_faces(500, 0), TASK).rounded()
     raw = json.loads(json.dumps(table.to_json()))
     assert ConformalTable.from_json(Fields(raw)) == table and len(raw["levels"]) == len(LEVELS)
-    for field, value in (
+    wrong: tuple[tuple[str, Json], ...] = (
         ("quantiles", [[1, 2]]),
         ("base", -1),
         ("knots", "x"),
         ("levels", [0.0] * len(LEVELS)),
         ("widening", [0.5]),
         ("offset", float("nan")),
-    ):
+    )
+    for field, value in wrong:
         with pytest.raises(ModelError, match="spec field calibration"):
             ConformalTable.from_json(Fields({**raw, field: value}, "calibration."))
 

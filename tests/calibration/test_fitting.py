@@ -70,21 +70,21 @@ def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> Non
 
 
 def test_reading_cost(shared_data: Path, yunet_model: Path) -> None:
-    """Interval and gate of 32 faces take less than a tenth of the time in which the model reads them."""
+    """Interval and gate of 32 faces take less than a tenth of the processor time in which the model reads them."""
     model = numclip.load("age-nano", device="cpu", threads=1)
     side = model.spec.crop.side
     crops = np.random.default_rng(0).integers(0, 255, (32, side, side, 3), np.uint8)
     gate = TrackGate(open_gate(model.spec, 18, 0.01))
     read_s, judged_s = [], []
     for _ in range(7):
-        start = time.perf_counter()
+        start = time.process_time()
         readings = model(crops)
-        middle = time.perf_counter()
+        middle = time.process_time()
         for at, reading in enumerate(readings):
             reading.interval(0.9)
             gate.look(reading, at)
         read_s.append(middle - start)
-        judged_s.append(time.perf_counter() - middle)
+        judged_s.append(time.process_time() - middle)
     assert min(judged_s) < 0.1 * min(read_s)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="needs the extra quantize")
+from onnx import ModelProto  # noqa: E402
+
 from numclip.calibration import QuantizeOptions, int8, quantize  # noqa: E402
 from numclip.calibration import int8_graph as graphs  # noqa: E402
 from numclip.calibration.measure.parity import ProofFaces, difference  # noqa: E402
@@ -33,7 +35,7 @@ def plans() -> dict[str, graphs.Plan]:
     return {flavour: graphs.make_plan(SHIPPED, SPEC, CROPS, flavour, "minmax") for flavour in graphs.FLAVOURS}
 
 
-def written(model: onnx.ModelProto, path: Path) -> Path:
+def written(model: ModelProto, path: Path) -> Path:
     write_whole(path, model.SerializeToString())
     write_spec(path, replace(SPEC, calibration=None))
     return path

@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys
-from numclip.cli.train import keep_memory
+from numclip.cli.training_process import keep_memory
 import numpy as np
 
 def faults(megabytes):

@@ -16,11 +16,12 @@ import numclip
 from numclip.demo.crowd import crowd, write_crowd
 from numclip.runtime.faces.opening import open_detector
 from numclip.runtime.live import look_budget, sight
+from numclip.runtime.live.look_budget import LookBudget
 from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.sources import open_source
 
-LOOKS = 5  # the budget of these tests, in looks at the speed this machine has now; at 2 ms a look it is 10 ms
+LOOKS = 5  # the budget of these tests, in looks
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,8 @@ def _numbers(result: FrameResult) -> list[tuple[float, float, float]]:
 def _claims(model, cards, folder: Path, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = [_clip(folder, cards, people, frames) for people in (1, 5, 20)]
     look_ms = _look_ms(model)
-    rules = Rules(budget_ms=LOOKS * look_ms)
+    budget_ms = LOOKS * look_ms
+    rules = Rules(budget_ms=budget_ms)
     one, five, twenty = _read_by_turns(model, clips, rules)
     without_decode = [[1000 * (r.latency_s - r.times_s["decode"]) for r in results] for results in (one, five, twenty)]
     latency = [[1000 * r.latency_s for r in results] for results in (one, five, twenty)]
@@ -100,11 +102,11 @@ def _claims(model, cards, folder: Path, frames: int, monkeypatch: pytest.MonkeyP
     print(
         f"look {look_ms:.1f} ms; median {[round(m, 1) for m in medians]} ms for 1, 5, 20 faces (ratio {medians[2] / medians[0]:.2f}; "
         f"without decoding {[round(float(np.median(ms)), 1) for ms in without_decode]}), p95 of model + scheduling "
-        f"{np.percentile(spent, 95):.1f} ms of {rules.budget_ms:.1f}, last first number after {[max(f) for f in firsts]} s, "
+        f"{np.percentile(spent, 95):.1f} ms of {budget_ms:.1f}, last first number after {[max(f) for f in firsts]} s, "
         f"mean difference of ages {np.mean(apart):.2f} years over {len(apart)} faces"
     )
     assert medians[2] <= 1.5 * medians[0]
-    assert np.percentile(spent, 95) <= rules.budget_ms + 2 * look_ms
+    assert np.percentile(spent, 95) <= budget_ms + 2 * look_ms
     assert all(max(first) <= 0.5 for first in firsts)
     assert len(known) == len(all_known) == 20 and np.mean(apart) <= 0.5
 
@@ -123,14 +125,17 @@ def test_twenty_faces_cost_hardly_more_than_one(model, cards, tmp_path: Path, mo
     _claims(model, cards, tmp_path, 150, monkeypatch)
 
 
-def test_every_face_of_a_crowd_is_read_soon(model, cards, tmp_path: Path) -> None:
-    """1 s of 20 faces: all 20 have a number within 0.5 s of the clip, and no frame spent more than the budget's five looks."""
-    look_ms = _look_ms(model)
-    pipeline = Pipeline(model, open_detector("yunet"), Rules(budget_ms=LOOKS * look_ms))
+def test_every_face_of_a_crowd_is_read_soon(model, cards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 s of 20 faces where a look takes 2 ms by the clock that the budget sees: all 20 have a number within 0.5 s of the
+    clip, and no frame has more than the five looks of 10 ms."""
+    spent = LookBudget.spent
+    monkeypatch.setattr(LookBudget, "spent", lambda self, faces, seconds: spent(self, faces, 0.002 * faces))
+    pipeline = Pipeline(model, open_detector("yunet"), Rules(budget_ms=2 * LOOKS))
     results = [pipeline.read(frame) for frame in open_source(str(_clip(tmp_path, cards, 20, 30)))]
     known = [r.frame.time_s for r in results if sum(f.reading is not None for f in r.faces) == 20]
     assert known and known[0] <= 0.5
-    assert np.median([sum(f.fresh for f in r.faces) for r in results[3:]]) <= LOOKS
+    looks = [sum(f.fresh for f in r.faces) for r in results]
+    assert max(looks) <= LOOKS and sum(looks) >= 20
 
 
 def test_a_crowd_has_its_people() -> None:

@@ -42,7 +42,7 @@ def test_the_demo_gives_each_person_one_track(
     assert len(results) == demo_clip.NUM_FRAMES
     for person in demo_clip.PEOPLE:
         visible = [r for r in results if demo_clip.fully_visible(person, r["frame"])]
-        tracks = Counter(f["track"] for r in visible for f in r["faces"] if demo_sheet.person_of(f) is person)
+        tracks = Counter(f.get("track") for r in visible for f in r["faces"] if demo_sheet.person_of(f) is person)
         assert set(tracks) - {None} == {max(tracks, key=tracks.__getitem__)}
         assert max(tracks.values()) >= 0.9 * len(visible)
     out = capsys.readouterr().out
@@ -54,7 +54,8 @@ def test_the_demo_gives_each_person_one_track(
 
     video = cv2.VideoCapture("demo.mp4")
     assert video.get(cv2.CAP_PROP_FRAME_WIDTH) == demo_clip.SIZE_WH[0]
-    assert cv2.imread("demo.png").shape == (744, 1472, 3)
+    sheet = cv2.imread("demo.png")
+    assert sheet is not None and sheet.shape == (744, 1472, 3)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +83,13 @@ def test_without_its_extra_the_demo_says_what_to_install(
 def test_the_table_names_both_people_and_says_when_there_is_no_interval() -> None:
     """Median and range per track, worked by hand."""
 
-    def face(track: int, x: float, age: float | None) -> dict[str, object]:
+    def face(track: int, x: float, age: float | None) -> demo_sheet.FaceLine:
         return {"track": track, "box": [x, 100.0, x + 80, 180.0], "age": age, "low": None, "high": None}
 
-    results = [{"faces": [face(1, 100, 70.0), face(2, 450, 40.0)]}, {"faces": [face(1, 101, 72.0), face(2, 450, None)]}]
+    results: list[demo_sheet.FrameLine] = [
+        {"frame": 0, "faces": [face(1, 100, 70.0), face(2, 450, 40.0)]},
+        {"frame": 1, "faces": [face(1, 101, 72.0), face(2, 450, None)]},
+    ]
 
     assert demo_sheet.table(results).splitlines() == [
         "track  person          frames  age (median)  range      interval",

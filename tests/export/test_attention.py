@@ -68,7 +68,11 @@ def test_a_tower_is_rewritten_whole() -> None:
     expected = tower(x)
     made = written_for_export(tower)
     kinds = {type(m) for m in made.modules()}
-    assert {Attention, SpatialMean} <= kinds and nn.MultiheadAttention not in kinds and made.proj.weight.shape == (4, 8)
+    assert (
+        {Attention, SpatialMean} <= kinds
+        and nn.MultiheadAttention not in kinds
+        and made.get_parameter("proj.weight").shape == (4, 8)
+    )
     torch.testing.assert_close(made(x), expected, atol=1e-6, rtol=1e-5)
 
 

@@ -7,13 +7,13 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
 pytest.importorskip("torch", reason="needs the extra train")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx import ModelProto, TensorProto, helper, numpy_helper  # noqa: E402
 
 from numclip.calibration.int8_graph import with_whole_weights  # noqa: E402
 from numclip.export.exact_half import store_half  # noqa: E402
 
 
-def product(weight: np.ndarray) -> onnx.ModelProto:
+def product(weight: np.ndarray) -> ModelProto:
     """y = conv(x, weight), a 1 x 1 convolution."""
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 4, 1, 1]) for n in "xy"]
     graph = helper.make_graph(
@@ -26,11 +26,11 @@ def product(weight: np.ndarray) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
 
 
-def stored(model: onnx.ModelProto) -> dict[str, int]:
+def stored(model: ModelProto) -> dict[str, int]:
     return {t.name: t.data_type for t in model.graph.initializer}
 
 
-def restored(model: onnx.ModelProto) -> np.ndarray:
+def restored(model: ModelProto) -> np.ndarray:
     return numpy_helper.to_array(next(t for t in with_whole_weights(model).graph.initializer if t.name == "w"))
 
 

@@ -100,6 +100,7 @@ def test_a_kept_layer_stays_float32(network) -> None:
     """Layers that are kept hold float32 weights, and so does the one that reads pixels; all others half."""
     keep = "tower.transformer.resblocks.0.mlp.c_fc"
     half = half_network(Frozen(network).eval(), {keep})
-    kinds = {n: m.layer.weight.dtype for n, m in half.image_tower.named_modules() if hasattr(m, "layer")}
+    modules = half.image_tower.named_modules()
+    kinds = {n: m.get_parameter("layer.weight").dtype for n, m in modules if hasattr(m, "layer")}
     assert kinds.pop(keep) == torch.float32 == kinds.pop("tower.conv1")
     assert set(kinds.values()) == {torch.float16}

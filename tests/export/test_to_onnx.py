@@ -24,7 +24,7 @@ from numclip.train.checkpoint_model import checkpoint_spec, predict  # noqa: E40
 from numclip.train.network import Method, NumCLIP  # noqa: E402
 from numclip.train.prompts import Prompt  # noqa: E402
 from numclip.train.tasks_file import load_task  # noqa: E402
-from numclip.train.towers import build_towers, open_clip  # noqa: E402
+from numclip.train.towers import build_towers, input_side, open_clip  # noqa: E402
 
 TINY_VIT = {
     "embed_dim": 64,
@@ -60,7 +60,7 @@ def random_numclip(tower: str, data: Path, n: int) -> Random:
     for name, config in (("tiny-vit-test", TINY_VIT), ("tiny-resnet-test", TINY_RESNET)):
         open_clip.factory._MODEL_CONFIGS[name] = config
     torch.manual_seed(0)
-    task, size = load_task("age"), open_clip.get_model_config(tower)["vision_cfg"]["image_size"]
+    task, size = load_task("age"), input_side(tower)
     towers = build_towers(tower, None, torch.zeros(1, size, size, 3, dtype=torch.uint8))
     method = Method(refinement_embedding=True)
     words = [1] * task.spec.num_bins
@@ -78,6 +78,7 @@ def random_numclip(tower: str, data: Path, n: int) -> Random:
         axes = torch.linalg.svd(embedding - mean)[2][: task.spec.num_bins]  # where faces differ
         axes = axes - (axes @ center)[:, None] * center
         apart = torch.nn.functional.normalize(torch.randn(task.spec.num_bins, len(axes)) @ axes, dim=1)
+        bins = apart
         for share in SHARES:  # CLIP's sentences are alike too: the words are a small part of each
             bins = (1 - share**2) ** 0.5 * center + share * apart
             if network.read(embedding, bins).value.std() >= SPREAD_YEARS:

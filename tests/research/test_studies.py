@@ -65,7 +65,8 @@ def test_every_study_runs(name: str, drawings: list[str], tmp_path: Path) -> Non
     for row, records in results.rows().items():
         assert f"| {row} |" in page
         assert all(np.isfinite([v for v in r.values() if v is not None]).all() for r in records)
-    assert cv2.imread(str(tmp_path / f"{name}.png")).shape[0] > 200
+    plot = cv2.imread(str(tmp_path / f"{name}.png"))
+    assert plot is not None and plot.shape[0] > 200
 
 
 def test_a_finished_study_trains_nothing_and_writes_its_page_again(

@@ -48,9 +48,9 @@ def options(released: bool = False, **more: object) -> TrainOptions:
     return replace(as_released(plain), **more) if released else plain
 
 
-def network_of(**more: object):
+def network_of(released: bool = False, **more: object):
     torch.manual_seed(0)
-    chosen = options(**more)
+    chosen = options(released, **more)
     return build_network(chosen, load_task(chosen.task), TrainingFaces((PIXELS,), AGES.numpy(), 32))
 
 
@@ -80,7 +80,7 @@ def test_a_method_learns_its_groups_and_nothing_else(name: str) -> None:
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
     if groups:
         parts = loss_parts(network(crops()), AGES, network.task, network.method)
-        sum(w * p for w, p in zip(network.method.loss_weights, parts)).backward()
+        (torch.tensor(network.method.loss_weights) * torch.stack(parts)).sum().backward()
         torch.optim.SGD(groups, lr=0.1).step()
     moved = {group_of(n) for n, p in network.named_parameters() if not torch.equal(p, before[n])}
     learns = {
@@ -222,7 +222,7 @@ def test_mixed_precision_and_checkpointed_gradients() -> None:
     twin = network_of(checkpoint_gradients=True).train()
     for one in (network, twin):
         one.zero_grad()
-        sum(loss_parts(one(crops()), AGES, one.task, one.method)).backward()
+        torch.stack(loss_parts(one(crops()), AGES, one.task, one.method)).sum().backward()
     for (name, mine), theirs in zip(network.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, msg=name)
 

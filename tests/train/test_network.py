@@ -14,6 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
+from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from numclip.errors import ModelError, UsageError  # noqa: E402
@@ -23,6 +24,11 @@ from numclip.train.tasks_file import load_task  # noqa: E402
 from numclip.train.towers import build_towers, open_clip, rebuild_towers  # noqa: E402
 
 PICTURES = torch.zeros(2, 112, 112, 3, dtype=torch.uint8)
+
+
+def _through(trunk: nn.Module, convolution: str, norm: str, x: Tensor) -> Tensor:
+    """x through two layers of a trunk, by their names."""
+    return trunk.get_submodule(norm)(trunk.get_submodule(convolution)(x))
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +106,8 @@ def test_as_released_switches() -> None:
     crops = torch.randint(0, 255, (4, 112, 112, 3), dtype=torch.uint8)
     outputs = network(crops)
     parts = loss_parts(outputs, torch.tensor([0.0, 16, 40, 70]), task, method)
-    sum(parts).backward()
-    assert method.label_offset == 1 and network.refinement.hidden.in_features == 5
+    torch.stack(parts).sum().backward()
+    assert method.label_offset == 1 and network.refinement.get_parameter("hidden.weight").shape[1] == 5
     assert network.adapter.ratio == 0.8 and all(torch.isfinite(p) for p in parts)
     lost = [n for n, p in network.named_parameters() if p.grad is None]
     assert not lost, f"parameters without a gradient: {lost}"
@@ -112,7 +118,7 @@ def test_a_local_clip_checkpoint_is_loaded(clip, tmp_path: Path) -> None:
     torch.save(clip.state_dict(), tmp_path / "clip.pt")
     towers = build_towers("nano", str(tmp_path / "clip.pt"), PICTURES)
     assert torch.equal(towers.token_embedding.weight, clip.token_embedding.weight)
-    assert torch.equal(towers.image.head.proj.weight, clip.visual.head.proj.weight)
+    assert torch.equal(towers.image.get_parameter("head.proj.weight"), clip.visual.head.proj.weight)
     assert towers.record.language_pretrained and towers.record.pretrained == "clip.pt"
 
 
@@ -136,13 +142,14 @@ def test_start_weights_answer_like_their_file(shared_data: Path, tmp_path: Path)
     convert("mobilenetv2", path, tmp_path / "nano.safetensors")
     towers = build_towers("nano", str(tmp_path / "nano.safetensors"), pictures)
     assert towers.record.pretrained == path.name and not towers.record.language_pretrained
-    trunk = towers.image.trunk
-    first = read_tflite(path)[0]
+    trunk = towers.image.get_submodule("trunk")
+    stem = read_tflite(path)[0]
     x = pictures.permute(0, 3, 1, 2) / 127.5 - 1
-    expected = torch.nn.functional.conv2d(x, first.kernel, first.offset, stride=2, padding=1).clamp(0, 6)
+    expected = torch.nn.functional.conv2d(x, stem.kernel, stem.offset, stride=2, padding=1).clamp(0, 6)
     with torch.no_grad():
-        for module in (trunk.eval(), trunk.train()):
-            torch.testing.assert_close(module.bn1(module.conv_stem(x)), expected, atol=2e-3, rtol=1e-3)
+        for training in (False, True):
+            first = _through(trunk.train(training), "conv_stem", "bn1", x)
+            torch.testing.assert_close(first, expected, atol=2e-3, rtol=1e-3)
 
 
 def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
@@ -160,7 +167,7 @@ def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yun
     convert("dlib", None, dlib)
     right = {}
     for pretrained in (str(dlib), None):
-        trunk = build_towers("face-resnet", pretrained, crops).image.trunk
+        trunk = build_towers("face-resnet", pretrained, crops).image.get_submodule("trunk")
         views = [x.permute(0, 3, 1, 2) / 127.5 - 1 for x in (crops, crops.flip(2))]
         with torch.no_grad():
             plain, mirrored = (trunk.eval()(x) for x in views)
@@ -202,18 +209,19 @@ def test_small_starts_from_a_tensorflow_js_graph(tmp_path: Path, kind: str) -> N
     path, values = _write_tfjs(tmp_path, kind)
     pictures = torch.from_numpy(np.random.default_rng(1).integers(0, 255, (8, 32, 32, 3), np.uint8))
     convert("faceres", path, tmp_path / "small.safetensors")
-    trunk = build_towers("small", str(tmp_path / "small.safetensors"), pictures).image.trunk.eval()
+    towers = build_towers("small", str(tmp_path / "small.safetensors"), pictures)
+    trunk = towers.image.get_submodule("trunk").eval()
     like_the_file = pictures.permute(0, 3, 1, 2).float().flip(1) - torch.tensor([103.939, 116.779, 123.68]).view(
         3, 1, 1
     )
     weights = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in values.items()}
     inside = (slice(None), slice(None), slice(2, -2), slice(2, -2))  # at the border ours sees grey, the file its mean
     with torch.no_grad():
-        first = trunk.bn1(trunk.conv_stem(pictures.permute(0, 3, 1, 2) / 127.5 - 1))
+        first = _through(trunk, "conv_stem", "bn1", pictures.permute(0, 3, 1, 2) / 127.5 - 1)
         kernel = weights["conv1/merged_input"].permute(3, 2, 0, 1)
         expected = functional.conv2d(like_the_file, kernel, weights["conv1_bn/sub"], stride=2, padding=1).clamp(0, 6)
         torch.testing.assert_close(first[inside], expected[inside], atol=2e-3, rtol=1e-3)
-        second = trunk.blocks[0][0].bn1(trunk.blocks[0][0].conv_dw(first))
+        second = _through(trunk, "blocks.0.0.conv_dw", "blocks.0.0.bn1", first)
         kernel = weights["conv_dw_1/depthwise_kernel"].permute(2, 3, 0, 1)
         seen = functional.conv2d(first, kernel, padding=1, groups=32)
         scaled = seen * weights["dw_1_bn/mul"].view(-1, 1, 1) + weights["dw_1_bn/sub"].view(-1, 1, 1)
@@ -230,7 +238,7 @@ def test_a_tensorflow_js_graph_that_is_not_whole_is_refused(tmp_path: Path) -> N
     with pytest.raises(
         ModelError, match=r"faces\.json: expected \d+ convolutions|faces\.json: convolution 0: expected"
     ):
-        fill_layers(build_towers("face-resnet", None, PICTURES).image.trunk, read_tfjs(path), path)
+        fill_layers(build_towers("face-resnet", None, PICTURES).image.get_submodule("trunk"), read_tfjs(path), path)
     (tmp_path / "b.bin").write_bytes((tmp_path / "b.bin").read_bytes()[:-1])
     with pytest.raises(ModelError, match=r"faces\.json: expected a TensorFlow.js graph"):
         read_tfjs(path)

@@ -143,5 +143,5 @@ def test_waiting_is_counted() -> None:
     slow, ready = Waiting(source(0.02)), Waiting(iter(range(5)))
     assert list(slow) == [0, 1, 2, 3, 4] and slow.waited_s >= 0.1
     for _ in ready:
-        time.sleep(0.005)
-    assert ready.waited_s < 0.01
+        time.sleep(0.2)
+    assert ready.waited_s < 1.0

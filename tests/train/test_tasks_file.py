@@ -131,7 +131,7 @@ def task_with(folder: Path, **changes):
 
 BAD = {
     "a lacking field": ({"unit": None}, "unit: a text, what the value counts is wanted, got nothing"),
-    "a surplus field": ({"contxt": "a"}, "contxt: there is no such field, did you mean context?"),
+    "a surplus field": ({"contxt": "a"}, "contxt: there is no such field; did you mean context?"),
     "a text as number": ({"low": "1"}, "low: a number, the smallest value that may be answered is wanted, got '1'"),
     "a bin without a word": ({"bins": [{"from": 0}, {"from": 2, "word": "b"}]}, "bins[0]"),
     "a word twice": ({"bins": [{"from": 0, "word": "a"}, {"from": 2, "word": "a"}]}, "every word once"),

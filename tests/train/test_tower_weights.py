@@ -16,9 +16,10 @@ from numclip.errors import ModelError, UsageError
 from numclip.train.tower_weights import OPENAI_FACTS, read_weights
 from numclip.train.towers import build_towers, open_clip, rebuild_towers
 
+VISION = {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16}
 TINY = {
     "embed_dim": 48,
-    "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16},
+    "vision_cfg": VISION,
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
 PICTURES = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
@@ -29,7 +30,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory):
     """A whole small CLIP in the architecture of OpenAI's, and the same with wider patches, with random weights."""
     folder = tmp_path_factory.mktemp("configs")
     for name, patch in {"tiny-vit": 16, "tiny-vit-32": 32}.items():
-        config = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "patch_size": patch}}
+        config = {**TINY, "vision_cfg": {**VISION, "patch_size": patch}}
         (folder / f"{name}.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder)
     torch.manual_seed(0)
@@ -71,7 +72,7 @@ def test_every_form_fills_both_towers(form: str, clip, tmp_path: Path) -> None:
     """Image and text tower hold the file's weights (half precision: to 1e-3); OpenAI's archive brings QuickGELU along."""
     towers = build_towers("tiny-vit", str(write(form, clip.state_dict(), tmp_path)), PICTURES)
     limit = 1e-3 if form == "OpenAI archive" else 0
-    torch.testing.assert_close(towers.image.conv1.weight, clip.visual.conv1.weight, atol=limit, rtol=0)
+    torch.testing.assert_close(towers.image.get_parameter("conv1.weight"), clip.visual.conv1.weight, atol=limit, rtol=0)
     torch.testing.assert_close(towers.text.text_projection, clip.text_projection, atol=limit, rtol=0)
     assert towers.record.language_pretrained and towers.record.quick_gelu == (form == "OpenAI archive")
     gelus = {type(m).__name__ for m in rebuild_towers(towers.record).text.modules() if "GELU" in type(m).__name__}

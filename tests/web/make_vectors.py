@@ -86,8 +86,8 @@ def looks(spec: ModelSpec, dice: Dice, many: int, center: float | None = None) -
     table = Readings(value, raw, embedding, spec)._table  # pyright: ignore[reportPrivateUsage]
     v, p = table.correct(value, raw / raw.sum(axis=1, keepdims=True), spec.task)
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
-    numbers = (x.astype(np.float32) for x in (v, p, embedding))
-    return Readings(*numbers, spec, sharpness=sharp)
+    v, p, embedding = (x.astype(np.float32) for x in (v, p, embedding))
+    return Readings(v, p, embedding, spec, sharpness=sharp)
 
 
 def vectors() -> dict[str, Any]:

@@ -86,9 +86,10 @@ class Canvases(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches without end."""
-        cv2.setNumThreads(1)
-        torch.set_num_threads(1)
         info = torch.utils.data.get_worker_info()
+        if info is not None:  # a process of its own
+            cv2.setNumThreads(1)
+            torch.set_num_threads(1)
         worker, step = (0, 1) if info is None else (info.id, info.num_workers)
         rng = np.random.default_rng((self.seed, worker))
         source = Source(rng, self.stock, Teacher(self.teacher))

@@ -31,7 +31,6 @@ class Recipe:
     averaging: float = 0.998  # how much of the averaged weights stays per step
     plan: tuple[tuple[int, int], ...] = PLAN  # (side px, pictures) of one batch after another
     workers: int = 1
-    threads: int = 1
     seed: int = 0
 
 
@@ -40,7 +39,6 @@ def fit(
 ) -> FacesNetwork:
     """Train and return the averaged network; writes `out` (a checkpoint) every few minutes and goes on from it."""
     torch.manual_seed(recipe.seed)
-    torch.set_num_threads(recipe.threads)
     network = FacesNetwork(shape).to(memory_format=torch.channels_last)  # pyright: ignore
     if start is not None:
         found = torch.load(start, weights_only=True)["averaged"]

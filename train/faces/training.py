@@ -33,7 +33,6 @@ class FacesTrainOptions:
     out: Path  # folder for faces.pt; a training that was cut off goes on from there
     minutes: float = math.inf  # the schedule ends after this time at the latest
     steps: int = Recipe.steps
-    threads: int = 1  # of the network
     workers: int = 1  # processes that make pictures
     seed: int = 0
     smoke: bool = False  # a few pictures and steps, to see that everything runs
@@ -42,7 +41,7 @@ class FacesTrainOptions:
 def train_faces(options: FacesTrainOptions) -> Path:
     """Train, and return the checkpoint; raises DataError for pictures that are not there."""
     stock = read_stock(options, Teacher(options.teacher))
-    recipe = Recipe(options.steps, options.minutes, threads=options.threads, workers=options.workers, seed=options.seed)
+    recipe = Recipe(options.steps, options.minutes, workers=options.workers, seed=options.seed)
     if options.smoke:
         recipe = replace(SMOKE, seed=options.seed)
     out = options.out / CHECKPOINT

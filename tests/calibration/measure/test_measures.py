@@ -47,6 +47,6 @@ def test_widths_at_equal_coverage_by_hand() -> None:
     )
     spec = spec.with_calibration(replace(spec.calibration, base_table=table))
     probabilities = np.eye(spec.task.num_bins, dtype=np.float32)[[2, 8]]
-    readings = Readings(np.float32([10, 60]), probabilities, np.zeros((2, 1), np.float32), spec)
+    readings = Readings(np.array([10, 60], np.float32), probabilities, np.zeros((2, 1), np.float32), spec)
     got = widths_at_equal_coverage(readings, np.array([11.0, 80.0]))
     assert got is not None and (got.ours, got.one_for_all) == (30, (30 + 40) / 2)

@@ -15,7 +15,14 @@ from numclip.research.studies.bench import Bench  # noqa: E402
 from numclip.research.studies.head import Recipe, answers, build, train  # noqa: E402
 from numclip.research.studies.made_pictures import draw_objects  # noqa: E402
 from numclip.research.studies.settings import Settings  # noqa: E402
+from numclip.train.network import NumCLIP  # noqa: E402
 from numclip.train.towers import build_towers  # noqa: E402
+
+
+def _projection(network: NumCLIP) -> torch.Tensor:
+    """The weight that the head's projection starts with."""
+    assert isinstance(network.image_tower, torch.nn.Sequential)
+    return network.image_tower[-1].get_parameter("weight")
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +73,10 @@ def test_the_trunk_stays_and_the_head_learns(settings: Settings) -> None:
     bench = Bench(settings)
     before = bench.pictures(0, "train").inputs.clone()
     torch.manual_seed(5)
-    start = build(bench, Recipe()).image_tower[-1].weight.clone()
+    start = _projection(build(bench, Recipe())).clone()
     network, n = train(bench, Recipe(), seed=5)
 
-    assert n == 18 and not torch.equal(network.image_tower[-1].weight, start)
+    assert n == 18 and not torch.equal(_projection(network), start)
     assert torch.equal(bench.pictures(0, "train").inputs, before)
 
 

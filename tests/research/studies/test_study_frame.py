@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from numclip.errors import DataError
+from numclip.research.studies.bench import Bench
 from numclip.research.studies.frame import (
     ONCE,
     Measured,
@@ -38,6 +39,9 @@ def _study(measure) -> Study:
     return Study("made-up", "?", lambda base: rows, measure, lambda base: (), lambda figure, results: None)
 
 
+BENCH = Bench(Settings(()))  # of no data: the studies here ask it for nothing
+
+
 def _silent(line: str) -> None:
     pass
 
@@ -55,9 +59,9 @@ def test_an_interrupted_study_does_the_missing_runs_only(tmp_path: Path) -> None
     study, path = _study(measure), tmp_path / "made-up.json"
     wanted = plan(study, BASE, seeds=2)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(study, None, wanted, open_results(path, "made-up", BASE), path, _silent)
+        carry_out(study, BENCH, wanted, open_results(path, "made-up", BASE), path, _silent)
     assert len(load(path).runs) == 3
-    carry_out(study, None, wanted, open_results(path, "made-up", BASE), path, _silent)
+    carry_out(study, BENCH, wanted, open_results(path, "made-up", BASE), path, _silent)
 
     assert done[4:] == [("one", 1), ("two", 1), ("three", 1)]
     assert [(r.run.row, r.run.seed) for r in load(path).runs] == [(run.row, run.seed) for run in wanted]
@@ -80,7 +84,7 @@ def test_a_late_run_stands_in_its_place(tmp_path: Path) -> None:
     study = _study(lambda bench, run: Measured({"mae": 1.0}))
     wanted = plan(study, BASE, seeds=2)
     for _ in range(2):
-        carry_out(study, None, wanted, open_results(path, "made-up", BASE), path, _silent)
+        carry_out(study, BENCH, wanted, open_results(path, "made-up", BASE), path, _silent)
         results = load(path)
         assert [(r.run.row, r.run.seed) for r in results.runs] == [(run.row, run.seed) for run in wanted]
         del results.runs[0]
@@ -96,7 +100,7 @@ study = Study("made-up", "?", lambda b: {"one": {}, "two": {"shots": 2}, "three"
               lambda bench, run: time.sleep(0.3) or Measured({"mae": 1.0}), lambda b: (), lambda f, r: None)
 path = Path(sys.argv[1])
 base = Settings(("table:x.csv",), steps=3)
-carry_out(study, None, plan(study, base, 40), open_results(path, "made-up", base), path, lambda line: None)
+carry_out(study, BENCH, plan(study, base, 40), open_results(path, "made-up", base), path, lambda line: None)
 """
 
 

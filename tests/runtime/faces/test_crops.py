@@ -82,7 +82,7 @@ def test_moving_the_picture_moves_nothing_in_the_crop(dx: int, dy: int, side: fl
     padded = cv2.copyMakeBorder(image, dy, 0, dx, 0, cv2.BORDER_REPLICATE)
     rule = CROP.box_rules["haar"]
     one = cut(np.asarray(image, np.uint8), box_transform(box, rule, 112), 112)
-    two = cut(np.asarray(padded, np.uint8), box_transform(box + np.float32([dx, dy, dx, dy]), rule, 112), 112)
+    two = cut(np.asarray(padded, np.uint8), box_transform(box + np.array([dx, dy, dx, dy], np.float32), rule, 112), 112)
     assert np.abs(one.astype(int) - two).max() <= 12 and np.abs(one.astype(int) - two).mean() < 1
 
 

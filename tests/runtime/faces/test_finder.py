@@ -150,7 +150,8 @@ def test_suppression_on_the_cpu_is_the_graphs(hopper: np.ndarray) -> None:
     pictures = np.stack([hopper, hopper[:, ::-1]])
     spec = read_faces_spec(FILE)
     expected = Found(*session.run(["picture", "boxes", "scores", "landmarks"], {"pictures": pictures}))
-    got = found_of(*session.run(list(names), {"pictures": pictures}), spec)
+    boxes, scores, landmarks = session.run(list(names), {"pictures": pictures})
+    got = found_of(boxes, scores, landmarks, spec)
     for one, two in zip(vars(got).values(), vars(expected).values(), strict=True):
         assert one.dtype == two.dtype and one.shape == two.shape and np.abs(one - two).max(initial=0) < 1e-4
 
@@ -176,7 +177,7 @@ def test_a_small_and_a_huge_face_are_found_in_a_4k_frame(hopper: np.ndarray) -> 
     box = the_one(finder.detect(frame))
     assert np.abs(box - (own * scale + [3000, 1000] * 2)).max() < 12
     face = hopper[int(own[1]) - 40 : int(own[3]) + 40, int(own[0]) - 60 : int(own[2]) + 60]
-    close = cv2.resize(face, (2160, 2160), interpolation=cv2.INTER_LINEAR)
+    close = np.asarray(cv2.resize(face, (2160, 2160), interpolation=cv2.INTER_LINEAR), np.uint8)
     found = finder.detect(close)
     largest = found.largest().boxes_xyxy[0]
     assert (largest[2:] - largest[:2]).min() > 1000

@@ -116,7 +116,7 @@ def test_combs_are_taken_out() -> None:
         frame.pts, frame.time_base = i, Fraction(1, 25)
         graph.push(frame)
         marked = graph.pull()
-        assert marked.interlaced_frame
+        assert isinstance(marked, av.VideoFrame) and marked.interlaced_frame
         combed.append(image)
         clean += [image for image, _ in display.images(marked, None)]
     clean += [image for image, _ in display.images(None, None)]

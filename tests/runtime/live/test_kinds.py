@@ -90,7 +90,7 @@ def test_animations_and_pages_are_read_whole(kind: str, tmp_path: Path) -> None:
         if not hasattr(cv2, "Animation"):
             pytest.skip("this OpenCV writes no animations")
         animation = cv2.Animation()
-        animation.frames, animation.durations = pictures, np.array([100] * 5)
+        animation.frames, animation.durations = pictures, [100] * 5
         cv2.imwriteanimation(str(path), animation)
     else:
         write_video(path, pictures, kind)

@@ -104,8 +104,8 @@ def test_supervision_draws_it(result: FrameResult, hopper: np.ndarray) -> None:
     drawn = supervision.BoxAnnotator().annotate(hopper.copy(), detections)
     drawn = supervision.LabelAnnotator().annotate(drawn, detections, labels=labels)
     assert (drawn != hopper).any()
-    adults = detections[detections.data["age"] > 18]
-    assert len(adults) == 1
+    adults = detections[np.asarray(detections.data["age"]) > 18]
+    assert isinstance(adults, supervision.Detections) and len(adults) == 1
     nobody = numclip.read(np.zeros((50, 50, 3), np.uint8), detector="haar").to_supervision()
     assert len(nobody) == 0 and supervision.BoxAnnotator().annotate(hopper.copy(), nobody).shape == hopper.shape
 

@@ -43,12 +43,11 @@ def test_one_look_is_shown_as_it_is(spec: ModelSpec) -> None:
 def test_it_settles_in_ten_looks(spec: ModelSpec) -> None:
     """Looks that scatter by 4 years around 40: after ten the estimate scatters by less than 2, over 200 people."""
     random = np.random.default_rng(0)
-    ends = []
+    ends: list[float] = []
     for _ in range(200):
         age = RunningAge(spec)
-        for i in range(10):
-            shown = age.look(_look(spec, 40 + random.normal(0, 4)), 1.0, 0.1 * i)
-        ends.append(shown.value)
+        shown = [age.look(_look(spec, 40 + random.normal(0, 4)), 1.0, 0.1 * i).value for i in range(10)]
+        ends.append(shown[-1])
     assert np.std(ends) < 2 and abs(np.mean(ends) - 40) < 0.5
 
 
@@ -82,9 +81,9 @@ def test_another_person_is_followed_within_fifteen_looks(spec: ModelSpec) -> Non
     random, age = np.random.default_rng(1), RunningAge(spec)
     for i in range(50):
         age.look(_look(spec, 25 + random.normal(0, 2)), 1.0, 0.1 * i)
-    for i in range(15):
-        shown = age.look(_look(spec, 60 + random.normal(0, 2), direction=1), 1.0, 5 + 0.1 * i)
-    assert abs(shown.value - 60) < 2 and age.people == 2
+    looks = [_look(spec, 60 + random.normal(0, 2), direction=1) for _ in range(15)]
+    shown = [age.look(look, 1.0, 5 + 0.1 * i).value for i, look in enumerate(looks)]
+    assert abs(shown[-1] - 60) < 2 and age.people == 2
 
 
 def test_a_few_wrong_looks_are_no_other_person(spec: ModelSpec) -> None:

@@ -97,8 +97,8 @@ def _soak(clip: Path, folder: Path, minutes: float, detector: str) -> tuple[list
                 rss_mb = process.memory_info().rss / MB
                 states.append(State(minute, statistics.frames, rss_mb, process.num_threads(), process.num_fds()))
             if now - started > 60 * minutes:
+                assert isinstance(item, FrameResult)
                 break
-        assert isinstance(item, FrameResult)
     return states, statistics
 
 

@@ -62,8 +62,10 @@ def test_from_weights_to_model_file(
     assert main([*flags, "--resume"]) == 0
     checkpoint = tmp_path / "run" / "best.safetensors"
     network, _ = load_checkpoint(checkpoint)
-    assert torch.equal(network.text_tower.text_projection, weights["text_projection"].half().float())
-    assert not torch.equal(network.image_tower.conv1.weight, weights["visual.conv1.weight"].half().float())
+    assert torch.equal(network.text_tower.get_parameter("text_projection"), weights["text_projection"].half().float())
+    assert not torch.equal(
+        network.image_tower.get_parameter("conv1.weight"), weights["visual.conv1.weight"].half().float()
+    )
 
     frozen, side = Frozen(network), network.record.image_side
     crops = torch.randint(0, 255, (2, side, side, 3), dtype=torch.uint8)

@@ -60,7 +60,8 @@ def share_model(name: str, device: str, asks: int) -> None:
 
 def share_detector(name: str, hopper: np.ndarray, asks: int) -> None:
     detector = open_detector(name)
-    pictures = [hopper, cv2.resize(hopper, (320, 200)), hopper[:, ::-1].copy(), np.zeros((64, 64, 3), np.uint8)]
+    small = np.asarray(cv2.resize(hopper, (320, 200)), np.uint8)
+    pictures = [hopper, small, hopper[:, ::-1].copy(), np.zeros((64, 64, 3), np.uint8)]
     shared(lambda i: detector.detect(pictures[i]).boxes_xyxy, len(pictures), asks)
 
 

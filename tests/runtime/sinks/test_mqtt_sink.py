@@ -90,4 +90,4 @@ def test_a_broker_that_goes_away_stops_nothing(broker: int, tmp_path: Path) -> N
     for i in range(1000):
         sink.tell(SourceEvent("stalled", "cam", float(i)))
     sink.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60  # a wait at each of them would take far longer

@@ -162,18 +162,18 @@ def test_work_in_hand_is_finished() -> None:
 
 
 def test_waiting_ends_at_once() -> None:
-    """SIGTERM while the next item is waited for."""
+    """SIGTERM while the next item is waited for: the wait is broken off."""
+    woken: list[bool] = []
 
     def slow() -> Iterator[int]:
         yield 1
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
+        woken.append(True)
         yield 2
 
-    start_s = time.monotonic()
-
     assert list(until_terminated(slow())) == [1]
-    assert time.monotonic() - start_s < 30
+    assert woken == []
 
 
 def test_the_old_handler_comes_back() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -34,7 +35,7 @@ def write_tar(path: Path, pictures: dict[str, np.ndarray]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
-def write_table(path: Path, rows: list[dict[str, object]]) -> None:
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     with path.open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
@@ -68,7 +69,7 @@ def test_the_teacher_sees_the_face_in_the_cells_of_its_size(yunet_model: Path, h
     teacher = Teacher(yunet_model)
     small = np.zeros((320, 320, 3), np.uint8)
     small[:303, :256] = cv2.resize(hopper, (256, 303), interpolation=cv2.INTER_AREA)
-    large = cv2.resize(small, (640, 640))
+    large = np.asarray(cv2.resize(small, (640, 640)), np.uint8)
     one, two = teacher.targets(small), teacher.targets(large)
     i, j = (int(suppress(t, 0.5)[0]) for t in (one, two))
     assert one.scores[i] > 0.8 and two.scores[j] > 0.8
@@ -155,10 +156,10 @@ def test_the_graph_computes_the_network_at_every_size(size: tuple[int, int]) -> 
     network = FacesNetwork()
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
-            part.running_mean.normal_(0, 0.1)
-            part.running_var.uniform_(0.5, 1.5)
+            part.get_buffer("running_mean").normal_(0, 0.1)
+            part.get_buffer("running_var").uniform_(0.5, 1.5)
     for output in network.outputs:
-        output.weight.data.mul_(20)
+        output.get_parameter("weight").data.mul_(20)
     graph = to_onnx(network, score_threshold=1e-6, overlap_threshold=0.3)
     session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     pictures = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.uint8)
