@@ -67,8 +67,19 @@ class FaceCrops:
 
     @property
     def labels(self) -> npt.NDArray[np.float64]:
-        """[N] in the task's unit."""
+        """[N] in the task's unit; raises DataError where any is a band, which has no one number."""
+        banded = next((s for s in self.samples if s.band_high is not None), None)
+        if banded is not None:
+            low, high = banded.ends
+            raise DataError(
+                f"expected exact labels here, {banded.file} has the band {low:g} to {high:g}; give data with exact labels"
+            )
         return np.array([s.label for s in self.samples], np.float64)
+
+    @property
+    def ends(self) -> npt.NDArray[np.float64]:
+        """[N, 2] lowest and highest label of each, in the task's unit: twice the same where it is exact, inf where open."""
+        return np.array([s.ends for s in self.samples], np.float64).reshape(-1, 2)
 
     def take(self, samples: Sequence[Sample]) -> FaceCrops:
         """Only the faces of these samples, by file, in this row's order; their labels and splits are those given."""

@@ -8,6 +8,7 @@ dropped: one is kept where they agree on the label, none where they conflict.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -78,11 +79,18 @@ class Dataset:
     def check_labels(self, task: TaskSpec) -> None:
         """Raise DataError naming the first sample whose label no answer of the task can meet."""
         for sample in self.samples:
-            if not task.low <= sample.label <= task.high:
+            low, high = sample.ends
+            if not (task.low <= low and (high <= task.high or math.isinf(high))):
+                got = f"{low:g}" if low == high else f"{low:g} to {high:g}"
                 raise DataError(
                     f"{self.name}: expected labels of {task.low:g} to {task.high:g} {task.unit}, "
-                    f"got {sample.label:g} for {sample.file}; correct or remove it"
+                    f"got {got} for {sample.file}; correct or remove it"
                 )
+
+    @property
+    def banded(self) -> bool:
+        """Whether any label is a band."""
+        return any(s.band_high is not None for s in self.samples)
 
     def without_copies(self) -> Dataset:
         """The same data set with exact copies dropped, and their number in `conflicting` and `copies`."""
@@ -92,7 +100,7 @@ class Dataset:
         kept: list[Sample] = []
         conflicting = copies = 0
         for twins in by_hash.values():
-            if len({s.label for s in twins}) > 1:
+            if len({s.ends for s in twins}) > 1:
                 conflicting += len(twins)
             else:
                 kept.append(twins[0])
