@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ..calibration.measure.band_measures import distance_to
+from ..calibration.measure.distance import distance_to
 from ..runtime.contract.spec import TaskSpec
 from .batches import Rows
 from .checkpoint_model import predict
@@ -36,10 +36,10 @@ def figures(network: NumCLIP, crops: Rows | Tensor, labels: Floats, words: TaskS
     probabilities within each of these bins, so that all methods are alike.
     """
     said = predict(network, network.task.spec, crops, network.mean.device)
-    ends = labels if labels.ndim == 2 else np.stack([labels, labels], axis=1)
-    error = distance_to(said.value.astype(np.float64), ends)
+    error = distance_to(said.value.astype(np.float64), labels)
     word = coarse_bins(network.task.spec, said.probabilities.astype(np.float64), words)
-    right = (bins_of(ends[:, 0], words) <= word) & (word <= bins_of(ends[:, 1], words))
+    low, high = labels.T if labels.ndim == 2 else (labels, labels)
+    right = (bins_of(low, words) <= word) & (word <= bins_of(high, words))
     return Figures(*(round(float(shares.mean()), 4) for shares in (error, error <= 5, right)))
 
 

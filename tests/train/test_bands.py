@@ -116,7 +116,9 @@ def test_text_to_image_by_hand() -> None:
 def _outputs(values: list[float]) -> Outputs:
     n = len(values)
     logits = torch.zeros(n, TASK.spec.num_bins)
-    return Outputs(torch.tensor([float(v) for v in values], requires_grad=True), logits.softmax(1), torch.zeros(n, 4), logits)
+    return Outputs(
+        torch.tensor([float(v) for v in values], requires_grad=True), logits.softmax(1), torch.zeros(n, 4), logits
+    )
 
 
 def test_the_value_is_free_inside_its_band() -> None:

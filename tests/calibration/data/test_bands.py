@@ -17,7 +17,7 @@ from numclip.calibration.data.datasets import open_data
 from numclip.calibration.data.protocols import Protocol
 from numclip.calibration.data.readers import KINDS
 from numclip.calibration.data.samples import Sample
-from numclip.calibration.measure.band_measures import distance_to
+from numclip.calibration.measure.distance import distance_to
 from numclip.errors import DataError
 from numclip.runtime.contract.licences import Licences, commercial_use
 from numclip.train.tasks_file import load_task
