@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="train as a shipped model was trained, in its stages")
     parser.add_argument("--task", default="age", help="a task in train/tasks/ or a .json file")
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
-    parser.add_argument("--model", default="nano", help="nano, small, face-resnet, or any open_clip model name")
+    parser.add_argument("--model", default="nano", help="nano, small, base, face-resnet, or any open_clip model name")
     parser.add_argument(
         "--pretrained",
         nargs="+",

@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import DataError
-from ...runtime.contract.spec import TaskSpec
+from ...errors import DataError, ModelError
+from ...runtime.contract.fields import Fields
+from ...runtime.contract.spec import CropSpec, TaskSpec
 from .readers import KINDS, read_data
 from .samples import SPLITS, Sample
 
@@ -38,6 +39,7 @@ class Dataset:
     read_bytes: Callable[[str], bytes]
     conflicting: int = 0  # exact copies with conflicting labels, all dropped
     copies: int = 0  # exact copies with equal labels, all but one dropped
+    cut: CropSpec | None = None  # the pictures are faces cut by this crop already (numclip.research.pack_faces)
 
     def read(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """The sample's picture, [H, W, 3] uint8 BGR, turned as its EXIF says; raises DataError naming the file."""
@@ -120,7 +122,18 @@ def open_data(text: str) -> Dataset:
     if not samples:
         raise DataError(f"{text}: expected labelled pictures, found none; {KINDS[kind].get}")
     _check(samples, text, persons=ours)
-    return Dataset(text, kind, path, tuple(samples), read_bytes)
+    return Dataset(text, kind, path, tuple(samples), read_bytes, cut=_cut(path))
+
+
+def _cut(path: Path) -> CropSpec | None:
+    """The crop in NAME.crop.json beside NAME.tar or the folder NAME, if there is one; raises DataError for a wrong one."""
+    file = path.with_name(f"{path.stem if path.suffix == '.tar' else path.name}.crop.json")
+    if not file.is_file():
+        return None
+    try:
+        return CropSpec.from_json(Fields.parse(file.read_text(), "pack them again"))
+    except (OSError, ValueError, ModelError) as error:
+        raise DataError(f"{file}: expected the crop of packed faces, {error}") from None
 
 
 def _check(samples: Sequence[Sample], name: str, *, persons: bool) -> None:
