@@ -1,5 +1,8 @@
 """Mean error, bias and coverage of a model on labelled faces: overall, by band of the true value, and by group.
 
+Where the labels are bands (`fairface:`, or a table with age_low and age_high): the share read inside the band, inside it or the
+next one, the distance to it, and how often the interval meets or contains it.
+
 Every face is detected and cut by the model's crop contract, as in a live run. Faces without a detection are counted as
 `skipped`, never dropped in silence.
 """
@@ -11,6 +14,7 @@ from pathlib import Path
 
 from ..calibration import EvaluateOptions, Evaluation, evaluate
 from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP
+from ..calibration.measure.band_measures import BandEvaluation
 from ..calibration.measure.measures import CLEARLY, GATE, SMALL, Figures, GateRow
 from ..runtime.places import write_json
 from .checkpoints import opened_checkpoint
@@ -52,10 +56,26 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(args.json, result.to_json())
     if args.json != "-":
-        print("\n".join(_table(result)))
+        print("\n".join(_band_table(result) if isinstance(result, BandEvaluation) else _table(result)))
         export = f"numclip export {args.model} --out FILE.onnx --data {args.data}"
         print(f"\nnext: {export if checkpoint else f'numclip info {args.model}'}")
     return 0
+
+
+def _band_table(result: BandEvaluation) -> list[str]:
+    lines = [
+        f"{result.model} on {result.data} ({result.split}), labels are bands: n {result.n}, skipped {result.skipped}",
+        "",
+        f"{'band or group':<26}{'n':>6}{'inside':>8}{'or next':>9}{'95 %':>14}{'older':>8}{'distance':>10}{'90 % meets':>12}",
+    ]
+    for name, row in result.named_rows():
+        inside, near, above = (0.0 if r.share is None else r.share.value for r in (row.within, row.near, row.above))
+        ends = "" if row.near.share is None else f"{row.near.share.low:.1%}-{row.near.share.high:.1%}"
+        meets = "" if row.meets is None or row.meets.share is None else f"{row.meets.share.value:.1%}"
+        lines.append(
+            f"{name[:25]:<26}{row.n:>6}{inside:>8.1%}{near:>9.1%}{ends:>14}{above:>8.1%}{row.distance.value:>10.2f}{meets:>12}"
+        )
+    return lines
 
 
 def _table(result: Evaluation) -> list[str]:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="train as a shipped model was trained, in its stages")
     parser.add_argument("--task", default="age", help="a task in train/tasks/ or a .json file")
     add_data(parser)
-    parser.add_argument("--model", default="nano", help="nano, small, face-resnet, or any open_clip model name")
+    parser.add_argument("--model", default="nano", help="nano, small, base, face-resnet, or any open_clip model name")
     parser.add_argument(
         "--pretrained",
         nargs="+",
@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="CHECKPOINT",
         help="learn from the mean of each label and what these networks read off the same crop, and their words",
+    )
+    parser.add_argument(
+        "--teach-once",
+        action="store_true",
+        help="ask the teachers once for each plain face and its mirror image, instead of each training crop",
     )
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--epochs", type=int, help="20; as released: 200 for age, 100 else")
@@ -113,6 +118,7 @@ def _add_method_flags(parser: argparse.ArgumentParser) -> None:
 def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     """Which pictures train, choose and test."""
     from ..calibration.data.protocols import SPLIT_RULES, parse_fold, parse_shift
+    from ..train.training_data import parse_repeat
 
     group = parser.add_argument_group("protocol")
     group.add_argument(
@@ -127,6 +133,14 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--num-faces", type=int, metavar="N", help="so many training pictures at most, at random; all")
     group.add_argument(
         "--balance", action="store_true", help="smaller data sets several times an epoch, about as often as the largest"
+    )
+    group.add_argument(
+        "--repeat",
+        type=parse_repeat,
+        nargs="+",
+        default=[],
+        metavar="FROM-TO:TIMES",
+        help="faces with such labels stand in an epoch several times, as 13-19:2 60-120:2; of a band its middle counts",
     )
     group.add_argument("--test", action="store_true", help="at the end measure the test split, into result.json")
 

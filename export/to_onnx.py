@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..calibration.data.crop_cache import face_crops
 from ..calibration.data.datasets import Dataset, open_data
+from ..calibration.measure.evaluation import metric
 from ..calibration.measure.parity import difference, faults, proof_faces
 from ..calibration.measure.predictor import answers
 from ..calibration.widening import Widened
@@ -203,13 +204,5 @@ def _metric(session: Session, dataset: Dataset, spec: ModelSpec) -> Metric:
     """The error of the written file on a data set's split test (or on all of it, where it has no splits)."""
     split = dataset.split_or_all("test")
     faces = face_crops(dataset.select(split), spec.crop)
-    error = answers(session, faces.crops).value.astype(np.float64) - faces.labels
-    return Metric(
-        dataset.short_name,
-        split,
-        n=len(error),
-        skipped=len(faces.skipped),
-        mae=round(float(np.abs(error).mean()), 4),
-        cs5=round(float((np.abs(error) <= 5).mean()), 4),
-        bias=round(float(error.mean()), 4),
-    )
+    values = answers(session, faces.crops).value.astype(np.float64)
+    return metric(dataset.short_name, split, faces, values, spec.task)

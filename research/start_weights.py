@@ -3,6 +3,7 @@
     python -m numclip.research.start_weights mobilenetv2 MOBILENET.tflite --out nano.safetensors
     python -m numclip.research.start_weights faceres faceres-deep.json --out small.safetensors
     python -m numclip.research.start_weights dlib --out face-resnet.safetensors
+    python -m numclip.research.start_weights dlib-base --out base.safetensors
 
 Three files are read: a quantised MobileNetV2 .tflite, dequantised, whose norms are folded into the convolutions; a
 TensorFlow.js graph of a MobileNet that knows faces, a .json, where a gain of its depthwise and an offset of all channels are
@@ -91,7 +92,7 @@ def convert(kind: str, file: Path | None, out: Path) -> StartRecord:
     """Write the start weights of one of CONVERTERS; raises UsageError, ModelError or OutputError."""
     if out.suffix != ".safetensors":
         raise UsageError(f"expected --out with the suffix .safetensors, got {out}")
-    if file is None and kind != "dlib":
+    if file is None and CONVERTERS[kind].read is not read_dlib:
         raise UsageError(f"expected the file to convert after {kind}, got none; give it")
     path = dlib_file() if file is None else file
     converter = CONVERTERS[kind]
@@ -104,9 +105,13 @@ def convert(kind: str, file: Path | None, out: Path) -> StartRecord:
 
 
 def fill_layers(trunk: nn.Module, found: Sequence[Layer], path: Path) -> None:
-    """Copy a file's convolutions into the trunk, in order; each norm becomes a gain and an offset. Raises ModelError."""
-    layers = [m for m in trunk.modules() if isinstance(m, nn.Conv2d)]
-    norms = [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
+    """Copy a file's convolutions into the trunk, in order; each norm becomes a gain and an offset. Raises ModelError.
+
+    Blocks that a trunk adds to the file's network stay as they begin.
+    """
+    known = [m for name, m in trunk.named_modules() if not name.startswith("deeper.")]
+    layers = [m for m in known if isinstance(m, nn.Conv2d)]
+    norms = [m for m in known if isinstance(m, nn.BatchNorm2d)]
     if len(norms) != len(layers) or len(found) < len(layers):
         raise ModelError(
             f"{path}: expected {len(layers)} convolutions with a norm each, got {len(found)}; another network?"
@@ -272,6 +277,7 @@ CONVERTERS = {
         read_tfjs,
     ),
     "dlib": Converter("face-resnet", "CC0-1.0", read_dlib),
+    "dlib-base": Converter("base", "CC0-1.0", read_dlib),
 }
 
 if __name__ == "__main__":

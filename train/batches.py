@@ -38,7 +38,8 @@ class TrainingFaces:
 
     parts: tuple[Rows, ...]
     labels: npt.NDArray[np.float64]
-    """[N] in the task's unit."""
+    """[N, 2] lowest and highest of each label, in the task's unit, equal where exact; [N, 3 + K] with what teachers said of
+    the face behind them, a number and words."""
     inner: int
     """px of the contract's square in the middle of each crop."""
 
@@ -56,7 +57,8 @@ class TrainingFaces:
 
 @dataclass(frozen=True, eq=False)
 class Epoch(Dataset[tuple[Tensor, Tensor]]):
-    """One epoch's batches by place: crops uint8 [B, side, side, 3] and labels float32 [B]; the last, smaller one is left out."""
+    """One epoch's batches by place: crops uint8 [B, side, side, 3] and labels float32 [B, 2 or more], as in `TrainingFaces`; the
+    last, smaller one is left out."""
 
     faces: TrainingFaces
     number: int

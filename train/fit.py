@@ -37,7 +37,7 @@ from .records import Json, TrainingRecord, to_json
 from .schedule import build_optimizer, build_schedule
 from .sources import sources_of
 from .tasks_file import load_task
-from .teacher import Teachers
+from .teacher import Teachers, ask_once
 from .towers import input_side
 from .training_data import leaks, short_name, split_faces, training_faces
 from .validation import Figures, figures
@@ -84,6 +84,8 @@ def train(options: TrainOptions) -> TrainResult:
         raise UsageError(f"{options.out} already holds a training; say --resume to continue it or give another --out")
     if options.epochs < 1 or options.batch < 2:
         raise UsageError(f"expected --epochs >= 1 and --batch >= 2, got {options.epochs} and {options.batch}")
+    if options.teach_once and not options.teachers:
+        raise UsageError("expected --teacher with --teach-once, got none; name the checkpoints to ask")
     if not options.coverage > 0:
         raise UsageError(f"expected --coverage above 0, got {options.coverage:g}; 1 shows what the task's crop shows")
     amp = usable_amp(options.amp, as_released=options.as_released)
@@ -107,11 +109,20 @@ class Fit:
             dataset.check_labels(self.task.spec)
         self.side = options.side_px or input_side(options.model)
         crop, smoke = self.task.crop(self.side), options.smoke
+        once = ask_once(options.teachers, self.task, self.fabric.device) if options.teach_once else None
         with self.fabric.rank_zero_first():
-            self.faces, self.counts = training_faces(self.data, crop, smoke, self.protocol, balance=options.balance)
+            self.faces, self.counts = training_faces(
+                self.data,
+                crop,
+                smoke,
+                self.protocol,
+                balance=options.balance,
+                repeat=options.repeat,
+                asked=once,
+            )
             self.validation = [split_faces(d, options.select, crop, smoke, self.protocol) for d in self.data]
         self.sources = sources_of(options, self.data)
-        teachers = Teachers(options.teachers, self.task, self.fabric.device) if options.teachers else None
+        teachers = Teachers(options.teachers, self.task, self.fabric.device) if options.teachers and not once else None
         network = build_network(options, self.task, self.faces)
         self.network = network.to(self.fabric.device)
         convert_conv2d_weight_memory_format(self.network, torch.channels_last)

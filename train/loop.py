@@ -13,13 +13,13 @@ from ..errors import ModelError
 from .average import Average
 from .batches import drawn
 from .groups import learning_rates, lock, parameter_groups
-from .losses import bins_of, image_to_text_loss, on_device, text_to_image_loss
+from .losses import image_to_text_loss, on_device, shares_of, text_to_image_loss
 from .method import Method
 from .network import NumCLIP, Outputs
 from .processes import backward, gathered, open_fabric
 from .schedule import build_optimizer, build_schedule
 from .tasks_file import Task
-from .teacher import Teachers, word_divergence
+from .teacher import Teachers, inside_bands, sought, word_divergence
 
 LOSSES = ("image_to_text", "text_to_image", "l1")
 
@@ -43,9 +43,10 @@ class Learner:
     teachers: Teachers | None = None
 
     def learn(self, batches: Iterable[tuple[Tensor, Tensor]], name: str) -> dict[str, float]:
-        """One step for each batch of inputs [B, ...] and labels [B]; returns the mean of each loss.
+        """One step for each batch of inputs [B, ...] and labels; returns the mean of each loss.
 
-        Raises ModelError, which begins with `name`, where the loss is not finite.
+        labels: float [B]; or [B, 2], the ends of bands, equal where exact; or [B, 3 + K], then what teachers said of the faces,
+        their number and words. Raises ModelError, which begins with `name`, where the loss is not finite.
         """
         self.network.train()
         device = self.fabric.device
@@ -53,13 +54,19 @@ class Learner:
         for inputs, labels in batches:
             inputs, labels = inputs.to(device), labels.to(device)
             outputs, extra = self.model(inputs), torch.zeros((), device=device)
+            ends, value_ends = as_ends(labels), as_ends(labels)
+            said = (labels[:, 2], labels[:, 3:]) if labels.ndim == 2 and labels.shape[1] > 2 else None
             if self.teachers:
                 with self.fabric.autocast():
-                    taught, words = self.teachers.read(inputs)
-                labels = (labels + taught) / 2
+                    said = self.teachers.read(inputs)
+            if said is not None:
+                taught, words = said
+                shares = shares_of(ends, self.network.task.spec.bin_edges)
+                ends, value_ends = sought(ends, taught)
+                words = inside_bands(words, shares)
                 extra = word_divergence(outputs.logits, words) / self.fabric.world_size  # of this process's share
-            outputs, labels = gathered(self.fabric, outputs, labels)
-            parts = loss_parts(outputs, labels, self.network.task, self.network.method)
+            outputs, both = gathered(self.fabric, outputs, torch.cat([ends, value_ends], dim=1))
+            parts = loss_parts(outputs, both[:, :2], self.network.task, self.network.method, both[:, 2:])
             loss = extra + sum(w * part for w, part in zip(self.loss_weights, parts, strict=True))
             if not torch.isfinite(loss):
                 raise ModelError(f"{name}: the loss is {loss.item()}; lower --lr or resume an earlier state")
@@ -101,7 +108,7 @@ def train_head(network: NumCLIP, inputs: Tensor, labels: Tensor, options: HeadOp
     """Train what follows a frozen trunk, in place; the network, in eval mode, is returned.
 
     inputs: float [N, F] what the trunk put out, `network.image_tower` being what follows it; or crops uint8 [N, S, S, 3],
-    of which every second is mirrored. labels: float [N].
+    of which every second is mirrored. labels: float [N], or the ends of bands [N, 2].
     """
     rates = learning_rates(network, options.lr, options.rates or {}, train_text=False)
     lock(network, rates)
@@ -120,14 +127,27 @@ def train_head(network: NumCLIP, inputs: Tensor, labels: Tensor, options: HeadOp
     return network.eval()
 
 
-def loss_parts(outputs: Outputs, labels: Tensor, task: Task, method: Method) -> tuple[Tensor, Tensor, Tensor]:
-    """Image-to-text, text-to-image and L1, each a scalar; the weights are the method's. labels: float [N]."""
-    shifted = labels - method.label_offset
-    bins = bins_of(shifted, task.spec.bin_edges, as_released=method.label_offset != 0)
+def as_ends(labels: Tensor) -> Tensor:
+    """[N, 2] lowest and highest of labels [N] or of rows that begin with these ends [N, 2 or more]."""
+    return torch.stack([labels, labels], dim=1) if labels.ndim == 1 else labels[:, :2]
+
+
+def loss_parts(
+    outputs: Outputs, labels: Tensor, task: Task, method: Method, value_ends: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Image-to-text, text-to-image and L1, each a scalar; the weights are the method's.
+
+    labels: float [N], or the ends of bands [N, 2], equal where exact. value_ends: [N, 2] between what the value is sought where
+    that is not the label. L1 is the distance to them: 0 inside a band.
+    """
+    ends = as_ends(labels)
+    within = ends if value_ends is None else value_ends
+    edges, released = task.spec.bin_edges, method.label_offset != 0
+    bins = shares_of(ends - method.label_offset, edges, as_released=released)
     centers = task.spec.bin_centers
     at = on_device(centers, outputs.logits.dtype, outputs.logits.device) if method.distance == "values" else None
     return (
         image_to_text_loss(outputs.logits, bins, method.weighting, at),
         text_to_image_loss(outputs.logits, bins, method.weighting, at),
-        (outputs.value - labels).abs().mean(),
+        (outputs.value - outputs.value.detach().clamp(within[:, 0], within[:, 1])).abs().mean(),
     )

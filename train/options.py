@@ -26,13 +26,17 @@ class TrainOptions:
     task: str = "age"
     """A task in `train/tasks/`, or the path of a .json file."""
     model: str = "nano"
-    """nano, small, face-resnet, or any open_clip model name."""
+    """nano, small, base, face-resnet, or any open_clip model name."""
     pretrained: str | None = None
     """An open_clip tag or a file of weights to start from; None: random weights."""
     start: Path | None = None
     """A checkpoint whose weights are all taken over."""
     teachers: tuple[Path, ...] = ()
-    """Checkpoints whose reading of the same crop is half of each label, and whose words are learned."""
+    """Checkpoints whose reading of the same crop is half of each label, and whose words are learned; of a band the reading,
+    clipped into it, is the value that is sought."""
+    teach_once: bool = False
+    """Ask the teachers once for each face, of the plain crop that each of them knows and its mirror image, before the training:
+    cheaper, and a teacher may see more of the face than the pupil. Else of the very crop, at every step."""
     epochs: int = 20
     """How often each training picture is seen."""
     batch: int = 32
@@ -97,6 +101,8 @@ class TrainOptions:
     """Training pictures at most, at random; None: all."""
     balance: bool = False
     """Smaller data sets stand in an epoch several times, about as often as the largest."""
+    repeat: tuple[tuple[float, float, int], ...] = ()
+    """(from, to, times): training faces with such labels (of a band its middle) stand in an epoch so many times."""
     test: bool = False
     """Measure the test split at the end, into `out/result.json`."""
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..calibration.data.crop_cache import FaceCrops, face_crops
-from ..calibration.data.datasets import Dataset
+from ..calibration.data.crop_cache import Crops, FaceCrops, face_crops
+from ..calibration.data.crop_cache import Rows as CachedRows
+from ..calibration.data.datasets import Dataset, Sample
 from ..calibration.data.protocols import Protocol, leaking
+from ..errors import UsageError
 from ..runtime.contract.spec import CropSpec
 from ..runtime.faces.crops import scaled_crop
 from .batches import Rows, TrainingFaces
@@ -20,6 +25,9 @@ from .records import DataCounts
 MARGIN = 9 / 7  # side of a cached training crop over the model's side
 SMOKE_FACES = 256  # faces per data set with --smoke
 OWN = Protocol()
+Floats: TypeAlias = "npt.NDArray[np.float64]"
+Repeat: TypeAlias = tuple[float, float, int]  # labels from, to, both included (a band's middle counts): how many times
+Cut: TypeAlias = Callable[[CropSpec], Crops]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,35 +38,64 @@ class ValidationFaces:
     crops: Rows
     """uint8 [N, S, S, 3]."""
     labels: npt.NDArray[np.float64]
-    """[N] in the task's unit."""
+    """[N, 2] lowest and highest of each, in the task's unit, equal where exact."""
 
 
 def training_faces(
-    data: Sequence[Dataset], crop: CropSpec, smoke: bool, protocol: Protocol = OWN, *, balance: bool = False
+    data: Sequence[Dataset],
+    crop: CropSpec,
+    smoke: bool,
+    protocol: Protocol = OWN,
+    *,
+    balance: bool = False,
+    repeat: Sequence[Repeat] = (),
+    asked: Callable[[Cut], Floats] | None = None,
 ) -> tuple[TrainingFaces, dict[str, DataCounts]]:
     """The train splits in a row, copies dropped, those that the protocol leaves, and how many of what by data set.
 
     balance: a smaller data set stands in the row as many whole times as come closest to the largest.
+    repeat: faces of some labels stand in the row several times. asked: what is known of each face beside its label,
+    [N, T] columns behind it; it is given a way to cut the faces, in order, by any crop contract.
     Faces are cut before the protocol chooses, so that another seed, fold or number of shots cuts nothing again.
     """
     larger = scaled_crop(crop, 2 * round(crop.side * MARGIN / 2))
     found: list[FaceCrops] = []
+    rows: list[Floats] = []
     counts: dict[str, DataCounts] = {}
     for dataset in data:
         drawn = protocol.splits(dataset)
         chosen = _few(drawn.select("train"), smoke).without_copies()
-        cut = face_crops(chosen if drawn is dataset or smoke else dataset, larger)
-        faces = cut.take(chosen.samples)
+        source = chosen if drawn is dataset or smoke else dataset
+        faces = face_crops(source, larger).take(chosen.samples)
         faces = faces.take(protocol.training(faces.samples))
         found.append(faces)
+        behind = [] if asked is None else [asked(partial(_cut, source, faces.samples))]
+        rows.append(np.concatenate([faces.ends, *behind], axis=1))
         n, skipped = len(faces.samples), len(faces.skipped)
         counts[short_name(dataset.name)] = DataCounts(n, skipped, chosen.copies, chosen.conflicting)
     if balance:
         sizes = [len(faces.samples) for faces in found]
         times = [round(max(sizes) / n) if n else 1 for n in sizes]
         found = [faces for faces, n in zip(found, times, strict=True) for _ in range(n)]
-    labels = np.concatenate([f.labels for f in found])
-    return TrainingFaces(tuple(f.crops for f in found), labels, crop.side), counts
+        rows = [row for row, n in zip(rows, times, strict=True) for _ in range(n)]
+    parts: list[Rows] = []
+    labels: list[Floats] = []
+    for faces, row in zip(found, rows, strict=True):
+        places = repeated([s.middle for s in faces.samples], repeat)
+        parts.append(faces.crops if len(places) == len(row) else CachedRows(faces.crops, places))
+        labels.append(row[places])
+    return TrainingFaces(tuple(parts), np.concatenate(labels), crop.side), counts
+
+
+def repeated(middles: Sequence[float], repeat: Sequence[Repeat]) -> npt.NDArray[np.intp]:
+    """The places of labels, each as often as the first range that holds it says; once where none does."""
+    times = [next((n for low, high, n in repeat if low <= middle <= high), 1) for middle in middles]
+    return np.repeat(np.arange(len(times), dtype=np.intp), times)
+
+
+def _cut(source: Dataset, samples: Sequence[Sample], crop: CropSpec) -> Crops:
+    """[N, S, S, 3] the same faces by another crop contract."""
+    return face_crops(source, crop).take(samples).crops
 
 
 def split_faces(
@@ -68,7 +105,7 @@ def split_faces(
     drawn = protocol.splits(dataset)
     chosen = _few(drawn.select(split), smoke)
     faces = face_crops(chosen if drawn is dataset or smoke else dataset, crop).take(chosen.samples)
-    return ValidationFaces(short_name(dataset.name), faces.crops, faces.labels)
+    return ValidationFaces(short_name(dataset.name), faces.crops, faces.ends)
 
 
 def leaks(data: Sequence[Dataset], protocol: Protocol) -> dict[str, str]:
@@ -89,3 +126,12 @@ def short_name(text: str) -> str:
     """`utkface:/long/path/utkface.tar` without the folders: records name no machine."""
     kind, _, path = text.partition(":")
     return f"{kind}:{Path(path).name}"
+
+
+def parse_repeat(text: str) -> Repeat:
+    """`13-19:2`: labels from 13 to 19 stand twice; raises UsageError."""
+    found = re.fullmatch(r"(\d+)-(\d+):(\d+)", text)
+    low, high, times = (0.0, 0.0, 0) if found is None else (float(found[1]), float(found[2]), int(found[3]))
+    if times < 1 or high < low:
+        raise UsageError(f"expected --repeat FROM-TO:TIMES, as 13-19:2, got {text!r}")
+    return low, high, times

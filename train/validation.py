@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ..calibration.measure.distance import distance_to
 from ..runtime.contract.spec import TaskSpec
 from .batches import Rows
 from .checkpoint_model import predict
@@ -21,22 +22,24 @@ class Figures:
     """The figures of one network on one data set's split."""
 
     mae: float
-    """Mean absolute error in the task's unit."""
+    """Mean absolute error in the task's unit; of a band the distance to it."""
     cs5: float
     """Share of faces that are off by at most 5 units."""
     coarse: float
-    """Share of faces whose likeliest word is the right one."""
+    """Share of faces whose likeliest word is the right one; of a band any that it reaches into."""
 
 
 def figures(network: NumCLIP, crops: Rows | Tensor, labels: Floats, words: TaskSpec) -> Figures:
-    """The figures of a network in eval mode on labelled crops [N, S, S, 3].
+    """The figures of a network in eval mode on labelled crops [N, S, S, 3]; labels [N], or the ends of bands [N, 2].
 
     words: the task whose bins count for `coarse`. A network that has one bin per unit is asked for the sum of the
     probabilities within each of these bins, so that all methods are alike.
     """
     said = predict(network, network.task.spec, crops, network.mean.device)
-    error = np.abs(said.value.astype(np.float64) - labels)
-    right = coarse_bins(network.task.spec, said.probabilities.astype(np.float64), words) == bins_of(labels, words)
+    error = distance_to(said.value.astype(np.float64), labels)
+    word = coarse_bins(network.task.spec, said.probabilities.astype(np.float64), words)
+    low, high = labels.T if labels.ndim == 2 else (labels, labels)
+    right = (bins_of(low, words) <= word) & (word <= bins_of(high, words))
     return Figures(*(round(float(shares.mean()), 4) for shares in (error, error <= 5, right)))
 
 

@@ -67,8 +67,19 @@ class FaceCrops:
 
     @property
     def labels(self) -> npt.NDArray[np.float64]:
-        """[N] in the task's unit."""
+        """[N] in the task's unit; raises DataError where any is a band, which has no one number."""
+        banded = next((s for s in self.samples if s.band_high is not None), None)
+        if banded is not None:
+            low, high = banded.ends
+            raise DataError(
+                f"expected exact labels here, {banded.file} has the band {low:g} to {high:g}; give data with exact labels"
+            )
         return np.array([s.label for s in self.samples], np.float64)
+
+    @property
+    def ends(self) -> npt.NDArray[np.float64]:
+        """[N, 2] lowest and highest label of each, in the task's unit: twice the same where it is exact, inf where open."""
+        return np.array([s.ends for s in self.samples], np.float64).reshape(-1, 2)
 
     def take(self, samples: Sequence[Sample]) -> FaceCrops:
         """Only the faces of these samples, by file, in this row's order; their labels and splits are those given."""
@@ -80,12 +91,28 @@ class FaceCrops:
         return FaceCrops(crops, chosen, skipped, self.face_px[places])
 
 
+class CutFaces:
+    """The "detector" of pictures that are faces cut already: the landmarks lie where the crop put them."""
+
+    def __init__(self, crop: CropSpec) -> None:
+        self.name = "cut " + hashlib.sha256(json.dumps(asdict(crop)).encode()).hexdigest()[:16]
+        self.landmarks = np.array(crop.landmarks, np.float32)[None] * crop.side  # [1, 5, 2]
+        self.box_xyxy = np.array([[0, 0, crop.side, crop.side]], np.float32)
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
+        """The one face of a picture [S, S, 3]."""
+        return Detections(self.box_xyxy, np.ones(1, np.float32), self.landmarks)
+
+
 def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = DEFAULT_DETECTOR) -> FaceCrops:
     """Detect and cut the largest face of every sample, from the cache where it is there.
 
     Raises DataError when no face is found at all; more than 2 % of pictures without a face is a warning.
     """
-    detector = open_detector(WHOLE if WHOLE in crop.box_rules else detector_name)
+    if dataset.cut is not None and WHOLE not in crop.box_rules:
+        detector: Detector = CutFaces(dataset.cut)
+    else:
+        detector = open_detector(WHOLE if WHOLE in crop.box_rules else detector_name)
     folder = cache_dir() / "crops" / _key(dataset, crop, identity(detector))
     if not (folder / "index.json").is_file():
         _fill(folder, dataset, crop, detector)

@@ -8,6 +8,7 @@ dropped: one is kept where they agree on the label, none where they conflict.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import DataError
-from ...runtime.contract.spec import TaskSpec
+from ...errors import DataError, ModelError
+from ...runtime.contract.fields import Fields
+from ...runtime.contract.spec import CropSpec, TaskSpec
 from .readers import KINDS, read_data
 from .samples import SPLITS, Sample
 
@@ -37,6 +39,7 @@ class Dataset:
     read_bytes: Callable[[str], bytes]
     conflicting: int = 0  # exact copies with conflicting labels, all dropped
     copies: int = 0  # exact copies with equal labels, all but one dropped
+    cut: CropSpec | None = None  # the pictures are faces cut by this crop already (numclip.research.pack_faces)
 
     def read(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """The sample's picture, [H, W, 3] uint8 BGR, turned as its EXIF says; raises DataError naming the file."""
@@ -78,11 +81,18 @@ class Dataset:
     def check_labels(self, task: TaskSpec) -> None:
         """Raise DataError naming the first sample whose label no answer of the task can meet."""
         for sample in self.samples:
-            if not task.low <= sample.label <= task.high:
+            low, high = sample.ends
+            if not (task.low <= low and (high <= task.high or math.isinf(high))):
+                got = f"{low:g}" if low == high else f"{low:g} to {high:g}"
                 raise DataError(
                     f"{self.name}: expected labels of {task.low:g} to {task.high:g} {task.unit}, "
-                    f"got {sample.label:g} for {sample.file}; correct or remove it"
+                    f"got {got} for {sample.file}; correct or remove it"
                 )
+
+    @property
+    def banded(self) -> bool:
+        """Whether any label is a band."""
+        return any(s.band_high is not None for s in self.samples)
 
     def without_copies(self) -> Dataset:
         """The same data set with exact copies dropped, and their number in `conflicting` and `copies`."""
@@ -92,7 +102,7 @@ class Dataset:
         kept: list[Sample] = []
         conflicting = copies = 0
         for twins in by_hash.values():
-            if len({s.label for s in twins}) > 1:
+            if len({s.ends for s in twins}) > 1:
                 conflicting += len(twins)
             else:
                 kept.append(twins[0])
@@ -112,7 +122,18 @@ def open_data(text: str) -> Dataset:
     if not samples:
         raise DataError(f"{text}: expected labelled pictures, found none; {KINDS[kind].get}")
     _check(samples, text, persons=ours)
-    return Dataset(text, kind, path, tuple(samples), read_bytes)
+    return Dataset(text, kind, path, tuple(samples), read_bytes, cut=_cut(path))
+
+
+def _cut(path: Path) -> CropSpec | None:
+    """The crop in NAME.crop.json beside NAME.tar or the folder NAME, if there is one; raises DataError for a wrong one."""
+    file = path.with_name(f"{path.stem if path.suffix == '.tar' else path.name}.crop.json")
+    if not file.is_file():
+        return None
+    try:
+        return CropSpec.from_json(Fields.parse(file.read_text(), "pack them again"))
+    except (OSError, ValueError, ModelError) as error:
+        raise DataError(f"{file}: expected the crop of packed faces, {error}") from None
 
 
 def _check(samples: Sequence[Sample], name: str, *, persons: bool) -> None:

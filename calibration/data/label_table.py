@@ -1,18 +1,22 @@
-"""Labels in a CSV: columns `file`, `label` (or `age`), optionally `split`, `subject`; other text columns are groups."""
+"""Labels in a CSV: columns `file` and `label` (or `age`), or `age_low` and `age_high` for bands; other text columns are groups.
+
+`split` and `subject` are optional. A band is of whole years, 20 and 29 from the 20th birthday to the 30th; an empty `age_high`
+leaves it open, and equal ends are an exact label.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from ...errors import DataError
 from .samples import Sample
 
-NOT_GROUPS = {"file", "label", "age", "split", "subject", "near_duplicate_group"}
+NOT_GROUPS = {"file", "label", "age", "age_low", "age_high", "split", "subject", "near_duplicate_group"}
+BAND = ("age_low", "age_high")
 
 
 def read_table(path: Path) -> list[Sample]:
@@ -24,26 +28,50 @@ def read_table(path: Path) -> list[Sample]:
     reader = csv.DictReader(io.StringIO(text))
     columns = list(reader.fieldnames or ())
     label_column = next((c for c in ("label", "age") if c in columns), None)
-    if "file" not in columns or label_column is None:
-        raise DataError(f"{path}: expected columns file and label (or age), got {', '.join(columns) or 'none'}")
+    banded = label_column is None and set(BAND) <= set(columns)
+    if "file" not in columns or (label_column is None and not banded):
+        raise DataError(
+            f"{path}: expected columns file and label (or age, or age_low and age_high), got {', '.join(columns) or 'none'}"
+        )
     rows = list(reader)
     text_columns = _text_columns(rows, [c for c in columns if c not in NOT_GROUPS])
     samples: list[Sample] = []
     for number, row in enumerate(rows, start=2):
-        try:
-            label = float(row[label_column])
-        except (TypeError, ValueError):
-            raise DataError(
-                f"{path} line {number}: expected a number as {label_column}, got {row[label_column]!r}"
-            ) from None
-        if not np.isfinite(label):
-            raise DataError(f"{path} line {number}: expected a finite {label_column}, got {label}")
+        where = f"{path} line {number}"
+        label = _number(row, label_column or BAND[0], where)
+        high = _band_high(row, label, where) if banded else None
         groups = {c: row[c] for c in text_columns if row.get(c)}
         duplicate = row.get("near_duplicate_group") or None
         samples.append(
-            Sample(row["file"], label, row.get("split") or None, row.get("subject") or None, duplicate, groups)
+            Sample(
+                row["file"],
+                label,
+                row.get("split") or None,
+                row.get("subject") or None,
+                duplicate,
+                groups,
+                band_high=high,
+            )
         )
     return samples
+
+
+def _number(row: dict[str, str], column: str, where: str) -> float:
+    try:
+        number = float(row[column])
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: expected a number as {column}, got {row[column]!r}") from None
+    if not math.isfinite(number):
+        raise DataError(f"{where}: expected a finite {column}, got {number}")
+    return number
+
+
+def _band_high(row: dict[str, str], low: float, where: str) -> float | None:
+    """The end of a row's band, inf where it is empty; None where both ends are the same, an exact label."""
+    high = _number(row, BAND[1], where) if row[BAND[1]] else math.inf
+    if high < low:
+        raise DataError(f"{where}: expected age_high of {low:g} or more, got {high:g}")
+    return None if high == low else high
 
 
 def _text_columns(rows: Sequence[dict[str, str]], columns: Iterable[str]) -> list[str]:

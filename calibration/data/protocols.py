@@ -70,7 +70,7 @@ def few_shot(samples: Sequence[Sample], shots: int, seed: int) -> tuple[Sample, 
 
 def shifted(samples: Sequence[Sample], top: int, share: float, seed: int) -> tuple[Sample, ...]:
     """Of each of the `top` most frequent labels max(1, int(n * share)) samples at random, all others, in their order."""
-    counts = Counter(round(s.label) for s in samples)
+    counts = Counter(round(s.middle) for s in samples)
     most = {label for label, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top]}
     keep = lambda label, n: max(1, int(n * share)) if label in most else n  # noqa: E731
     return _thinned(samples, keep, np.random.default_rng([seed, 2]))
@@ -81,7 +81,7 @@ def _thinned(
 ) -> tuple[Sample, ...]:
     places: dict[int, list[int]] = defaultdict(list)
     for place, sample in enumerate(samples):
-        places[round(sample.label)].append(place)
+        places[round(sample.middle)].append(place)
     kept: list[int] = []
     for label in sorted(places):
         here = places[label]

@@ -5,7 +5,9 @@ Labels are in the unit of the task that the data set is for. Lists that count gr
 
 from __future__ import annotations
 
+import csv
 import logging
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -198,6 +200,31 @@ def _adience(path: Path) -> tuple[list[Sample], ReadBytes]:
     return samples, files.read
 
 
+def _fairface(path: Path) -> tuple[list[Sample], ReadBytes]:
+    """The owners' `fairface_label_train.csv` and `_val.csv` (which tests: the owners keep their test labels) beside the pictures."""
+    files = open_pictures(path)
+    ends = {"/".join(PurePosixPath(n).parts[-2:]): n for n in files.pictures}
+    samples: list[Sample] = []
+    for name in files.lists:
+        if re.fullmatch(r"fairface_label_(train|val)\.csv", PurePosixPath(name).name) is None:
+            continue
+        split = "train" if "train" in PurePosixPath(name).name else "test"
+        for row in csv.DictReader(files.text(name).splitlines()):
+            picture, band = ends.get(row["file"]), _fairface_band(row["age"])
+            if picture is not None and band is not None:
+                groups = {"gender": row["gender"].lower(), "ethnicity": row["race"].replace("_", " ").lower()}
+                samples.append(Sample(picture, band[0], split, groups=groups, band_high=band[1]))
+    return samples, files.read
+
+
+def _fairface_band(text: str) -> tuple[float, float] | None:
+    """`20-29`, and `more than 70`, whose end is open."""
+    if text == "more than 70":
+        return 70.0, math.inf
+    found = re.fullmatch(r"(\d+)-(\d+)", text)
+    return (float(found[1]), float(found[2])) if found else None
+
+
 def _table(path: Path) -> tuple[list[Sample], ReadBytes]:
     return read_table(path), lambda name: (path.parent / name).read_bytes()
 
@@ -213,6 +240,16 @@ KINDS = {
         _from_names(_aaf),
         "get the original images at github.com/JingchunCheng/All-Age-Faces-Dataset and give their folder or .tar",
         Licence("LicenseRef-none", "All-Age-Faces: no licence text, asks to be cited; taken as research use"),
+    ),
+    "fairface": Kind(
+        _fairface,
+        "get the pictures at github.com/joojs/fairface and give the folder with train/, val/ and the two "
+        "fairface_label CSVs in it, or a .tar",
+        Licence(
+            "CC-BY-4.0",
+            "FairFace: credit Karkkainen and Joo, WACV 2021; its pictures are from YFCC-100M, each under its own "
+            "Creative Commons licence, which is not known one by one",
+        ),
     ),
     "fgnet": Kind(
         _from_names(_fgnet),
@@ -252,7 +289,7 @@ KINDS = {
     ),
     "table": Kind(
         _table,
-        "give a CSV with the columns file and label",
+        "give a CSV with the columns file and label, or file, age_low and age_high",
         Licence("LicenseRef-unknown", "a table of the user's own: licence unknown here"),
     ),
 }

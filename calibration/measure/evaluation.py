@@ -1,4 +1,4 @@
-"""Measure a model on labelled faces: overall, by band of the value, by group and by gate.
+"""Measure a model on labelled faces: overall, by band of the value, by group and by gate; on bands as labels, by their shares.
 
 Every face is detected and cut by the model's crop contract, as in a live run. Faces without a detection are counted as
 `skipped`, never dropped in silence.
@@ -6,19 +6,29 @@ Every face is detected and cut by the model's crop contract, as in a live run. F
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ...errors import UsageError
-from ...runtime.contract.measured import Metric
+from ...runtime.contract.measured import Band, Metric
 from ...runtime.contract.model_file import resolve
+from ...runtime.contract.spec import TaskSpec
 from ...runtime.sessions.model import Model, load
-from ..data.crop_cache import DEFAULT_DETECTOR
+from ..data.crop_cache import DEFAULT_DETECTOR, FaceCrops
 from ..data.datasets import Dataset, open_data
+from .band_measures import BandEvaluation, summarise_bands
+from .distance import signed_distance
 from .predictor import predict_dataset
-from .report import write_report
+from .report import write_band_report, write_report
 from .stress import stress_rows, track_rows
-from .summary import Evaluation, summarise
+from .summary import Evaluation, band_edges, summarise
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,15 +57,25 @@ class EvaluateOptions:
     """What the report calls an open model; None: the name in its spec."""
 
 
-def evaluate(options: EvaluateOptions) -> Evaluation:
-    """Measure a model on labelled faces. Raises UsageError, ModelError, DataError, DetectorError, OutputError."""
+def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
+    """Measure a model on labelled faces; a BandEvaluation where the labels are bands.
+
+    Raises UsageError, ModelError, DataError, DetectorError, OutputError.
+    """
     if options.looks < 1:
         raise UsageError(f"expected --looks of 1 or more, got {options.looks}")
     dataset = open_data(options.data)
     split = options.split or dataset.default_split
     chosen = dataset.select(split)
+    if chosen.banded and (options.stress or options.looks > 1):
+        raise UsageError(f"expected exact labels with --stress and --looks, {options.data} has bands; leave them out")
     model, name = _opened(options)
     predictions = predict_dataset(model, chosen, options.detector)
+    if chosen.banded:
+        banded = summarise_bands(predictions, name, options.data, split, options.detector)
+        if options.report_dir is not None:
+            write_band_report(options.report_dir, banded)
+        return banded
     result = summarise(predictions, name, options.data, split, options.detector)
     if options.stress:
         result = replace(result, stress=stress_rows(model, predictions.faces))
@@ -69,8 +89,37 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 def metric_of(model: Model, dataset: Dataset) -> Metric:
     """One line of a spec's `metrics`: the main figures on the test split, or on all faces where there is none."""
     split = dataset.split_or_all("test")
-    found = summarise(predict_dataset(model, dataset.select(split)))
-    return Metric(dataset.short_name, split, found.n, found.skipped, found.mae, found.cs5, found.bias)
+    predictions = predict_dataset(model, dataset.select(split))
+    return metric(dataset.short_name, split, predictions.faces, predictions.values, model.spec.task)
+
+
+def metric(data: str, split: str, faces: FaceCrops, values: Floats, task: TaskSpec) -> Metric:
+    """The main figures of values [N] beside the faces' labels, over all and by true value: in bands that the labels bring, or ours."""
+    ends = faces.ends
+    signed = signed_distance(values, ends)
+    exact = bool((ends[:, 0] == ends[:, 1]).all())
+    starts = band_edges(task) if exact else sorted(set(ends[:, 0].tolist()))
+    rows: list[Band] = []
+    for low, high in pairwise((*starts, math.inf)):
+        inside = (ends[:, 0] >= low) & (ends[:, 0] < high)
+        if inside.any():
+            rows.append(Band(low, None if math.isinf(high) else high, int(inside.sum()), *_errors(signed[inside])))
+    mae, bias = _errors(signed)
+    return Metric(
+        data,
+        split,
+        len(signed),
+        len(faces.skipped),
+        mae,
+        round(float((np.abs(signed) <= 5).mean()), 4),
+        bias,
+        tuple(rows),
+    )
+
+
+def _errors(signed: Floats) -> tuple[float, float]:
+    """Mean absolute and mean."""
+    return round(float(np.abs(signed).mean()), 4), round(float(signed.mean()), 4)
 
 
 def _opened(options: EvaluateOptions) -> tuple[Model, str]:

@@ -19,6 +19,7 @@ from ...runtime.contract.task import TaskSpec
 from ...runtime.sessions.session import Outputs
 from ..data.crop_cache import DEFAULT_DETECTOR, face_crops
 from ..data.datasets import Dataset
+from .distance import distance_to
 
 AGE_RANGE_YEARS = 120.0
 # What each precision may differ from its reference, in years; for another task in proportion to the task's range.
@@ -34,7 +35,7 @@ class ProofFaces:
     """The faces on which artifacts are compared."""
 
     crops: npt.NDArray[np.uint8]  # [N, S, S, 3] RGB
-    labels: npt.NDArray[np.float64]  # [N] in the task's unit
+    labels: npt.NDArray[np.float64]  # [N, 2] lowest and highest of each, in the task's unit, equal where exact
     said: str  # which they are, for the parity table
 
 
@@ -71,33 +72,33 @@ def proof_faces(
     """
     chosen = [split or d.split_or_all("val") for d in data]
     found = [face_crops(d.select(name), spec.crop, detector) for d, name in zip(data, chosen, strict=True)]
-    total = sum(len(f.labels) for f in found)
+    total = sum(len(f.samples) for f in found)
     at = np.linspace(0, total - 1, min(num_faces, total)).round().astype(int)  # files may lie in order of age
     crops: list[npt.NDArray[np.uint8]] = []
     start = 0
     for faces in found:
-        mine = at[(at >= start) & (at < start + len(faces.labels))] - start
+        mine = at[(at >= start) & (at < start + len(faces.samples))] - start
         crops.append(np.array(faces.crops[mine]))
-        start += len(faces.labels)
-    labels = np.concatenate([f.labels for f in found])[at]
+        start += len(faces.samples)
+    labels = np.concatenate([f.ends for f in found])[at]
     said = ", ".join(f"{name} of {d.short_name}" for d, name in zip(data, chosen, strict=True))
     return ProofFaces(np.concatenate(crops), labels, said)
 
 
 def difference(got: Outputs, reference: Outputs, labels: npt.NDArray[np.float64]) -> Difference:
-    """`got` against `reference`, both for the faces of `labels` [N]."""
+    """`got` against `reference`, both for the faces of `labels`, [N] or the ends of bands [N, 2]."""
     apart = np.abs(got.value.astype(np.float64) - reference.value)
     products = (got.embedding.astype(np.float64) * reference.embedding).sum(axis=1)
     lengths = np.linalg.norm(got.embedding, axis=1) * np.linalg.norm(reference.embedding, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = float((products / lengths).min())
-    mae = float(np.abs(got.value - labels).mean())
+    mae, mae_before = (float(distance_to(o.value.astype(np.float64), labels).mean()) for o in (got, reference))
     return Difference(
         mean=float(apart.mean()),
         p99=float(np.quantile(apart, 0.99)) if np.isfinite(apart).all() else float("nan"),
         max=float(apart.max()),
         mae=mae,
-        mae_change=mae - float(np.abs(reference.value - labels).mean()),
+        mae_change=mae - mae_before,
         cosine=cosine,
         not_finite=sum(int((~np.isfinite(x)).sum()) for x in (got.value, got.probabilities, got.embedding)),
         n=len(labels),

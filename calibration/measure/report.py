@@ -13,6 +13,7 @@ from ...errors import DeviceError, OutputError
 from ...runtime.contract.spec import TaskSpec
 from ...runtime.places import write_json, write_whole
 from ...runtime.tables import markdown_table
+from .band_measures import BandEvaluation, band_lines
 from .measures import CLEARLY, GATE, SMALL, Estimate, Figures, GateRow, Rate, Widths
 from .predictor import Predictions
 from .stress import StressRow
@@ -25,6 +26,20 @@ BLUE, ORANGE = "#1f5f8b", "#c8632d"
 NOTE = f"In brackets: 95 % intervals. (few): under {SMALL} faces, a rough figure. Gate: {GATE[0]:g} at {GATE[1]:.0%}."
 SHOWN_LEVELS = np.arange(0.1, 1.0, 0.1)
 Draw: TypeAlias = "Callable[[Axes, Evaluation, Predictions], None]"
+
+
+def write_band_report(folder: Path, result: BandEvaluation) -> None:
+    """Write report.json and report.md; raises OutputError."""
+    title = f"# {Path(result.model).name} on {result.data.partition(':')[0]}, {result.split}"
+    found = f"{result.n} faces, {result.skipped} pictures without a detected face, detector {result.detector}."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "report.json", result.to_json())
+        write_whole(folder / "report.md", "\n".join([title, "", found, *band_lines(result), ""]).encode())
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {error.filename or folder} ({error.strerror}); give another --report"
+        ) from None
 
 
 def write_report(folder: Path, result: Evaluation, predictions: Predictions) -> None:

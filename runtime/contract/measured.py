@@ -9,7 +9,7 @@ from .fields import Fields, Json, present
 
 @dataclass(frozen=True)
 class Band:
-    """The error on the faces whose true value lies in [low, high); all but n in the task's unit."""
+    """The error on the faces whose true value, or the beginning of whose band, lies in [low, high); in the task's unit."""
 
     low: float
     high: float | None  # None: no end
@@ -28,7 +28,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Metric:
-    """The error on one split of one data set."""
+    """The error on one split of one data set. Where a label is a band, an error is the distance to the band, 0 inside it."""
 
     data: str  # "utkface:utkface.tar"
     split: str

@@ -34,9 +34,9 @@ def test_without_strength_it_is_the_contracts_crop() -> None:
 
 def test_an_epoch_sees_each_face_once() -> None:
     """An epoch's batches hold every face once (but the rest of the division), in another order each epoch."""
-    labels = np.arange(21, dtype=np.float64)
+    labels = np.repeat(np.arange(21.0), 2).reshape(21, 2)
     parts = (np.zeros((10, 12, 12, 3), np.uint8), np.zeros((11, 12, 12, 3), np.uint8))
     faces = TrainingFaces(parts, labels, 10)
     epochs = [[b[1].tolist() for b in batches(Epoch(faces, e, 4, 10, 0, Augmentation()))] for e in (0, 1, 0)]
-    assert all(len(e) == 5 and len({v for b in e for v in b}) == 20 for e in epochs)
+    assert all(len(e) == 5 and len({v[0] for b in e for v in b}) == 20 for e in epochs)
     assert epochs[0] == epochs[2] != epochs[1]

@@ -116,7 +116,7 @@ def test_killed_and_resumed_ends_the_same(place: Path) -> None:
 def test_shares_are_the_batch() -> None:
     """What the processes read of a batch is together the batch of one process, pixel by pixel."""
     pixels = np.random.default_rng(0).integers(0, 255, (24, 36, 36, 3), np.uint8)
-    faces = TrainingFaces((pixels,), np.arange(24.0), 28)
+    faces = TrainingFaces((pixels,), np.arange(48.0).reshape(24, 2), 28)
     whole, *shares = (list(batches(Epoch(faces, 1, 8, 28, 0, Augmentation(), s))) for s in ((0, 1), (0, 2), (1, 2)))
     for at, (crops, labels) in enumerate(whole):
         parts = [share[at] for share in shares]

@@ -1,0 +1,69 @@
+"""Faces packed for another machine are the data set: same names, labels and licence, nearly the same crops, no detector."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra train")
+from numclip.calibration.data import crop_cache
+from numclip.calibration.data.crop_cache import face_crops
+from numclip.calibration.data.datasets import LICENCES, open_data
+from numclip.cli.main import main as numclip_main
+from numclip.errors import DataError
+from numclip.research.pack_faces import COVERAGE, main, pack
+from numclip.train.tasks_file import load_task
+
+
+@pytest.mark.parametrize("kind", ["aaf", "fairface"])
+def test_packed_faces_are_the_data_set(kind: str, shared_data: Path, tmp_path: Path, monkeypatch) -> None:
+    """Of 40 pictures the packed ones have the same labels and splits; the crops that training and val read from them differ from
+    those of the pictures by a few grey levels in the mean, and nobody asks a detector."""
+    whole = open_data(f"{kind}:{shared_data / 'data' / f'{kind}.tar'}")
+    some = replace(whole, samples=tuple(s for s in whole.samples if s.split in ("train", "val"))[::300][:40])
+    crop = load_task("age").covering(COVERAGE).crop(176)
+    path, n = pack(some, crop, tmp_path / "packed")
+    contracts = [load_task("age").crop(96), load_task("age").covering(9 / 7).crop(144)]
+    direct = [face_crops(some, c) for c in contracts]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a detector was opened")
+
+    monkeypatch.setattr(crop_cache, "open_detector", refuse)
+    packed = open_data(f"{kind}:{path}")
+    assert packed.short_name == f"{kind}:{kind}.tar" and LICENCES[packed.kind] == LICENCES[kind]
+    labels = {Path(s.file).stem: (s.ends, s.split) for s in packed.samples}
+    assert n == len(labels) and labels == {Path(s.file).stem: (s.ends, s.split) for s in direct[0].samples}
+    for contract, before in zip(contracts, direct, strict=True):
+        after = face_crops(packed, contract)
+        place = {Path(s.file).stem: i for i, s in enumerate(after.samples)}
+        for i, sample in enumerate(before.samples):
+            inner = slice(contract.side // 8, -contract.side // 8)
+            apart = np.asarray(before.crops[i], int) - np.asarray(after.crops[place[Path(sample.file).stem]], int)
+            assert np.abs(apart[inner, inner]).mean() < 9
+
+
+def test_command_and_training(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command packs what it is given and says how large it is; a training on the pack ends in a checkpoint; a wrong crop file is
+    refused by name."""
+    few = open_data(f"fairface:{shared_data / 'data' / 'fairface.tar'}").select("val")
+    rows = ["file,age_low,age_high,split"]
+    (tmp_path / "few").mkdir()
+    for i, sample in enumerate(few.samples[:24]):
+        (tmp_path / "few" / sample.file).write_bytes(few.read_bytes(sample.file))
+        rows.append(
+            f"{sample.file},{sample.ends[0]:g},{sample.ends[1]:g},{'val' if i % 3 == 0 else 'train'}".replace("inf", "")
+        )
+    (tmp_path / "few.csv").write_text("\n".join(rows) + "\n")
+    out = tmp_path / "packed"
+    assert main(["--data", f"fairface:{tmp_path / 'few'}", "--out", str(out)]) == 0
+    assert "few.tar: 24 faces" in capsys.readouterr().out
+    data = f"fairface:{out / 'few.tar'}"
+    run = ["train", "--data", data, "--out", str(tmp_path / "run"), "--epochs", "1", "--batch", "8", "--side", "48"]
+    assert numclip_main(run) == 0
+    (out / "few.crop.json").write_text("{}")
+    with pytest.raises(DataError, match=r"few\.crop\.json: expected the crop of packed faces"):
+        open_data(data)

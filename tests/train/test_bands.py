@@ -1,0 +1,201 @@
+"""Losses of bands: by hand, equal to those of exact labels where a band has no width, and mixed in one training."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+pytest.importorskip("numclip.train.towers", reason="needs the extra train")
+from numclip.calibration.data.datasets import open_data
+from numclip.cli.main import main
+from numclip.train.checkpoint import load_checkpoint
+from numclip.train.loop import loss_parts
+from numclip.train.losses import WEIGHTINGS, bins_of, image_to_text_loss, shares_of, text_to_image_loss
+from numclip.train.method import Method
+from numclip.train.network import Outputs
+from numclip.train.tasks_file import load_task
+from numclip.train.teacher import ask_once, inside_bands, sought
+from numclip.train.training_data import parse_repeat, repeated, training_faces
+
+EDGES = (0.0, 10, 20, 30, 40)
+INF = math.inf
+TASK = load_task("age")
+
+
+def _exact(s: torch.Tensor, c: torch.Tensor, weighting: str | None) -> tuple[float, float]:
+    """Both losses of exact labels as they were before there were bands, written anew from their formulas."""
+    k = s.shape[1]
+    apart = (torch.arange(k)[None, :] - c[:, None]).abs().double()  # [N, K]
+    wrong = apart > 0
+    one = torch.ones_like(apart)
+    w = torch.where(wrong, (k - 1) * apart / apart.sum(1, keepdim=True), one) if weighting else one
+    logits = w * s if weighting == "inside" else s + w.log()
+    i2t = float(functional.cross_entropy(logits, c))
+    total = apart.sum(0, keepdim=True)
+    w = torch.where(wrong, (k - 1) * apart / torch.where(total == 0, 1, total), one) if weighting else one
+    logits = w * s if weighting == "inside" else s + w.log()
+    found = []
+    for b in sorted(set(c.tolist())):
+        target = torch.log_softmax(10.0 * (c == b).double(), 0)
+        found.append(float((target.exp() * (target - torch.log_softmax(logits[:, b], 0))).sum()))
+    return i2t, float(np.mean(found))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 9), st.integers(2, 12), st.integers(0, 10**6), st.sampled_from(WEIGHTINGS))
+def test_exact_labels_keep_their_losses(k: int, n: int, seed: int, weighting) -> None:
+    """Number of the bin, one-hot shares, and bands of no width: all three give the losses of exact labels, to 1e-9."""
+    draw = torch.Generator().manual_seed(seed)
+    s = 5 * torch.randn(n, k, generator=draw, dtype=torch.float64)
+    labels = torch.rand(n, generator=draw, dtype=torch.float64) * k * 10
+    edges = tuple(10.0 * i for i in range(k + 1))
+    c = bins_of(labels, edges)
+    i2t, t2i = _exact(s, c, weighting)
+    for bins in (c, functional.one_hot(c, k).double(), shares_of(torch.stack([labels, labels], 1), edges)):
+        assert float(image_to_text_loss(s, bins, weighting)) == pytest.approx(i2t, abs=1e-9)
+        assert float(text_to_image_loss(s, bins, weighting)) == pytest.approx(t2i, abs=1e-9)
+
+
+def test_shares_by_hand() -> None:
+    """5 to 14 lies half in each of two bins, 20 to 29 in one, 35 on in the last; 12 to 32 covers 8, 10 and 3 of 21 years; exact
+    labels lie in one bin, beyond the scale in the end one."""
+    ends = torch.tensor([[5, 14], [20, 29], [35, INF], [12, 32], [20, 20], [99, 99], [50, INF]])
+    expected = [
+        [0.5, 0.5, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+        [0, 8 / 21, 10 / 21, 3 / 21],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+        [0, 0, 0, 1],
+    ]
+    torch.testing.assert_close(shares_of(ends, EDGES), torch.tensor(expected))
+
+
+def test_image_to_text_by_hand() -> None:
+    """Two right bins of four at zero logits: half of the mass is right without weights, ln 2. With them the two wrong bins, one
+    and two bins off, weigh 2/3 and 4/3, together as much as without: ln 2 again; by how much they pull differs."""
+    s = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
+    shares = torch.tensor([[0.5, 0.5, 0, 0]], dtype=torch.float64)
+    for weighting in (None, "outside"):
+        assert image_to_text_loss(s, shares, weighting).item() == pytest.approx(math.log(2))
+    image_to_text_loss(s, shares, "outside").backward()
+    assert s.grad is not None and s.grad[0].tolist() == pytest.approx([-1 / 4, -1 / 4, 1 / 6, 1 / 3])
+
+
+def test_every_bin_right_costs_nothing() -> None:
+    """A band as wide as the scale says nothing: no loss, no gradient, nothing that is not finite."""
+    s = torch.randn(3, 4, requires_grad=True)
+    shares = torch.full((3, 4), 0.25)
+    for weighting in WEIGHTINGS:
+        loss = image_to_text_loss(s, shares, weighting)
+        assert loss.item() == pytest.approx(0, abs=1e-6)
+        (grad,) = torch.autograd.grad(loss + text_to_image_loss(s, shares, weighting), s)
+        assert grad.isfinite().all()
+
+
+def test_text_to_image_by_hand() -> None:
+    """At zero logits and without weights the loss is ln N less the entropy of the target: of three faces one is of bin 0, one
+    of bins 0 and 1 by halves, one of bin 1, so that each word's target is 1, 1/2 and nothing, over their sum."""
+    shares = torch.tensor([[1, 0], [0.5, 0.5], [0, 1]], dtype=torch.float64)
+    weights = np.array([math.exp(10), 1 + 0.5 * math.expm1(10), 1])
+    target = weights / weights.sum()
+    expected = math.log(3) + float((target * np.log(target)).sum())
+    assert float(text_to_image_loss(torch.zeros(3, 2).double(), shares, None)) == pytest.approx(expected)
+
+
+def _outputs(values: list[float]) -> Outputs:
+    n = len(values)
+    logits = torch.zeros(n, TASK.spec.num_bins)
+    return Outputs(
+        torch.tensor([float(v) for v in values], requires_grad=True), logits.softmax(1), torch.zeros(n, 4), logits
+    )
+
+
+def test_the_value_is_free_inside_its_band() -> None:
+    """20 to 29: 25 costs nothing, 18 and 33 two and four years; exactly 40 against 37 costs three. Each is pushed towards its band."""
+    outputs = _outputs([25, 18, 33, 37])
+    ends = torch.tensor([[20, 29], [20, 29], [20, 29], [40, 40]]).float()
+    loss = loss_parts(outputs, ends, TASK, Method())[2]
+    assert loss.item() == pytest.approx((0 + 2 + 4 + 3) / 4)
+    loss.backward()
+    assert outputs.value.grad is not None and (4 * outputs.value.grad).tolist() == [0, -1, 1, -1]
+
+
+def test_labels_and_ends_are_one() -> None:
+    """Labels [N] and the same as bands of no width [N, 2] give the same three losses."""
+    outputs, labels = _outputs([25, 18, 33, 37]), torch.tensor([22.0, 18, 70, 3])
+    plain = loss_parts(outputs, labels, TASK, Method())
+    assert [p.item() for p in plain] == [p.item() for p in loss_parts(outputs, labels.repeat(2, 1).T, TASK, Method())]
+
+
+def test_what_teachers_say_of_bands() -> None:
+    """A band's value is the teachers' number clipped into it, its words stay; an exact label becomes the middle of both, as ever."""
+    ends = torch.tensor([[20, 29], [20, 29], [70, INF], [40, 40]]).float()
+    words, value = sought(ends, torch.tensor([24.5, 35, 81, 30]))
+    assert value.tolist() == [[24.5, 24.5], [29, 29], [81, 81], [35, 35]]
+    assert words.tolist() == [[20, 29], [20, 29], [70, INF], [35, 35]]
+    shares = shares_of(torch.tensor([[10, 29], [12, 12]]).float(), EDGES)
+    taught = inside_bands(torch.tensor([[0.2, 0.3, 0.1, 0.4], [0.1, 0.7, 0.1, 0.1]]), shares)
+    assert taught[0].tolist() == pytest.approx([0, 0.75, 0.25, 0], abs=2e-4)
+    assert taught[1].tolist() == pytest.approx([0.1, 0.7, 0.1, 0.1])
+
+
+def test_ages_that_count_more() -> None:
+    """13 to 19 twice, 60 on three times, the others once; `13-19:2` says so, and what says nothing is refused."""
+    given_ = [parse_repeat("13-19:2"), parse_repeat("60-120:3")]
+    assert repeated([5, 14.5, 19, 20, 64.5], given_).tolist() == [0, 1, 1, 2, 2, 3, 4, 4, 4]
+    for wrong in ("13-19", "19-13:2", "13-19:0"):
+        with pytest.raises(Exception, match=r"expected --repeat FROM-TO:TIMES"):
+            parse_repeat(wrong)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Path, Path]:
+    """32 faces with exact ages, and the same faces with the ten years around each."""
+    folder = tmp_path_factory.mktemp("faces")
+    source = open_data(f"utkface:{shared_data / 'data' / 'utkface.tar'}").select("val")
+    exact, banded = ["file,age,split"], ["file,age_low,age_high,split"]
+    for i, sample in enumerate(source.samples[::37][:32]):
+        cv2.imwrite(str(folder / f"{i}.png"), source.read(sample))
+        split, low = ("val" if i % 4 == 0 else "train"), 10 * (int(sample.label) // 10)
+        exact.append(f"{i}.png,{sample.label:g},{split}")
+        banded.append(f"{i}.png,{low},{low + 9 if low < 70 else ''},{split}")
+    (folder / "exact.csv").write_text("\n".join(exact) + "\n")
+    (folder / "banded.csv").write_text("\n".join(banded) + "\n")
+    return folder / "exact.csv", folder / "banded.csv"
+
+
+def test_exact_and_banded_sets_mix_in_one_training(tables: tuple[Path, Path], tmp_path: Path) -> None:
+    """A run over both kinds, once taught by another, ends in a checkpoint whose val figures name both sets; a face's band lets its
+    value be where an exact label would not, so its mean distance is smaller."""
+    data = [f"table:{table}" for table in tables]
+    common = ["train", "--data", *data, "--epochs", "1", "--batch", "8", "--side", "48"]
+    assert main([*common, "--out", str(tmp_path / "first"), "--repeat", "0-120:2"]) == 0
+    network, record = load_checkpoint(tmp_path / "first" / "best.safetensors")
+    assert set(record.val_mae) == {"table:exact.csv", "table:banded.csv"}
+    assert record.val_mae["table:banded.csv"] < record.val_mae["table:exact.csv"]
+    taught = [*common, "--out", str(tmp_path / "second"), "--teacher", str(tmp_path / "first" / "best.safetensors")]
+    assert main([*taught, "--teach-once", "--coverage", "0.9"]) == 0
+    log = [json.loads(line) for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
+    assert np.isfinite(list(log[0]["loss"].values())).all()
+    ask = ask_once([tmp_path / "first" / "best.safetensors"], network.task, torch.device("cpu"))
+    crop = network.task.crop(48)
+    faces, _ = training_faces([open_data(data[1])], crop, smoke=False, asked=ask)
+    assert faces.labels.shape == (24, 3 + network.task.spec.num_bins)
+    np.testing.assert_allclose(faces.labels[:, 3:].sum(1), 1, atol=1e-5)
+
+
+def test_teach_once_needs_a_teacher(tables: tuple[Path, Path], tmp_path: Path, capsys) -> None:
+    """--teach-once alone is refused in a sentence that says what to add, and no folder is left."""
+    assert main(["train", "--data", f"table:{tables[0]}", "--out", str(tmp_path / "x"), "--teach-once"]) == 2
+    assert "expected --teacher with --teach-once" in capsys.readouterr().err and not (tmp_path / "x").exists()
