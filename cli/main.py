@@ -51,6 +51,7 @@ RENAMED_FLAGS: dict[tuple[str, str], str] = {
     ("train", "--precision"): "--amp",
     ("train", "--limit"): "--num-faces",
     ("export", "--limit"): "--max-difference",
+    ("run", "--buffer"): "--challenge AGE, the gate's age included: --gate 18 --buffer 7 is --gate 18 --challenge 25",
 }
 # commands of earlier versions: what to type instead
 MOVED_COMMANDS = {"study": "python -m numclip.research NAME, in a checkout of numclip"}

@@ -42,10 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.gate_error,
         metavar="SHARE",
-        help="share that may be answered wrongly",
+        help="highest share of people within 4 years of the age, on either side, who may be answered wrongly (default: "
+        f"{default.gate_error:g}); refused where the model's calibration cannot show it",
     )
     parser.add_argument(
-        "--buffer", type=float, default=default.buffer, metavar="YEARS", help="say yes only as if to --gate AGE + YEARS"
+        "--challenge",
+        type=float,
+        metavar="AGE",
+        help="yes to those read as so old or older, such as 25 (default: --gate-error)",
+    )
+    parser.add_argument(
+        "--cost",
+        type=float,
+        metavar="N",
+        help="one wrong yes is as bad as N people up to 10 years above the age who are asked (default: --gate-error)",
     )
     parser.add_argument(
         "--budget-ms",
@@ -80,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         detector=args.detector,
         gate=args.gate,
         gate_error=args.gate_error,
-        buffer=args.buffer,
+        challenge=args.challenge,
+        cost=args.cost,
         budget_ms=args.budget_ms,
         max_faces=args.max_faces,
         min_face_px=args.min_face,

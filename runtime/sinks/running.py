@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from ...errors import UsageError
-from ..contract.gate import open_gate
+from ..contract.gate import DEFAULT_ERROR, open_gate
 from ..contract.model_file import FINDER
 from ..faces.opening import open_detector
 from ..live.capture import Captures
@@ -55,10 +55,12 @@ class RunOptions:
     """The face detector's name, or a finder's file."""
     gate: float | None = None
     """Answer for each face whether it is at least so old, in the task's unit; None: no gate."""
-    gate_error: float = 0.01
-    """Share that may be answered wrongly."""
-    buffer: float = 0.0
-    """Say yes only to those who would pass at gate + buffer, in the task's unit."""
+    gate_error: float = DEFAULT_ERROR
+    """Highest share of the people within four years of the gate's age, on either side, who may be answered wrongly."""
+    challenge: float | None = None
+    """Say yes to those read as so old or older, in the task's unit; None: as `gate_error` or `cost` say."""
+    cost: float | None = None
+    """Choose the limit for yes at which one wrong yes is as bad as so many people who are asked; None: as `gate_error` says."""
     budget_ms: float | None = None
     """Model time per frame; None: 10 for live sources, no bound for files; infinite: no bound."""
     max_faces: int = 32
@@ -84,8 +86,8 @@ class RunOptions:
             raise UsageError("expected --max-faces, --min-face and --fps above 0")
         if self.budget_ms is not None and not self.budget_ms > 0:
             raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")
-        if self.buffer and self.gate is None:
-            raise UsageError("expected --gate AGE beside --buffer; say which age")
+        if self.gate is None and (self.challenge is not None or self.cost is not None):
+            raise UsageError("expected --gate AGE beside --challenge and --cost; say which age")
 
 
 def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = iter) -> RunSummary:
@@ -112,7 +114,9 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         )
         gate = None
         if options.gate is not None:
-            gate = open_gate(model.spec, options.gate, options.gate_error, options.buffer)
+            gate = open_gate(
+                model.spec, options.gate, options.gate_error, challenge=options.challenge, cost=options.cost
+            )
         rules = Rules(options.max_faces, options.min_face_px, options.budget_ms, gate)
         pipeline = Pipeline(model, detector, rules, tracks=not stills, live=live)
         _log_choices(options, model, infos)
