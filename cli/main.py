@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "deploy": "the kit that sets a Jetson up: containers, service, engine scripts",
     "bulk": "read a collection of pictures, archives and videos into Parquet tables",
     "bench": "latency, throughput and stages of models on this machine",
+    "audit": "check an audit file of a gate's answers",
     "compare": "two benchmark reports side by side",
     "evaluate": "mean error, bias and coverage on labelled faces",
     "calibrate": "fit intervals on labelled faces and write them into the model",
@@ -79,6 +80,7 @@ _EXTRA_OF = {
     "onnx": "quantize",
     "onnxscript": "export",
     "tomli": "config",
+    "joserfc": "sign",
 }
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
+from ..errors import UsageError
 from ..runtime.contract.model_file import PRECISIONS
 from ..runtime.faces.opening import HELP
 from ..runtime.sessions.session import DEVICES
+from ..runtime.sinks.audit import AuditOptions
 from ..runtime.sinks.running import RunOptions
 from ..runtime.sinks.running import run as run_sources
 from .output_flags import add_output_flags, output_options
@@ -75,12 +78,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--camera", metavar="WxH@FPS:FORMAT", help="ask a camera for this, such as 1280x720@30:MJPG")
     parser.add_argument("--fps", type=float, help="frame rate of a raw stream without timestamps (30 if not said)")
+    parser.add_argument(
+        "--audit",
+        type=Path,
+        metavar="FILE",
+        help="append the gate's answers to a chain of hashed lines: no picture, box, age or embedding; numclip audit verify checks it",
+    )
+    parser.add_argument("--audit-ages", action="store_true", help="write ages and ranges into it too")
+    parser.add_argument(
+        "--sign", type=Path, metavar="KEY.pem", help="sign each answer in it (JWS, ES256) with this P-256 key"
+    )
+    parser.add_argument("--nonce", default="", metavar="TEXT", help="the caller's nonce, signed with each answer")
     parser.add_argument("--record", metavar="FILE", help="record what was seen, when, for numclip replay; no pixels")
     parser.add_argument("--record-pixels", action="store_true", help="record the pictures too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run, and say how it went; 1 where a source was lost."""
+    if args.audit is None and (args.audit_ages or args.sign or args.nonce):
+        raise UsageError("expected --audit FILE beside --audit-ages, --sign and --nonce; name the file")
+    audit = None if args.audit is None else AuditOptions(args.audit, args.audit_ages, args.sign, args.nonce)
     options = RunOptions(
         sources=tuple(args.source),
         model=args.model,
@@ -99,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         camera=args.camera,
         fps=args.fps,
         outputs=output_options(args, args.record, args.record_pixels),
+        audit=audit,
         progress=True,
     )
     summary = run_sources(options, tqdm.write, until_terminated)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from ...errors import UsageError
+from ..contract.fields import Json
 from ..contract.gate import DEFAULT_ERROR, open_gate
 from ..contract.model_file import FINDER
 from ..faces.opening import open_detector
@@ -24,6 +25,7 @@ from ..live.pipeline import Pipeline, Rules
 from ..live.results import FrameResult
 from ..live.sources import open_sources
 from ..sessions.model import Model, load
+from .audit import AuditOptions, AuditSink
 from .outputs import OutputOptions, check_outputs, open_outputs
 from .run_statistics import RunStatistics, RunSummary
 from .sink import Sink, Stop
@@ -75,6 +77,8 @@ class RunOptions:
     """Frame rate of a raw stream without timestamps; None: 30."""
     outputs: OutputOptions = field(default_factory=OutputOptions)
     """Where results go."""
+    audit: AuditOptions | None = None
+    """Keep the gate's answers in an audit file; None: they are not kept."""
     progress: bool = False
     """Show a progress bar on stderr, where that is a terminal."""
 
@@ -88,6 +92,8 @@ class RunOptions:
             raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")
         if self.gate is None and (self.challenge is not None or self.cost is not None):
             raise UsageError("expected --gate AGE beside --challenge and --cost; say which age")
+        if self.gate is None and self.audit is not None:
+            raise UsageError("expected --gate AGE beside --audit, whose answers it keeps; say which age")
 
 
 def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = iter) -> RunSummary:
@@ -125,6 +131,11 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         disable = None if options.progress else True
         progress = stack.enter_context(tqdm(total=total, unit="frame", disable=disable, file=sys.stderr))
         sinks: list[Sink] = []
+        if options.audit is not None:
+            sinks.append(
+                AuditSink(options.audit, model.spec, _settings(options, pipeline))
+            )  # the first: no answer without it
+            stack.callback(sinks[0].close)
         for sink in open_outputs(outputs, infos, model.spec.task, level, statistics, say, sources):
             stack.callback(sink.close)
             sinks.append(sink)
@@ -157,6 +168,20 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
             log.info("stopped after %s; outputs hold what was seen", said)
             raise
     return statistics.summary(model.spec.task.unit, sources, infos)
+
+
+def _settings(options: RunOptions, pipeline: Pipeline) -> dict[str, Json]:
+    """All that decides the gate's answers, besides the model and its calibration."""
+    return {
+        "gate": options.gate,
+        "gate_error": options.gate_error,
+        "challenge": options.challenge,
+        "cost": options.cost,
+        "detector": pipeline.detector.name,
+        "max_faces": options.max_faces,
+        "min_face_px": options.min_face_px,
+        "budget_ms": None if options.budget_ms in (None, float("inf")) else options.budget_ms,
+    }
 
 
 def _check_together(infos: Sequence[SourceInfo]) -> None:
