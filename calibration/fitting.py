@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..errors import ModelError, UsageError
 from ..runtime.contract.calibration import Calibration, FacesUsed, Gates, Layer
-from ..runtime.contract.conformal_table import ConformalTable, log_odds, tempered
+from ..runtime.contract.conformal_table import ConformalTable, log_odds
 from ..runtime.contract.model_file import MODELS, graph_sha256, read_spec, resolve, write_spec
 from ..runtime.contract.sharpness import sharpness
 from ..runtime.contract.spec import ModelSpec, TaskSpec
@@ -176,8 +176,8 @@ def labelled(graph: Model, crops: Crops, labels: npt.NDArray[np.float64]) -> Lab
 
 
 def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> Gates:
-    words = tempered(faces.probabilities, table.temperature)
-    return fit_gates(lambda threshold: log_odds(words, threshold, task), faces.labels, task)
+    values, words = table.correct(faces.values, faces.probabilities, task)
+    return fit_gates(lambda at: log_odds(words, at, task), values, faces.labels, faces.labels, task)
 
 
 def _degraded(graph: Model, data: list[FaceCrops]) -> LabelledReadings:

@@ -71,7 +71,8 @@ def _said(made: Calibrated, layer: str | None) -> str:
     if layer is None:
         shares = ", ".join(f"{float(k):.0%}: {v:.1%}" for k, v in calibration.coverage.items()) or "too few faces"
         return f"calibrated on {made.n} faces; coverage in cross-validation: {shares}"
-    held = "; ".join(f"{at} at {', '.join(rates)}" for at, rates in calibration.gates.items()) or "none (too few faces)"
+    held = ", ".join(f"{at} from {table.lowest_error:.1%}" for at, table in calibration.gates.items())
+    held = held or "none (no faces near a threshold)"
     return (
         f"layer {layer} from {made.n} faces: offset {calibration.table.offset:+.2f} {made.spec.task.unit}; gates {held}"
     )

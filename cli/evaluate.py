@@ -16,6 +16,7 @@ from ..calibration import EvaluateOptions, Evaluation, evaluate
 from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP
 from ..calibration.measure.band_measures import BandEvaluation
 from ..calibration.measure.measures import CLEARLY, GATE, SMALL, Figures, GateRow
+from ..runtime.contract.gate_table import NEAR
 from ..runtime.places import write_json
 from .checkpoints import opened_checkpoint
 from .shared_flags import add_data, add_json
@@ -101,7 +102,7 @@ def _line(name: str, row: Figures) -> str:
 def _gate_line(row: GateRow) -> str:
     said = f"gate {row.threshold:g} at {row.error:.0%}, {row.looks} look{'s' * (row.looks > 1)}: yes to "
     below, clear = row.rates.false_accept, row.rates.accept
-    said += "" if below.share is None else f"{below.share.value:.1%} of {below.n} below, "
+    said += "" if below.share is None else f"{below.share.value:.1%} of {below.n} within {NEAR:g} below, "
     return said + (
         "" if clear.share is None else f"{clear.share.value:.1%} of {clear.n} from {row.threshold + CLEARLY:g}"
     )

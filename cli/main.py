@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "bulk": "read a collection of pictures, archives and videos into Parquet tables",
     "bulk-report": "one page about a collection that was read",
     "bench": "latency, throughput and stages of models on this machine",
+    "audit": "check an audit file of a gate's answers",
     "compare": "two benchmark reports side by side",
     "evaluate": "mean error, bias and coverage on labelled faces",
     "calibrate": "fit intervals on labelled faces and write them into the model",
@@ -52,6 +53,7 @@ RENAMED_FLAGS: dict[tuple[str, str], str] = {
     ("train", "--precision"): "--amp",
     ("train", "--limit"): "--num-faces",
     ("export", "--limit"): "--max-difference",
+    ("run", "--buffer"): "--challenge AGE, the gate's age included: --gate 18 --buffer 7 is --gate 18 --challenge 25",
 }
 # commands of earlier versions: what to type instead
 MOVED_COMMANDS = {"study": "python -m numclip.research NAME, in a checkout of numclip"}
@@ -79,6 +81,7 @@ _EXTRA_OF = {
     "onnx": "quantize",
     "onnxscript": "export",
     "tomli": "config",
+    "joserfc": "sign",
 }
 
 

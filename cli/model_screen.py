@@ -71,7 +71,8 @@ def _calibration(calibration: Calibration | None, name: str) -> Iterator[str]:
     yield f"holds the true {name} for {shares or 'an unmeasured share'}; fitted on {calibration.n} faces of {sets}"
     if calibration.layer is not None:
         yield f"with the layer {calibration.layer.name} of one site on top, fitted on {calibration.layer.n} faces"
-    yield f"gates at {', '.join(calibration.gates) or 'no threshold: too few faces'}"
+    held = ", ".join(f"{at} ({table.lowest_error:.1%})" for at, table in calibration.gates.items())
+    yield f"gates at {held}: lowest errors near them" if held else "gates at no threshold: too few faces near them"
 
 
 def _finder_rows(spec: FacesSpec) -> Iterator[tuple[str, str]]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
+from ..errors import UsageError
 from ..runtime.contract.model_file import PRECISIONS
+from ..runtime.sinks.audit import AuditOptions
 from ..runtime.sinks.running import RunOptions
 from ..runtime.sinks.running import run as run_sources
 from .output_flags import add_output_flags, output_options
@@ -39,10 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.gate_error,
         metavar="SHARE",
-        help="share that may be answered wrongly",
+        help="highest share of people within 4 years of the age, on either side, who may be answered wrongly (default: "
+        f"{default.gate_error:g}); refused where the model's calibration cannot show it",
     )
     parser.add_argument(
-        "--buffer", type=float, default=default.buffer, metavar="YEARS", help="say yes only as if to --gate AGE + YEARS"
+        "--challenge",
+        type=float,
+        metavar="AGE",
+        help="yes to those read as so old or older, such as 25 (default: --gate-error)",
+    )
+    parser.add_argument(
+        "--cost",
+        type=float,
+        metavar="N",
+        help="one wrong yes is as bad as N people up to 10 years above the age who are asked (default: --gate-error)",
     )
     parser.add_argument(
         "--budget-ms",
@@ -62,12 +75,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--camera", metavar="WxH@FPS:FORMAT", help="ask a camera for this, such as 1280x720@30:MJPG")
     parser.add_argument("--fps", type=float, help="frame rate of a raw stream without timestamps (30 if not said)")
+    parser.add_argument(
+        "--audit",
+        type=Path,
+        metavar="FILE",
+        help="append the gate's answers to a chain of hashed lines: no picture, box, age or embedding; numclip audit verify checks it",
+    )
+    parser.add_argument("--audit-ages", action="store_true", help="write ages and ranges into it too")
+    parser.add_argument(
+        "--sign", type=Path, metavar="KEY.pem", help="sign each answer in it (JWS, ES256) with this P-256 key"
+    )
+    parser.add_argument("--nonce", default="", metavar="TEXT", help="the caller's nonce, signed with each answer")
     parser.add_argument("--record", metavar="FILE", help="record what was seen, when, for numclip replay; no pixels")
     parser.add_argument("--record-pixels", action="store_true", help="record the pictures too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run, and say how it went; 1 where a source was lost."""
+    if args.audit is None and (args.audit_ages or args.sign or args.nonce):
+        raise UsageError("expected --audit FILE beside --audit-ages, --sign and --nonce; name the file")
+    audit = None if args.audit is None else AuditOptions(args.audit, args.audit_ages, args.sign, args.nonce)
     options = RunOptions(
         sources=tuple(args.source),
         model=args.model,
@@ -77,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
         detector=args.detector,
         gate=args.gate,
         gate_error=args.gate_error,
-        buffer=args.buffer,
+        challenge=args.challenge,
+        cost=args.cost,
         budget_ms=args.budget_ms,
         max_faces=args.max_faces,
         min_face_px=args.min_face,
@@ -85,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
         camera=args.camera,
         fps=args.fps,
         outputs=output_options(args, args.record, args.record_pixels),
+        audit=audit,
         progress=True,
     )
     summary = run_sources(options, tqdm.write, until_terminated)

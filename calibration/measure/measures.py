@@ -1,13 +1,13 @@
 """What is measured on any set of faces: error, bias, coverage, width and gate, each with its 95 % interval.
 
-The intervals of means are percentile bootstraps over faces. Those of a gate's rates are Wilson's, because a rate may count
-no face at all.
+The intervals of means are percentile bootstraps over faces. Those of a gate's rates are exact (Clopper and Pearson), because a
+rate may count no face at all.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +15,18 @@ import numpy.typing as npt
 
 from ...errors import UsageError
 from ...runtime.contract.conformal_table import words_below
-from ...runtime.contract.gate import Evidence, Gate, open_gate
+from ...runtime.contract.gate import DEFAULT_ERROR, Evidence, Gate, open_gate
+from ...runtime.contract.gate_table import AROUND, NEAR
 from ...runtime.contract.readings import Readings
 from ...runtime.contract.spec import ModelSpec, TaskSpec
+from ..exact import clopper_pearson
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 LEVEL = 0.9  # of the intervals judged group by group
-GATE = (18.0, 0.01)  # threshold and error rate judged group by group
-CLEARLY = 7.0  # so far above a threshold a gate should not have to ask: 25 for 18
+GATE = (18.0, DEFAULT_ERROR)  # threshold and error rate judged group by group
+RATES = (0.05, 0.1, 0.2)  # error rates that are judged where a model can show them
+CLEARLY = AROUND  # so far above a threshold a gate should not have to ask: 28 for 18
 RESAMPLES = 1000
 SMALL = 100  # groups with fewer faces are marked
 
@@ -44,29 +47,27 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of n faces, with Wilson's 95 % interval; no share of no faces."""
+    """A share of n faces, with its exact 95 % interval; no share of no faces."""
 
     n: int
     share: Estimate | None
 
     @staticmethod
     def of(holds: Mask) -> Rate:
-        """The share of a mask [n] that holds (Wilson, 1927)."""
+        """The share of a mask [n] that holds."""
         n = len(holds)
         if n == 0:
             return Rate(0, None)
-        z, share = 1.96, float(holds.mean())
-        middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        low, high = (round(max(0.0, min(1.0, (middle + sign * half) / (1 + z * z / n))), 4) for sign in (-1, 1))
-        return Rate(n, Estimate(round(share, 4), low, high))
+        low, high = clopper_pearson(int(holds.sum()), n)
+        return Rate(n, Estimate(round(float(holds.mean()), 4), round(low, 4), round(high, 4)))
 
 
 @dataclass(frozen=True)
 class GateRates:
     """How often a gate errs in either way, and whom it spares the question."""
 
-    false_accept: Rate  # `yes` to those below the threshold
-    false_reject: Rate  # `no` to those at or above it
+    false_accept: Rate  # `yes` to those within NEAR below the threshold
+    false_reject: Rate  # `no` to those within NEAR at or above it
     accept: Rate  # `yes` to those clearly above it
 
     def by_name(self) -> dict[str, Rate]:
@@ -193,14 +194,20 @@ def gate_answers(gate: Gate, looks: Sequence[Readings]) -> npt.NDArray[np.str_]:
 
 def gate_rates(said: npt.NDArray[np.str_], labels: Floats, threshold: float) -> GateRates:
     """A gate's errors of both kinds, and the share of those clearly above who were not asked."""
-    below, above, clear = labels < threshold, labels >= threshold, labels >= threshold + CLEARLY
+    below = (labels >= threshold - NEAR) & (labels < threshold)
+    above = (labels >= threshold) & (labels < threshold + NEAR)
+    clear = labels >= threshold + CLEARLY
     return GateRates(Rate.of(said[below] == "yes"), Rate.of(said[above] == "no"), Rate.of(said[clear] == "yes"))
 
 
 def held_gates(spec: ModelSpec) -> list[Gate]:
-    """Every gate that a model file (or the layer on it) holds."""
-    held = {} if spec.calibration is None else spec.calibration.gates
-    return [open_gate(spec, float(at), float(rate)) for at, limits in held.items() for rate in limits]
+    """The gates of a model file (or of the layer on it) at every one of RATES that it can show."""
+    held: list[Gate] = []
+    for at in {} if spec.calibration is None else spec.calibration.gates:
+        for rate in RATES:
+            with suppress(UsageError):
+                held.append(open_gate(spec, float(at), rate))
+    return held
 
 
 def gate_rows(looks: Sequence[Readings], labels: Floats) -> list[GateRow]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ...errors import DeviceError, OutputError
+from ...runtime.contract.gate_table import NEAR
 from ...runtime.contract.spec import TaskSpec
 from ...runtime.places import write_json, write_whole
 from ...runtime.tables import markdown_table
@@ -114,7 +115,16 @@ def widths_sentence(width: Widths) -> str:
 
 def figures_table(rows: Sequence[tuple[str, Figures]], title: str) -> str:
     """A Markdown table of figures by name."""
-    head = [title, "n", "MAE", "bias", "inside 90 %", "width", f"yes below {GATE[0]:g}", f"no from {GATE[0]:g}"]
+    head = [
+        title,
+        "n",
+        "MAE",
+        "bias",
+        "inside 90 %",
+        "width",
+        f"yes from {GATE[0] - NEAR:g} to {GATE[0]:g}",
+        f"no from {GATE[0]:g} to {GATE[0] + NEAR:g}",
+    ]
     body = [
         [
             name + (" (few)" if row.few else ""),
@@ -152,12 +162,19 @@ def stress_table(rows: Sequence[StressRow]) -> list[str]:
 
 def gate_table(rows: Sequence[GateRow]) -> list[str]:
     """Markdown lines of how often the gates err, and whom they spare the question."""
-    head = ["at least", "asked error", "looks", "yes below", "no from", f"yes from {CLEARLY:g} above"]
+    head = [
+        "at least",
+        "asked error",
+        "looks",
+        f"yes within {NEAR:g} below",
+        f"no within {NEAR:g} above",
+        f"yes from {CLEARLY:g} above",
+    ]
     body = [
         [f"{row.threshold:g}", f"{row.error:.1%}", str(row.looks), *map(_of_n, row.rates.by_name().values())]
         for row in rows
     ]
-    note = "Gates (in brackets: Wilson's 95 % intervals). More looks than one are simulated from the one picture:"
+    note = "Gates (in brackets: exact 95 % intervals). More looks than one are simulated from the one picture:"
     return [note, "", markdown_table(head, body, texts=1)]
 
 

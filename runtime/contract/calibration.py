@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 from .conformal_table import ConformalTable, quantiles_from_json
 from .fields import Fields, Json, JsonObject
+from .gate_table import GateTable
 
 KIND = "conformal"
 
-Gates: TypeAlias = "Mapping[str, Mapping[str, tuple[float, float]]]"  # threshold: error rate: yes above, no below
+Gates: TypeAlias = "Mapping[str, GateTable]"  # by threshold, as "18"
 
 
 @dataclass(frozen=True)
@@ -145,20 +146,18 @@ def _facts(fitted: Calibration | Layer) -> dict[str, Json]:
 
 
 def gates_to_json(gates: Gates) -> JsonObject:
-    """threshold: error rate: [yes above, no below]."""
-    return {at: {rate: list(limits) for rate, limits in rates.items()} for at, rates in gates.items()}
+    """threshold: table."""
+    return {at: table.to_json() for at, table in gates.items()}
 
 
 def _read_gates(fields: Fields) -> Gates:
+    """The tables by threshold. Limits of an earlier kind, whose errors were counted over people of all ages, are left out."""
     if fields.maybe("gates", fields.raw) is None:
         return {}
-    gates = fields.object("gates")
-    return {at: _limits(gates.object(at)) for at in gates}
+    raw, gates = fields.raw("gates"), fields.object("gates")
+    return {at: GateTable.from_json(gates.object(at)) for at in gates if not _of_all_ages(raw[at])}
 
 
-def _limits(rates: Fields) -> dict[str, tuple[float, float]]:
-    limits = rates.each(rates.numbers)
-    for rate, pair in limits.items():
-        if len(pair) != 2:
-            raise rates.wrong(rate, "two limits", list(pair))
-    return {rate: (pair[0], pair[1]) for rate, pair in limits.items()}
+def _of_all_ages(gate: Json) -> bool:
+    """Whether a gate is {error rate: [yes above, no below]}."""
+    return isinstance(gate, dict) and all(isinstance(limits, list) and len(limits) == 2 for limits in gate.values())

@@ -108,6 +108,8 @@ class Answerer:
                 reading, answer, reason = person.age.shown, person.answer, person.reason
             elif believed is not None and self._gate is not None:
                 answer = TrackGate(self._gate).look(believed, None)
+            if answer is None and self._gate is not None:
+                answer = self._gate.unseen
             faces.append(
                 Face(
                     box_xyxy=tuple(box),

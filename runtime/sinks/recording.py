@@ -264,7 +264,8 @@ class Recording:
 
 def _answer(raw: Fields) -> Answer:
     said = raw.text("answer", ("yes", "no", "ask"))
-    return Answer(raw.number("threshold"), raw.number("error"), raw.number("p"), said, raw.count("looks"))
+    p = raw.number("p") if raw.has("p") else None
+    return Answer(raw.number("threshold"), raw.number("error"), p, said, raw.count("looks"))
 
 
 def _landmarks(points: object) -> npt.NDArray[np.float32]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from ...errors import UsageError
-from ..contract.gate import open_gate
+from ..contract.fields import Json
+from ..contract.gate import DEFAULT_ERROR, open_gate
 from ..contract.model_file import FINDER
 from ..faces.opening import open_detector
 from ..live.capture import Captures
@@ -24,6 +25,7 @@ from ..live.pipeline import Pipeline, Rules
 from ..live.results import FrameResult
 from ..live.sources import open_sources
 from ..sessions.model import Model, load
+from .audit import AuditOptions, AuditSink
 from .outputs import OutputOptions, check_outputs, open_outputs
 from .run_statistics import RunStatistics, RunSummary
 from .sink import Sink, Stop
@@ -55,10 +57,12 @@ class RunOptions:
     """The face detector's name, or a finder's file."""
     gate: float | None = None
     """Answer for each face whether it is at least so old, in the task's unit; None: no gate."""
-    gate_error: float = 0.01
-    """Share that may be answered wrongly."""
-    buffer: float = 0.0
-    """Say yes only to those who would pass at gate + buffer, in the task's unit."""
+    gate_error: float = DEFAULT_ERROR
+    """Highest share of the people within four years of the gate's age, on either side, who may be answered wrongly."""
+    challenge: float | None = None
+    """Say yes to those read as so old or older, in the task's unit; None: as `gate_error` or `cost` say."""
+    cost: float | None = None
+    """Choose the limit for yes at which one wrong yes is as bad as so many people who are asked; None: as `gate_error` says."""
     budget_ms: float | None = None
     """Model time per frame; None: 10 for live sources, no bound for files; infinite: no bound."""
     max_faces: int = 32
@@ -73,6 +77,8 @@ class RunOptions:
     """Frame rate of a raw stream without timestamps; None: 30."""
     outputs: OutputOptions = field(default_factory=OutputOptions)
     """Where results go."""
+    audit: AuditOptions | None = None
+    """Keep the gate's answers in an audit file; None: they are not kept."""
     progress: bool = False
     """Show a progress bar on stderr, where that is a terminal."""
 
@@ -84,8 +90,10 @@ class RunOptions:
             raise UsageError("expected --max-faces, --min-face and --fps above 0")
         if self.budget_ms is not None and not self.budget_ms > 0:
             raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")
-        if self.buffer and self.gate is None:
-            raise UsageError("expected --gate AGE beside --buffer; say which age")
+        if self.gate is None and (self.challenge is not None or self.cost is not None):
+            raise UsageError("expected --gate AGE beside --challenge and --cost; say which age")
+        if self.gate is None and self.audit is not None:
+            raise UsageError("expected --gate AGE beside --audit, whose answers it keeps; say which age")
 
 
 def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = iter) -> RunSummary:
@@ -112,7 +120,9 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         )
         gate = None
         if options.gate is not None:
-            gate = open_gate(model.spec, options.gate, options.gate_error, options.buffer)
+            gate = open_gate(
+                model.spec, options.gate, options.gate_error, challenge=options.challenge, cost=options.cost
+            )
         rules = Rules(options.max_faces, options.min_face_px, options.budget_ms, gate)
         pipeline = Pipeline(model, detector, rules, tracks=not stills, live=live)
         _log_choices(options, model, infos)
@@ -121,6 +131,11 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         disable = None if options.progress else True
         progress = stack.enter_context(tqdm(total=total, unit="frame", disable=disable, file=sys.stderr))
         sinks: list[Sink] = []
+        if options.audit is not None:
+            sinks.append(
+                AuditSink(options.audit, model.spec, _settings(options, pipeline))
+            )  # the first: no answer without it
+            stack.callback(sinks[0].close)
         for sink in open_outputs(outputs, infos, model.spec.task, level, statistics, say, sources):
             stack.callback(sink.close)
             sinks.append(sink)
@@ -153,6 +168,20 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
             log.info("stopped after %s; outputs hold what was seen", said)
             raise
     return statistics.summary(model.spec.task.unit, sources, infos)
+
+
+def _settings(options: RunOptions, pipeline: Pipeline) -> dict[str, Json]:
+    """All that decides the gate's answers, besides the model and its calibration."""
+    return {
+        "gate": options.gate,
+        "gate_error": options.gate_error,
+        "challenge": options.challenge,
+        "cost": options.cost,
+        "detector": pipeline.detector.name,
+        "max_faces": options.max_faces,
+        "min_face_px": options.min_face_px,
+        "budget_ms": None if options.budget_ms in (None, float("inf")) else options.budget_ms,
+    }
 
 
 def _check_together(infos: Sequence[SourceInfo]) -> None:

@@ -43,7 +43,8 @@ def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> Non
     """The shipped 90 % intervals hold 90 +- 2.5 % of the UTKFace test faces, 90 +- 3.5 % of All-Age-Faces'.
 
     To one standard error of so many faces; 50, 80 and 95 % hold that share to three, of the test's and the
-    calibration's faces; and at 90 % no band of the value with 100 faces or more holds under 85 %, by the same rule.
+    calibration's faces; and at 90 % no band of the value with 100 faces or more holds under 85 %, by the same rule. They are narrower than one
+    quantile for everybody, and no wider, to 1 %, than the words alone would make them, at the same coverage.
     """
     model = numclip.load("age-nano", device="cpu")
     assert model.spec.calibration is not None
@@ -66,7 +67,7 @@ def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> Non
         inside = (value >= low) & (value < high)
         assert inside.sum() < 100 or ((c := measure(judged.take(inside)).coverage) and c.value >= 0.85), low
     widths = widths_at_equal_coverage(readings, labels)
-    assert widths is not None and widths.ours < min(widths.one_for_all, widths.words)
+    assert widths is not None and widths.ours < widths.one_for_all and widths.ours < 1.01 * widths.words
 
 
 def test_reading_cost(shared_data: Path, yunet_model: Path) -> None:
@@ -74,7 +75,7 @@ def test_reading_cost(shared_data: Path, yunet_model: Path) -> None:
     model = numclip.load("age-nano", device="cpu", threads=1)
     side = model.spec.crop.side
     crops = np.random.default_rng(0).integers(0, 255, (32, side, side, 3), np.uint8)
-    gate = TrackGate(open_gate(model.spec, 18, 0.01))
+    gate = TrackGate(open_gate(model.spec, 18))
     read_s, judged_s = [], []
     for _ in range(7):
         start = time.process_time()
@@ -127,14 +128,14 @@ def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[
     layered = [*in_place, "--data", site(40), "--split", "all", "--layer", "door"]
     assert main(layered) == 0
     out, err = capfd.readouterr()
-    assert "layer door from 40 faces: offset +" in out and "gates none (too few faces)" in out
+    assert "layer door from 40 faces: offset +" in out
     assert "40 faces are few for a layer; 50 to 200" in err
     shifted = numclip.load(model)
     assert shifted.spec.calibration is not None
     (layer,) = shifted.spec.calibration.layers
     assert shifted(crops).value == pytest.approx((plain.value + layer.table.offset).clip(0, 120), abs=1e-3)
     with pytest.raises(UsageError, match="in its layer door"):
-        open_gate(shifted.spec, 18, 0.01)
+        open_gate(shifted.spec, 18)
     assert main(layered) == 2 and main(layered[:-2]) == 2
     assert capfd.readouterr().err.count("it has door; first --remove-layer door") == 2
     assert main([*in_place, "--remove-layer", "roof"]) == 2

@@ -36,7 +36,7 @@ def test_what_a_person_wants_to_know(capsys: pytest.CaptureFixture[str]) -> None
         "reads        age in years, 0 to 120, off a face of 96 px",
         "4.81 years on average, 64% within 5, on 2000 faces of utkface:utkface.tar (test)",
         "90.5% at 90%",
-        "gates at 13, 16, 18, 21, 25",
+        "gates at 13 (6.3%), 16 (6.4%), 18 (5.9%), 21 (4.7%), 25 (2.2%): lowest errors near them",
         "from PyTorch",
         "55 million multiply-adds for one face",
         "commercial   no, because of: weights and data",

@@ -97,6 +97,7 @@ def vectors() -> dict[str, Any]:
         "model": model(spec),
         "readings": readings(spec),
         "gate": gates(spec),
+        "gate_error": [open_gate(spec, threshold, **dial).error for threshold, dial, _ in GATES],
         "crops": crops(),
         "following": following(),
         "tracking": tracking(),
@@ -130,9 +131,9 @@ def made_spec() -> ModelSpec:
         **FITTED,
         "coverage": {},
         "gates": {
-            "13": {"0.005": [5.2, -1.1]},
-            "18": {"0.01": [4.2, -0.4], "0.05": [1.4, 1.5]},
-            "25": {"0.02": [2.5, -0.6]},
+            "13": gate_table(0.3, 2.2, -1.1),
+            "18": gate_table(0.8, 4.2, -0.4),
+            "25": gate_table(0.5, 2.5, -0.6),
         },
     }
     of_site = {name: calibration[name] for name in ("gates", "knots", "levels", "quantiles")}
@@ -185,13 +186,32 @@ def readings(spec: ModelSpec) -> list[dict[str, Any]]:
     ]
 
 
+def gate_table(center: float, yes: float, no: float) -> dict[str, Any]:
+    """A threshold's table of three steps."""
+    return {
+        "below": 49,
+        "above": 60,
+        "center": center,
+        "yes": [[0.06, yes, 0.7], [0.1, (yes + center) / 2, 0.4], [0.3, center, 0.1]],
+        "no": [[0.05, no], [0.09, (no + center) / 2], [0.25, center]],
+        "challenge": [[0.06, 31.0], [0.1, 24.5], [0.4, 17.9]],
+    }
+
+
+GATES: list[tuple[float, dict[str, float], float]] = [
+    (18, {"error": 0.08}, 42.0),
+    (18, {}, 30.0),
+    (18, {"challenge": 25}, 30.0),
+    (25, {"cost": 3}, 34.0),
+    (13, {"error": 0.2}, 14.0),
+]
+
+
 def gates(spec: ModelSpec) -> list[list[str]]:
-    """The answers of four gates along one track each."""
+    """The answers of each of GATES along one track."""
     said: list[list[str]] = []
-    for seed, (threshold, error, buffer, center) in enumerate(
-        [(18, 0.01, 0, 48.0), (18, 0.05, 0, 24.0), (25, 0.02, 5, 45.0), (13, 0.005, 0, 9.0)]
-    ):
-        gate = TrackGate(open_gate(spec, threshold, error, buffer))
+    for seed, (threshold, dial, center) in enumerate(GATES):
+        gate = TrackGate(open_gate(spec, threshold, **dial))
         rows = looks(spec, Dice(10 + seed), 20, center)
         said.append([gate.look(reading, 1).answer for reading in rows])
     return said

@@ -1,6 +1,7 @@
 /** The page: camera or picture in, ages out. What takes time happens in the worker. */
 import {
-  type ErrorCode, type FrameResult, type GateOptions, type Model, NumclipError, type StreamResult, cameras, load, openCamera,
+  DEFAULT_ERROR, type ErrorCode, type FrameResult, type GateOptions, type Model, NumclipError, type StreamResult, cameras, load,
+  openCamera,
 } from "../src/index.js";
 import { draw } from "./overlay.js";
 import { showPeople, summary } from "./people.js";
@@ -339,12 +340,12 @@ function sentence(text: string | undefined): string {
   return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
 }
 
-/** The gate that is chosen, at 1 % where the model holds that. */
+/** The gate that is chosen, at 10 % of the people near its age, or the lowest rate above that the model can show. */
 function gateOf(): GateOptions | undefined {
   const at = gateSelect.value;
-  const rates = opened?.info.gates[at];
-  if (!at || !rates?.length) return undefined;
-  return { threshold: Number(at), error: Number(rates.includes("0.01") ? "0.01" : rates[0]) };
+  const lowest = opened?.info.gates[at];
+  if (!at || lowest === undefined) return undefined;
+  return { threshold: Number(at), error: Math.max(DEFAULT_ERROR, lowest) };
 }
 
 function showGate(): void {

@@ -5,7 +5,7 @@ import { cropFace } from "./crops.js";
 import { NumclipError } from "./errors.js";
 import { type Box, type Detection, type Landmarks, type Reason, disbelief, judge, largest, quality } from "./faces.js";
 import { Finder } from "./finder.js";
-import { type Answer, type Gate, type GateOptions, TrackGate, openGate } from "./gate.js";
+import { type Answer, type Gate, type GateOptions, TrackGate, openGate, unseen } from "./gate.js";
 import { Memory } from "./memory.js";
 import { graphSha256, readSpecText } from "./model-file.js";
 import type { Pixels } from "./pixels.js";
@@ -150,7 +150,7 @@ export class Engine {
       const look = asked.includes(i) ? looks[asked.indexOf(i)] : null;
       const reason = look === null ? judged[i].refused : disbelief(look, look.sharpness);
       const believed = reason === null ? look : null;
-      const answer = believed && gate ? new TrackGate(gate).look(believed, null) : null;
+      const answer = gate && (believed ? new TrackGate(gate).look(believed, null) : unseen(gate));
       return faceOf(face, null, believed && { mean: believed, looks: 1, shrink: 1 }, options.level, look !== null, reason, answer);
     });
     return {

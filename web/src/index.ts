@@ -13,7 +13,7 @@ export { type CameraOptions, cameras, openCamera } from "./camera.js";
 export type { Face, FrameResult, ReadOptions, StreamOptions } from "./engine.js";
 export { type ErrorCode, NumclipError } from "./errors.js";
 export type { Box, Landmarks, Point, Reason } from "./faces.js";
-export type { Answer, GateOptions } from "./gate.js";
+export { DEFAULT_ERROR, type Answer, type GateOptions } from "./gate.js";
 export type { ModelInfo } from "./messages.js";
 
 /** A model file: its address, or its bytes. */

@@ -2,7 +2,7 @@
 import { type Detection, largest } from "./faces.js";
 import type { Finder } from "./finder.js";
 import { type Gray, follow, grayOf } from "./following.js";
-import { type Answer, type Gate, TrackGate } from "./gate.js";
+import { type Answer, type Gate, TrackGate, unseen } from "./gate.js";
 import type { Pixels } from "./pixels.js";
 import type { Reading } from "./readings.js";
 import { RunningAge } from "./running-age.js";
@@ -17,7 +17,7 @@ const DETECT_EVERY_FRAMES = 6; // and at least so often, whatever times the fram
 export interface Person {
   readonly age: RunningAge;
   reason: Reason | null; // why the last look was not believed
-  answer: Answer | null; // the gate's last
+  answer: Answer | null; // the gate's last; null where there is no gate
 }
 
 export interface Seen {
@@ -80,7 +80,7 @@ export class Memory {
     if (person === undefined) {
       const alive = new Set(this.tracker.tracks.map(({ id }) => id));
       for (const id of this.people.keys()) if (!alive.has(id)) this.people.delete(id);
-      person = { age: new RunningAge(this.spec), reason: null, answer: null };
+      person = { age: new RunningAge(this.spec), reason: null, answer: this.gate && unseen(this.gate.gate) };
       this.people.set(track.id, person);
     }
     return person;

@@ -25,7 +25,7 @@ export interface ModelInfo {
   readonly bytes: number; // of both files
   readonly threads: number;
   readonly task: { readonly name: string; readonly unit: string; readonly words: readonly string[]; readonly edges: readonly number[] };
-  readonly gates: Readonly<Record<string, readonly string[]>>; // thresholds, and the error rates of each
+  readonly gates: Readonly<Record<string, number>>; // thresholds, and the lowest error rate that each can show
   readonly metrics: readonly JsonObject[];
   readonly parity: JsonObject;
   readonly licences: Readonly<Record<string, string>>;

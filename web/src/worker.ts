@@ -1,7 +1,7 @@
 /** The worker's side: everything that takes time happens here, so that the page stays smooth. */
 import { Engine } from "./engine.js";
 import { NumclipError } from "./errors.js";
-import { gatesOf } from "./gate.js";
+import { gatesOf, lowestError } from "./gate.js";
 import type { Calls, FileSource, LoadRequest, ModelInfo, Reply, Request, SentPicture } from "./messages.js";
 import type { Pixels } from "./pixels.js";
 import { runtimeVersion, setRuntimeFiles, threadsHere } from "./session.js";
@@ -140,7 +140,7 @@ function infoOf(engine: Engine, bytes: number): ModelInfo {
     bytes,
     threads: engine.threads,
     task: { name: spec.task.name, unit: spec.task.unit, words: spec.task.words, edges: spec.task.binEdges },
-    gates: Object.fromEntries(Object.entries(gatesOf(spec)).map(([at, rates]) => [at, Object.keys(rates)])),
+    gates: Object.fromEntries(Object.entries(gatesOf(spec)).map(([at, table]) => [at, lowestError(table)])),
     metrics: spec.metrics,
     parity: spec.parity,
     licences: spec.licences,

@@ -7,7 +7,7 @@ import { readTable } from "../src/conformal.js";
 import { cropFace } from "../src/crops.js";
 import { type Box, type Detection, type Landmarks, type Point, judge, quality } from "../src/faces.js";
 import { follow, grayOf } from "../src/following.js";
-import { TrackGate, openGate } from "../src/gate.js";
+import { type GateOptions, TrackGate, openGate } from "../src/gate.js";
 import { graphSha256, readSpecText } from "../src/model-file.js";
 import type { Pixels } from "../src/pixels.js";
 import { type Reading, readingOf } from "../src/readings.js";
@@ -107,9 +107,13 @@ describe("as Python answers", () => {
   });
 
   test("gates along a track", () => {
-    const gates = [[18, 0.01, 0, 48], [18, 0.05, 0, 24], [25, 0.02, 5, 45], [13, 0.005, 0, 9]];
-    gates.forEach(([threshold, error, buffer, center], seed) => {
-      const gate = new TrackGate(openGate(spec, { threshold, error, buffer }));
+    const gates: [GateOptions, number][] = [
+      [{ threshold: 18, error: 0.08 }, 42], [{ threshold: 18 }, 30], [{ threshold: 18, challenge: 25 }, 30],
+      [{ threshold: 25, cost: 3 }, 34], [{ threshold: 13, error: 0.2 }, 14],
+    ];
+    gates.forEach(([options, center], seed) => {
+      const gate = new TrackGate(openGate(spec, options));
+      expect(gate.gate.error).toBe(vectors.gate_error[seed]);
       const said = looks(new Dice(10 + seed), 20, center).map((reading) => gate.look(reading, "1").answer);
       expect(said).toEqual(vectors.gate[seed]);
     });

@@ -14,17 +14,17 @@ from numclip.runtime.contract.readings import Readings
 
 
 def test_gate_rates_by_hand() -> None:
-    """One of two children gets yes, one of four others gets no, and of the two from 25 on one is not asked."""
-    said = np.array(["yes", "ask", "no", "yes", "ask", "yes"])
-    got = gate_rates(said, np.array([10, 17, 18, 24, 25, 60]), 18).to_json()
-    assert (got["false_accept"], got["false_reject"], got["accept"]) == (0.5, 0.25, 0.5)
-    assert (got["false_accept_n"], got["false_reject_n"], got["accept_n"]) == (2, 4, 2)
+    """Of the two from 14 to 17 one gets yes, of the two from 18 to 21 one gets no, and of the two from 28 on one is not asked."""
+    said = np.array(["yes", "yes", "ask", "no", "yes", "no", "ask", "yes"])
+    got = gate_rates(said, np.array([13, 14, 17.9, 18, 21, 22, 28, 60]), 18).to_json()
+    assert (got["false_accept"], got["false_reject"], got["accept"]) == (0.5, 0.5, 0.5)
+    assert (got["false_accept_n"], got["false_reject_n"], got["accept_n"]) == (2, 2, 2)
 
 
 def test_no_event_in_a_hundred_is_not_never() -> None:
-    """0 wrong of 100 leaves up to 3.7 % possible (Wilson); no faces leave no rate."""
-    got = gate_rates(np.full(100, "ask"), np.full(100, 5.0), 18).to_json()
-    assert got["false_accept"] == 0 and got["false_accept_95"] == [0, pytest.approx(0.037, abs=1e-3)]
+    """0 wrong of 100 leaves up to 3.6 % possible, 1 - 0.025^(1/100); no faces leave no rate."""
+    got = gate_rates(np.full(100, "ask"), np.full(100, 15.0), 18).to_json()
+    assert got["false_accept"] == 0 and got["false_accept_95"] == [0, pytest.approx(0.0362, abs=1e-4)]
     assert got["accept"] is None and got["accept_n"] == 0
 
 

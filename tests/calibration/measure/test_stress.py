@@ -37,10 +37,10 @@ def test_rows_of_a_few_faces() -> None:
     model = numclip.load("age-nano", device="cpu")
     side = model.spec.crop.side
     crops = np.random.default_rng(0).integers(0, 255, (6, side, side, 3), np.uint8)
-    samples = tuple(Sample(f"{label}.png", float(label)) for label in (5, 9, 17, 18, 40, 70))
+    samples = tuple(Sample(f"{label}.png", float(label)) for label in (5, 14, 17, 18, 40, 70))
     faces = FaceCrops(crops, samples, (), np.full(6, 100, np.float32))
     rows = stress_rows(model, faces)
     assert [row.name for row in rows] == list(STRESS)
     assert all(row.figures.n == 6 and row.below is not None and row.below.n == 3 for row in rows)
-    (row,) = [row for row in track_rows(model, faces, 3) if (row.threshold, row.error) == (18, 0.01)]
-    assert row.looks == 3 and [rate.n for rate in row.rates.by_name().values()] == [3, 3, 2]
+    (row,) = [row for row in track_rows(model, faces, 3) if (row.threshold, row.error) == (18, 0.1)]
+    assert row.looks == 3 and [rate.n for rate in row.rates.by_name().values()] == [2, 1, 2]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numclip.errors import ModelError
 from numclip.runtime.contract.calibration import Calibration, FacesUsed, Layer
 from numclip.runtime.contract.conformal_table import ConformalTable
+from numclip.runtime.contract.gate_table import GateTable, Step, YesStep
 from numclip.runtime.contract.licences import Licence, Licences
 from numclip.runtime.contract.measured import Band, Metric, ParityRow
 from numclip.runtime.contract.model_file import MODELS, read_document, read_spec
@@ -64,7 +65,19 @@ def tables(draw: st.DrawFn) -> ConformalTable:
     )
 
 
-gates = st.dictionaries(names, st.dictionaries(names, st.tuples(numbers, numbers), max_size=2), max_size=2)
+@st.composite
+def gate_tables(draw: st.DrawFn) -> GateTable:
+    def steps(sign: int) -> list[tuple[float, float]]:
+        many = draw(st.integers(1, 4))
+        limits = sorted(draw(st.lists(numbers, min_size=many, max_size=many)), reverse=sign < 0)
+        return list(zip(draw(rising(many, 0, 1)), limits))
+
+    yes = tuple(YesStep(rate, limit, draw(st.floats(0, 1))) for rate, limit in steps(-1))
+    no, challenge = (tuple(Step(*step) for step in steps(sign)) for sign in (1, -1))
+    return GateTable(draw(counts), draw(counts), draw(numbers), yes, no, challenge)
+
+
+gates = st.dictionaries(names, gate_tables(), max_size=2)
 used = st.lists(st.builds(FacesUsed, texts, texts, counts), max_size=2).map(tuple)
 
 
@@ -206,13 +219,34 @@ def test_a_layer_lies_on_top() -> None:
     assert calibration is not None and calibration.layer is None
     base = calibration.table
     own = replace(base, offset=4.0, quantiles=base.quantiles * 2)
-    site = calibration.with_layer(Layer("door", own, {"18": {"0.01": (1.0, -1.0)}}, 60, (), "2026-11-27"))
+    site = calibration.with_layer(Layer("door", own, {"18": TABLE}, 60, (), "2026-11-27"))
     read = Calibration.from_json(_fields(site.to_json()))
     assert read == site and (read.table.offset, base.offset) == (4.0, 0.0)
     assert (read.table.base, read.table.slope) == (base.base, base.slope)
     assert read.table.widening.tolist() == base.widening.tolist()
-    assert read.gates == {"18": {"0.01": (1.0, -1.0)}} and len(calibration.gates) == 5
+    assert read.gates == {"18": TABLE} and len(calibration.gates) == 5
     assert replace(read, layers=()) == calibration
+
+
+TABLE = GateTable(20, 30, 0.5, (YesStep(0.14, 2.0, 0.4),), (Step(0.1, -1.0),), (Step(0.14, 24.0),))
+
+
+def test_gates_of_an_earlier_kind_are_left_out() -> None:
+    """A file whose gates were fitted over people of all ages opens without them, the rest of its calibration as it was."""
+    calibration = read_spec(SHIPPED[0]).calibration
+    assert calibration is not None
+    raw = json.loads(json.dumps(calibration.to_json())) | {"gates": {"18": {"0.01": [4.2, -0.4]}}}
+    assert Calibration.from_json(_fields(raw)) == replace(calibration, base_gates={})
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [("yes", [[0.1, 2, 0.5], [0.1, 1, 0.4]]), ("yes", [[0.1, 1, 0.5], [0.2, 2, 0.4]]), ("no", [[0.1, 1], [0.2, 0]])],
+)
+def test_a_gate_table_that_turns_back_is_refused(name: str, steps: list[list[float]]) -> None:
+    """Rates rise and limits come nearer from step to step; anything else is an error that names the field."""
+    with pytest.raises(ModelError, match=f"spec field {name}: expected rising rates"):
+        GateTable.from_json(_fields(TABLE.to_json() | {name: steps}))
 
 
 def _fields(raw: Any) -> Any:
