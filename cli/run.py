@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", nargs="+", help="0, /dev/video0, a file, a folder or glob, rtsp://…, csi://0, gst:…"
     )
-    parser.add_argument("--model", default=default.model, help="a model's name or .onnx")
+    parser.add_argument("--model", default=default.model, help="a model's name, .onnx, or hf://owner/name")
     parser.add_argument("--device", default=default.device, choices=DEVICES, help="where the model runs")
     parser.add_argument(
         "--precision",

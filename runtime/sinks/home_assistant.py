@@ -40,7 +40,9 @@ class HomeAssistant:
             mean = _sensor(device, "mean", f"mean {self._task.name}", "{{ value_json.mean }}")
             sensors["mean"] = {**mean, "unit_of_measurement": self._task.unit}
         for i, word in enumerate(self._task.words):
-            sensors[f"word_{i}"] = _sensor(device, f"word_{i}", word, f"{{{{ value_json.counts[{json.dumps(word)}] }}}}")
+            sensors[f"word_{i}"] = _sensor(
+                device, f"word_{i}", word, f"{{{{ value_json.counts[{json.dumps(word)}] }}}}"
+            )
         message: dict[str, object] = {
             "device": {"identifiers": [device], "name": f"numclip {topic}", "manufacturer": "numclip"},
             "origin": {"name": "numclip", "sw_version": self._version},

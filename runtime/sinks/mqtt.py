@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -70,7 +71,9 @@ class MqttSink:
                 self._client.tls_set(ca_certs=None if ca is None else str(ca))
             self._client.connect(parts.hostname, port or PORTS[parts.scheme], KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            raise OutputError(f"--mqtt {where}: expected a broker, got: {error}; check the address{_of_ca(secure)}") from None
+            raise OutputError(
+                f"--mqtt {where}: expected a broker, got: {error}; check the address{_of_ca(secure)}"
+            ) from None
         self._client.loop_start()
         if not connected.wait(CONNECT_TIMEOUT_S) or self._refused:
             self._end()
@@ -108,10 +111,8 @@ class MqttSink:
         """Send what waits, and say good-bye."""
         if self._client.is_connected():
             last = self._client.publish(f"{self._topic}/status", "offline", qos=1, retain=True)
-            try:
+            with suppress(RuntimeError, ValueError):  # the broker has just gone: its last will says the same
                 last.wait_for_publish(GOODBYE_S)
-            except (RuntimeError, ValueError):  # the broker has just gone: its last will says the same
-                pass
         self._end()
 
     def _end(self) -> None:

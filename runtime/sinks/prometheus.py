@@ -26,8 +26,12 @@ class MetricsSink:
         self._statistics, self._sources = statistics, sources
         registry = CollectorRegistry()
         registry.register(self)
-        self._latency_s = Histogram("numclip_latency_seconds", "Capture to result", buckets=BUCKETS_S, registry=registry)
-        self._model_s = Histogram("numclip_model_seconds", "Model time per result", buckets=BUCKETS_S, registry=registry)
+        self._latency_s = Histogram(
+            "numclip_latency_seconds", "Capture to result", buckets=BUCKETS_S, registry=registry
+        )
+        self._model_s = Histogram(
+            "numclip_model_seconds", "Model time per result", buckets=BUCKETS_S, registry=registry
+        )
         try:
             self._server, self._thread = start_http_server(int(port), host or "127.0.0.1", registry)
         except OSError as error:
