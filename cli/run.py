@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..runtime.contract.model_file import PRECISIONS
 from ..runtime.faces.opening import HELP
+from ..runtime.live.webcams import first_camera
 from ..runtime.sessions.session import DEVICES
 from ..runtime.sinks.running import RunOptions
 from ..runtime.sinks.running import run as run_sources
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip run`."""
     default = RunOptions
     parser.add_argument(
-        "source", metavar="SOURCE", nargs="+", help="0, /dev/video0, a file, a folder or glob, rtsp://…, csi://0, gst:…"
+        "source",
+        metavar="SOURCE",
+        nargs="*",
+        help="0, /dev/video0, a file, a folder or glob, rtsp://…, csi://0, gst:… (default: the first camera)",
     )
     parser.add_argument("--model", default=default.model, help="a model's name, .onnx, or hf://owner/name")
     parser.add_argument("--device", default=default.device, choices=DEVICES, help="where the model runs")
@@ -71,8 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run, and say how it went; 1 where a source was lost."""
+    sources = tuple(args.source)
+    if not sources:
+        sources = (first_camera(),)
+        print(f"numclip: no source named; reading camera {sources[0]}", file=sys.stderr)
     options = RunOptions(
-        sources=tuple(args.source),
+        sources=sources,
         model=args.model,
         device=args.device,
         threads=args.threads,
