@@ -70,6 +70,10 @@ class Model:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        task, where = self.spec.task, "closed" if self._closed else self.session.facts.device
+        return f"Model({self.spec.name}: {task.name} in {task.unit}, {self.spec.graph.precision}, {where})"
+
     def __reduce__(self) -> tuple[object, tuple[Origin, ModelSpec]]:
         if self.origin is None:
             raise ModelError(
