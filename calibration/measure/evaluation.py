@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import UsageError
-from ...runtime.contract.measured import Metric
+from ...runtime.contract.measured import Band, Metric
 from ...runtime.contract.model_file import resolve
 from ...runtime.sessions.model import Model, load
 from ..data.crop_cache import DEFAULT_DETECTOR
@@ -67,10 +67,11 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 
 
 def metric_of(model: Model, dataset: Dataset) -> Metric:
-    """One line of a spec's `metrics`: the main figures on the test split, or on all faces where there is none."""
+    """One line of a spec's `metrics`: the main figures on the test split, or on all faces where there is none, and by band."""
     split = dataset.split_or_all("test")
     found = summarise(predict_dataset(model, dataset.select(split)))
-    return Metric(dataset.short_name, split, found.n, found.skipped, found.mae, found.cs5, found.bias)
+    bands = tuple(Band(b.low, b.high, b.figures.n, b.figures.mae.value, b.figures.bias.value) for b in found.bands)
+    return Metric(dataset.short_name, split, found.n, found.skipped, found.mae, found.cs5, found.bias, bands)
 
 
 def _opened(options: EvaluateOptions) -> tuple[Model, str]:
