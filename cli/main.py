@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "quantize": "static INT8 of a model file, proven in the task's unit",
     "engine": "build a TensorRT engine from a model file, on the device",
     "verify": "differences between artifacts of one model, in the task's unit",
+    "push": "upload a model to the Hugging Face Hub, with a card from what it says about itself",
     "card": "a model's card, written from measurements",
     "train": "train a NumCLIP on labelled faces",
     "train-faces": "train the face finder that ships, and freeze it",
@@ -82,6 +83,7 @@ _EXTRA_OF = {
     "onnxscript": "export",
     "tomli": "config",
     "joserfc": "sign",
+    "huggingface_hub": "hub",
 }
 
 

@@ -15,7 +15,22 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jsonl", metavar="FILE|-", help="write one JSON line per frame, to a file or to stdout")
     parser.add_argument("--csv", metavar="FILE|-", help="write a table with one row per face")
     parser.add_argument(
-        "--mqtt", metavar="URL", help="publish the JSON lines: mqtt://[user:password@]host[:port]/topic"
+        "--mqtt",
+        metavar="URL",
+        help="publish the JSON lines: mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS; TOPIC/status says "
+        "online or offline",
+    )
+    parser.add_argument(
+        "--mqtt-ca",
+        type=Path,
+        metavar="FILE",
+        help="certificates (PEM) to check a mqtts:// broker with (default: the system's)",
+    )
+    parser.add_argument("--mqtt-retain", action="store_true", help="the broker keeps the newest message")
+    parser.add_argument(
+        "--home-assistant",
+        action="store_true",
+        help="show Home Assistant sensors through --mqtt: faces, faces of each word, mean age",
     )
     parser.add_argument("--metrics", metavar="[HOST:]PORT", help="serve latency, rates and counts for Prometheus")
     parser.add_argument(
@@ -35,6 +50,9 @@ def output_options(args: argparse.Namespace, record: str | None = None, record_p
         jsonl=args.jsonl,
         csv=args.csv,
         mqtt=args.mqtt,
+        mqtt_ca=args.mqtt_ca,
+        mqtt_retain=args.mqtt_retain,
+        home_assistant=args.home_assistant,
         metrics=args.metrics,
         interval=args.interval,
         blur=args.blur,

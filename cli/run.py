@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..errors import UsageError
 from ..runtime.contract.model_file import PRECISIONS
+from ..runtime.live.webcams import first_camera
 from ..runtime.sinks.audit import AuditOptions
 from ..runtime.sinks.running import RunOptions
 from ..runtime.sinks.running import run as run_sources
@@ -26,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip run`."""
     default = RunOptions
     parser.add_argument(
-        "source", metavar="SOURCE", nargs="+", help="0, /dev/video0, a file, a folder or glob, rtsp://…, csi://0, gst:…"
+        "source",
+        metavar="SOURCE",
+        nargs="*",
+        help="0, /dev/video0, a file, a folder or glob, rtsp://…, csi://0, gst:… (default: the first camera)",
     )
     add_model_flags(parser)
     parser.add_argument(
@@ -95,8 +99,12 @@ def run(args: argparse.Namespace) -> int:
     if args.audit is None and (args.audit_ages or args.sign or args.nonce):
         raise UsageError("expected --audit FILE beside --audit-ages, --sign and --nonce; name the file")
     audit = None if args.audit is None else AuditOptions(args.audit, args.audit_ages, args.sign, args.nonce)
+    sources = tuple(args.source)
+    if not sources:
+        sources = (first_camera(),)
+        print(f"numclip: no source named; reading camera {sources[0]}", file=sys.stderr)
     options = RunOptions(
-        sources=tuple(args.source),
+        sources=sources,
         model=args.model,
         device=args.device,
         threads=args.threads,

@@ -11,7 +11,7 @@ from ..runtime.sessions.session import DEVICES
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """The model, where it runs, and the face detector."""
-    parser.add_argument("--model", default="age-nano", help="a model's name or .onnx")
+    parser.add_argument("--model", default="age-nano", help="a model's name, .onnx, or hf://owner/name")
     parser.add_argument("--device", default="auto", choices=DEVICES, help="where the model runs")
     parser.add_argument("--detector", default=FINDER, metavar="NAME|FILE", help=HELP)
 

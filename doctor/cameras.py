@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
 import shlex
-import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import NumclipError, nearest
+from ..runtime.live.webcams import DEV, cameras, formats
 from ..runtime.system import read_line
 from .finding import Finding
 
-DEV, CLASS = Path("/dev"), Path("/sys/class/video4linux")
+CLASS = Path("/sys/class/video4linux")
 MEASURE_S = 1.0
-VIDIOC_ENUM_FMT, CAPTURE = 0xC0405602, 1  # linux/videodev2.h: _IOWR('V', 2, struct v4l2_fmtdesc), 64 bytes
-FMTDESC = struct.Struct("=III32s4s16x")  # index, type, flags, description, pixel format, and what is reserved
 
 
 def checks(sources: Sequence[str] | None = None) -> Iterator[Finding]:
@@ -29,12 +25,6 @@ def checks(sources: Sequence[str] | None = None) -> Iterator[Finding]:
             yield Finding("camera", True, "none plugged in; files and network streams can be read")
     for source in sources:
         yield camera(source)
-
-
-def cameras(dev: Path = DEV) -> list[Path]:
-    """Video nodes that capture; webcams have a second node for their metadata, which has no formats."""
-    nodes = sorted(dev.glob("video*"), key=lambda p: int(re.sub(r"\D", "", p.name) or 0))
-    return [node for node in nodes if not os.access(node, os.R_OK) or formats(node)]
 
 
 def camera(source: str) -> Finding:
@@ -69,24 +59,6 @@ def frames_per_s(times: list[tuple[int, float]]) -> float | None:
     if len(times) < 2 or times[-1][1] <= times[0][1]:
         return None
     return (times[-1][0] - times[0][0]) / (times[-1][1] - times[0][1])
-
-
-def formats(node: Path, ioctl: Callable[[int, int, bytes], bytes] = fcntl.ioctl) -> list[str]:
-    """The pixel formats a node captures, as four letters each; none for what is no camera."""
-    found: list[str] = []
-    try:
-        file = os.open(node, os.O_RDWR | os.O_NONBLOCK)
-    except OSError:
-        return found
-    try:
-        while len(found) < 64:
-            answer = ioctl(file, VIDIOC_ENUM_FMT, FMTDESC.pack(len(found), CAPTURE, 0, b"", b""))
-            found.append(FMTDESC.unpack(answer)[4].decode("ascii", "replace").strip())
-    except OSError:  # the kernel's way to say that there are no more
-        pass
-    finally:
-        os.close(file)
-    return found
 
 
 def another(source: str, dev: Path = DEV) -> str:

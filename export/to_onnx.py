@@ -15,26 +15,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import onnx
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..calibration.data.crop_cache import face_crops
-from ..calibration.data.datasets import Dataset, open_data
-from ..calibration.measure.evaluation import metric
+from ..calibration.data.datasets import open_data
+from ..calibration.measure.evaluation import metric_of
 from ..calibration.measure.parity import difference, faults, proof_faces
 from ..calibration.measure.predictor import answers
 from ..calibration.widening import Widened
 from ..errors import UsageError
 from ..runtime.contract.licences import UNSTATED, Licence, Licences, combined
-from ..runtime.contract.measured import Metric
 from ..runtime.contract.model_file import KEY
 from ..runtime.contract.provenance import Provenance
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
+from ..runtime.sessions.model import Model
 from ..runtime.sessions.opening import open_session
-from ..runtime.sessions.session import Session
 from ..train.checkpoint import file_sha256, load_checkpoint, read_record
 from ..train.checkpoint_model import checkpoint_spec, predict
 from ..train.records import Source
@@ -102,7 +99,7 @@ def export(options: ExportOptions) -> ModelSpec:
             missed = faults(found, limits_of("fp32", spec, options.max_difference), spec.task.unit)
             if missed:
                 raise refusal(found, "fp32", missed)
-        metrics = tuple(_metric(session, dataset, spec) for dataset in data)
+        metrics = tuple(metric_of(Model(spec, session), dataset) for dataset in data)
     backbone = record.towers.config["vision_cfg"]
     assert isinstance(backbone, dict)
     names = " ".join(f"{kind}:{Path(path).name}" for kind, _, path in (text.partition(":") for text in options.data))
@@ -198,11 +195,3 @@ def licences(sources: Sequence[Source], backbone: str | None = None) -> Licences
         backbone=combined(starts) if starts else None,
         data=combined(data) if data else Licence(UNSTATED, "not recorded"),
     )
-
-
-def _metric(session: Session, dataset: Dataset, spec: ModelSpec) -> Metric:
-    """The error of the written file on a data set's split test (or on all of it, where it has no splits)."""
-    split = dataset.split_or_all("test")
-    faces = face_crops(dataset.select(split), spec.crop)
-    values = answers(session, faces.crops).value.astype(np.float64)
-    return metric(dataset.short_name, split, faces, values, spec.task)

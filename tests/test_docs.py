@@ -58,6 +58,35 @@ def test_the_pages_blocks_run(page: Path, tmp_path: Path) -> None:
         run_block(block, tmp_path)
 
 
+# A budget of half a millisecond, in the command and in Python: less than one look takes.
+HURRIED = (
+    (re.compile(r"^(numclip run [^#\n]*?)(\s*#.*)?$", re.M), r"\1 --budget-ms 0.5"),
+    (re.compile(r"(numclip\.stream\(.*)\)"), r"\1, rules=Rules(budget_ms=0.5))"),
+    (re.compile(r"^import numclip$", re.M), "import numclip\nfrom numclip.runtime.live.pipeline import Rules"),
+)
+
+
+@pytest.mark.slow
+def test_the_first_page_s_blocks_run_in_a_hurry(tmp_path: Path) -> None:
+    """README's blocks, one after the other, with twice as many busy processes as cores and a budget of 0.5 ms wherever one can be
+    given: no block ends in an error, so none relies on a face being read in time."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    hurried = 0
+    try:
+        for block in blocks_of((REPO / "README.md").read_text(encoding="utf-8")):
+            if block.skip is None:
+                code = block.code
+                for pattern, instead in HURRIED:
+                    code = pattern.sub(instead, code)
+                hurried += code.count("0.5")
+                run_block(Block(block.tag, code, None), tmp_path)
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+    assert hurried >= 2, "the command and the Python block"
+
+
 @pytest.mark.parametrize("page", pages(), ids=lambda p: p.name)
 def test_the_pages_commands_exist(page: Path) -> None:
     """Every `numclip VERB` in a bash block, skipped ones included, is a verb."""

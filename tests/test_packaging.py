@@ -28,6 +28,7 @@ FOLDERS = ("runtime", "calibration", "train", "export", "demo", "bench", "doctor
 LEFT_OUT = (".git", ".venv", "node_modules", "build", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 NOT_SHIPPED = re.compile(r"\.ci/|\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+OPENCVS = ("4.8", "4.14", "5")
 # JetPack 6: Python 3.10, NVIDIA's OpenCV 4.8 built for NumPy 1; the wheels of the same versions stand in for it.
 BOARD = ("numpy>=1.24,<2", "opencv-python==4.8.0.74", "onnxruntime")
 
@@ -299,6 +300,24 @@ def test_a_video_on_every_python(wheel: Path, clip: Path, tmp_path: Path, versio
     assert [row for row in out.splitlines() if row.startswith("PROBLEM")] == [
         row for row in out.splitlines() if row.startswith("PROBLEM  detector yunet")
     ], out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("opencv", OPENCVS)
+def test_the_demo_with_each_opencv(wheel: Path, tmp_path: Path, opencv: str) -> None:
+    """A fresh environment, the wheel alone, the oldest OpenCV, the tested one and 5: `numclip demo` leaves its clip, lines and picture."""
+    numpy = "numpy<2" if opencv == "4.8" else "numpy>=2"  # what that OpenCV was built for
+    bin_folder = install(tmp_path, sys.executable, f"opencv-python=={opencv}.*", numpy, f"{wheel}[demo]")
+    _, version, _ = call(bin_folder / "python", "-c", "import cv2; print(cv2.__version__)", env=alone())
+    assert version.startswith(f"{opencv}.")
+    code, _, said = call(
+        bin_folder / "numclip", "demo", cwd=tmp_path, env={**alone(), "NUMCLIP_CACHE": str(tmp_path / "c")}
+    )
+    assert code == 0, said
+    lines = [json.loads(line) for line in (tmp_path / "demo.jsonl").read_text().splitlines()]
+    assert {face["track"] for line in lines for face in line["faces"]} == {1, 2}
+    assert (tmp_path / "demo.mp4").stat().st_size and (tmp_path / "demo.png").stat().st_size
 
 
 @pytest.mark.slow

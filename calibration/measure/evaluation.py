@@ -87,7 +87,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
 
 
 def metric_of(model: Model, dataset: Dataset) -> Metric:
-    """One line of a spec's `metrics`: the main figures on the test split, or on all faces where there is none."""
+    """One line of a spec's `metrics`: the main figures on the test split, or on all faces where there is none, and by band."""
     split = dataset.split_or_all("test")
     predictions = predict_dataset(model, dataset.select(split))
     return metric(dataset.short_name, split, predictions.faces, predictions.values, model.spec.task)

@@ -16,6 +16,7 @@ from ...errors import ModelError, did_you_mean
 from ..places import write_whole
 from .faces_spec import KIND as FACES
 from .faces_spec import FacesSpec
+from .hub import SCHEME, download
 from .spec import ModelSpec, kind_of
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -33,9 +34,20 @@ def shipped_models() -> list[str]:
     return sorted(p.stem for p in MODELS.glob("*.onnx") if p.stem != FINDER)
 
 
-def resolve(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a model: a path as it is, a bare name in runtime/models/; raises ModelError saying what there is."""
+def resolve(name_or_path: str | os.PathLike[str], precision: str | None = None) -> Path:
+    """The file of a model: a path as it is, a bare name in runtime/models/, hf://owner/name from the hub.
+
+    precision: fp32, fp16 or int8, the form beside that file which computes so; None: that file. Raises ModelError saying what
+    there is.
+    """
     text = os.fspath(name_or_path)
+    if precision is not None and precision not in PRECISIONS:
+        raise ModelError(f"expected precision {', '.join(PRECISIONS)}, got {precision!r}")
+    path = download(text, precision) if text.startswith(SCHEME) else _local(text)
+    return path if precision is None else _with_precision(path, precision)
+
+
+def _local(text: str) -> Path:
     path = Path(text).expanduser()
     if path.suffix in (".onnx", ".engine") or path.name != text:
         if not path.is_file():
@@ -45,18 +57,17 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if not shipped.is_file():
         names = shipped_models()
         raise ModelError(
-            f"model {text}: expected an .onnx file or one of {', '.join(names) or 'no shipped names'}{did_you_mean(text, names)}"
+            f"model {text}: expected an .onnx file, {SCHEME}owner/name or one of {', '.join(names) or 'no shipped names'}"
+            f"{did_you_mean(text, names)}"
         )
     return shipped
 
 
-def with_precision(path: Path, precision: str) -> Path:
+def _with_precision(path: Path, precision: str) -> Path:
     """The file beside a model's that computes in this precision: NAME.onnx for fp32, NAME.int8.onnx for int8.
 
     Raises ModelError where there is none, or where it computes in another.
     """
-    if precision not in PRECISIONS:
-        raise ModelError(f"expected precision {', '.join(PRECISIONS)}, got {precision!r}")
     if path.suffix == ".engine":
         raise ModelError(f"{path}: an engine has one precision; leave the precision out, or give the .onnx")
     if read_spec(path).graph.precision == precision:

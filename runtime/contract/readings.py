@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Readings:
     """The model's answers for N crops, in the order of the crops; corrected by the calibration where there is one."""
 
@@ -57,6 +57,14 @@ class Readings:
         """[N] log odds, by the words alone, that the true value is at least `threshold`."""
         return self._once(
             ("log_odds", threshold), lambda: log_odds(self.probabilities.astype(np.float64), threshold, self.spec.task)
+        )
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{value:.1f}" for value in self.value[:8].tolist()) + (", …" if len(self) > 8 else "")
+        return (
+            f"Readings({len(self)}: {self.spec.task.name} {shown} {self.spec.task.unit})"
+            if len(self)
+            else "Readings(0)"
         )
 
     @functools.cached_property

@@ -36,7 +36,9 @@ class Display:
         self._made_for: tuple[object, ...] | None = None
         self._deinterlaced = False
         self._matrix: tuple[float, float, float, float] | None = None
-        self._asked = self._between = False  # whether any matrix was asked for; pictures since then that are no key frames
+        self._asked = self._between = (
+            False  # whether any matrix was asked for; pictures since then that are no key frames
+        )
         self.notes: list[str] = []  # what could not be done
 
     def images(self, picture: Any, aspect: Fraction | None) -> Iterator[tuple[Image, Any]]:

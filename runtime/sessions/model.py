@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from ...errors import ModelError
-from ..contract.model_file import MODELS, graph_sha256, read_spec, resolve, with_precision
+from ..contract.model_file import MODELS, graph_sha256, read_spec, resolve
 from ..contract.readings import Readings
 from ..contract.sharpness import sharpness
 from ..contract.spec import ModelSpec
@@ -70,6 +70,10 @@ class Model:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        task, where = self.spec.task, "closed" if self._closed else self.session.facts.device
+        return f"Model({self.spec.name}: {task.name} in {task.unit}, {self.spec.graph.precision}, {where})"
+
     def __reduce__(self) -> tuple[object, tuple[Origin, ModelSpec]]:
         if self.origin is None:
             raise ModelError(
@@ -84,19 +88,17 @@ def load(
     threads: int | None = None,
     precision: str | None = None,
 ) -> Model:
-    """Open a model by name or file; raises ModelError or DeviceError saying what to do.
+    """Open a model by name, file or its place on the Hugging Face Hub, hf://owner/name; raises ModelError or DeviceError.
 
     device: where it runs; `auto` chooses a library by a fixed rule (choice.py). threads: CPU threads for one call, None for the
     library's choice. precision: the form of the model beside it in `fp32`, `fp16` or `int8` (NAME.int8.onnx); None: the file
     that was named. A name means the same file on every machine.
     """
-    path = resolve(name_or_path)
-    if precision is not None:
-        path = with_precision(path, precision)
+    path = resolve(name_or_path, precision)
     spec = read_sidecar(path)[0] if path.suffix == ".engine" else read_spec(path)
     if path.suffix != ".engine":
         check_calibration(path, spec)
-    name = path.stem if path.parent == MODELS else str(path.resolve())
+    name = path.stem if path.parent == MODELS else str(path.absolute())
     origin = Origin(name, device, threads, hashlib.sha256(path.read_bytes()).hexdigest())
     return Model(spec, open_session(path, spec, device, threads), path, origin)
 

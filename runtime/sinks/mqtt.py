@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ...errors import OutputError, UsageError
 from ..live.addresses import shown
 from ..live.frames import SourceEvent
 from ..live.results import FrameResult
+from .home_assistant import HomeAssistant
 from .sink import LineOf, json_line
 
 CONNECT_TIMEOUT_S = 5.0
+GOODBYE_S = 2.0  # for the last message
+KEEPALIVE_S = 15  # a broker that hears nothing for half as long again sends the last will
 QUEUED = 100  # messages kept while the broker is away; later ones are lost
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+FORM = "mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS"
 
 
 class MqttSink:
-    """Publishes to one topic, at most once each (QoS 0). The client connects again by itself."""
+    """Publishes results and events to TOPIC, at most once each (QoS 0), and `online` or `offline`, retained, to TOPIC/status.
 
-    def __init__(self, url: str, line_of: LineOf) -> None:
-        """url: mqtt://[user:password@]host[:port]/topic. Raises UsageError, OutputError."""
+    The broker itself says `offline` when the run dies (last will). The client connects again by itself.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        line_of: LineOf,
+        retain: bool = False,
+        ca: Path | None = None,
+        home: HomeAssistant | None = None,
+    ) -> None:
+        """url: as FORM says. retain: the broker keeps the newest message for who comes later. ca: certificates (PEM) that the
+        broker's is checked with; None: the system's. home: announced and kept up to date, beside the results.
+
+        Raises UsageError, OutputError.
+        """
         parts = urlsplit(url)
-        self._topic, self._line_of = parts.path.strip("/"), line_of
-        if parts.scheme != "mqtt" or not parts.hostname or not self._topic or any(c in self._topic for c in "+#"):
-            raise UsageError(f"expected --mqtt mqtt://[user:password@]host[:port]/topic, got {shown(url)}")
+        self._topic, self._line_of, self._retain, self._home = parts.path.strip("/"), line_of, retain, home
+        secure, port = parts.scheme == "mqtts", _port(url)
+        if parts.scheme not in PORTS or not parts.hostname or not self._topic or any(c in self._topic for c in "+#"):
+            raise UsageError(f"expected --mqtt {FORM}, got {shown(url)}")
+        if ca is not None and not secure:
+            raise UsageError(f"expected --mqtt-ca together with --mqtt mqtts://…, got {shown(url)}")
         import paho.mqtt.client as mqtt
 
         where, connected = shown(url), threading.Event()
@@ -32,32 +57,75 @@ class MqttSink:
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
         self._client.max_queued_messages_set(QUEUED)
+        self._client.will_set(f"{self._topic}/status", "offline", qos=1, retain=True)
 
         def on_connect(client: object, data: object, flags: object, code: mqtt.ReasonCode, properties: object) -> None:
             self._refused = str(code) if code.is_failure else ""
+            if not code.is_failure:
+                self._greet()
             connected.set()
 
         self._client.on_connect = on_connect
         try:
-            self._client.connect(parts.hostname, parts.port or 1883)
+            if secure:
+                self._client.tls_set(ca_certs=None if ca is None else str(ca))
+            self._client.connect(parts.hostname, port or PORTS[parts.scheme], KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            raise OutputError(f"--mqtt {where}: expected a broker, got: {error}; check the address") from None
+            raise OutputError(
+                f"--mqtt {where}: expected a broker, got: {error}; check the address{_of_ca(secure)}"
+            ) from None
         self._client.loop_start()
         if not connected.wait(CONNECT_TIMEOUT_S) or self._refused:
-            self.close()
+            self._end()
             raise OutputError(
                 f"--mqtt {where}: expected a broker that lets in, got: {self._refused or 'no answer'}; check the login"
             )
 
+    def _greet(self) -> None:
+        """What the broker keeps of this run, told at each connection."""
+        if self._home is not None:
+            topic, message = self._home.announcement(self._topic)
+            self._publish(topic, message, keep=True)
+        self._client.publish(f"{self._topic}/status", "online", qos=1, retain=True)
+
     def write(self, result: FrameResult) -> None:
         """Publish one result."""
-        self._client.publish(self._topic, json_line(self._line_of(result)).rstrip())
+        self._publish(self._topic, self._line_of(result))
+        if self._home is not None:
+            self._tell_home(self._home.after(result))
 
     def tell(self, event: SourceEvent) -> None:
         """Publish one event."""
-        self._client.publish(self._topic, json_line(event.to_json()).rstrip())
+        self._publish(self._topic, event.to_json())
+        if self._home is not None:
+            self._tell_home(self._home.after_event(event))
+
+    def _tell_home(self, state: Mapping[str, object] | None) -> None:
+        if state is not None:
+            self._publish(f"{self._topic}/state", state, keep=True)
+
+    def _publish(self, topic: str, message: Mapping[str, object], keep: bool = False) -> None:
+        self._client.publish(topic, json_line(message).rstrip(), retain=keep or self._retain)
 
     def close(self) -> None:
         """Send what waits, and say good-bye."""
+        if self._client.is_connected():
+            last = self._client.publish(f"{self._topic}/status", "offline", qos=1, retain=True)
+            with suppress(RuntimeError, ValueError):  # the broker has just gone: its last will says the same
+                last.wait_for_publish(GOODBYE_S)
+        self._end()
+
+    def _end(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def _port(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError:
+        raise UsageError(f"expected --mqtt {FORM}, got {shown(url)}") from None
+
+
+def _of_ca(secure: bool) -> str:
+    return "; --mqtt-ca FILE names the certificate of an authority of your own" if secure else ""

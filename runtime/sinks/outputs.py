@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from ...errors import UsageError
 from ..contract.spec import TaskSpec
 from ..live.frames import Source, SourceInfo
 from ..live.results import LEVEL, FrameResult
+from .home_assistant import HomeAssistant
 from .lines import CsvSink, JsonlSink, TerminalSink
 from .mqtt import MqttSink
 from .prometheus import MetricsSink
@@ -32,7 +34,13 @@ class OutputOptions:
     csv: str | None = None
     """Write a table with one row per face to this file; - is stdout."""
     mqtt: str | None = None
-    """Publish the JSON lines to mqtt://[user:password@]host[:port]/topic."""
+    """Publish the JSON lines to mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS."""
+    mqtt_ca: Path | None = None
+    """Certificates (PEM) that the broker's is checked with; None: the system's."""
+    mqtt_retain: bool = False
+    """Let the broker keep the newest message for who comes later."""
+    home_assistant: bool = False
+    """Announce sensors to Home Assistant through the broker: faces, faces of each word, mean number."""
     metrics: str | None = None
     """Serve latency, rates and counts for Prometheus on PORT of this machine, or on HOST:PORT."""
     interval: float = LEVEL
@@ -60,6 +68,8 @@ def check_outputs(options: OutputOptions, sources: Sequence[SourceInfo]) -> None
         raise UsageError("expected --aggregate without --show, --save and --record: those show where faces are")
     if options.record_pixels and not options.record:
         raise UsageError("expected --record-pixels together with --record FILE")
+    if not options.mqtt and (options.mqtt_ca or options.mqtt_retain or options.home_assistant):
+        raise UsageError("expected --mqtt URL beside --mqtt-ca, --mqtt-retain and --home-assistant; name the broker")
     if options.jsonl == options.csv == "-":
         raise UsageError("expected at most one of --jsonl and --csv to be -, got both; name a file for one")
     named = {
@@ -102,7 +112,8 @@ def open_outputs(
     if options.save:
         yield VideoSink(options.save, sources, level, options.blur)
     if options.mqtt:
-        yield MqttSink(options.mqtt, line_of)
+        home = HomeAssistant(task, version("numclip"), options.aggregate) if options.home_assistant else None
+        yield MqttSink(options.mqtt, line_of, options.mqtt_retain, options.mqtt_ca, home)
     if options.metrics:
         yield MetricsSink(options.metrics, statistics, counted)
     if options.record:

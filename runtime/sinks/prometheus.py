@@ -10,20 +10,28 @@ from ..live.frames import Source, SourceEvent
 from ..live.results import FrameResult
 from .run_statistics import RunStatistics
 
+BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)  # upper ends
+
 
 class MetricsSink:
-    """Serves /metrics on an address; each request reads the run's statistics as they are then."""
+    """Serves /metrics on an address; each request gets the run's counts and times as they are then."""
 
     def __init__(self, address: str, statistics: RunStatistics, sources: Sequence[Source]) -> None:
         """address: PORT (on this machine alone) or HOST:PORT. Raises UsageError, OutputError."""
         host, _, port = address.rpartition(":")
         if not port.isdecimal() or not 0 < int(port) < 65536:
             raise UsageError(f"expected --metrics PORT or HOST:PORT, such as 9100, got {address!r}")
-        from prometheus_client import CollectorRegistry, start_http_server
+        from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
         self._statistics, self._sources = statistics, sources
         registry = CollectorRegistry()
         registry.register(self)
+        self._latency_s = Histogram(
+            "numclip_latency_seconds", "Capture to result", buckets=BUCKETS_S, registry=registry
+        )
+        self._model_s = Histogram(
+            "numclip_model_seconds", "Model time per result", buckets=BUCKETS_S, registry=registry
+        )
         try:
             self._server, self._thread = start_http_server(int(port), host or "127.0.0.1", registry)
         except OSError as error:
@@ -51,14 +59,11 @@ class MetricsSink:
             unread.add_metric([reason], many)
         yield unread
         yield GaugeMetricFamily("numclip_fps", "Results per second, lately", value=now.fps or 0.0)
-        for name, text in (("latency_ms", "Capture to result"), ("model_ms", "Model time per result")):
-            gauge = GaugeMetricFamily(f"numclip_{name}", f"{text}, of the last results", labels=["quantile"])
-            for percent, value in now.percentiles(name).items():
-                gauge.add_metric([f"{percent / 100:g}"], value)
-            yield gauge
 
     def write(self, result: FrameResult) -> None:
-        """The run feeds the statistics."""
+        """Count the times of one result; the run feeds the statistics."""
+        self._latency_s.observe(result.latency_s)
+        self._model_s.observe(result.times_s.get("model", 0.0))
 
     def tell(self, event: SourceEvent) -> None:
         """The run feeds the statistics."""

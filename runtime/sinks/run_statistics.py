@@ -90,7 +90,6 @@ class RunStatistics:
     dropped_of: dict[str, int] = field(default_factory=lambda: dict[str, int]())  # by source
     tracks_of: dict[str, int] = field(default_factory=lambda: dict[str, int]())
     latency_ms: deque[float] = field(default_factory=_recent)
-    model_ms: deque[float] = field(default_factory=_recent)
     _done_s: deque[float] = field(default_factory=_recent)
     _shown: dict[str, dict[int, tuple[float, float]]] = field(
         default_factory=lambda: dict[str, dict[int, tuple[float, float]]]()
@@ -109,7 +108,6 @@ class RunStatistics:
         ids = [face.track_id for face in result.faces if face.track_id is not None]
         self.tracks_of[source] = max([self.tracks_of.get(source, 0), *ids])  # ids count from 1 without gaps
         self.latency_ms.append(1000 * result.latency_s)
-        self.model_ms.append(1000 * result.times_s.get("model", 0.0))
         self._done_s.append(time.monotonic())
         self._follow_values(result)
 
@@ -161,9 +159,9 @@ class RunStatistics:
         """How restless the shown numbers are: their way per second of a track, in the task's unit; None without tracks."""
         return self._way / self._way_s if self._way_s > 0 else None
 
-    def percentiles(self, name: str) -> dict[int, float]:
-        """p50, p95 and p99 of `latency_ms` or `model_ms` over the last results; empty without any."""
-        numbers = list(getattr(self, name))
+    def percentiles(self) -> dict[int, float]:
+        """p50, p95 and p99 of `latency_ms` over the last results; empty without any."""
+        numbers = list(self.latency_ms)
         return dict(zip(PERCENTILES, np.percentile(numbers, PERCENTILES).tolist(), strict=True)) if numbers else {}
 
     def summary(self, unit: str, sources: Sequence[Source], infos: Sequence[SourceInfo]) -> RunSummary:
@@ -182,7 +180,7 @@ class RunStatistics:
             reconnects=sum(source.reconnects for source in sources),
             unread=dict(self.reasons.most_common()),
             fps=self.fps,
-            latency_ms=self.percentiles("latency_ms"),
+            latency_ms=self.percentiles(),
             movement=self.movement,
             unit=unit,
             lost=tuple(lost),

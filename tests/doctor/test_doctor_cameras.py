@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from numclip.doctor import cameras as doctor_cameras
-from numclip.doctor.cameras import FMTDESC, another, camera, formats, frames_per_s
+from numclip.doctor.cameras import another, camera, frames_per_s
+from numclip.runtime.live import webcams
+from numclip.runtime.live.webcams import FMTDESC, formats
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_file_is_no_camera(tmp_path: Path) -> None:
     (tmp_path / "video0").write_text("")
 
     assert formats(tmp_path / "video0") == formats(tmp_path / "video1") == []
-    assert doctor_cameras.cameras(tmp_path) == []
+    assert webcams.cameras(tmp_path) == []
 
 
 def test_a_stream_is_opened_and_timed(stream_url: str) -> None:
@@ -74,7 +75,7 @@ def test_the_line_for_a_wrong_source(tmp_path: Path) -> None:
 
 def test_the_line_prefers_a_camera_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With another camera plugged in, that one is named."""
-    monkeypatch.setattr(doctor_cameras, "formats", functools.partial(lambda kinds, node: kinds, ["MJPG"]))
+    monkeypatch.setattr(webcams, "formats", functools.partial(lambda kinds, node: kinds, ["MJPG"]))
     (tmp_path / "video2").write_text("")
 
     assert another("63", tmp_path) == f"numclip doctor --camera {tmp_path}/video2"

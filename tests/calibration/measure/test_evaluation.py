@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import numclip.calibration
 from numclip.calibration import EvaluateOptions, evaluate
 from numclip.calibration.data.crop_cache import FaceCrops
 from numclip.calibration.data.datasets import Sample, open_data
+from numclip.calibration.measure.evaluation import metric_of
 from numclip.calibration.measure.predictor import Predictions
 from numclip.calibration.measure.summary import summarise
 from numclip.cli.main import main
@@ -114,3 +116,14 @@ def test_the_room_s_face_is_light() -> None:
     for name in numclip.calibration.__all__:
         assert getattr(numclip.calibration, name).__name__ == name
     assert dir(numclip.calibration) == sorted(numclip.calibration.__all__)
+
+
+def test_a_spec_s_metric_has_bands(shared_data: Path) -> None:
+    """The line that export and quantize write: the bands together are all faces, and their errors weigh up to the whole one."""
+    model = numclip.load("age-nano", device="cpu", threads=1)
+    dataset = open_data(f"utkface:{shared_data / 'data' / 'utkface.tar'}")
+    few = replace(dataset, samples=tuple(s for s in dataset.samples if s.split == "test")[::33])
+    metric = metric_of(model, few)
+    assert sum(band.n for band in metric.bands) == metric.n > 50 and len(metric.bands) == 5
+    weighted = sum(band.n * band.mae for band in metric.bands) / metric.n
+    assert weighted == pytest.approx(metric.mae, abs=1e-3)

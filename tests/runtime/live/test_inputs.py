@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import importlib.util
 import threading
 from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
@@ -26,7 +27,7 @@ def model():
 
 
 def _age(image: object, model, **options: object) -> float:
-    faces = numclip.read(image, model, "haar", **options).faces  # type: ignore[call-overload]
+    faces = numclip.read(image, model, **options).faces  # type: ignore[call-overload]
     assert len(faces) == 1 and faces[0].age is not None
     return faces[0].age
 
@@ -44,6 +45,7 @@ def test_every_form_gives_the_age_of_its_pixels(hopper: np.ndarray, model, tmp_p
         "text": _age(str(tmp_path / "p.png"), model),
         "bytes": _age(png, model),
         "bytearray": _age(bytearray(png), model),
+        "memoryview": _age(memoryview(png), model),
         "PIL": _age(pil.fromarray(rgb), model),
         "PIL file": _age(pil.open(BytesIO(png)), model),
         "PIL RGBA": _age(pil.fromarray(np.concatenate([rgb, alpha], 2)), model),
@@ -63,11 +65,16 @@ def test_every_form_gives_the_age_of_its_pixels(hopper: np.ndarray, model, tmp_p
 
 
 def test_gray_is_the_gray_picture_three_times(hopper: np.ndarray, model) -> None:
-    """[H, W], [H, W, 1] and PIL's L are the gray picture repeated over three channels."""
+    """[H, W], [H, W, 1], PIL's L, LA and I;16, tensors: the gray picture repeated over three channels; float to 0.05 years."""
     pil = pytest.importorskip("PIL.Image", reason="needs pillow")
     gray = np.asarray(cv2.cvtColor(hopper, cv2.COLOR_BGR2GRAY), np.uint8)
     age = _age(np.repeat(gray[..., None], 3, axis=2), model)
-    assert [_age(g, model) for g in (gray, gray[..., None], pil.fromarray(gray))] == pytest.approx([age] * 3, abs=1e-5)
+    wide = gray.astype(np.uint16) * 257
+    forms = [gray, gray[..., None], wide, pil.fromarray(gray), pil.fromarray(gray).convert("LA"), pil.fromarray(wide)]
+    torch = importlib.util.find_spec("torch") and importlib.import_module("torch")
+    forms += [torch.from_numpy(gray), torch.from_numpy(gray)[None]] if torch else []
+    assert [_age(form, model) for form in forms] == pytest.approx([age] * len(forms), abs=1e-5)
+    assert _age(gray / 255, model) == pytest.approx(age, abs=0.05)
 
 
 def test_tensors(hopper: np.ndarray, model) -> None:

@@ -105,7 +105,7 @@ def _soak(clip: Path, folder: Path, minutes: float, detector: str) -> tuple[list
 def _report(states: list[State], statistics: RunStatistics) -> str:
     rows = [states[round(i)] for i in np.linspace(0, len(states) - 1, 11)]
     lines = [f"| {s.minute:.1f} | {s.frames} | {s.rss_mb:.1f} | {s.threads} | {s.files} |" for s in rows]
-    p50, p95, p99 = statistics.percentiles("latency_ms").values()
+    p50, p95, p99 = statistics.percentiles().values()
     return "\n".join(
         [
             "# Soak\n",

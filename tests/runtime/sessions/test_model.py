@@ -51,6 +51,16 @@ def test_a_form_that_is_not_there(tmp_path: Path) -> None:
         numclip.load(tmp_path / "age.onnx", precision="int8")
 
 
+def test_what_is_printed() -> None:
+    """A model and its readings print as one short line: no arrays, no addresses of objects."""
+    with numclip.load("age-nano", "cpu", 1) as model:
+        readings = model(CROPS)
+        assert repr(model) == "Model(age-nano: age in years, fp32, cpu)"
+        assert repr(readings) == f"Readings(3: age {', '.join(f'{v:.1f}' for v in readings.value)} years)"
+        assert repr(model(np.repeat(CROPS, 5, 0))).endswith(", … years)") and repr(model(CROPS[:0])) == "Readings(0)"
+    assert repr(model) == "Model(age-nano: age in years, fp32, closed)"
+
+
 def test_a_closed_model_says_so() -> None:
     """`with` closes it; closing again does nothing; a call afterwards is a sentence."""
     with numclip.load("age-nano", "cpu", 1) as model:

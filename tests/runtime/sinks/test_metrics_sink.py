@@ -34,7 +34,7 @@ def _port() -> int:
 
 
 def test_a_scrape_says_what_the_run_saw() -> None:
-    """Three results, one stall, two small faces and a latency of 10, 20, 90 ms are the numbers a scrape returns."""
+    """Three results, one stall, two small faces are the numbers a scrape returns; latencies of 10, 20, 90 ms fill the buckets."""
     pytest.importorskip("prometheus_client", reason="needs the extra metrics")
     from numclip.runtime.sinks.prometheus import MetricsSink
 
@@ -42,7 +42,9 @@ def test_a_scrape_says_what_the_run_saw() -> None:
     source.reconnects = 1
     sink = MetricsSink(str(port), statistics, [source])
     for i, latency_s in enumerate((0.01, 0.02, 0.09)):
-        statistics.write(_result(3 * i, 2 * i, latency_s, (_unread(1, "small"),) if i else ()))
+        result = _result(3 * i, 2 * i, latency_s, (_unread(1, "small"),) if i else ())
+        statistics.write(result)
+        sink.write(result)
     statistics.tell(SourceEvent("stalled", "cam", 1.0))
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
     sink.close()
@@ -50,9 +52,10 @@ def test_a_scrape_says_what_the_run_saw() -> None:
     assert numbers["numclip_frames_total"] == "3.0" and numbers["numclip_dropped_total"] == "4.0"
     assert numbers["numclip_stalls_total"] == numbers["numclip_reconnects_total"] == "1.0"
     assert numbers['numclip_unread_total{reason="small"}'] == "2.0"
-    assert float(numbers['numclip_latency_ms{quantile="0.5"}']) == pytest.approx(20)
-    assert float(numbers['numclip_latency_ms{quantile="0.99"}']) == pytest.approx(88.6)
-    assert float(numbers['numclip_model_ms{quantile="0.95"}']) == pytest.approx(3)
+    least = {"0.005": 0, "0.01": 1, "0.02": 2, "0.075": 2, "0.1": 3, "+Inf": 3}
+    assert {le: float(numbers[f'numclip_latency_seconds_bucket{{le="{le}"}}']) for le in least} == least
+    assert float(numbers["numclip_latency_seconds_sum"]) == pytest.approx(0.12)
+    assert numbers["numclip_latency_seconds_count"] == numbers['numclip_model_seconds_bucket{le="0.005"}'] == "3.0"
 
 
 def test_a_port_that_is_taken() -> None:

@@ -1,0 +1,39 @@
+"""`numclip run` with no source: the first camera, and it is said which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from numclip.cli.main import main
+from numclip.runtime.live import webcams
+
+
+def test_the_first_camera_is_read(
+    hopper: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is named and read; a picture stands in for the camera that is not here."""
+    (tmp_path / "video1").write_bytes(cv2.imencode(".png", hopper)[1].tobytes())
+    monkeypatch.setattr(webcams, "cameras", lambda: [tmp_path / "video1", tmp_path / "video2"])
+    assert main(["run", "--detector", "haar", "--device", "cpu"]) == 0
+    said, errors = capfd.readouterr()
+    assert f"numclip: no source named; reading camera {tmp_path}/video1\n" in errors and said.count("\n") == 1
+
+
+def test_nodes_are_taken_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """video2 comes before video10, and a node that captures nothing (a webcam's metadata) is none."""
+    for name in ("video10", "video2", "video0"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(webcams, "formats", lambda node: [] if node.name == "video0" else ["MJPG"])
+    assert [node.name for node in webcams.cameras(tmp_path)] == ["video2", "video10"]
+
+
+def test_no_source_and_no_camera(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """One sentence that says what to type, exit code 2."""
+    monkeypatch.setattr(webcams, "cameras", list)
+    assert main(["run"]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and "such as clip.mp4 or rtsp://" in said and "no camera is plugged in" in said

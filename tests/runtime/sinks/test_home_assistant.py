@@ -1,0 +1,262 @@
+"""TLS, last will, retained messages and Home Assistant's discovery, at a real MQTT broker (mosquitto, a process of the test)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from numclip.cli.main import main
+from numclip.runtime.contract.model_file import read_spec, resolve
+from numclip.runtime.live.frames import Frame, SourceEvent
+from numclip.runtime.live.results import Face, FrameResult
+from numclip.runtime.sinks.home_assistant import HomeAssistant
+
+mqtt = pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
+TASK = read_spec(resolve("age-nano")).task
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where mosquitto listens, and the authority that signed its certificate."""
+
+    plain: int
+    secure: int
+    ca: Path
+
+    def listen(self, topic: str) -> Listener:
+        """A client that hears all messages of a topic, those that the broker keeps first."""
+        return Listener(self, topic)
+
+
+class Listener:
+    """Hears messages over TLS until it is closed."""
+
+    def __init__(self, broker: Broker, topic: str) -> None:
+        self.got: list[tuple[str, bytes, bool]] = []  # topic, message, kept by the broker
+        self._came, subscribed = threading.Condition(), threading.Event()
+        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self._client.tls_set(str(broker.ca))
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_message = self._hear
+        self._client.connect("localhost", broker.secure)
+        self._client.subscribe(topic, qos=1)
+        self._client.loop_start()
+        assert subscribed.wait(10)
+
+    def _hear(self, client: object, data: object, message: mqtt.MQTTMessage) -> None:
+        with self._came:
+            self.got.append((message.topic, message.payload, message.retain))
+            self._came.notify_all()
+
+    def wait_for(self, *messages: tuple[str, bytes, bool]) -> None:
+        """Until all of these have come."""
+        with self._came:
+            assert self._came.wait_for(lambda: set(messages) <= set(self.got), 10), self.got
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """mosquitto with a plain and a TLS port, open to all; its certificate is of an authority of the test."""
+    binary = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
+    if binary is None:
+        pytest.skip("no mosquitto here: apt-get install mosquitto")
+    trustme = pytest.importorskip("trustme", reason="needs the extra dev")
+    folder, authority = tmp_path_factory.mktemp("broker"), trustme.CA()
+    found = Broker(_free_port(), _free_port(), folder / "ca.pem")
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(str(found.ca))
+    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    (folder / "broker.conf").write_text(
+        f"allow_anonymous true\nuser root\nlistener {found.plain} 127.0.0.1\nlistener {found.secure} 127.0.0.1\n"
+        f"certfile {folder / 'cert.pem'}\nkeyfile {folder / 'key.pem'}\n"
+    )
+    process = subprocess.Popen([binary, "-c", str(folder / "broker.conf")], stderr=subprocess.DEVNULL)
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", found.secure)) == 0:
+                break
+        time.sleep(0.05)
+    yield found
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def photo(hopper: np.ndarray, tmp_path: Path) -> str:
+    cv2.imwrite(str(tmp_path / "hopper.png"), hopper)
+    return str(tmp_path / "hopper.png")
+
+
+def test_results_over_tls(broker: Broker, photo: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """mqtts:// with --mqtt-ca: the line of --jsonl comes; afterwards the broker keeps it (--mqtt-retain), and `offline`."""
+    words = ["run", photo, "--detector", "haar", "--jsonl", "-", "--mqtt-retain", "--mqtt-ca", str(broker.ca)]
+    with broker.listen("hall/tls/#") as listener:
+        assert main([*words, "--mqtt", f"mqtts://localhost:{broker.secure}/hall/tls"]) == 0
+        line = capfd.readouterr().out.strip().encode()
+        status = "hall/tls/status"
+        listener.wait_for((status, b"online", False), ("hall/tls", line, False), (status, b"offline", False))
+        assert [m for _, m, _ in listener.got] == [b"online", line, b"offline"]
+    with broker.listen("hall/tls/#") as later:
+        later.wait_for(("hall/tls", line, True), (status, b"offline", True))
+    assert json.loads(line)["faces"][0]["age"] > 18
+
+
+def test_without_retain_nothing_of_a_face_is_kept(broker: Broker, photo: str) -> None:
+    """A subscriber that comes later finds the status, and no result."""
+    assert main(["run", photo, "--detector", "haar", "--mqtt", f"mqtt://127.0.0.1:{broker.plain}/hall/plain"]) == 0
+    with broker.listen("hall/plain/#") as later:
+        later.wait_for(("hall/plain/status", b"offline", True))
+        assert len(later.got) == 1
+
+
+@pytest.mark.parametrize("case", ["unknown authority", "no TLS there", "no file", "CA without TLS", "no broker named"])
+def test_what_is_wrong_is_said(case: str, broker: Broker, photo: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """One sentence and exit code 1 or 2; never an unencrypted or unchecked connection instead."""
+    secure, plain = f"mqtts://me:pw1@localhost:{broker.secure}/a", f"mqtt://localhost:{broker.plain}/a"
+    words, code, sentence = {
+        "unknown authority": (["--mqtt", secure], 1, "--mqtt-ca FILE names the certificate"),
+        "no TLS there": (
+            ["--mqtt", f"mqtts://localhost:{broker.plain}/a", "--mqtt-ca", str(broker.ca)],
+            1,
+            "expected a broker",
+        ),
+        "no file": (["--mqtt", secure, "--mqtt-ca", "nowhere.pem"], 1, "No such file"),
+        "CA without TLS": (["--mqtt", plain, "--mqtt-ca", str(broker.ca)], 2, "together with --mqtt mqtts://"),
+        "no broker named": (["--home-assistant"], 2, "name the broker"),
+    }[case]
+    assert main(["run", photo, "--detector", "haar", "--device", "cpu", *words]) == code
+    said = [line for line in capfd.readouterr().err.splitlines() if "--mqtt" in line]
+    assert len(said) == 1 and sentence in said[0] and "pw1" not in said[0]
+
+
+PUBLISHES = """
+import sys, time
+from numclip.runtime.sinks.mqtt import MqttSink
+sink = MqttSink(sys.argv[1], lambda result: {})
+print("there", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_last_will_of_a_run_that_dies(broker: Broker) -> None:
+    """kill -9: the broker itself says `offline`."""
+    with broker.listen("hall/dies/status") as listener:
+        url = f"mqtt://127.0.0.1:{broker.plain}/hall/dies"
+        process = subprocess.Popen([sys.executable, "-c", PUBLISHES, url], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "there\n"
+        listener.wait_for(("hall/dies/status", b"online", False))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        listener.wait_for(("hall/dies/status", b"offline", False))
+
+
+@dataclass
+class Says:
+    """What is shown on a face."""
+
+    value: float
+    probabilities: np.ndarray
+    is_calibrated: bool = False
+
+    @property
+    def bin(self) -> str:
+        return TASK.words[TASK.bin_of(self.value)]
+
+
+def _result(source: str, *ages: float | None) -> FrameResult:
+    frame = Frame(np.zeros((4, 4, 3), np.uint8), 0, 0.0, 0.0, source)
+    readings = [None if age is None else Says(age, np.zeros(TASK.num_bins, np.float32)) for age in ages]
+    faces = tuple(Face((0, 0, 1, 1), 1.0, None, r, reason=None if r else "small") for r in readings)  # type: ignore[arg-type]
+    return FrameResult(frame, faces, 0.01, 0, TASK)
+
+
+def _value_of(announced: dict, key: str, state: object) -> str:
+    """What Home Assistant shows: the sensor's Jinja template on the message."""
+    jinja = pytest.importorskip("jinja2", reason="Home Assistant's templates are Jinja's")
+    return jinja.Environment().from_string(announced["components"][key]["value_template"]).render(value_json=state)
+
+
+def test_the_sensors_show_what_is_seen() -> None:
+    """Two sources with 20, 40 and an unread face, and 66: 4 faces, mean 42, one of each word; a source that stalls shows nobody."""
+    now = [0.0]
+    home = HomeAssistant(TASK, "1.0", clock=lambda: now[0])
+    topic, announced = home.announcement("hall/ages")
+    assert topic.startswith("homeassistant/device/numclip_hall_ages_") and topic.endswith("/config")
+    assert {"device", "origin", "components"} <= set(announced) and announced["state_topic"] == "hall/ages/state"
+    assert all(s["platform"] == "sensor" and s["unique_id"] for s in announced["components"].values())
+    assert len({s["unique_id"] for s in announced["components"].values()}) == 2 + TASK.num_bins
+
+    assert home.after(_result("a", 20.0, 40.0, None)) is not None
+    assert home.after(_result("b", 66.0)) is None, "less than a second later"
+    now[0] = 1.0
+    state = home.after(_result("b", 66.0))
+    assert _value_of(announced, "faces", state) == "4" and _value_of(announced, "mean", state) == "42.0"
+    for age in (20, 40, 66):
+        assert _value_of(announced, f"word_{TASK.bin_of(age)}", state) == "1"
+    assert _value_of(announced, "word_0", state) == "0"
+    now[0] = 2.0
+    assert home.after(_result("b", 66.0)) is None, "nothing changed"
+    state = home.after_event(SourceEvent("stalled", "a", 2.0))
+    assert _value_of(announced, "faces", state) == "1" and _value_of(announced, "mean", state) == "66.0"
+    now[0] = 4.0
+    assert _value_of(announced, "mean", home.after(_result("b", None))) == "None", "unknown to Home Assistant"
+
+
+def test_counts_only_say_no_age() -> None:
+    """With --aggregate no sensor and no state holds a number of anybody's."""
+    home = HomeAssistant(TASK, "1.0", counts_only=True)
+    _, announced = home.announcement("a")
+    state = home.after(_result("a", 33.0))
+    assert "mean" not in announced["components"] and state is not None and set(state) == {"faces", "counts"}
+
+
+def test_two_topics_are_two_devices() -> None:
+    """Topics that differ in a sign that an id cannot hold do not share a device."""
+    home = HomeAssistant(TASK, "1.0")
+    topics = [home.announcement(t)[0] for t in ("a/b", "a_b", "a b", "ä")]
+    assert len(set(topics)) == 4 and all(t.isascii() and " " not in t for t in topics)
+
+
+def test_a_run_with_home_assistant(broker: Broker, photo: str) -> None:
+    """The broker keeps the announcement and the state, so that Home Assistant finds them when it starts later."""
+    url = f"mqtt://127.0.0.1:{broker.plain}/hall/home"
+    assert main(["run", photo, "--detector", "haar", "--mqtt", url, "--home-assistant"]) == 0
+    topic, announced = HomeAssistant(TASK, "").announcement("hall/home")
+    with broker.listen("#") as later:
+        later.wait_for(("hall/home/status", b"offline", True))
+        deadline = time.monotonic() + 10
+        while len({t for t, _, _ in later.got} & {topic, "hall/home/state"}) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        kept = {t: json.loads(m) for t, m, _ in later.got if t in (topic, "hall/home/state")}
+    assert kept[topic]["components"] == announced["components"]
+    assert _value_of(kept[topic], "faces", kept["hall/home/state"]) == "1"
