@@ -15,7 +15,7 @@ from ..runtime.contract.faces_spec import CANDIDATES, INPUT, OUTPUTS
 from ..train.faces.network import STRIDES, Block, FacesNetwork, Layer
 
 OPSET = 18
-MOST_CELLS = 1024  # per picture, the best ones
+CANDIDATES_SHARE, LEAST_CANDIDATES, MOST_CANDIDATES = 8, 256, 3840  # of M cells the best M / 8, but 256 to 3840
 
 
 class Graph:
@@ -98,11 +98,11 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
     """The whole finder as one graph.
 
     pictures: uint8 [N, H, W, 3] BGR; picture int64 [F], boxes float32 [F, 4] xyxy px inside the picture, scores
-    float32 [F], landmarks float32 [F, 5, 2] px; the best score first. At most `most` faces in one call.
+    float32 [F], landmarks float32 [F, 5, 2] px; the best score first.
     """
     graph = Graph()
     network = network.eval()
-    x = graph.add("Cast", INPUT, to=TensorProto.FLOAT)
+    x = graph.add("Cast", _padded(graph), to=TensorProto.FLOAT)
     maps = _maps(graph, network, x)
     _decode(graph, maps, score_threshold, overlap_threshold)
     outputs = [
@@ -118,6 +118,14 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
     )
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _padded(graph: Graph) -> str:
+    """The pictures with black at the right and below, up to sides that the largest stride divides: every map fits the one above."""
+    size = graph.add("Shape", INPUT, start=1, end=3)
+    missing = graph.add("Mod", graph.add("Neg", size), graph.ints(STRIDES[-1]))  # H, W
+    pads = graph.add("Concat", graph.ints(0, 0, 0, 0, 0), missing, graph.ints(0), axis=0)
+    return graph.add("Pad", INPUT, pads)
 
 
 def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
@@ -144,9 +152,7 @@ def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
             nearest_mode="floor",
             coordinate_transformation_mode="asymmetric",
         )
-        size = graph.add("Shape", levels[i], start=2)  # where it is odd, twice the level above is one more
-        fitting = graph.add("Slice", twice, graph.ints(0, 0), size, graph.ints(2, 3))
-        necks.insert(0, _layer(graph, levels[i], network.lateral[i], fitting))
+        necks.insert(0, _layer(graph, levels[i], network.lateral[i], twice))
     maps: list[str] = []
     for neck, head, output in zip(necks, network.heads, network.outputs, strict=True):
         assert isinstance(output, nn.Conv2d) and output.bias is not None
@@ -197,7 +203,9 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
     all_rows = graph.add("Concat", *rows, axis=2)  # [N, 15, M]
     logit = graph.add("Squeeze", graph.slice(all_rows, 0, 1, 1), graph.ints(1))  # [N, M]
     total = graph.add("Shape", logit, start=1)
-    most = graph.add("Min", total, graph.ints(MOST_CELLS))
+    share = graph.add("Div", total, graph.ints(CANDIDATES_SHARE))
+    enough = graph.add("Min", graph.add("Max", share, graph.ints(LEAST_CANDIDATES)), graph.ints(MOST_CANDIDATES))
+    most = graph.add("Min", total, enough)
     best, number = graph.add_two("TopK", logit, most)  # [N, K]
     raw = graph.add(
         "GatherND",
@@ -223,7 +231,7 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
         "NonMaxSuppression",
         boxes,
         graph.add("Unsqueeze", scores, graph.ints(1)),
-        graph.ints(MOST_CELLS),
+        graph.ints(MOST_CANDIDATES),
         graph.floats(overlap_threshold),
         graph.floats(score_threshold),
     )  # [F, 3]: picture, 0, candidate

@@ -1,12 +1,15 @@
 """faces-nano, the face finder that ships: this project's own network, with everything after the pixels inside its graph.
 
-The picture is shrunk as far as the smallest face that is asked for allows, so a close-up costs little and a small face in a 4K
-frame is still found. A picture that stays large is looked at once more, small, for the faces that nearly fill it.
+A picture is looked at several times: first at the scale at which the smallest face asked for is as large as the network needs,
+then at a quarter of that scale, and so on until it is small. Each look is believed for faces of the sizes that the network
+finds well. A look at a large picture is done in tiles, so memory stays small.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -21,12 +24,16 @@ from ..sessions.opening import open_faces_session
 from .detect import KEEP_SCORE, Detections
 
 Image = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+LARGEST_SCALE = 2.0  # a picture is enlarged at most so far
 AS_IT_IS_PX = 640  # a picture with no longer side is never shrunk: it costs little
-GLANCE_PX = 320  # the longer side of the second, small look
-LARGE_SHARE = 0.4  # of a picture's longer side: a face from this size on is believed to the second look
+LOOKS_APART = 4  # each look has a quarter of the scale of the one before
+LAST_LOOK_PX = 400  # the look at which the longer side is at most this is the last
+FROM_PX, UP_TO_PX = 48, 240  # sides of faces, in a look's own px: from the second look on, and in all but the last
+TILE_PX, SHARED_PX = 2048, 256  # the longest side of a tile, and what two tiles have in common
+EDGE_PX = 4.0  # a box so near to the edge between tiles is a face that another tile sees whole
 HEAD = 0.5  # of a face's height: so far above its box a hat reaches
 EMBLEM_SHARE, EMBLEM_SCORE = 0.4, 0.95  # on a head, a face of less than this share of its side must be this sure
-PART_OF_A_FACE = 0.3  # the share of a smaller box inside a large face from which it is taken for a part of it
 
 
 class FacesNano:
@@ -41,8 +48,12 @@ class FacesNano:
         device: str = "auto",
         threads: int | None = None,
         file: str | Path = FINDER,
+        enlarge: bool = False,
     ) -> None:
-        """smallest_face_px: the longer side of the smallest face to find; None: as small as it can.
+        """smallest_face_px: the longer side of the smallest face to find; None: what the picture shows as it is.
+
+        enlarge: whether a picture may be enlarged for small faces, up to twice. That finds nearly all of them and costs up to
+        four times as much: for pictures that are looked at once, rather than for video, where a face is seen many times.
 
         Raises DetectorError, DeviceError, ModelError.
         """
@@ -56,7 +67,7 @@ class FacesNano:
             raise DetectorError(
                 f"detector {self.spec.name}: expected a score from {self.spec.score_threshold:g} to below 1, got {score_threshold:g}"
             )
-        self._score, self._smallest_px = score_threshold, smallest_face_px
+        self._score, self._smallest_px, self._enlarge = score_threshold, smallest_face_px, enlarge
         self._session: FacesSession = open_faces_session(path, device, threads)
         self.facts = self._session.facts
 
@@ -79,70 +90,114 @@ class FacesNano:
         """Give the session's memory and threads back; nothing is found afterwards."""
         self._session.close()
 
-    def shrunk_to(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width (px) at which a picture of this size is looked at."""
-        longer, smallest = max(height, width), self._smallest_px
-        allowed = 1.0 if smallest is None else min(1.0, self.spec.smallest_face_px / smallest)
-        ratio = min(1.0, max(allowed, AS_IT_IS_PX / longer))
-        return max(1, round(height * ratio)), max(1, round(width * ratio))
+    def scale(self, height: int, width: int) -> float:
+        """The scale of the first look at a picture of this size (px)."""
+        if self._smallest_px is None:
+            return 1.0
+        wanted = self.spec.smallest_face_px / self._smallest_px
+        return min(max(wanted, min(1.0, AS_IT_IS_PX / max(height, width))), LARGEST_SCALE if self._enlarge else 1.0)
 
     def _same_sized(self, images: Sequence[Image], size: tuple[int, int]) -> list[Detections]:
-        at = self.shrunk_to(*size)
-        found = self._at(images, at)
-        if max(at) > AS_IT_IS_PX:
-            ratio = GLANCE_PX / max(size)
-            glances = self._at(images, (max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))))
-            found = [
-                _with_large(faces, large, LARGE_SHARE * max(size)) for faces, large in zip(found, glances, strict=True)
-            ]
-        return found
+        scale, found = self.scale(*size), list[Detections]()
+        while True:
+            last = scale * max(size) <= LAST_LOOK_PX
+            sides_px = (FROM_PX / scale if found else 0.0, math.inf if last else UP_TO_PX / scale)
+            looks = [_sized(faces, *sides_px) for faces in self._look(images, scale)]
+            found = [_joined(pair) for pair in zip(found, looks, strict=True)] if found else looks
+            if last:
+                break
+            scale /= LOOKS_APART
+        return [self._kept(faces) for faces in found]
 
-    def _at(self, images: Sequence[Image], size: tuple[int, int]) -> list[Detections]:
+    def _look(self, images: Sequence[Image], scale: float) -> list[Detections]:
+        """What the network sees in pictures of one size at this scale, one tile after another."""
         height, width = images[0].shape[:2]
-        if size != (height, width):
-            small = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in images]
-        else:
-            small = list(images)
-        pictures = small[0][None] if len(small) == 1 else np.stack(small)  # [N, h, w, 3]
-        found = self._session.run(np.ascontiguousarray(pictures, np.uint8))
-        scale = np.array([width / size[1], height / size[0]], np.float32)
-        boxes, landmarks = found.boxes_xyxy * np.tile(scale, 2), found.landmarks * scale
+        found: list[list[Detections]] = [[] for _ in images]
+        for (top, bottom), (left, right) in product(_tiles(height, scale), _tiles(width, scale)):
+            tile = (left, top, right, bottom)
+            seen = self._at([image[top:bottom, left:right] for image in images], scale)
+            for faces, mine in zip(seen, found, strict=True):
+                mine.append(_whole(faces, tile, (width, height), EDGE_PX / scale))
+        return [_joined(parts) for parts in found]
+
+    def _at(self, images: Sequence[Image], scale: float) -> list[Detections]:
+        height, width = images[0].shape[:2]
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if size != (width, height):
+            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            images = [np.asarray(cv2.resize(image, size, interpolation=how), np.uint8) for image in images]
+        pictures = images[0][None] if len(images) == 1 else np.stack(images)  # [N, h, w, 3]
+        found = self._session.run(np.ascontiguousarray(pictures))
+        ratio = np.array([width / size[0], height / size[1]], np.float32)
+        boxes, landmarks = found.boxes_xyxy * np.tile(ratio, 2), found.landmarks * ratio
         believed = found.scores >= self._score
-        per_picture = [np.flatnonzero(believed & (found.picture == i)) for i in range(len(small))]
-        per_picture = [which[no_emblem(boxes[which], found.scores[which])] for which in per_picture]
+        per_picture = [np.flatnonzero(believed & (found.picture == i)) for i in range(len(images))]
         return [Detections(boxes[which], found.scores[which], landmarks[which]) for which in per_picture]
 
+    def _kept(self, faces: Detections) -> Detections:
+        """The faces without those that another look or tile saw better, and without emblems; best score first."""
+        faces = faces.take(np.argsort(-faces.scores, kind="stable"))
+        kept: list[int] = []
+        shared = _overlaps(faces.boxes_xyxy)
+        for i in range(len(faces)):
+            if not kept or shared[i, kept].max() <= self.spec.overlap_threshold:
+                kept.append(i)
+        faces = faces.take(np.array(kept, np.intp))
+        return faces.take(np.flatnonzero(no_emblem(faces.boxes_xyxy, faces.scores)))
 
-def no_emblem(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """[F] whether a face [F, 4] (xyxy px) is to be believed: not a badge or a pattern on the head of a much larger face."""
+
+def no_emblem(boxes: Floats, scores: Floats) -> npt.NDArray[np.bool_]:
+    """[F] whether a face [F, 4] (xyxy px) is to be believed: not a badge or a pattern on the head of a much larger and surer face."""
     sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # [F, 2]
     low = boxes[:, :2] - np.stack([np.zeros(len(boxes), np.float32), HEAD * (boxes[:, 3] - boxes[:, 1])], axis=1)
     on_head = ((centers[:, None] >= low) & (centers[:, None] <= boxes[:, 2:])).all(axis=2)  # [F, F]
     much_smaller = sides[:, None] < EMBLEM_SHARE * sides[None, :]
-    return (scores >= EMBLEM_SCORE) | ~(on_head & much_smaller).any(axis=1)
+    surer = scores[:, None] <= scores[None, :]
+    return (scores >= EMBLEM_SCORE) | ~(on_head & much_smaller & surer).any(axis=1)
 
 
-def _with_large(faces: Detections, glance: Detections, from_px: float) -> Detections:
-    """The faces of the thorough look, and of the small one the large faces, in whose place nothing smaller stays."""
-    sides = (glance.boxes_xyxy[:, 2:] - glance.boxes_xyxy[:, :2]).max(axis=1, initial=0)
-    large = glance.take(np.flatnonzero(sides >= from_px))
-    if not len(large):
+def _tiles(length: int, scale: float) -> list[tuple[int, int]]:
+    """Start and stop (px of the picture) of the tiles along one side, each at most TILE_PX at this scale."""
+    if length * scale <= TILE_PX:
+        return [(0, length)]
+    most, shared = TILE_PX / scale, SHARED_PX / scale
+    number = math.ceil((length - shared) / (most - shared))
+    side = (length + (number - 1) * shared) / number
+    starts = [round(i * (side - shared)) for i in range(number)]
+    return [(start, min(length, start + math.ceil(side))) for start in starts]
+
+
+def _whole(faces: Detections, tile: tuple[int, int, int, int], size_wh: tuple[int, int], edge_px: float) -> Detections:
+    """A tile's (xyxy px) faces in px of the picture, without those that its inner edges cut."""
+    if tile == (0, 0, *size_wh):
         return faces
-    others = faces.take(np.flatnonzero(_inside(faces.boxes_xyxy, large.boxes_xyxy).max(axis=1) <= PART_OF_A_FACE))
-    assert others.landmarks is not None and large.landmarks is not None
-    scores = np.concatenate([large.scores, others.scores])
-    order = np.argsort(-scores, kind="stable")
-    boxes = np.concatenate([large.boxes_xyxy, others.boxes_xyxy])
-    landmarks = np.concatenate([large.landmarks, others.landmarks])
-    return Detections(boxes[order], scores[order], landmarks[order])
+    low, high = np.array(tile[:2], np.float32), np.array(tile[2:], np.float32)
+    boxes = faces.boxes_xyxy + np.tile(low, 2)
+    cut = ((boxes[:, :2] < low + edge_px) & (low > 0)) | ((boxes[:, 2:] > high - edge_px) & (high < size_wh))
+    assert faces.landmarks is not None
+    return Detections(boxes, faces.scores, faces.landmarks + low).take(np.flatnonzero(~cut.any(axis=1)))
 
 
-def _inside(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """[A, B] the share of each of the [A, 4] boxes that lies in each of the [B, 4] (xyxy)."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+def _sized(faces: Detections, from_px: float, to_px: float) -> Detections:
+    sides = (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).max(axis=1, initial=0)
+    return faces.take(np.flatnonzero((sides >= from_px) & (sides < to_px)))
+
+
+def _joined(parts: Sequence[Detections]) -> Detections:
+    if len(parts) == 1:
+        return parts[0]
+    landmarks = [part.landmarks for part in parts if part.landmarks is not None]
+    boxes, scores = [part.boxes_xyxy for part in parts], [part.scores for part in parts]
+    return Detections(np.concatenate(boxes), np.concatenate(scores), np.concatenate(landmarks))
+
+
+def _overlaps(boxes: Floats) -> Floats:
+    """[F, F] intersection over union of each two of the [F, 4] boxes (xyxy)."""
+    low, high = np.maximum(boxes[:, None, :2], boxes[None, :, :2]), np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     shared = (high - low).clip(0).prod(axis=2)
-    return shared / np.maximum((a[:, 2:] - a[:, :2]).prod(axis=1), 1e-9)[:, None]
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return shared / np.maximum(areas[:, None] + areas[None] - shared, 1e-9)
 
 
 def _none() -> Detections:
