@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from ..runtime.contract.faces_spec import CANDIDATES, INPUT, OUTPUTS
+from ..runtime.contract.faces_spec import CANDIDATES, FLOATS, INPUT, OUTPUTS, PADDED, PADS
 from ..train.faces.network import STRIDES, Block, FacesNetwork, Layer
 
 OPSET = 18
@@ -102,7 +102,7 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
     """
     graph = Graph()
     network = network.eval()
-    x = graph.add("Cast", _padded(graph), to=TensorProto.FLOAT)
+    x = _padded(graph)
     maps = _maps(graph, network, x)
     _decode(graph, maps, score_threshold, overlap_threshold)
     outputs = [
@@ -121,11 +121,18 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
 
 
 def _padded(graph: Graph) -> str:
-    """The pictures with black at the right and below, up to sides that the largest stride divides: every map fits the one above."""
+    """The pictures [N, H, W, 3] as float, black at the right and below up to sides that the largest stride divides.
+
+    Then every map is exactly twice the one above. Bytes are padded, because there are fewer of them than of floats; TensorRT
+    takes it the other way round (engine_build.py).
+    """
     size = graph.add("Shape", INPUT, start=1, end=3)
-    missing = graph.add("Mod", graph.add("Neg", size), graph.ints(STRIDES[-1]))  # H, W
-    pads = graph.add("Concat", graph.ints(0, 0, 0, 0, 0), missing, graph.ints(0), axis=0)
-    return graph.add("Pad", INPUT, pads)
+    most = graph.add("Add", size, graph.ints(STRIDES[-1] - 1))
+    even = graph.add("Mul", graph.add("Div", most, graph.ints(STRIDES[-1])), graph.ints(STRIDES[-1]))
+    missing = graph.add("Sub", even, size)  # H, W
+    graph.add("Concat", graph.ints(0, 0, 0, 0, 0), missing, graph.ints(0), axis=0, out=PADS)
+    graph.add("Pad", INPUT, PADS, out=PADDED)
+    return graph.add("Cast", PADDED, out=FLOATS, to=TensorProto.FLOAT)
 
 
 def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
@@ -185,37 +192,21 @@ def _layer(graph: Graph, x: str, module: nn.Module, added: str = "") -> str:
 
 
 def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_threshold: float) -> None:
-    rows, cells = [], []
-    for stride, level in zip(STRIDES, maps, strict=True):
-        flat = graph.add("Reshape", level, graph.ints(0, 0, -1))  # [N, 15, M]
-        rows.append(flat)
-        width = graph.add("Shape", level, start=3)  # [1]
-        count = graph.add("Shape", flat, start=2)
-        scalar = graph.add("Squeeze", count)
-        number = graph.add("Range", graph.constant(0, np.int64), scalar, graph.constant(1, np.int64))  # [M]
-        row = graph.add("Div", number, width)
-        column = graph.add("Sub", number, graph.add("Mul", row, width))
-        place = graph.add("Concat", *[graph.add("Unsqueeze", v, graph.ints(1)) for v in (column, row)], axis=1)
-        px = graph.add("Mul", graph.add("Cast", place, to=TensorProto.FLOAT), graph.floats(stride))  # [M, 2]
-        side = graph.add("Expand", graph.floats(stride), graph.add("Concat", count, graph.ints(1), axis=0))  # [M, 1]
-        cells.append(graph.add("Concat", px, side, axis=1))  # [M, 3]: x, y, stride
-    cell = graph.add("Concat", *cells, axis=0)  # [M, 3]
+    rows = [graph.add("Reshape", level, graph.ints(0, 0, -1)) for level in maps]  # [N, 15, cells] each
     all_rows = graph.add("Concat", *rows, axis=2)  # [N, 15, M]
     logit = graph.add("Squeeze", graph.slice(all_rows, 0, 1, 1), graph.ints(1))  # [N, M]
     total = graph.add("Shape", logit, start=1)
     share = graph.add("Div", total, graph.ints(CANDIDATES_SHARE))
     enough = graph.add("Min", graph.add("Max", share, graph.ints(LEAST_CANDIDATES)), graph.ints(MOST_CANDIDATES))
     most = graph.add("Min", total, enough)
-    best, number = graph.add_two("TopK", logit, most)  # [N, K]
+    best, number = graph.add_two("TopK", logit, most, sorted=0)  # [N, K]
     raw = graph.add(
         "GatherND",
         graph.add("Transpose", all_rows, perm=[0, 2, 1]),
         graph.add("Unsqueeze", number, graph.ints(2)),
         batch_dims=1,
     )  # [N, K, 15]
-    place = graph.add("Gather", cell, number, axis=0)  # [N, K, 3]
-    corner = graph.slice(place, 0, 2, 2)
-    stride = graph.slice(place, 2, 3, 2)
+    corner, stride = _places(graph, maps, number)
     center = graph.add("Add", corner, graph.add("Mul", graph.slice(raw, 1, 3, 2), stride))
     half = graph.add("Mul", graph.add("Exp", graph.slice(raw, 3, 5, 2)), graph.add("Mul", stride, graph.floats(0.5)))
     size = graph.add("Shape", INPUT, start=1, end=3)  # H, W
@@ -224,9 +215,9 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
     high = graph.add("Max", graph.add("Min", graph.add("Add", center, half), limit), graph.floats(0, 0))
     boxes = graph.add("Concat", low, high, axis=2, out=CANDIDATES[0])  # [N, K, 4]
     scores = graph.add("Sigmoid", best, out=CANDIDATES[1])  # [N, K]
-    offsets = graph.add("Reshape", graph.slice(raw, 5, 15, 2), graph.ints(0, 0, 5, 2))
-    spread = graph.add("Mul", offsets, graph.add("Unsqueeze", stride, graph.ints(3)))
-    landmarks = graph.add("Add", spread, graph.add("Unsqueeze", corner, graph.ints(2)), out=CANDIDATES[2])
+    spread = graph.add("Mul", graph.slice(raw, 5, 15, 2), stride)  # [N, K, 10]
+    points = graph.add("Add", spread, graph.add("Concat", *[corner] * 5, axis=2))  # faster than adding to [N, K, 5, 2]
+    landmarks = graph.add("Reshape", points, graph.ints(0, 0, 5, 2), out=CANDIDATES[2])
     kept = graph.add(
         "NonMaxSuppression",
         boxes,
@@ -240,6 +231,23 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
     graph.add("GatherND", boxes, keep, out=OUTPUTS[1])
     graph.add("GatherND", scores, keep, out=OUTPUTS[2])
     graph.add("GatherND", landmarks, keep, out=OUTPUTS[3])
+
+
+def _places(graph: Graph, maps: list[str], number: str) -> tuple[str, str]:
+    """The upper left corner [N, K, 2] and the stride [N, K, 1] (px) of the cells of these numbers [N, K]."""
+    widths = [graph.add("Shape", level, start=3) for level in maps]
+    counts = [graph.add("Mul", graph.add("Shape", level, start=2, end=3), w) for level, w in zip(maps, widths, strict=True)]
+    firsts = [graph.ints(0), counts[0], graph.add("Add", counts[0], counts[1])]  # the number of each map's first cell
+    after = [graph.add("Cast", graph.add("GreaterOrEqual", number, first), to=TensorProto.INT64) for first in firsts[1:]]
+    level = graph.add("Add", *after)  # [N, K] which map
+    first = graph.add("Gather", graph.add("Concat", *firsts, axis=0), level)
+    width = graph.add("Gather", graph.add("Concat", *widths, axis=0), level)
+    stride = graph.add("Unsqueeze", graph.add("Gather", graph.floats(*STRIDES), level), graph.ints(2))
+    local = graph.add("Sub", number, first)
+    row = graph.add("Div", local, width)
+    column = graph.add("Sub", local, graph.add("Mul", row, width))
+    cell = graph.add("Concat", *[graph.add("Unsqueeze", v, graph.ints(2)) for v in (column, row)], axis=2)
+    return graph.add("Mul", graph.add("Cast", cell, to=TensorProto.FLOAT), stride), stride
 
 
 def maps_of(network: FacesNetwork, pictures: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:

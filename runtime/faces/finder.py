@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ...errors import DetectorError
 from ..contract.model_file import FINDER, graph_sha256, read_faces_spec, resolve
 from ..sessions.engine_file import read_faces_sidecar
-from ..sessions.faces_session import FacesSession
+from ..sessions.faces_session import FacesSession, suppress
 from ..sessions.opening import open_faces_session
 from .detect import KEEP_SCORE, Detections
 
@@ -98,27 +98,32 @@ class FacesNano:
         return min(max(wanted, min(1.0, AS_IT_IS_PX / max(height, width))), LARGEST_SCALE if self._enlarge else 1.0)
 
     def _same_sized(self, images: Sequence[Image], size: tuple[int, int]) -> list[Detections]:
-        scale, found = self.scale(*size), list[Detections]()
-        while True:
+        scale = self.scale(*size)
+        looks: list[list[Detections]] = [[] for _ in images]
+        wanted = list(range(len(images)))  # the pictures in which something may be too large for the looks so far
+        while wanted:
             last = scale * max(size) <= LAST_LOOK_PX
-            sides_px = (FROM_PX / scale if found else 0.0, math.inf if last else UP_TO_PX / scale)
-            looks = [_sized(faces, *sides_px) for faces in self._look(images, scale)]
-            found = [_joined(pair) for pair in zip(found, looks, strict=True)] if found else looks
-            if last:
-                break
+            from_px, to_px = FROM_PX / scale if looks[wanted[0]] else 0.0, math.inf if last else UP_TO_PX / scale
+            seen = self._look([images[i] for i in wanted], scale)
+            sides = [_sides(faces) for faces in seen]
+            for i, faces, side in zip(wanted, seen, sides, strict=True):
+                looks[i].append(
+                    faces.take(np.flatnonzero((faces.scores >= self._score) & (side >= from_px) & (side < to_px)))
+                )
+            large_px = LOOKS_APART * FROM_PX / scale  # what is larger, at any score, is worth another look
+            wanted = [] if last else [i for i, side in zip(wanted, sides, strict=True) if side.max(initial=0) >= large_px]
             scale /= LOOKS_APART
-        return [self._kept(faces) for faces in found]
+        return [self._kept(parts) for parts in looks]
 
     def _look(self, images: Sequence[Image], scale: float) -> list[Detections]:
-        """What the network sees in pictures of one size at this scale, one tile after another."""
+        """What the network sees in pictures of one size at this scale, one tile after another; at any score."""
         height, width = images[0].shape[:2]
         found: list[list[Detections]] = [[] for _ in images]
         for (top, bottom), (left, right) in product(_tiles(height, scale), _tiles(width, scale)):
-            tile = (left, top, right, bottom)
             seen = self._at([image[top:bottom, left:right] for image in images], scale)
             for faces, mine in zip(seen, found, strict=True):
-                mine.append(_whole(faces, tile, (width, height), EDGE_PX / scale))
-        return [_joined(parts) for parts in found]
+                mine.append(_whole(faces, (left, top, right, bottom), (width, height), EDGE_PX / scale))
+        return [_suppressed(parts, self.spec.overlap_threshold) for parts in found]
 
     def _at(self, images: Sequence[Image], scale: float) -> list[Detections]:
         height, width = images[0].shape[:2]
@@ -128,29 +133,29 @@ class FacesNano:
             images = [np.asarray(cv2.resize(image, size, interpolation=how), np.uint8) for image in images]
         pictures = images[0][None] if len(images) == 1 else np.stack(images)  # [N, h, w, 3]
         found = self._session.run(np.ascontiguousarray(pictures))
-        ratio = np.array([width / size[0], height / size[1]], np.float32)
-        boxes, landmarks = found.boxes_xyxy * np.tile(ratio, 2), found.landmarks * ratio
-        believed = found.scores >= self._score
-        per_picture = [np.flatnonzero(believed & (found.picture == i)) for i in range(len(images))]
-        return [Detections(boxes[which], found.scores[which], landmarks[which]) for which in per_picture]
+        boxes, landmarks = found.boxes_xyxy, found.landmarks
+        if size != (width, height):
+            ratio = np.array([width / size[0], height / size[1]], np.float32)
+            boxes, landmarks = boxes * np.tile(ratio, 2), landmarks * ratio
+        everything = Detections(boxes, found.scores, landmarks)
+        if len(images) == 1:
+            return [everything]
+        return [everything.take(np.flatnonzero(found.picture == i)) for i in range(len(images))]
 
-    def _kept(self, faces: Detections) -> Detections:
-        """The faces without those that another look or tile saw better, and without emblems; best score first."""
-        faces = faces.take(np.argsort(-faces.scores, kind="stable"))
-        kept: list[int] = []
-        shared = _overlaps(faces.boxes_xyxy)
-        for i in range(len(faces)):
-            if not kept or shared[i, kept].max() <= self.spec.overlap_threshold:
-                kept.append(i)
-        faces = faces.take(np.array(kept, np.intp))
+    def _kept(self, looks: Sequence[Detections]) -> Detections:
+        """The faces of all looks without those that another one saw better, and without emblems; best score first."""
+        faces = _suppressed(looks, self.spec.overlap_threshold)
         return faces.take(np.flatnonzero(no_emblem(faces.boxes_xyxy, faces.scores)))
 
 
 def no_emblem(boxes: Floats, scores: Floats) -> npt.NDArray[np.bool_]:
     """[F] whether a face [F, 4] (xyxy px) is to be believed: not a badge or a pattern on the head of a much larger and surer face."""
+    if len(boxes) < 2:
+        return np.ones(len(boxes), np.bool_)
     sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # [F, 2]
-    low = boxes[:, :2] - np.stack([np.zeros(len(boxes), np.float32), HEAD * (boxes[:, 3] - boxes[:, 1])], axis=1)
+    low = boxes[:, :2].copy()
+    low[:, 1] -= HEAD * (boxes[:, 3] - boxes[:, 1])
     on_head = ((centers[:, None] >= low) & (centers[:, None] <= boxes[:, 2:])).all(axis=2)  # [F, F]
     much_smaller = sides[:, None] < EMBLEM_SHARE * sides[None, :]
     surer = scores[:, None] <= scores[None, :]
@@ -179,25 +184,18 @@ def _whole(faces: Detections, tile: tuple[int, int, int, int], size_wh: tuple[in
     return Detections(boxes, faces.scores, faces.landmarks + low).take(np.flatnonzero(~cut.any(axis=1)))
 
 
-def _sized(faces: Detections, from_px: float, to_px: float) -> Detections:
-    sides = (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).max(axis=1, initial=0)
-    return faces.take(np.flatnonzero((sides >= from_px) & (sides < to_px)))
+def _sides(faces: Detections) -> Floats:
+    """[F] the longer side of each box (px)."""
+    return (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).max(axis=1, initial=0)
 
 
-def _joined(parts: Sequence[Detections]) -> Detections:
+def _suppressed(parts: Sequence[Detections], overlap: float) -> Detections:
+    """The faces of all parts without those that overlap a better one by more (IoU); best score first."""
     if len(parts) == 1:
         return parts[0]
     landmarks = [part.landmarks for part in parts if part.landmarks is not None]
-    boxes, scores = [part.boxes_xyxy for part in parts], [part.scores for part in parts]
-    return Detections(np.concatenate(boxes), np.concatenate(scores), np.concatenate(landmarks))
-
-
-def _overlaps(boxes: Floats) -> Floats:
-    """[F, F] intersection over union of each two of the [F, 4] boxes (xyxy)."""
-    low, high = np.maximum(boxes[:, None, :2], boxes[None, :, :2]), np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = (high - low).clip(0).prod(axis=2)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return shared / np.maximum(areas[:, None] + areas[None] - shared, 1e-9)
+    boxes, scores = np.concatenate([part.boxes_xyxy for part in parts]), np.concatenate([part.scores for part in parts])
+    return Detections(boxes, scores, np.concatenate(landmarks)).take(suppress(boxes, scores, 0.0, overlap))
 
 
 def _none() -> Detections:
