@@ -236,9 +236,13 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
 def _places(graph: Graph, maps: list[str], number: str) -> tuple[str, str]:
     """The upper left corner [N, K, 2] and the stride [N, K, 1] (px) of the cells of these numbers [N, K]."""
     widths = [graph.add("Shape", level, start=3) for level in maps]
-    counts = [graph.add("Mul", graph.add("Shape", level, start=2, end=3), w) for level, w in zip(maps, widths, strict=True)]
+    counts = [
+        graph.add("Mul", graph.add("Shape", level, start=2, end=3), w) for level, w in zip(maps, widths, strict=True)
+    ]
     firsts = [graph.ints(0), counts[0], graph.add("Add", counts[0], counts[1])]  # the number of each map's first cell
-    after = [graph.add("Cast", graph.add("GreaterOrEqual", number, first), to=TensorProto.INT64) for first in firsts[1:]]
+    after = [
+        graph.add("Cast", graph.add("GreaterOrEqual", number, first), to=TensorProto.INT64) for first in firsts[1:]
+    ]
     level = graph.add("Add", *after)  # [N, K] which map
     first = graph.add("Gather", graph.add("Concat", *firsts, axis=0), level)
     width = graph.add("Gather", graph.add("Concat", *widths, axis=0), level)
