@@ -71,7 +71,7 @@ class UnitReader:
         self._options = options
         self._model = load(options.model, options.device, 1)
         self._detector = open_detector(
-            options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=1
+            options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=1, enlarge=True
         )
         self._store = Store(options.out, options.shard)
         self._rules = Rules(max_faces=options.max_faces, min_face_px=options.min_face_px)

@@ -53,7 +53,7 @@ def yunet() -> Iterator[Finding]:
     import cv2
     import numpy as np
 
-    from ..runtime.faces.detect import YUNET_SHA256, YuNetDetector, yunet_path
+    from ..runtime.faces.yunet import YUNET_SHA256, YuNetDetector, yunet_path
 
     check, named = "detector yunet", os.environ.get("NUMCLIP_YUNET")
     replace = "unset NUMCLIP_YUNET" if named else "numclip fetch yunet"

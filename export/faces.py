@@ -24,7 +24,7 @@ from ..runtime.sessions.faces_session import Found
 from ..runtime.sessions.opening import open_faces_session
 from ..train.faces.network import STRIDES, FacesNetwork
 from ..train.faces.training import load_network
-from .faces_to_onnx import MOST_CELLS, maps_of, to_onnx
+from .faces_to_onnx import MOST_CANDIDATES, maps_of, to_onnx
 
 SCORE_THRESHOLD, OVERLAP_THRESHOLD = 0.3, 0.3
 SURE, LIKELY = 0.8, 0.6  # scores that the tracker starts and keeps a track at
@@ -79,7 +79,7 @@ def export_faces(options: FacesExportOptions) -> FacesSpec:
         strides=STRIDES,
         score_threshold=SCORE_THRESHOLD,
         overlap_threshold=OVERLAP_THRESHOLD,
-        max_candidates=MOST_CELLS,
+        max_candidates=MOST_CANDIDATES,
         smallest_face_px=options.smallest_face_px,
         sources=SOURCES,
         metrics=tuple(options.metrics),

@@ -11,11 +11,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from ..runtime.contract.faces_spec import CANDIDATES, INPUT, OUTPUTS
+from ..runtime.contract.faces_spec import CANDIDATES, FLOATS, INPUT, OUTPUTS, PADDED, PADS
 from ..train.faces.network import STRIDES, Block, FacesNetwork, Layer
 
 OPSET = 18
-MOST_CELLS = 1024  # per picture, the best ones
+CANDIDATES_SHARE, LEAST_CANDIDATES, MOST_CANDIDATES = 8, 256, 3840  # of M cells the best M / 8, but 256 to 3840
 
 
 class Graph:
@@ -98,11 +98,11 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
     """The whole finder as one graph.
 
     pictures: uint8 [N, H, W, 3] BGR; picture int64 [F], boxes float32 [F, 4] xyxy px inside the picture, scores
-    float32 [F], landmarks float32 [F, 5, 2] px; the best score first. At most `most` faces in one call.
+    float32 [F], landmarks float32 [F, 5, 2] px; the best score first.
     """
     graph = Graph()
     network = network.eval()
-    x = graph.add("Cast", INPUT, to=TensorProto.FLOAT)
+    x = _padded(graph)
     maps = _maps(graph, network, x)
     _decode(graph, maps, score_threshold, overlap_threshold)
     outputs = [
@@ -118,6 +118,21 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
     )
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _padded(graph: Graph) -> str:
+    """The pictures [N, H, W, 3] as float, black at the right and below up to sides that the largest stride divides.
+
+    Then every map is exactly twice the one above. Bytes are padded, because there are fewer of them than of floats; TensorRT
+    takes it the other way round (engine_build.py).
+    """
+    size = graph.add("Shape", INPUT, start=1, end=3)
+    most = graph.add("Add", size, graph.ints(STRIDES[-1] - 1))
+    even = graph.add("Mul", graph.add("Div", most, graph.ints(STRIDES[-1])), graph.ints(STRIDES[-1]))
+    missing = graph.add("Sub", even, size)  # H, W
+    graph.add("Concat", graph.ints(0, 0, 0, 0, 0), missing, graph.ints(0), axis=0, out=PADS)
+    graph.add("Pad", INPUT, PADS, out=PADDED)
+    return graph.add("Cast", PADDED, out=FLOATS, to=TensorProto.FLOAT)
 
 
 def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
@@ -144,9 +159,7 @@ def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
             nearest_mode="floor",
             coordinate_transformation_mode="asymmetric",
         )
-        size = graph.add("Shape", levels[i], start=2)  # where it is odd, twice the level above is one more
-        fitting = graph.add("Slice", twice, graph.ints(0, 0), size, graph.ints(2, 3))
-        necks.insert(0, _layer(graph, levels[i], network.lateral[i], fitting))
+        necks.insert(0, _layer(graph, levels[i], network.lateral[i], twice))
     maps: list[str] = []
     for neck, head, output in zip(necks, network.heads, network.outputs, strict=True):
         assert isinstance(output, nn.Conv2d) and output.bias is not None
@@ -179,35 +192,21 @@ def _layer(graph: Graph, x: str, module: nn.Module, added: str = "") -> str:
 
 
 def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_threshold: float) -> None:
-    rows, cells = [], []
-    for stride, level in zip(STRIDES, maps, strict=True):
-        flat = graph.add("Reshape", level, graph.ints(0, 0, -1))  # [N, 15, M]
-        rows.append(flat)
-        width = graph.add("Shape", level, start=3)  # [1]
-        count = graph.add("Shape", flat, start=2)
-        scalar = graph.add("Squeeze", count)
-        number = graph.add("Range", graph.constant(0, np.int64), scalar, graph.constant(1, np.int64))  # [M]
-        row = graph.add("Div", number, width)
-        column = graph.add("Sub", number, graph.add("Mul", row, width))
-        place = graph.add("Concat", *[graph.add("Unsqueeze", v, graph.ints(1)) for v in (column, row)], axis=1)
-        px = graph.add("Mul", graph.add("Cast", place, to=TensorProto.FLOAT), graph.floats(stride))  # [M, 2]
-        side = graph.add("Expand", graph.floats(stride), graph.add("Concat", count, graph.ints(1), axis=0))  # [M, 1]
-        cells.append(graph.add("Concat", px, side, axis=1))  # [M, 3]: x, y, stride
-    cell = graph.add("Concat", *cells, axis=0)  # [M, 3]
+    rows = [graph.add("Reshape", level, graph.ints(0, 0, -1)) for level in maps]  # [N, 15, cells] each
     all_rows = graph.add("Concat", *rows, axis=2)  # [N, 15, M]
     logit = graph.add("Squeeze", graph.slice(all_rows, 0, 1, 1), graph.ints(1))  # [N, M]
     total = graph.add("Shape", logit, start=1)
-    most = graph.add("Min", total, graph.ints(MOST_CELLS))
-    best, number = graph.add_two("TopK", logit, most)  # [N, K]
+    share = graph.add("Div", total, graph.ints(CANDIDATES_SHARE))
+    enough = graph.add("Min", graph.add("Max", share, graph.ints(LEAST_CANDIDATES)), graph.ints(MOST_CANDIDATES))
+    most = graph.add("Min", total, enough)
+    best, number = graph.add_two("TopK", logit, most, sorted=0)  # [N, K]
     raw = graph.add(
         "GatherND",
         graph.add("Transpose", all_rows, perm=[0, 2, 1]),
         graph.add("Unsqueeze", number, graph.ints(2)),
         batch_dims=1,
     )  # [N, K, 15]
-    place = graph.add("Gather", cell, number, axis=0)  # [N, K, 3]
-    corner = graph.slice(place, 0, 2, 2)
-    stride = graph.slice(place, 2, 3, 2)
+    corner, stride = _places(graph, maps, number)
     center = graph.add("Add", corner, graph.add("Mul", graph.slice(raw, 1, 3, 2), stride))
     half = graph.add("Mul", graph.add("Exp", graph.slice(raw, 3, 5, 2)), graph.add("Mul", stride, graph.floats(0.5)))
     size = graph.add("Shape", INPUT, start=1, end=3)  # H, W
@@ -216,14 +215,14 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
     high = graph.add("Max", graph.add("Min", graph.add("Add", center, half), limit), graph.floats(0, 0))
     boxes = graph.add("Concat", low, high, axis=2, out=CANDIDATES[0])  # [N, K, 4]
     scores = graph.add("Sigmoid", best, out=CANDIDATES[1])  # [N, K]
-    offsets = graph.add("Reshape", graph.slice(raw, 5, 15, 2), graph.ints(0, 0, 5, 2))
-    spread = graph.add("Mul", offsets, graph.add("Unsqueeze", stride, graph.ints(3)))
-    landmarks = graph.add("Add", spread, graph.add("Unsqueeze", corner, graph.ints(2)), out=CANDIDATES[2])
+    spread = graph.add("Mul", graph.slice(raw, 5, 15, 2), stride)  # [N, K, 10]
+    points = graph.add("Add", spread, graph.add("Concat", *[corner] * 5, axis=2))  # faster than adding to [N, K, 5, 2]
+    landmarks = graph.add("Reshape", points, graph.ints(0, 0, 5, 2), out=CANDIDATES[2])
     kept = graph.add(
         "NonMaxSuppression",
         boxes,
         graph.add("Unsqueeze", scores, graph.ints(1)),
-        graph.ints(MOST_CELLS),
+        graph.ints(MOST_CANDIDATES),
         graph.floats(overlap_threshold),
         graph.floats(score_threshold),
     )  # [F, 3]: picture, 0, candidate
@@ -232,6 +231,27 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
     graph.add("GatherND", boxes, keep, out=OUTPUTS[1])
     graph.add("GatherND", scores, keep, out=OUTPUTS[2])
     graph.add("GatherND", landmarks, keep, out=OUTPUTS[3])
+
+
+def _places(graph: Graph, maps: list[str], number: str) -> tuple[str, str]:
+    """The upper left corner [N, K, 2] and the stride [N, K, 1] (px) of the cells of these numbers [N, K]."""
+    widths = [graph.add("Shape", level, start=3) for level in maps]
+    counts = [
+        graph.add("Mul", graph.add("Shape", level, start=2, end=3), w) for level, w in zip(maps, widths, strict=True)
+    ]
+    firsts = [graph.ints(0), counts[0], graph.add("Add", counts[0], counts[1])]  # the number of each map's first cell
+    after = [
+        graph.add("Cast", graph.add("GreaterOrEqual", number, first), to=TensorProto.INT64) for first in firsts[1:]
+    ]
+    level = graph.add("Add", *after)  # [N, K] which map
+    first = graph.add("Gather", graph.add("Concat", *firsts, axis=0), level)
+    width = graph.add("Gather", graph.add("Concat", *widths, axis=0), level)
+    stride = graph.add("Unsqueeze", graph.add("Gather", graph.floats(*STRIDES), level), graph.ints(2))
+    local = graph.add("Sub", number, first)
+    row = graph.add("Div", local, width)
+    column = graph.add("Sub", local, graph.add("Mul", row, width))
+    cell = graph.add("Concat", *[graph.add("Unsqueeze", v, graph.ints(2)) for v in (column, row)], axis=2)
+    return graph.add("Mul", graph.add("Cast", cell, to=TensorProto.FLOAT), stride), stride
 
 
 def maps_of(network: FacesNetwork, pictures: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:

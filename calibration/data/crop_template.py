@@ -15,7 +15,8 @@ import numpy as np
 
 from ...runtime.contract.spec import CropSpec
 from ...runtime.faces.crops import alignment
-from ...runtime.faces.detect import HaarDetector, YuNetDetector
+from ...runtime.faces.detect import HaarDetector
+from ...runtime.faces.yunet import YuNetDetector
 from .datasets import Dataset, open_data
 
 

@@ -13,6 +13,7 @@ from .spec import check_kind
 
 KIND = "faces"
 SCHEMA_VERSION = 1
+PADS, PADDED, FLOATS = "pads", "padded", "floats"  # tensors at the graph's beginning, where the pictures become even
 INPUT, OUTPUTS = "pictures", ("picture", "boxes", "scores", "landmarks")
 CANDIDATES = (
     "candidate_boxes",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...errors import DetectorError, OutputError
 from ..places import cache_dir
-from .detect import YUNET_FILE, YUNET_SHA256
+from .yunet import YUNET_FILE, YUNET_SHA256
 
 YUNET_URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{YUNET_FILE}"
 TIMEOUT_S = 30.0

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ...errors import DetectorError, did_you_mean
 from ..contract.model_file import FINDER
-from .detect import KEEP_SCORE, WHOLE, Detector, HaarDetector, WholePicture, YuNetDetector
+from .detect import KEEP_SCORE, WHOLE, Detector, HaarDetector, WholePicture
 from .finder import FacesNano
+from .yunet import YuNetDetector
 
 DETECTORS = (FINDER, "yunet", "haar")
 HELP = f"face detector: {', '.join(DETECTORS)}, or a finder's .onnx or .engine"
@@ -19,20 +20,22 @@ def open_detector(
     smallest_face_px: float | None = None,
     device: str = "auto",
     threads: int | None = None,
+    enlarge: bool = False,
 ) -> Detector:
     """A detector by name, or a face finder by its file.
 
-    smallest_face_px: the longer side of the smallest face to find, None for as small as it can; device and threads: where
-    a finder runs. YuNet and Haar always run in OpenCV, on the CPU. Raises DetectorError, DeviceError, ModelError.
+    smallest_face_px: the longer side of the smallest face to find, None for what the picture shows as it is; enlarge: whether a
+    picture may be enlarged for that, up to twice: for pictures looked at once, not for video. device and threads: where a
+    finder runs. YuNet and Haar always run in OpenCV, on the CPU. Raises DetectorError, DeviceError, ModelError.
     """
     if name == "yunet":
-        return YuNetDetector(score_threshold)
+        return YuNetDetector(score_threshold, smallest_face_px, enlarge)
     if name == "haar":
         return HaarDetector()
     if name == WHOLE:
         return WholePicture()
     if name == FINDER or Path(name).suffix in (".onnx", ".engine"):
-        return FacesNano(score_threshold, smallest_face_px, device, threads, name)
+        return FacesNano(score_threshold, smallest_face_px, device, threads, name, enlarge)
     raise DetectorError(
         f"expected detector {', '.join(DETECTORS)} or a finder's .onnx, got {name!r}{did_you_mean(name, DETECTORS)}"
     )

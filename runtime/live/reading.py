@@ -61,7 +61,7 @@ def read(
     """
     many = isinstance(image, (list, tuple))
     given = cast(Sequence[object], image) if many else [image]
-    pipeline = Pipeline(model or _default_model(), _detector(detector), tracks=False)
+    pipeline = Pipeline(model or _default_model(), _detector(detector, enlarge=True), tracks=False)
     results: list[FrameResult] = []
     for start in range(0, len(given), TOGETHER):
         frames: list[Frame] = []
@@ -110,7 +110,11 @@ class _Opened(Stream):
         try:
             info = captures.open()[0]
             pipeline = Pipeline(
-                model or _default_model(), _detector(detector, rules), rules, tracks=not info.stills, live=info.live
+                model or _default_model(),
+                _detector(detector, rules, enlarge=info.stills),
+                rules,
+                tracks=not info.stills,
+                live=info.live,
             )
             self._conveyor = Conveyor(captures, pipeline)
         except BaseException:
@@ -248,15 +252,15 @@ async def _own_async(
         yield await asyncio.to_thread(pipeline.read, own.frame(given))
 
 
-def _detector(detector: str | Detector, rules: Rules | None = None) -> Detector:
+def _detector(detector: str | Detector, rules: Rules | None = None, enlarge: bool = False) -> Detector:
     smallest_face_px = (rules or Rules()).min_face_px
-    return _opened_detector(detector, smallest_face_px) if isinstance(detector, str) else detector
+    return _opened_detector(detector, smallest_face_px, enlarge) if isinstance(detector, str) else detector
 
 
 @functools.lru_cache(maxsize=4)
-def _opened_detector(name: str, smallest_face_px: float) -> Detector:
+def _opened_detector(name: str, smallest_face_px: float, enlarge: bool) -> Detector:
     """A detector by name, opened once; threads may share it."""
-    return open_detector(name, smallest_face_px=smallest_face_px)
+    return open_detector(name, smallest_face_px=smallest_face_px, enlarge=enlarge)
 
 
 @functools.cache

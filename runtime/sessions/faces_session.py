@@ -58,3 +58,19 @@ class GraphFaces:
     def close(self) -> None:
         """Give memory and threads back; nothing runs afterwards."""
         self._graph.close()
+
+
+def suppress(boxes: Floats, scores: Floats, score_threshold: float, overlap_threshold: float) -> npt.NDArray[np.intp]:
+    """What the graph's own suppression keeps of one picture's candidates [C, 4], [C], in its order: best score first."""
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] > score_threshold]
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    kept: list[int] = []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(int(best))
+        low, high = np.maximum(boxes[order, :2], boxes[best, :2]), np.minimum(boxes[order, 2:], boxes[best, 2:])
+        shared = (high - low).clip(0).prod(axis=1)
+        union = areas[order] + areas[best] - shared
+        order = order[shared <= overlap_threshold * union]
+    return np.array(kept, np.intp)

@@ -116,7 +116,11 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         live, stills = infos[0].live, infos[0].stills
         model = load(options.model, options.device, options.threads, options.precision)
         detector = open_detector(
-            options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=options.threads
+            options.detector,
+            smallest_face_px=options.min_face_px,
+            device=options.device,
+            threads=options.threads,
+            enlarge=stills,
         )
         gate = None
         if options.gate is not None:

@@ -1,6 +1,7 @@
 """Canvases: square pictures put together from scenes and portraits, with the faces that are known to be on them.
 
-Three kinds: a window of a scene, portraits of all sizes stuck onto a background, and one portrait that fills the picture.
+With faces: a window of a scene, portraits of all sizes stuck onto a background, and one portrait that fills the picture.
+Without: a window of an empty scene, and smooth colours, which a camera sees as walls, sky and blur.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from .pictures import Floats, Image, Portrait, Scene
 
 SMALLEST_FACE_PX = 12.0
+SMALL_FACES, SMALL_FACES_PX = 0.35, (18.0, 44.0)  # so many more faces of these sizes
 MIRRORED = (1, 0, 2, 4, 3)  # the landmarks' order in a mirrored picture
 
 
@@ -47,13 +49,21 @@ class Stock:
 def compose(rng: np.random.Generator, stock: Stock, side: int) -> Canvas:
     """One canvas of this side (px)."""
     kind = rng.random()
-    if kind < 0.54:
+    if kind < 0.46:
         return _scenes(rng, stock, side, most=4)
-    if kind < 0.77:
+    if kind < 0.72:
         return _portraits_on_background(rng, stock, side)
-    if kind < 0.92:
+    if kind < 0.82:
         return _close_up(rng, stock.portraits[rng.integers(len(stock.portraits))], side)
-    return _scene_window(rng, stock.empty[rng.integers(len(stock.empty))], side)
+    if kind < 0.94:
+        return _scene_window(rng, stock.empty[rng.integers(len(stock.empty))], side)
+    return _smooth(rng, side)
+
+
+def _face_px(rng: np.random.Generator, largest: float) -> float:
+    """The side (px) of a face on a canvas: every size is as likely in its logarithm, small ones come more often."""
+    low, high = SMALL_FACES_PX if rng.random() < SMALL_FACES else (SMALLEST_FACE_PX, largest)
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 def _scenes(rng: np.random.Generator, stock: Stock, side: int, most: int) -> Canvas:
@@ -81,7 +91,7 @@ def _scene_window(rng: np.random.Generator, scene: Scene, side: int) -> Canvas:
     if len(boxes):
         box = boxes[rng.integers(len(boxes))]
         face = max(1.0, float(np.sqrt(np.prod(box[2:] - box[:2]))))
-        wanted = math.exp(rng.uniform(math.log(SMALLEST_FACE_PX), math.log(side)))
+        wanted = _face_px(rng, side)
         scale = float(np.clip(wanted / face, 0.25 * side / max(height, width), 3.0 * side / 320))
         focus = (box[:2] + box[2:]) / 2
     else:
@@ -110,16 +120,14 @@ def _portraits_on_background(rng: np.random.Generator, stock: Stock, side: int) 
     elif pick < 0.85:
         ground = _scene_window(rng, stock.scenes[rng.integers(len(stock.scenes))], side)
     else:
-        coarse = rng.integers(0, 256, (int(rng.integers(2, 24)), int(rng.integers(2, 24)), 3)).astype(np.uint8)
-        smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
-        ground = Canvas(np.asarray(smooth, np.uint8), _no_boxes(), _no_landmarks(), True)
+        ground = _smooth(rng, side)
     picture = ground.picture
     boxes, landmarks = list(ground.boxes_xyxy), list(ground.landmarks)
     taken: list[tuple[float, float, float]] = []
     for _ in range(int(rng.integers(3, 24))):
         portrait = stock.portraits[rng.integers(len(stock.portraits))]
         face = max(1.0, float(np.sqrt(np.prod(portrait.box_xyxy[2:] - portrait.box_xyxy[:2]))))
-        scale = math.exp(rng.uniform(math.log(SMALLEST_FACE_PX), math.log(0.6 * side))) / face
+        scale = _face_px(rng, 0.6 * side) / face
         length = portrait.picture.shape[0]
         reach = length * scale * 0.5
         aim = rng.uniform(0, side, 2)
@@ -136,6 +144,26 @@ def _portraits_on_background(rng: np.random.Generator, stock: Stock, side: int) 
         boxes.append(box)
         landmarks.append(points)
     return _visible(picture, np.array(boxes).reshape(-1, 4), np.array(landmarks).reshape(-1, 5, 2), empty=False)
+
+
+def _smooth(rng: np.random.Generator, side: int) -> Canvas:
+    """Soft blobs of colour, from two to 24 over the side; half of them in a narrow range or as soft as light on a wall."""
+    low, high = (0, 256) if rng.random() < 0.5 else sorted(rng.choice(257, 2, replace=False))
+    coarse = rng.integers(low, high, (int(rng.integers(2, 24)), int(rng.integers(2, 24)), 3)).astype(np.uint8)
+    if rng.random() < 0.3:
+        coarse[:] = coarse[..., :1]
+    how = cv2.INTER_CUBIC if rng.random() < 0.6 else cv2.INTER_LINEAR
+    picture = np.asarray(cv2.resize(coarse, (side, side), interpolation=how), np.uint8)
+    if rng.random() < 0.3:  # other lines over it: shelves, window frames, stripes
+        for _ in range(int(rng.integers(1, 12))):
+            ends = rng.integers(0, side, (2, 2))
+            colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+            width = int(rng.integers(1, 12))
+            if rng.random() < 0.5:
+                cv2.line(picture, tuple(ends[0]), tuple(ends[1]), colour, width, cv2.LINE_AA)
+            else:
+                cv2.ellipse(picture, tuple(ends[0]), tuple(ends[1] // 3 + 1), 0, 0, 360, colour, width, cv2.LINE_AA)
+    return Canvas(picture, _no_boxes(), _no_landmarks(), True)
 
 
 def _close_up(rng: np.random.Generator, portrait: Portrait, side: int) -> Canvas:

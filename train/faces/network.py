@@ -67,7 +67,10 @@ class Block(nn.Module):
 
 
 class FacesNetwork(nn.Module):
-    """Float [N, 3, H, W] BGR, 0 to 255, to three maps [N, 15, ceil(H / stride), ceil(W / stride)]."""
+    """Float [N, 3, H, W] BGR, 0 to 255, to three maps [N, 15, H' / stride, W' / stride].
+
+    H' and W' are H and W up to the next multiple of 32, black at the right and below.
+    """
 
     def __init__(self, shape: FacesShape = FacesShape()):
         super().__init__()
@@ -94,7 +97,7 @@ class FacesNetwork(nn.Module):
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """The maps of strides 8, 16 and 32."""
         height, width = pictures.shape[2:]
-        x = functional.pad(pictures * (1 / 255), (0, -width % 4, 0, -height % 4))
+        x = functional.pad(pictures * (1 / 255), (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]))
         x = self.stages[0](x)
         levels: list[Tensor] = []
         for stage in self.stages[1:]:
@@ -103,5 +106,5 @@ class FacesNetwork(nn.Module):
         necks = [levels[2]]
         for i in (1, 0):
             twice = functional.interpolate(self.down[i](necks[0]), scale_factor=2.0, mode="nearest")
-            necks.insert(0, self.lateral[i](levels[i], twice[..., : levels[i].shape[2], : levels[i].shape[3]]))
+            necks.insert(0, self.lateral[i](levels[i], twice))
         return [output(head(neck)) for output, head, neck in zip(self.outputs, self.heads, necks, strict=True)]

@@ -156,16 +156,6 @@ def test_suppression_on_the_cpu_is_the_graphs(hopper: np.ndarray) -> None:
         assert one.dtype == two.dtype and one.shape == two.shape and np.abs(one - two).max(initial=0) < 1e-4
 
 
-def test_the_smallest_face_asked_for_decides_how_far_a_picture_shrinks() -> None:
-    """Small pictures stay; a large one shrinks as the asked size allows, and never below 640 px."""
-    near = FacesNano(smallest_face_px=10 * read_faces_spec(FILE).smallest_face_px, device="cpu", threads=1)
-    every = FacesNano(device="cpu", threads=1)
-    assert near.shrunk_to(480, 640) == (480, 640) == every.shrunk_to(480, 640)
-    assert every.shrunk_to(2160, 3840) == (2160, 3840)
-    assert near.shrunk_to(2160, 3840) == (360, 640)
-    assert near.shrunk_to(2160, 10_000) == (216, 1000)
-
-
 def test_a_small_and_a_huge_face_are_found_in_a_4k_frame(hopper: np.ndarray) -> None:
     """With a smallest face of 24 px, at a sure score: a face of about 60 px, and the portrait filling the whole frame."""
     finder = FacesNano(0.8, smallest_face_px=24, device="cpu")
