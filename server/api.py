@@ -9,9 +9,10 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Annotated
 
-from fastapi import Body, Depends, FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
@@ -138,6 +139,11 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:
     return {status: {"description": titles[status], "content": content} for status in (*statuses, 403, 421, 500)}
 
 
+def _json_body(shape: type[BaseModel]) -> dict[str, object]:
+    content = {"application/json": {"schema": shape.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 PICTURES_BODY = {
     "requestBody": {
         "required": True,
@@ -151,7 +157,7 @@ PICTURES_BODY = {
     }
 }
 READ_PROBLEMS = _problems(401, 408, 413, 415, 422, 429, 503)
-SourceId = Annotated[str, Path(description="As GET /v1/sources names it", max_length=64)]
+SourceId = Annotated[str, Path(description="As GET /v1/sources names it", max_length=64, examples=["0"])]
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -178,11 +184,17 @@ def create_app(service: Service) -> ASGIApp:
         "/v1/read", response_model=shapes.read, responses=READ_PROBLEMS, openapi_extra=PICTURES_BODY,
         dependencies=needs_token, operation_id="read", tags=["pictures"],
     )  # fmt: skip
-    async def read(request: Request) -> Response:
+    async def read(
+        request: Request,
+        level: Annotated[
+            float | None, Query(gt=0, lt=1, description="Of low and high; the server's own where not given")
+        ] = None,
+    ) -> Response:
         """Read the faces in one picture, or in several."""
         async with bodies.pictures(request) as pictures:
             results = await service.read(request, pictures)
-        told = [result.to_dict(reader.level) for result in results]
+        shown = reader.level if level is None or reader.level is None else level
+        told = [result.to_dict(shown) for result in results]
         return JSONResponse({"model": spec.name, "results": told})
 
     @app.post(
@@ -191,7 +203,7 @@ def create_app(service: Service) -> ASGIApp:
     )  # fmt: skip
     async def gate(
         request: Request,
-        threshold: Annotated[float, Query(description="In the task's unit; one that GET /v1/models lists")],
+        threshold: Annotated[float, Query(description="In the task's unit")],
         error: Annotated[float, Query(description="The share that may be answered wrongly")] = 0.01,
         buffer: Annotated[
             float, Query(ge=0, le=100, description="Say yes only to who would pass at so much more")
@@ -350,11 +362,15 @@ def create_app(service: Service) -> ASGIApp:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.post(
-        "/v1/login", status_code=204, responses=_problems(401, 422), operation_id="login", tags=["server"],
-        response_class=Response,
+        "/v1/login", status_code=204, responses=_problems(401, 408, 413, 422), operation_id="login", tags=["server"],
+        response_class=Response, openapi_extra=_json_body(Login),
     )  # fmt: skip
-    async def login(request: Request, given: Annotated[Login, Body()]) -> Response:
+    async def login(request: Request) -> Response:
         """Give the page a cookie, for a browser cannot send a header with pictures and WebSockets."""
+        try:
+            given = Login.model_validate_json(await bodies.short(request))
+        except ValidationError:
+            raise Problem(422, 'expected {"token": "this server\'s token"}') from None
         answer = Response(status_code=204)
         if options.token is not None:
             if not same_token(given.token, options.token):
@@ -366,6 +382,14 @@ def create_app(service: Service) -> ASGIApp:
     for path in service.page:
         app.add_api_route(path, _file(service.page[path], path), methods=["GET"], include_in_schema=False)
     document = app.openapi()
+    gates = {} if spec.calibration is None else spec.calibration.gates
+    held = {
+        "threshold": [float(at) for at in gates],
+        "error": sorted({float(r) for rates in gates.values() for r in rates}),
+    }
+    for parameter in document["paths"]["/v1/gate"]["post"]["parameters"]:
+        if held.get(parameter["name"]):
+            parameter["schema"]["enum"] = held[parameter["name"]]
     document["components"]["schemas"].setdefault("ProblemDetails", ProblemDetails.model_json_schema())
     return Guard(app, options, service.page, service.metrics)
 

@@ -20,6 +20,7 @@ from .pictures import Sent
 from .problems import Problem, overloaded
 
 BODIES = 8  # as many bodies of the largest size fit into memory at a time
+SHORT_BYTES = 4096  # of a body that holds no picture
 DRAIN_S, DRAIN_CHUNKS = 2.0, 4096  # how long a refused body is still read, so that the client hears why
 
 
@@ -45,9 +46,7 @@ class Bodies:
                 except StopAsyncIteration:
                     break
                 except asyncio.TimeoutError:
-                    raise Problem(
-                        408, f"expected the whole body within {self._options.timeout_s:g} s", {"Connection": "close"}
-                    ) from None
+                    raise self._too_slow() from None
                 if len(chunk) > self._free_bytes:
                     raise overloaded(1.0)
                 self._free_bytes -= len(chunk)
@@ -64,6 +63,25 @@ class Bodies:
             raise
         finally:
             self._free_bytes += held
+
+    async def short(self, request: Request) -> bytes:
+        """A body of at most SHORT_BYTES. Raises Problem 408, 413."""
+
+        async def read() -> bytes:
+            body = b""
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > SHORT_BYTES:
+                    raise Problem(413, f"expected a body of at most {SHORT_BYTES} bytes", {"Connection": "close"})
+            return body
+
+        try:
+            return await asyncio.wait_for(read(), self._options.timeout_s)
+        except asyncio.TimeoutError:
+            raise self._too_slow() from None
+
+    def _too_slow(self) -> Problem:
+        return Problem(408, f"expected the whole body within {self._options.timeout_s:g} s", {"Connection": "close"})
 
     def _check_length(self, request: Request) -> None:
         said = request.headers.get("content-length", "0")
