@@ -1,5 +1,5 @@
-// Builds both things that come out of this folder: dist/lib, the npm package, and dist/site, the static page that
-// `numclip web` completes with model files.  node build.mjs
+// Builds what comes out of this folder: dist/lib, the npm package, dist/site, the static page that `numclip web` completes
+// with model files, and ../server/dist/page, the page of `numclip serve`.  node build.mjs
 import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -33,4 +33,11 @@ cpSync(join(here, "page/static"), site, { recursive: true });
 for (const file of ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"]) {
   copyFileSync(join(runtime, file), join(site, file));
 }
-console.log(`dist/lib and dist/site (app.js ${(statSync(join(site, "app.js")).size / 1e3).toFixed(0)} kB)`);
+
+// The page of `numclip serve`, in the server's own folder, so that it ships with the server: the same look, and code shared.
+const live = join(here, "../server/dist/page");
+rmSync(join(here, "../server/dist"), { recursive: true, force: true });
+await build({ ...common, minify: true, outdir: live, entryPoints: { live: "live/main.ts" } });
+cpSync(join(here, "live/static"), live, { recursive: true });
+for (const file of ["app.css", "icon.svg"]) copyFileSync(join(here, "page/static", file), join(live, file));
+console.log(`dist/lib, dist/site and the server's page (app.js ${(statSync(join(site, "app.js")).size / 1e3).toFixed(0)} kB)`);

@@ -1,0 +1,486 @@
+"""The HTTP API and the page, as one ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Path, Query, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ..errors import ModelError, UsageError
+from ..runtime.contract.gate import open_gate
+from ..runtime.contract.spec import ModelSpec
+from ..runtime.info import ModelInfo
+from ..runtime.live.results import FrameResult
+from . import cameras
+from .bodies import Bodies
+from .guard import COOKIE, Guard, cookie_of, same_token
+from .live import Live, LiveSource, Watch
+from .metrics import Metrics
+from .options import ServeOptions
+from .pictures import Sent
+from .problems import MEDIA_TYPE, Problem, ProblemDetails, add_handlers, overloaded, problem_response
+from .reader import Reader
+from .scheduler import Overloaded, Scheduler, ShutDown
+from .schemas import (
+    Base64Pictures,
+    GateResult,
+    Health,
+    Login,
+    ModelOut,
+    ModelsAnswer,
+    PictureParts,
+    Shapes,
+    SourceDetails,
+    SourcesAnswer,
+)
+
+STUCK_S = 60.0  # a call of the model that takes longer is no sign of life
+BOUNDARY = "frame"
+TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+DESCRIPTION = (
+    "Ages read off pictures, live sources and browsers' cameras. Every error is a Problem Details object (RFC 9457). "
+    "No picture is kept, and no address is fetched."
+)
+
+# Signs the gate's answer: takes it without `signed`, gives the text that goes there.
+Sign = Callable[[Mapping[str, object]], str]
+
+
+class Service:
+    """The parts of a running server."""
+
+    def __init__(self, options: ServeOptions, page: Mapping[str, bytes], sign: Sign | None = None) -> None:
+        """Opens the model and the sources. Raises ModelError, DetectorError, DeviceError, SourceError, UsageError."""
+        self.options, self.page, self.sign = options, page, sign
+        self.reader = Reader(options)
+        self.live = Live(options, self.reader)
+        workers = options.workers or _cores()
+        self.scheduler = Scheduler(workers, options.queue, options.batch, options.batch_window_ms / 1000)
+        self.metrics = Metrics()
+        self.metrics.watch(self.scheduler, self.live)
+        self.closing = False
+        self.app: ASGIApp = create_app(self)
+
+    async def read(self, request: Request, pictures: list[Sent]) -> list[FrameResult]:
+        """What is in the pictures; gives their places up when the client goes. Raises Problem."""
+        client = request.client.host if request.client else "unknown"
+        gone = asyncio.ensure_future(_gone(request))
+        futures: list[asyncio.Future[object]] = []
+        try:
+            for picture in pictures:
+                futures.append(asyncio.wrap_future(self.scheduler.submit(picture, client, self.reader.read_many)))
+            done = asyncio.gather(*futures, return_exceptions=True)
+            await asyncio.wait([done, gone], timeout=self.options.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
+                done.cancel()
+                too_late = f"expected an answer within {self.options.timeout_s:g} s; try again"
+                raise Problem(503, too_late, {"Retry-After": "1"})
+            results: list[FrameResult] = []
+            for number, answer in enumerate(done.result()):
+                if isinstance(answer, Problem) and len(pictures) > 1:
+                    raise Problem(answer.status, f"pictures.{number}: {answer.detail}", answer.headers)
+                if isinstance(answer, BaseException):
+                    raise answer
+                assert isinstance(answer, FrameResult)
+                results.append(answer)
+        except Overloaded as error:
+            raise overloaded(error.retry_after_s) from None
+        except ShutDown:
+            raise Problem(503, "the server ends; try again", {"Retry-After": "1", "Connection": "close"}) from None
+        finally:
+            gone.cancel()
+            for future in futures:
+                future.cancel()
+        self.metrics.read(len(results), sum(len(result.faces) for result in results))
+        return results
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    titles = {
+        401: "No token, or another",
+        403: "A page of another site, or pictures that are nobody else's",
+        404: "No such source",
+        408: "The body came too slowly",
+        413: "Too many bytes or pixels",
+        415: "No picture",
+        421: "Another host's name",
+        422: "A request or a picture that is not well formed",
+        429: "As many pictures wait as may; Retry-After says when to come again",
+        500: "A fault of the server",
+        503: "Not ready, or too late",
+    }
+    return {status: {"description": titles[status], "content": content} for status in (*statuses, 403, 421, 500)}
+
+
+def _json_body(shape: type[BaseModel]) -> dict[str, object]:
+    content = {"application/json": {"schema": shape.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+PICTURES_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "One picture as it is, or several as a form or as base64",
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {"schema": PictureParts.model_json_schema()},
+            "application/json": {"schema": Base64Pictures.model_json_schema()},
+        },
+    }
+}
+READ_PROBLEMS = _problems(401, 408, 413, 415, 422, 429, 503)
+SourceId = Annotated[str, Path(description="As GET /v1/sources names it", max_length=64, examples=["0"])]
+
+
+def create_app(service: Service) -> ASGIApp:
+    """The application, with its guard in front."""
+    options, reader, live = service.options, service.reader, service.live
+    app = FastAPI(
+        title="numclip", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None,
+        openapi_url="/openapi.json", responses={500: {"model": ProblemDetails, "description": "A fault of the server"}},
+    )  # fmt: skip
+    add_handlers(app)
+    if options.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(options.cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    shapes, bodies = Shapes(reader.model.spec.task), Bodies(options)
+    bearer = HTTPBearer(auto_error=False, description="The server's token, where it has one")
+    needs_token = [Depends(bearer)] if options.token is not None else []
+    spec = reader.model.spec
+
+    @app.post(
+        "/v1/read", response_model=shapes.read, responses=READ_PROBLEMS, openapi_extra=PICTURES_BODY,
+        dependencies=needs_token, operation_id="read", tags=["pictures"],
+    )  # fmt: skip
+    async def read(
+        request: Request,
+        level: Annotated[
+            float | None, Query(gt=0, lt=1, description="Of low and high; the server's own where not given")
+        ] = None,
+    ) -> Response:
+        """Read the faces in one picture, or in several."""
+        async with bodies.pictures(request) as pictures:
+            results = await service.read(request, pictures)
+        shown = reader.level if level is None or reader.level is None else level
+        told = [result.to_dict(shown) for result in results]
+        return JSONResponse({"model": spec.name, "results": told})
+
+    @app.post(
+        "/v1/gate", response_model=GateResult, responses=READ_PROBLEMS, openapi_extra=PICTURES_BODY,
+        dependencies=needs_token, operation_id="gate", tags=["pictures"],
+    )  # fmt: skip
+    async def gate(
+        request: Request,
+        threshold: Annotated[float, Query(description="In the task's unit")],
+        error: Annotated[float, Query(description="The share that may be answered wrongly")] = 0.01,
+        buffer: Annotated[
+            float, Query(ge=0, le=100, description="Say yes only to who would pass at so much more")
+        ] = 0.0,
+        nonce: Annotated[str | None, Query(max_length=256, description="Comes back in the answer")] = None,
+    ) -> Response:
+        """Is the one person in the picture at least so old? yes, no, or ask for a document."""
+        try:
+            opened = open_gate(spec, threshold, error, buffer)
+        except (UsageError, ModelError) as fault:
+            raise Problem(422, str(fault).replace("--gate-error", "error").replace("--gate", "threshold")) from None
+        async with bodies.pictures(request) as pictures:
+            if len(pictures) != 1:
+                raise Problem(422, f"expected one picture, got {len(pictures)}")
+            (result,) = await service.read(request, pictures)
+        answer: dict[str, object] = {
+            **reader.gate_answer(opened, result),
+            "threshold": threshold,
+            "error": error,
+            "buffer": buffer,
+            "nonce": nonce,
+            "model": spec.name,
+            "graph_sha256": reader.infos[0].graph_sha256,
+            "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        }
+        signed = None if service.sign is None else await run_in_threadpool(service.sign, answer)
+        return JSONResponse({**answer, "signed": signed})
+
+    @app.get(
+        "/v1/models", response_model=ModelsAnswer, responses=_problems(401), dependencies=needs_token,
+        operation_id="models", tags=["server"],
+    )  # fmt: skip
+    async def models() -> ModelsAnswer:
+        """The model and the face finder, and what they say about themselves."""
+        return ModelsAnswer(models=[_model_out(info) for info in reader.infos])
+
+    @app.get(
+        "/v1/sources", response_model=SourcesAnswer, responses=_problems(401), dependencies=needs_token,
+        operation_id="sources", tags=["sources"],
+    )  # fmt: skip
+    async def sources() -> Response:
+        """The live sources, and the browsers' cameras."""
+        return JSONResponse({"sources": [source.summary() for source in live]})
+
+    def source_of(id: str, seen: bool = False) -> LiveSource:
+        source = live.get(id)
+        if source is None:
+            raise Problem(404, f"expected a source that GET /v1/sources lists, got {id[:64]!r}")
+        if seen and source.private:
+            raise Problem(403, "what a browser's camera sees goes to that browser alone")
+        return source
+
+    @app.get(
+        "/v1/sources/{id}", response_model=SourceDetails, responses=_problems(401, 404, 422), dependencies=needs_token,
+        operation_id="source", tags=["sources"],
+    )  # fmt: skip
+    async def source(id: SourceId) -> Response:
+        """One source, with its events and who came in the last hour."""
+        return JSONResponse(source_of(id).details())
+
+    @app.get(
+        "/v1/sources/{id}/results", operation_id="results", tags=["sources"], dependencies=needs_token,
+        responses={
+            200: {
+                "description": "A JSON line per result and event, as `numclip run --jsonl` writes them",
+                "content": {
+                    "text/event-stream": {"schema": {"type": "string"}},
+                    "application/x-ndjson": {"schema": {"type": "string"}},
+                },
+            },
+            **_problems(401, 404, 422),
+        },
+        response_class=StreamingResponse,
+    )  # fmt: skip
+    async def results(
+        request: Request,
+        id: SourceId,
+        limit: Annotated[int | None, Query(ge=1, description="End after so many")] = None,
+    ) -> Response:
+        """Results as they come: server-sent events where the client accepts them, else JSON lines. A slow reader loses some."""
+        found = source_of(id, seen=True)
+        events = "text/event-stream" in request.headers.get("accept", "")
+        kind = "text/event-stream" if events else "application/x-ndjson"
+        return StreamingResponse(_lines(found, limit, b"data: %s\n" if events else b"%s"), media_type=kind)
+
+    @app.get(
+        "/v1/sources/{id}/frame.jpg", operation_id="frame", tags=["sources"], dependencies=needs_token,
+        responses={
+            200: {"description": "The newest picture with its boxes", "content": {"image/jpeg": {}}},
+            **_problems(401, 404, 422, 503),
+        },
+        response_class=Response,
+    )  # fmt: skip
+    async def frame(id: SourceId) -> Response:
+        """The newest picture with its boxes; with --blur, faces are unrecognisable."""
+        found = source_of(id, seen=True)
+        newest = found.newest
+        if newest is None:
+            raise Problem(503, "no picture has come yet; try again", {"Retry-After": "1"})
+        return Response(await found.jpeg(newest, options.blur), media_type="image/jpeg")
+
+    @app.get(
+        "/v1/sources/{id}/preview", operation_id="preview", tags=["sources"], dependencies=needs_token,
+        responses={
+            200: {"description": "Pictures as they come", "content": {"multipart/x-mixed-replace": {}}},
+            **_problems(401, 404, 422),
+        },
+        response_class=StreamingResponse,
+    )  # fmt: skip
+    async def preview(
+        id: SourceId, limit: Annotated[int | None, Query(ge=1, description="End after so many")] = None
+    ) -> Response:
+        """The same as Motion JPEG. A slow reader loses pictures."""
+        found = source_of(id, seen=True)
+        parts = _parts(found, limit, options.blur)
+        return StreamingResponse(parts, media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+
+    @app.websocket("/v1/sources/{id}/results")
+    async def results_socket(socket: WebSocket, id: str) -> None:
+        found = live.get(id)
+        if found is None or found.private:
+            await socket.send_denial_response(problem_response(404, "expected a source that GET /v1/sources lists"))
+            return
+        await socket.accept()
+        await _send_lines(socket, found)
+
+    @app.websocket("/v1/camera")
+    async def camera(socket: WebSocket) -> None:
+        if live.cameras >= options.max_cameras or service.closing:
+            await socket.send_denial_response(overloaded_response(options.max_cameras))
+            return
+        await cameras.follow(socket, live, reader, service.scheduler, options.max_pixels)
+
+    @app.get("/healthz", response_model=Health, responses=_problems(503), operation_id="healthz", tags=["server"])
+    async def healthz() -> Response:
+        """Whether the process works."""
+        if service.scheduler.stuck(STUCK_S):
+            raise Problem(503, "a call of the model does not end")
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/readyz", response_model=Health, responses=_problems(503), operation_id="readyz", tags=["server"])
+    async def readyz() -> Response:
+        """Whether it takes requests: model loaded, queue not full, not about to end."""
+        if service.closing:
+            raise Problem(503, "the server ends")
+        if service.scheduler.waiting >= options.queue:
+            raise Problem(503, "the queue is full", {"Retry-After": "1"})
+        return JSONResponse({"status": "ok"})
+
+    @app.get(
+        "/metrics", responses={200: {"description": "Prometheus's text", "content": {"text/plain": {}}}, **_problems(401)},
+        dependencies=needs_token, operation_id="metrics", tags=["server"], response_class=Response,
+    )  # fmt: skip
+    async def metrics() -> Response:
+        """Counts and times for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.post(
+        "/v1/login", status_code=204, responses=_problems(401, 408, 413, 422), operation_id="login", tags=["server"],
+        response_class=Response, openapi_extra=_json_body(Login),
+    )  # fmt: skip
+    async def login(request: Request) -> Response:
+        """Give the page a cookie, for a browser cannot send a header with pictures and WebSockets."""
+        try:
+            given = Login.model_validate_json(await bodies.short(request))
+        except ValidationError:
+            raise Problem(422, 'expected {"token": "this server\'s token"}') from None
+        answer = Response(status_code=204)
+        if options.token is not None:
+            if not same_token(given.token, options.token):
+                raise Problem(401, "expected this server's token", {"WWW-Authenticate": "Bearer"})
+            secure = request.url.scheme == "https"
+            answer.set_cookie(COOKIE, cookie_of(options.token), httponly=True, samesite="strict", secure=secure)
+        return answer
+
+    for path in service.page:
+        app.add_api_route(path, _file(service.page[path], path), methods=["GET"], include_in_schema=False)
+    document = app.openapi()
+    gates = {} if spec.calibration is None else spec.calibration.gates
+    held = {
+        "threshold": [float(at) for at in gates],
+        "error": sorted({float(r) for rates in gates.values() for r in rates}),
+    }
+    for parameter in document["paths"]["/v1/gate"]["post"]["parameters"]:
+        if held.get(parameter["name"]):
+            parameter["schema"]["enum"] = held[parameter["name"]]
+    document["components"]["schemas"].setdefault("ProblemDetails", ProblemDetails.model_json_schema())
+    return Guard(app, options, service.page, service.metrics)
+
+
+def overloaded_response(cameras: int) -> Response:
+    """A browser's camera finds no place."""
+    return problem_response(429, f"expected at most {cameras} cameras at a time; try again", {"Retry-After": "5"})
+
+
+def _file(data: bytes, path: str) -> Callable[[], Response]:
+    kind = TYPES.get("html" if path == "/" else path.rpartition(".")[2], "application/octet-stream")
+
+    def file() -> Response:
+        return Response(data, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    return file
+
+
+def _model_out(info: ModelInfo) -> ModelOut:
+    spec = info.spec
+    if isinstance(spec, ModelSpec):
+        task, calibration = spec.task, spec.calibration
+        gates = {} if calibration is None else {at: list(rates) for at, rates in calibration.gates.items()}
+        words, unit, edges = list(task.words), task.unit, [task.low, task.high]
+        kind, precision, side = task.name, spec.graph.precision, spec.crop.side
+    else:
+        gates, words, unit, edges = {}, [], None, []
+        calibration, kind, precision, side = None, "faces", spec.precision, None
+    return ModelOut(
+        name=spec.name,
+        kind=kind,
+        precision=precision,
+        graph_sha256=info.graph_sha256,
+        file_bytes=info.file_bytes,
+        unit=unit,
+        words=words,
+        range=edges,
+        crop_px=side,
+        calibrated=calibration is not None,
+        gates=gates,
+        commercial_use=info.commercial_use.allowed,
+    )
+
+
+async def _lines(source: LiveSource, limit: int | None, form: bytes) -> AsyncIterator[bytes]:
+    watch, many = source.watch(), 0
+    try:
+        while (limit is None or many < limit) and (seen := await watch.take()) is not None:
+            yield form % seen.line
+            many += 1
+    finally:
+        source.leave(watch)
+
+
+async def _parts(source: LiveSource, limit: int | None, blur: bool) -> AsyncIterator[bytes]:
+    watch, many = source.watch(1), 0
+    try:
+        while (limit is None or many < limit) and (seen := await watch.take()) is not None:
+            if seen.result is not None:
+                jpeg = await source.jpeg(seen.result, blur)
+                head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                yield head.encode() + jpeg + b"\r\n"
+                many += 1
+    finally:
+        source.leave(watch)
+
+
+async def _send_lines(socket: WebSocket, source: LiveSource) -> None:
+    """Until the source or the reader ends."""
+    watch = source.watch()
+    gone = asyncio.ensure_future(_closed(socket))
+    sending = asyncio.ensure_future(_send(socket, watch))
+    try:
+        await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (gone, sending):
+            task.cancel()
+        await asyncio.gather(gone, sending, return_exceptions=True)
+        source.leave(watch)
+        with suppress(RuntimeError):  # it has gone
+            await socket.close(1001)
+
+
+async def _send(socket: WebSocket, watch: Watch) -> None:
+    while (seen := await watch.take()) is not None:
+        await socket.send_text(seen.line.decode())
+
+
+async def _closed(socket: WebSocket) -> None:
+    try:
+        while True:
+            await socket.receive_text()
+    except (WebSocketDisconnect, KeyError):
+        return

@@ -1,0 +1,163 @@
+"""The body of a request, taken within bounds of bytes and time, and the pictures in it. Nothing is written to a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from ..runtime.live.addresses import printable
+from .options import ServeOptions
+from .pictures import Sent
+from .problems import Problem, overloaded
+
+BODIES = 8  # as many bodies of the largest size fit into memory at a time
+SHORT_BYTES = 4096  # of a body that holds no picture
+DRAIN_S, DRAIN_CHUNKS = 2.0, 4096  # how long a refused body is still read, so that the client hears why
+
+
+class Bodies:
+    """Takes bodies; all of them together are bounded too."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._options, self._free_bytes = options, BODIES * options.max_bytes
+
+    @asynccontextmanager
+    async def pictures(self, request: Request) -> AsyncIterator[list[Sent]]:
+        """The pictures of a request; their memory counts until the block is left. Raises Problem 408, 413, 415, 422, 429."""
+        held = 0
+        try:
+            self._check_length(request)
+            chunks: list[bytes] = []
+            started_s = time.monotonic()
+            stream = request.stream()
+            while True:
+                left_s = started_s + self._options.timeout_s - time.monotonic()
+                try:
+                    chunk = await asyncio.wait_for(anext(stream), max(0.0, left_s))
+                except StopAsyncIteration:
+                    break
+                except asyncio.TimeoutError:
+                    raise self._too_slow() from None
+                if len(chunk) > self._free_bytes:
+                    raise overloaded(1.0)
+                self._free_bytes -= len(chunk)
+                held += len(chunk)
+                if held > self._options.max_bytes:
+                    raise self._too_long()
+                chunks.append(chunk)
+            body = b"".join(chunks)
+            del chunks
+            yield await self._split(request, body)
+        except Problem as problem:
+            if problem.status == 413:
+                await _drain(request)
+            raise
+        finally:
+            self._free_bytes += held
+
+    async def short(self, request: Request) -> bytes:
+        """A body of at most SHORT_BYTES. Raises Problem 408, 413."""
+
+        async def read() -> bytes:
+            body = b""
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > SHORT_BYTES:
+                    raise Problem(413, f"expected a body of at most {SHORT_BYTES} bytes", {"Connection": "close"})
+            return body
+
+        try:
+            return await asyncio.wait_for(read(), self._options.timeout_s)
+        except asyncio.TimeoutError:
+            raise self._too_slow() from None
+
+    def _too_slow(self) -> Problem:
+        return Problem(408, f"expected the whole body within {self._options.timeout_s:g} s", {"Connection": "close"})
+
+    def _check_length(self, request: Request) -> None:
+        said = request.headers.get("content-length", "0")
+        if said.isdecimal() and int(said) > self._options.max_bytes:
+            raise self._too_long()
+
+    def _too_long(self) -> Problem:
+        return Problem(
+            413, f"expected a body of at most {self._options.max_bytes} bytes, got more", {"Connection": "close"}
+        )
+
+    async def _split(self, request: Request, body: bytes) -> list[Sent]:
+        arrived_s = time.monotonic()
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "multipart/form-data":
+            found = await self._parts(request, body)
+        elif kind == "application/json":
+            found = [(data, None) for data in self._from_json(body)]
+        elif kind.startswith("image/") or kind in ("application/octet-stream", ""):
+            found = [(body, None)]
+        else:
+            raise Problem(
+                415,
+                f"expected a picture (image/* or application/octet-stream), multipart/form-data or application/json, got {kind}",
+            )
+        if not 1 <= len(found) <= self._options.max_pictures:
+            raise Problem(
+                422, f"expected from 1 to {self._options.max_pictures} pictures in a request, got {len(found)}"
+            )
+        return [Sent(data, name, arrived_s) for data, name in found]
+
+    async def _parts(self, request: Request, body: bytes) -> list[tuple[bytes, str | None]]:
+        async def once() -> AsyncIterator[bytes]:
+            yield body
+
+        many = self._options.max_pictures
+        parser = MultiPartParser(request.headers, once(), max_files=many, max_fields=many)
+        parser.spool_max_size = self._options.max_bytes + 1  # no part goes to a file
+        try:
+            form = await parser.parse()
+        except (MultiPartException, KeyError, ValueError) as error:
+            said = getattr(error, "message", "it has no boundary or is cut short")
+            raise Problem(422, f"expected multipart/form-data with a picture in each part ({said})") from None
+        found: list[tuple[bytes, str | None]] = []
+        for _, part in form.multi_items():
+            if isinstance(part, UploadFile):
+                found.append((await part.read(), printable(part.filename) if part.filename else None))
+        await form.close()
+        return found
+
+    def _from_json(self, body: bytes) -> list[bytes]:
+        sentence = 'expected {"pictures": ["base64 of a picture", ...]}'
+        try:
+            given: object = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Problem(422, f"{sentence}, the body is no JSON") from None
+        pictures = given.get("pictures") if isinstance(given, dict) else None
+        if not isinstance(pictures, list):
+            raise Problem(422, f"{sentence}; addresses are not fetched")
+        found: list[bytes] = []
+        for number, text in enumerate(pictures[: self._options.max_pictures + 1]):
+            try:
+                found.append(base64.b64decode(text if isinstance(text, str) else "?", validate=True))
+            except (binascii.Error, ValueError):
+                raise Problem(422, f"{sentence}, pictures.{number} is no base64; addresses are not fetched") from None
+        return found
+
+
+async def _drain(request: Request) -> None:
+    """Read on for a moment and keep nothing: a client that is still sending would not hear the answer."""
+
+    async def read() -> None:
+        for _ in range(DRAIN_CHUNKS):
+            message = await request.receive()
+            if message["type"] != "http.request" or not message.get("more_body"):
+                return
+
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(read(), DRAIN_S)

@@ -1,0 +1,299 @@
+"""Sources that are read all the time, and browsers' cameras: their newest result, who watches them, and who was there lately."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+
+from ..errors import NumclipError, UsageError
+from ..runtime.contract.task import TaskSpec
+from ..runtime.live.capture import Captures
+from ..runtime.live.connections import CameraWish
+from ..runtime.live.conveyor import Conveyor
+from ..runtime.live.drawing import draw
+from ..runtime.live.frames import Source, SourceEvent
+from ..runtime.live.results import FrameResult
+from ..runtime.live.sources import open_sources
+from ..runtime.sinks.run_statistics import RunStatistics
+from ..runtime.sinks.sink import json_line
+from .options import ServeOptions
+from .reader import Reader
+
+WATCHED = 64  # results that wait for a reader that is slow; older ones are dropped
+EVENTS = 50  # that are remembered of a source
+MINUTES = 60  # over which people are counted
+MOST_TRACKS = 20_000  # that are counted in that time
+JOIN_S = 8.0
+JPEG_QUALITY = 80
+
+State = Literal["starting", "live", "stalled", "ended", "failed"]
+log = logging.getLogger(__name__)
+
+
+class Crowd:
+    """How many people were seen in the last hour: each track once, in the minute it came, at the word it has now."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = tuple(words)
+        self._tracks: OrderedDict[int, tuple[int, str]] = OrderedDict()  # minute and word, by track
+
+    def add(self, result: FrameResult, now_s: float) -> None:
+        """Count the tracks of one result."""
+        minute = int(now_s // 60)
+        for face in result.faces:
+            if face.track_id is not None and face.word is not None:
+                came, _ = self._tracks.get(face.track_id, (minute, ""))
+                self._tracks[face.track_id] = came, face.word
+        while self._tracks and (
+            len(self._tracks) > MOST_TRACKS or next(iter(self._tracks.values()))[0] <= minute - MINUTES
+        ):
+            self._tracks.popitem(last=False)
+
+    def counts(self, now_s: float) -> dict[str, list[int]]:
+        """By word: how many came in each of the last 60 minutes, the oldest first."""
+        first = int(now_s // 60) - MINUTES + 1
+        counts = {word: [0] * MINUTES for word in self._words}
+        for came, word in list(self._tracks.values()):
+            if first <= came < first + MINUTES:
+                counts[word][came - first] += 1
+        return counts
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One thing to tell: a result or an event, with its JSON line."""
+
+    line: bytes
+    result: FrameResult | None
+
+
+class Watch:
+    """One reader of a source: what it has not taken yet, the newest `size` of it."""
+
+    def __init__(self, size: int) -> None:
+        self._waiting: deque[Seen] = deque(maxlen=size)
+        self._changed, self._over = asyncio.Event(), False
+
+    def put(self, seen: Seen) -> None:
+        """Something new; called in the server's loop."""
+        self._waiting.append(seen)
+        self._changed.set()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._over = True
+        self._changed.set()
+
+    async def take(self) -> Seen | None:
+        """The oldest that waits; None at the end."""
+        while not self._waiting:
+            if self._over:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        return self._waiting.popleft()
+
+
+class LiveSource:
+    """One source or camera as clients see it."""
+
+    def __init__(self, id: str, name: str, task: TaskSpec, level: float | None, private: bool = False) -> None:
+        """private: its pictures and results go to nobody else; only its counts are shown."""
+        self.id, self.name, self.private, self._level = id, name, private, level
+        self.state: State = "starting"
+        self.statistics = RunStatistics()
+        self._crowd = Crowd(task.words)
+        self.events: deque[SourceEvent] = deque(maxlen=EVENTS)
+        self.newest: FrameResult | None = None
+        self._watches: set[Watch] = set()
+        self._over = False
+        self._jpeg: tuple[FrameResult, bytes] | None = None
+        self._encoding = asyncio.Lock()
+
+    def tell(self, seen: FrameResult | SourceEvent) -> Seen:
+        """Take in what happened; in the thread that reads the source."""
+        if isinstance(seen, FrameResult):
+            self.statistics.write(seen)
+            self._crowd.add(seen, time.time())
+            self.newest = seen
+            if self.state in ("starting", "stalled"):
+                self.state = "live"
+            return Seen(json_line(seen.to_dict(self._level)), seen)
+        self.statistics.tell(seen)
+        self.events.append(seen)
+        self.state = "live" if seen.kind == "resumed" else seen.kind
+        return Seen(json_line(seen.to_json()), None)
+
+    def show(self, seen: Seen) -> None:
+        """Hand it to everybody who watches; in the server's loop."""
+        for watch in self._watches:
+            watch.put(seen)
+
+    def watch(self, size: int = WATCHED) -> Watch:
+        """Begin to watch; `leave` ends it. The newest result is there at once."""
+        watch = Watch(size)
+        if self.newest is not None:
+            watch.put(Seen(json_line(self.newest.to_dict(self._level)), self.newest))
+        if self._over:
+            watch.end()
+        self._watches.add(watch)
+        return watch
+
+    def leave(self, watch: Watch) -> None:
+        """Watch no more."""
+        self._watches.discard(watch)
+
+    def end(self) -> None:
+        """Everybody who watches hears that nothing more comes; in the server's loop."""
+        self._over = True
+        for watch in self._watches:
+            watch.end()
+
+    async def jpeg(self, result: FrameResult, blur: bool) -> bytes:
+        """The picture with its boxes, encoded once for all who watch."""
+        async with self._encoding:
+            if self._jpeg is None or self._jpeg[0] is not result:
+                self._jpeg = result, await asyncio.to_thread(_encoded, result, self._level, blur)
+            return self._jpeg[1]
+
+    def summary(self) -> dict[str, object]:
+        """What a list of sources says."""
+        now, newest = self.statistics, self.newest
+        latency = now.percentiles("latency_ms")
+        return {
+            "id": self.id,
+            "name": self.name,
+            "kind": "camera" if self.private else "source",
+            "state": self.state,
+            "width": None if newest is None else newest.frame.image.shape[1],
+            "height": None if newest is None else newest.frame.image.shape[0],
+            "frames": now.frames,
+            "dropped": now.dropped,
+            "fps": None if now.fps is None else round(now.fps, 2),
+            "latency_ms": {f"p{percent}": round(value, 2) for percent, value in latency.items()},
+            "faces_now": 0 if newest is None or self.state != "live" else len(newest.faces),
+            "people": now.tracks,
+        }
+
+    def details(self) -> dict[str, object]:
+        """The same with its events, and who came in the last hour."""
+        events = [event.to_json() for event in self.events]
+        return {**self.summary(), "events": events, "last_hour": self.last_hour()}
+
+    def last_hour(self) -> dict[str, list[int]]:
+        """By word: how many people came in each of the last 60 minutes."""
+        return self._crowd.counts(time.time())
+
+
+def _encoded(result: FrameResult, level: float | None, blur: bool) -> bytes:
+    image = draw(result.frame.image, [face.mark(level) for face in result.faces], blur)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+class Live:
+    """All sources and cameras of a server."""
+
+    def __init__(self, options: ServeOptions, reader: Reader) -> None:
+        """Opens the sources. Raises SourceError where one cannot be, UsageError where one is no video or camera."""
+        self._options, self._reader = options, reader
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._all: dict[str, LiveSource] = {}
+        self._cameras = 0  # so far
+        self.counted: Sequence[Source] = ()
+        self._conveyor: Conveyor | None = None
+        self._thread = threading.Thread(target=self._read, name="sources", daemon=True)
+        if options.sources:
+            wish = None if options.camera is None else CameraWish.from_text(options.camera)
+            sources = open_sources(options.sources, options.fps, realtime=True, wish=wish)
+            captures = Captures(sources)
+            try:
+                for number, info in enumerate(captures.open()):
+                    if info.stills or not info.live:
+                        raise UsageError(
+                            f"{info.name}: expected a camera, stream or video; send pictures to POST /v1/read"
+                        )
+                    self._add(LiveSource(str(number), info.name, reader.model.spec.task, reader.level))
+                self._conveyor = Conveyor(captures, reader.live_pipeline())
+            except BaseException:
+                captures.stop()
+                captures.join(JOIN_S)
+                raise
+            self.counted = sources
+
+    def _add(self, source: LiveSource) -> LiveSource:
+        self._all[source.id] = source
+        return source
+
+    def __iter__(self) -> Iterator[LiveSource]:
+        return iter(list(self._all.values()))
+
+    def get(self, id: str) -> LiveSource | None:
+        """A source by its id."""
+        return self._all.get(id)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read from now on; what is seen is shown in this loop."""
+        self._loop = loop
+        if self._conveyor is not None:
+            self._thread.start()
+
+    @property
+    def cameras(self) -> int:
+        """Browsers' cameras that are connected."""
+        return sum(source.private for source in self._all.values())
+
+    def add_camera(self) -> LiveSource:
+        """A browser's camera has come."""
+        self._cameras += 1
+        task, level = self._reader.model.spec.task, self._reader.level
+        return self._add(LiveSource(f"camera-{self._cameras}", f"camera {self._cameras}", task, level, private=True))
+
+    def remove(self, source: LiveSource) -> None:
+        """It has gone."""
+        source.end()
+        self._all.pop(source.id, None)
+
+    def _read(self) -> None:
+        assert self._conveyor is not None
+        by_name = {source.name: source for source in self._all.values()}
+        try:
+            with self._conveyor:
+                for item in self._conveyor:
+                    source = by_name[item.frame.source if isinstance(item, FrameResult) else item.source]
+                    self._call(source.show, source.tell(item))
+                    if isinstance(item, SourceEvent):
+                        log.info("%s %s%s", source.name, item.kind, f" ({item.reason})" if item.reason else "")
+        except NumclipError as error:
+            log.error("%s", error)
+        except Exception as error:
+            log.error("reading the sources failed", exc_info=error)
+        for source in by_name.values():
+            if source.state not in ("ended", "failed"):
+                source.state = "failed"
+            self._call(source.end)
+
+    def _call(self, function: Callable[..., object], *args: object) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop has ended before this thread
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def stop(self) -> None:
+        """No more frames; whoever watches is told. In the server's loop."""
+        if self._conveyor is not None:
+            self._conveyor.stop()
+        for source in self:
+            source.end()
+
+    def join(self) -> None:
+        """Wait until the sources are closed."""
+        if self._thread.ident is not None:
+            self._thread.join(JOIN_S)

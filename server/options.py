@@ -1,0 +1,141 @@
+"""What a server reads, where it listens, and its limits."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..runtime.contract.model_file import FINDER
+
+SHORTEST_TOKEN = 16  # characters
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How `numclip serve` runs. The defaults are safe: this machine alone, bounded in memory and time."""
+
+    sources: tuple[str, ...] = ()
+    """Cameras, streams and video files that are read all the time; a file is played at its own speed, once."""
+    model: str = "age-nano"
+    """A model's name, an .onnx or an .engine."""
+    device: str = "auto"
+    """Where the model runs: auto, cpu, cuda or tensorrt."""
+    precision: str | None = None
+    """fp32, fp16 or int8: the form of the model beside it; None: the file that `model` names."""
+    threads: int = 1
+    """CPU threads of one call of the model; calls run side by side, one per worker."""
+    detector: str = FINDER
+    """The face detector's name, or a finder's file."""
+    host: str = "127.0.0.1"
+    """Address to listen on; any but this machine's own needs a token, or `open_to_all`."""
+    port: int = 8000
+    """TCP port; 0 takes a free one."""
+    token: str | None = None
+    """What a client must show, of at least 16 characters; None: nothing, for this machine alone."""
+    open_to_all: bool = False
+    """Listen on other addresses without a token."""
+    cors: tuple[str, ...] = ()
+    """Origins of other sites whose pages may call the API, such as https://kiosk.example."""
+    workers: int | None = None
+    """Threads that read pictures side by side; None: one per CPU core that this process may use."""
+    batch: int = 1
+    """At most so many pictures of different requests in one call of the model; 1: none wait for others."""
+    batch_window_ms: float = 5.0
+    """How long a picture waits for others, where `batch` is above 1."""
+    queue: int = 64
+    """Pictures that may wait; more are answered with 429."""
+    max_bytes: int = 32 << 20
+    """Largest body of a request, and largest message of a browser's camera."""
+    max_pixels: int = 50_000_000
+    """Largest picture, checked before it is decoded."""
+    max_pictures: int = 16
+    """Most pictures in one request."""
+    max_connections: int = 512
+    """Connections at a time; more are closed at once."""
+    max_cameras: int = 8
+    """Browsers whose cameras are read at a time."""
+    timeout_s: float = 20.0
+    """A request's head, its body, its wait for a worker, and a reader that takes nothing: each may last so long."""
+    gate: float | None = None
+    """Answer for each face of the sources and cameras whether it is at least so old; None: no gate."""
+    gate_error: float = 0.01
+    """Share that may be answered wrongly."""
+    buffer: float = 0.0
+    """Say yes only to those who would pass at gate + buffer, in the task's unit."""
+    budget_ms: float | None = None
+    """Model time per frame of the sources and cameras; None: 10."""
+    max_faces: int = 32
+    """At most so many faces per picture, the largest."""
+    min_face_px: int = 24
+    """The longer side of the smallest box that is read."""
+    camera: str | None = None
+    """Ask a camera for this, as WxH@FPS:FORMAT."""
+    fps: float | None = None
+    """Frame rate of a raw stream without timestamps; None: 30."""
+    level: float = 0.9
+    """Level of the shown ranges, between 0 and 1."""
+    blur: bool = False
+    """Make faces unrecognisable in every picture that is sent out."""
+
+    def __post_init__(self) -> None:
+        """UsageError where an option is out of range, or the server would be open to others unasked."""
+        counts = {
+            "--threads": self.threads,
+            "--batch": self.batch,
+            "--queue": self.queue,
+            "--max-bytes": self.max_bytes,
+            "--max-pixels": self.max_pixels,
+            "--max-pictures": self.max_pictures,
+            "--max-connections": self.max_connections,
+            "--max-faces": self.max_faces,
+            "--min-face": self.min_face_px,
+            "--workers": 1 if self.workers is None else self.workers,
+        }
+        for flag, number in counts.items():
+            if number < 1:
+                raise UsageError(f"expected {flag} of 1 or more, got {number}")
+        if self.max_cameras < 0:
+            raise UsageError(f"expected --max-cameras of 0 or more, got {self.max_cameras}")
+        if not 0 <= self.port < 65536:
+            raise UsageError(f"expected --port from 0 to 65535, got {self.port}")
+        if not 0 <= self.batch_window_ms <= 1000:
+            raise UsageError(f"expected --batch-window-ms from 0 to 1000, got {self.batch_window_ms:g}")
+        if not 0 < self.timeout_s <= 3600:
+            raise UsageError(f"expected --timeout-s above 0 and at most 3600, got {self.timeout_s:g}")
+        if not 0 < self.level < 1:
+            raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {self.level:g}")
+        if self.budget_ms is not None and not self.budget_ms > 0:
+            raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")
+        if self.buffer and self.gate is None:
+            raise UsageError("expected --gate AGE beside --buffer; say which age")
+        self._check_access()
+
+    def _check_access(self) -> None:
+        if self.token is not None:
+            if len(self.token) < SHORTEST_TOKEN or not self.token.isascii() or not self.token.isprintable():
+                raise UsageError(
+                    f"expected a token of at least {SHORTEST_TOKEN} printable ASCII characters, got {len(self.token)}; "
+                    "make one: python -c 'import secrets; print(secrets.token_urlsafe())'"
+                )
+            if self.open_to_all:
+                raise UsageError("expected a token or --no-token, got both; choose one")
+        elif not self.open_to_all and not self.is_local:
+            raise UsageError(
+                f"--host {self.host} lets other machines in: expected a token (--token-file FILE, or NUMCLIP_TOKEN in the "
+                "environment); or say --no-token to let anybody in"
+            )
+        for origin in self.cors:
+            scheme, mark, rest = origin.partition("://")
+            if scheme not in ("http", "https") or not mark or not rest or "/" in rest or "*" in origin:
+                raise UsageError(f"expected --cors ORIGIN as https://kiosk.example, without a path, got {origin!r}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

@@ -1,0 +1,91 @@
+"""A picture that a client sent: what it is and how large, told by its first bytes, before anything is decoded."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as pil
+
+from ..errors import SourceError
+from ..runtime.live.pictures import kind_of_data, pictures_in
+from .problems import Problem
+
+Image = npt.NDArray[np.uint8]
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
+MOST_SCANS = 100  # of a JPEG: each costs as much as a picture
+TAKEN = "a JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000, AVIF or HEIC picture"
+
+pil.init()  # every format's parser
+# What Pillow remarks about other people's pictures is nothing that the server's log should say.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """A picture as it came."""
+
+    data: bytes
+    name: str | None  # the file's name, where the client told one
+    arrived_s: float  # time.monotonic()
+
+
+def decode(sent: Sent, max_pixels: int) -> Image:
+    """[H, W, 3] uint8 BGR, the same as `numclip.read` sees. Raises Problem: 413 too large, 415 no picture, 422 a broken one."""
+    data = sent.data
+    if not data:
+        raise Problem(422, f"expected {TAKEN}, the body is empty")
+    heic = kind_of_data(data) == "heic"
+    width, height = _heic_size(data) if heic else _size(data, max_pixels)
+    if width < 1 or height < 1:
+        raise Problem(422, "expected a picture with at least one pixel; send another")
+    if width * height > max_pixels:
+        raise _too_large(f"{width} x {height}", max_pixels)
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MOST_SCANS:
+        raise Problem(413, f"expected a JPEG of at most {MOST_SCANS} scans; save it again")
+    broken = Problem(422, "expected a whole picture, its bytes are cut short or damaged; send another")
+    try:
+        image = next(pictures_in(data, "picture")) if heic else cv2.imdecode(np.frombuffer(data, np.uint8), 1)
+    except SourceError:
+        raise broken from None
+    except (cv2.error, MemoryError):
+        raise _too_large("its size", max_pixels) from None
+    if image is None:
+        raise broken
+    return np.asarray(image, np.uint8)
+
+
+def _size(data: bytes, max_pixels: int) -> tuple[int, int]:
+    try:
+        with pil.open(BytesIO(data), formats=FORMATS) as picture:
+            return picture.size
+    except pil.DecompressionBombError:
+        raise _too_large("more", max_pixels) from None
+    except pil.UnidentifiedImageError:
+        raise Problem(415, f"expected {TAKEN}; its first bytes say something else") from None
+    except Exception as error:  # parsers of broken heads raise many kinds
+        raise Problem(422, f"expected {TAKEN}, its head is broken ({type(error).__name__}); send another") from None
+
+
+def _heic_size(data: bytes) -> tuple[int, int]:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise Problem(
+            415, 'this server reads no HEIC: it needs pip install "numclip[heic]"; or save it as JPEG'
+        ) from None
+    try:
+        width, height = pillow_heif.open_heif(data).size
+    except Exception as error:
+        raise Problem(422, f"expected a HEIC picture, its head is broken ({type(error).__name__})") from None
+    return int(width), int(height)
+
+
+def _too_large(got: str, max_pixels: int) -> Problem:
+    return Problem(
+        413, f"expected a picture of at most {max_pixels / 1e6:g} million pixels, got {got}; make it smaller"
+    )

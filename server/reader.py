@@ -1,0 +1,83 @@
+"""The one model of a server, and what it says about a client's pictures."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from ..errors import NumclipError
+from ..runtime.contract.gate import Gate, TrackGate, open_gate
+from ..runtime.faces.opening import open_detector
+from ..runtime.info import ModelInfo, model_info
+from ..runtime.live.frames import Frame
+from ..runtime.live.pipeline import Pipeline, Rules
+from ..runtime.live.results import FrameResult
+from ..runtime.sessions.model import load
+from .options import ServeOptions
+from .pictures import Sent, decode
+from .problems import Problem
+
+SOURCE = "request"  # the source of a result that a client asked for
+WARM_UP_PX = 64
+log = logging.getLogger(__name__)
+
+
+class Reader:
+    """Model and face detector, opened once; any thread may read with them."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        """Raises ModelError, DetectorError, DeviceError, UsageError."""
+        self._max_pixels = options.max_pixels
+        self.model = load(options.model, options.device, options.threads, options.precision)
+        self.detector = open_detector(
+            options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=options.threads
+        )
+        self.infos: list[ModelInfo] = [model_info(self.model.path or options.model)]
+        if options.detector not in ("yunet", "haar"):
+            self.infos.append(model_info(options.detector))
+        self.level = options.level if self.model.spec.calibration is not None else None
+        gate = None
+        if options.gate is not None:
+            gate = open_gate(self.model.spec, options.gate, options.gate_error, options.buffer)
+        self.rules = Rules(options.max_faces, options.min_face_px, options.budget_ms, gate)
+        self._still_rules = Rules(options.max_faces, options.min_face_px)
+        self._own = threading.local()
+
+    def live_pipeline(self) -> Pipeline:
+        """A way of frames of its own, for a source or a camera: tracks, running ages, a bound of model time."""
+        return Pipeline(self.model, self.detector, self.rules, tracks=True, live=True)
+
+    def read_many(self, pictures: Sequence[Sent]) -> list[FrameResult | Exception]:
+        """What is in each picture, in one call of the model; a picture that cannot be read has a Problem in its place."""
+        frames: list[Frame] = []
+        answers: list[FrameResult | Exception | None] = []
+        for sent in pictures:
+            try:
+                image = decode(sent, self._max_pixels)
+            except Problem as problem:
+                answers.append(problem)
+            else:
+                answers.append(None)
+                frames.append(Frame(image, 0, 0.0, sent.arrived_s, SOURCE, sent.name))
+        pipeline = getattr(self._own, "pipeline", None)
+        if pipeline is None:
+            pipeline = self._own.pipeline = Pipeline(self.model, self.detector, self._still_rules, tracks=False)
+        try:
+            results = iter(pipeline.read_together(frames) if frames else [])
+        except NumclipError as error:
+            log.error("reading failed: %s", error)
+            raise
+        return [next(results) if answer is None else answer for answer in answers]
+
+    def gate_answer(self, gate: Gate, result: FrameResult) -> dict[str, object]:
+        """yes, no or ask for a picture of one person, with the reason where nobody was asked about."""
+        faces = result.faces
+        nothing: dict[str, object] = {"answer": "ask", "p": None, "faces": len(faces)}
+        if len(faces) != 1:
+            return {**nothing, "reason": "no face" if not faces else "several faces"}
+        look = faces[0].look
+        if look is None:
+            return {**nothing, "reason": faces[0].reason}
+        said = TrackGate(gate).look(look, None)
+        return {"answer": said.answer, "p": round(said.p, 4), "faces": 1, "reason": None}

@@ -1,0 +1,167 @@
+"""The shapes of the API's bodies, for its OpenAPI document; what they mean is said once, beside the records they come from."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, Field, create_model
+
+from ..runtime.contract.task import TaskSpec
+
+
+class GateAnswer(BaseModel):
+    """What the gate says about one face."""
+
+    threshold: float
+    error: float
+    p: float = Field(description="The probability to be at least the threshold, by this look alone")
+    answer: Literal["yes", "no", "ask"]
+    looks: int
+
+
+class FaceBase(BaseModel):
+    """One face."""
+
+    track: int | None = Field(description="Null in a picture on its own")
+    box: list[float] = Field(description="x1, y1, x2, y2 in px", min_length=4, max_length=4)
+    score: float = Field(description="The detector's, 0 to 1")
+    low: float | None
+    high: float | None
+    level: float | None = Field(description="The share of true numbers between low and high")
+    bin: str | None = Field(description="The word for the number")
+    probabilities: list[float] = Field(description="Over the words; empty without a number")
+    fresh: bool = Field(description="The model ran on this face in this picture")
+    gate: GateAnswer | None = None
+    reason: str | None = Field(None, description="Why there is no number")
+
+
+class ResultBase(BaseModel):
+    """What is in one picture."""
+
+    source: str
+    file: str | None = None
+    frame: int
+    time_s: float
+    latency_ms: float
+    dropped: int
+
+
+class Shapes:
+    """The shapes that depend on the task: the key of the number is the task's name."""
+
+    def __init__(self, task: TaskSpec) -> None:
+        number = Field(description=f"In {task.unit}; null where `reason` says why")
+        fields = {task.name: (float | None, number)}
+        face = create_model("Face", __base__=FaceBase, **cast("dict[str, Any]", fields))
+        face.__doc__ = FaceBase.__doc__
+        self.result = create_model("FrameResult", __base__=ResultBase, faces=(list[face], ...))
+        self.result.__doc__ = ResultBase.__doc__
+        self.read = create_model("ReadAnswer", model=(str, ...), results=(list[self.result], ...))
+        self.read.__doc__ = "One result per picture, in the order in which they were sent."
+
+
+class GateResult(BaseModel):
+    """The gate's answer about a picture of one person."""
+
+    answer: Literal["yes", "no", "ask"]
+    threshold: float
+    error: float
+    buffer: float
+    p: float | None = Field(
+        description="The probability to be at least the threshold; null where nobody was asked about"
+    )
+    faces: int
+    reason: str | None = Field(
+        description="Why the answer is ask: no face, several faces, small, profile, blurred, range"
+    )
+    nonce: str | None = Field(description="As it was sent")
+    model: str
+    graph_sha256: str
+    time: str = Field(description="ISO 8601, UTC")
+    signed: str | None = Field(description="The same answer, signed; null where the server has no key")
+
+
+class ModelOut(BaseModel):
+    """A model file that is loaded."""
+
+    name: str
+    kind: Literal["age", "faces"] | str
+    precision: str
+    graph_sha256: str
+    file_bytes: int
+    unit: str | None
+    words: list[str]
+    range: list[float]
+    crop_px: int | None
+    calibrated: bool
+    gates: dict[str, list[str]] = Field(description="Thresholds, and the error rates of each")
+    commercial_use: bool
+
+
+class ModelsAnswer(BaseModel):
+    """The models that are loaded."""
+
+    models: list[ModelOut]
+
+
+class Event(BaseModel):
+    """Something that befell a source."""
+
+    event: Literal["stalled", "resumed", "ended", "failed"]
+    source: str
+    time_s: float
+    reason: str
+
+
+class SourceSummary(BaseModel):
+    """A source or a browser's camera."""
+
+    id: str
+    name: str
+    kind: Literal["source", "camera"]
+    state: Literal["starting", "live", "stalled", "ended", "failed"]
+    width: int | None
+    height: int | None
+    frames: int
+    dropped: int
+    fps: float | None
+    latency_ms: dict[str, float]
+    faces_now: int
+    people: int
+
+
+class SourceDetails(SourceSummary):
+    """The same with its events, and how many people came in each of the last 60 minutes, by word."""
+
+    events: list[Event]
+    last_hour: dict[str, list[int]]
+
+
+class SourcesAnswer(BaseModel):
+    """All sources."""
+
+    sources: list[SourceSummary]
+
+
+class Health(BaseModel):
+    """Whether the server lives, or is ready."""
+
+    status: Literal["ok"]
+
+
+class Login(BaseModel):
+    """The page's log-in."""
+
+    token: str
+
+
+class Base64Pictures(BaseModel):
+    """Pictures as text; addresses are not fetched."""
+
+    pictures: list[str] = Field(description="Base64 (RFC 4648)", min_length=1)
+
+
+class PictureParts(BaseModel):
+    """Pictures as parts of a form."""
+
+    pictures: list[bytes] = Field(min_length=1, json_schema_extra={"items": {"type": "string", "format": "binary"}})

@@ -1,0 +1,113 @@
+"""A server from its start to its end: `numclip.server.serve(ServeOptions())` is `numclip serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from ..errors import OutputError
+from ..runtime.sinks.systemd import PINGS_PER_TIMEOUT, notify
+from .api import STUCK_S, Service, Sign
+from .connections import PING_S, PONG_S, connection_classes
+from .options import ServeOptions
+
+PAGE = Path(__file__).parent / "dist" / "page"
+GRACE_S = 30.0  # for requests in flight when the server ends
+BACKLOG = 512
+NO_PAGE = (
+    b"<!doctype html><title>numclip</title><p>The page is not built in this checkout: run make web. The API works."
+)
+log = logging.getLogger(__name__)
+
+
+def serve(options: ServeOptions, say: Callable[[str], None] = print, sign: Sign | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight are answered first.
+
+    say: gets the address. sign: signs the gate's answers. Raises OutputError for an address that cannot be had, SourceError,
+    ModelError, DetectorError, DeviceError, UsageError.
+    """
+    # OpenCV's own limit, read when it is loaded: the second line of defence against a head that lies.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(options.max_pixels))
+    listener = _listen(options)
+    with listener:
+        service = Service(options, page_files(), sign)
+        try:
+            asyncio.run(_Server(service, listener, say).serve(sockets=[listener]))
+        finally:
+            service.scheduler.close(GRACE_S)
+            service.live.join()
+
+
+def page_files(folder: Path = PAGE) -> dict[str, bytes]:
+    """The page's files by their paths on the server."""
+    if not (folder / "index.html").is_file():
+        return {"/": NO_PAGE}
+    files = {f"/{path.name}": path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    return {"/": files.pop("/index.html"), **files}
+
+
+def _listen(options: ServeOptions) -> socket.socket:
+    where = f"{options.host} port {options.port}"
+    try:
+        family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise OutputError(
+            f"{where}: cannot listen there ({error.strerror}); choose another with --host or --port"
+        ) from None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with our start and end."""
+
+    def __init__(self, service: Service, listener: socket.socket, say: Callable[[str], None]) -> None:
+        self._service, self._listener, self._say = service, listener, say
+        options = service.options
+        http, ws = connection_classes(options)
+        watchdog_s = int(os.environ.get("WATCHDOG_USEC") or 0) / 1e6
+        super().__init__(
+            uvicorn.Config(
+                service.app,
+                http=http,
+                ws=ws,
+                ws_max_size=options.max_bytes,
+                ws_ping_interval=PING_S,
+                ws_ping_timeout=PONG_S,
+                ws_per_message_deflate=False,
+                lifespan="off",
+                log_config=None,
+                log_level=logging.ERROR,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=int(GRACE_S),
+                timeout_notify=max(1, int(watchdog_s / PINGS_PER_TIMEOUT)) if watchdog_s else 3600,
+                callback_notify=self._ping if watchdog_s else None,
+            )
+        )
+
+    async def _ping(self) -> None:
+        if not self._service.scheduler.stuck(STUCK_S):
+            notify("WATCHDOG=1")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, read the sources, tell the supervisor."""
+        await super().startup(sockets)
+        self._service.live.start(asyncio.get_running_loop())
+        address = self._listener.getsockname()
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        self._say(f"http://{host}:{address[1]}/  (Ctrl-C ends)")
+        notify("READY=1", f"STATUS=serving on {host}:{address[1]}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, answer what is in flight."""
+        notify("STOPPING=1")
+        self._service.closing = True
+        self._service.live.stop()
+        await super().shutdown(sockets)

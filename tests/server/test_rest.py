@@ -1,0 +1,332 @@
+"""The REST API of a real server over real sockets: what it reads, what it refuses, and who may ask."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import jsonschema
+import numpy as np
+import pytest
+
+import numclip
+from numclip.cli.main import main
+from numclip.errors import UsageError
+from numclip.runtime.contract.model_file import MODELS, graph_sha256
+from numclip.server.options import ServeOptions
+
+from .conftest import TOKEN, Serve
+
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+def assert_problem(answer: httpx.Response, status: int, says: str) -> None:
+    """RFC 9457: the media type, and status, title and detail; the detail says what was expected."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert set(told) == {"type", "title", "status", "detail"}
+    assert told["status"] == status
+    assert says in told["detail"]
+
+
+def assert_same(told: dict[str, Any], result: Any) -> None:
+    """A result over the wire is the result of `numclip.read`, up to its rounding."""
+    mine = result.to_dict()
+    assert len(told["faces"]) == len(mine["faces"])
+    for got, wanted in zip(told["faces"], mine["faces"], strict=True):
+        assert got.keys() == wanted.keys()
+        for key in ("box", "score", "age", "low", "high", "probabilities"):
+            assert np.allclose(got[key], wanted[key], atol=1e-5), key
+        assert (got["bin"], got["track"], got["fresh"]) == (wanted["bin"], wanted["track"], wanted["fresh"])
+
+
+def test_a_picture_gets_what_read_says(api: httpx.Client, portrait: bytes) -> None:
+    """The same faces, boxes and ages to 1e-5, as the body, with any of three content types."""
+    wanted = numclip.read(portrait)
+    assert wanted.faces
+    for kind in ({}, JPEG, {"Content-Type": "application/octet-stream"}):
+        answer = api.post("/v1/read", content=portrait, headers=kind)
+        assert answer.status_code == 200
+        (told,) = answer.json()["results"]
+        assert_same(told, wanted)
+        assert told["source"] == "request"
+
+
+def test_several_pictures_in_one_request(api: httpx.Client, portrait: bytes, collins: np.ndarray) -> None:
+    """As a form with file names, and as base64: results in the order of the pictures."""
+    second = cv2.imencode(".png", collins)[1].tobytes()
+    wanted = numclip.read([portrait, second])
+    form = [("a", ("one.jpg", portrait, "image/jpeg")), ("a", ("two.png", second, "image/png"))]
+    told = api.post("/v1/read", files=form).json()["results"]
+    assert [each["file"] for each in told] == ["one.jpg", "two.png"]
+    text = [base64.b64encode(data).decode() for data in (portrait, second)]
+    also = api.post("/v1/read", json={"pictures": text}).json()["results"]
+    for results in (told, also):
+        for got, result in zip(results, wanted, strict=True):
+            assert_same(got, result)
+
+
+def test_every_answer_is_what_the_document_says(api: httpx.Client, portrait: bytes) -> None:
+    """The bodies of all plain operations by their schemas in /openapi.json, which is OpenAPI 3.1."""
+    document = api.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    for method, path, options in (
+        ("POST", "/v1/read", {"content": portrait, "headers": JPEG}),
+        ("POST", "/v1/gate?threshold=18&nonce=n1", {"content": portrait, "headers": JPEG}),
+        ("GET", "/v1/models", {}),
+        ("GET", "/v1/sources", {}),
+        ("GET", "/healthz", {}),
+        ("GET", "/readyz", {}),
+        ("GET", "/v1/sources/7", {}),
+    ):
+        answer = api.request(method, path, **options)
+        shape = (
+            re.sub(r"\d+", "{id}", path.partition("?")[0].removeprefix("/v1"))
+            if "/7" in path
+            else path.partition("?")[0]
+        )
+        operation = document["paths"][shape if shape.startswith("/v1") or "z" in shape else "/v1" + shape][
+            method.lower()
+        ]
+        content = operation["responses"][str(answer.status_code)]["content"]
+        schema = content[answer.headers["content-type"]]["schema"]
+        jsonschema.validate(answer.json(), {**schema, "components": document["components"]})
+
+
+def test_the_gate_answers_with_the_nonce(api: httpx.Client, portrait: bytes) -> None:
+    """Hopper, in her fifties or older, is at least 18; the answer names the model's file, and what was asked."""
+    answer = api.post("/v1/gate", params={"threshold": 18, "error": 0.01, "nonce": "x-1"}, content=portrait).json()
+    look = numclip.read(portrait).faces[0].look
+    assert look is not None
+    assert answer["answer"] == "yes"
+    assert answer["p"] == pytest.approx(look.at_least(18), abs=1e-4)
+    assert (answer["nonce"], answer["threshold"], answer["error"], answer["signed"]) == ("x-1", 18, 0.01, None)
+    assert answer["graph_sha256"] == graph_sha256(MODELS / "age-nano.onnx")
+
+
+def test_the_gate_asks_where_it_does_not_see_one_person(api: httpx.Client, hopper: np.ndarray) -> None:
+    """Nobody, and two: ask, with the reason; a threshold that the model does not hold is refused and the others are named."""
+    for image, reason in (
+        (np.zeros((200, 200, 3), np.uint8), "no face"),
+        (np.hstack([hopper, hopper]), "several faces"),
+    ):
+        data = cv2.imencode(".png", image)[1].tobytes()
+        answer = api.post("/v1/gate?threshold=18", content=data).json()
+        assert (answer["answer"], answer["reason"], answer["p"]) == ("ask", reason, None)
+    assert_problem(api.post("/v1/gate?threshold=17", content=b"x"), 422, "18 at 0.005")
+
+
+def test_models_say_what_they_are(api: httpx.Client) -> None:
+    """The age model and the finder, by name, hash and gates; no path of this machine."""
+    answer = api.get("/v1/models")
+    age, faces = answer.json()["models"]
+    assert (age["name"], age["unit"], age["calibrated"]) == ("age-nano", "years", True)
+    assert age["graph_sha256"] == graph_sha256(MODELS / "age-nano.onnx")
+    assert "18" in age["gates"]
+    assert (faces["name"], faces["kind"]) == ("faces-nano", "faces")
+    assert str(MODELS) not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "says"),
+    [
+        ({"content": b""}, 422, "empty"),
+        ({"content": b"hello"}, 415, "first bytes"),
+        ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "text/plain"),
+        ({"json": {"pictures": ["https://example.com/a.jpg"]}}, 422, "addresses are not fetched"),
+        ({"json": {"url": "http://169.254.169.254/"}}, 422, "addresses are not fetched"),
+        ({"json": {"pictures": []}}, 422, "from 1 to 16"),
+        ({"json": {"pictures": [""] * 17}}, 422, "from 1 to 16"),
+        ({"json": [1]}, 422, "expected"),
+        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 422, "no JSON"),
+        ({"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}, 422, "no JSON"),
+        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 422, "multipart"),
+        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 422, "expected"),
+        ({"files": [("a", ("a.jpg", b"hello"))] * 17}, 422, "multipart"),
+    ],
+)
+def test_bad_bodies_are_told_what_was_expected(api: httpx.Client, options: Any, status: int, says: str) -> None:
+    """One sentence each, and the server goes on."""
+    assert_problem(api.post("/v1/read", **options), status, says)
+
+
+def test_one_bad_picture_of_several_is_named(api: httpx.Client, portrait: bytes) -> None:
+    """The second of two is no picture: the answer says which."""
+    form = [("a", ("one.jpg", portrait)), ("a", ("two.jpg", b"hello"))]
+    assert_problem(api.post("/v1/read", files=form), 415, "pictures.1: ")
+
+
+@pytest.mark.parametrize("path", ["/nope", "/v1/sources/0", "/v1/sources/0/frame.jpg", "/v1/sources/..%2f..%2fetc%2fpasswd", "/../../etc/passwd", "/app.css/../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"])  # fmt: skip
+def test_what_is_not_there_is_404(api: httpx.Client, path: str) -> None:
+    """Unknown paths and sources, and paths that try to leave."""
+    request = httpx.Request("GET", api.base_url.join("/"))
+    request.url = request.url.copy_with(raw_path=path.encode())
+    assert_problem(api.send(request), 404, "")
+
+
+def test_other_methods_are_405(api: httpx.Client) -> None:
+    """With the header Allow, as HTTP asks."""
+    answer = api.delete("/v1/read")
+    assert_problem(answer, 405, "")
+    assert answer.headers["allow"] == "POST"
+
+
+def test_every_answer_carries_the_security_headers(api: httpx.Client) -> None:
+    """A page, a result, a refusal: none is framed, sniffed or kept, none loads from elsewhere."""
+    for answer in (
+        api.get("/"),
+        api.get("/v1/models"),
+        api.get("/nope"),
+        api.get("/", headers={"Host": "evil.example"}),
+    ):
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "'unsafe" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["cache-control"] in ("no-store", "no-cache")
+        assert "access-control-allow-origin" not in answer.headers
+        assert "server" not in answer.headers
+
+
+def test_metrics_count_what_was_asked(serve: Serve, portrait: bytes) -> None:
+    """Two pictures, one bad body, one unknown path: Prometheus's text says so."""
+    with serve().client() as client:
+        client.post("/v1/read", files=[("a", ("a.jpg", portrait)), ("b", ("b.jpg", portrait))])
+        client.post("/v1/read", content=b"hello")
+        client.get("/nope/secret")
+        text = client.get("/metrics").text
+    for line in (
+        'numclip_requests_total{path="/v1/read",status="200"} 1.0',
+        'numclip_requests_total{path="/v1/read",status="415"} 1.0',
+        'numclip_requests_total{path="unknown",status="404"} 1.0',
+        "numclip_pictures_total 2.0",
+        "numclip_queue_pictures 0.0",
+    ):
+        assert line in text.splitlines()
+    assert float(re.search(r"^numclip_faces_total (\S+)", text, re.M)[1]) >= 2  # type: ignore[index]
+    assert "secret" not in text
+
+
+def test_a_page_of_another_site_gets_nothing(api: httpx.Client, portrait: bytes) -> None:
+    """Its name in Host (DNS rebinding): 421. Its Origin on a POST: 403. Our own origin passes."""
+    for host in ("evil.example", "evil.example:80", f"localhost.evil.example:{api.base_url.port}"):
+        assert_problem(api.get("/v1/models", headers={"Host": host}), 421, "localhost")
+    assert_problem(api.post("/v1/read", content=portrait, headers={"Origin": "https://evil.example"}), 403, "--cors")
+    assert_problem(api.post("/v1/read", content=portrait, headers={"Origin": "null"}), 403, "--cors")
+    own = f"http://localhost:{api.base_url.port}"
+    answer = api.post("/v1/read", content=portrait, headers={"Origin": own, "Host": own.removeprefix("http://")})
+    assert answer.status_code == 200
+
+
+def test_a_named_site_may_ask(serve: Serve, portrait: bytes) -> None:
+    """--cors names one origin: its pages pass, with the header that its browser wants, others do not."""
+    site = "https://kiosk.example"
+    with serve("--cors", site).client() as client:
+        answer = client.post("/v1/read", content=portrait, headers={"Origin": site})
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == site
+        asked = {
+            "Origin": site,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        assert client.options("/v1/read", headers=asked).status_code == 200
+        other = client.post("/v1/read", content=portrait, headers={"Origin": "https://evil.example"})
+        assert_problem(other, 403, "--cors")
+
+
+@pytest.mark.parametrize("way", ["--token", "--token-file", "environment"])
+def test_a_token_is_asked_for(serve: Serve, tmp_path: Path, portrait: bytes, way: str) -> None:
+    """Given in any of three ways: without it, with another, with a part of it 401; with it 200. Health needs none."""
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    flags = {"--token": ("--token", TOKEN), "--token-file": ("--token-file", str(tmp_path / "token"))}.get(way, ())
+    served = serve(*flags, **({"NUMCLIP_TOKEN": TOKEN} if way == "environment" else {}))
+    with served.client() as client:
+        for shown in ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": f"Bearer {TOKEN[:-1]}"}, {"Authorization": "Bearer"}, {"Authorization": TOKEN}, {"Authorization": "Bearer \xff"}, {"Cookie": f"numclip={TOKEN}"}, {"Cookie": "numclip="}, {"Cookie": ";;=,"}):  # fmt: skip
+            headers = {name: value.encode("latin-1") for name, value in shown.items()}
+            answer = client.post("/v1/read", content=portrait, headers=headers)
+            assert_problem(answer, 401, "Bearer TOKEN")
+            assert answer.headers["www-authenticate"] == "Bearer"
+        for path in ("/v1/models", "/v1/sources", "/metrics", "/v1/sources/0/preview"):
+            assert client.get(path).status_code == 401
+        for path in ("/healthz", "/readyz", "/openapi.json", "/"):
+            assert client.get(path).status_code == 200
+        answer = client.post("/v1/read", content=portrait, headers={"Authorization": f"bearer {TOKEN}"})
+        assert answer.status_code == 200
+    assert TOKEN not in served.said
+
+
+def test_the_page_logs_in_with_a_cookie(serve: Serve) -> None:
+    """POST /v1/login with the token: a cookie that scripts cannot read and other sites do not send, which is not the token."""
+    with serve("--token", TOKEN).client() as client:
+        assert_problem(client.post("/v1/login", json={"token": "wrong"}), 401, "token")
+        answer = client.post("/v1/login", json={"token": TOKEN})
+        assert answer.status_code == 204
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert TOKEN not in cookie
+        assert client.get("/v1/models").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--host", "0.0.0.0"), "expected a token"),
+        (("--host", "::"), "expected a token"),
+        (("--token", "short"), "at least 16"),
+        (("--token", TOKEN, "--no-token"), "choose one"),
+        (("--cors", "*"), "--cors ORIGIN"),
+        (("--cors", "https://a.example/path"), "--cors ORIGIN"),
+        (("--queue", "0"), "--queue"),
+        (("--timeout-s", "0"), "--timeout-s"),
+        (("--port", "70000"), "--port"),
+        (("--gate", "17"), "18 at 0.005"),
+        (("no-such-file.mp4",), "correct the path"),
+        (("--host", "203.0.113.1", "--no-token"), "cannot listen there"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_the_start(
+    flags: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence, and a code that is not 0; an address that others reach needs a token or a word."""
+    assert main(["serve", "--port", "0", *flags]) != 0
+    assert says in capsys.readouterr().err
+
+
+def test_a_folder_of_pictures_is_no_live_source(
+    tmp_path: Path, portrait: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is sent to POST /v1/read."""
+    (tmp_path / "a.jpg").write_bytes(portrait)
+    assert main(["serve", "--port", "0", str(tmp_path)]) != 0
+    assert "expected" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_one_sentence(api: httpx.Client, capsys: pytest.CaptureFixture[str]) -> None:
+    """The port of another server."""
+    assert main(["serve", "--port", str(api.base_url.port)]) != 0
+    assert "choose another" in capsys.readouterr().err
+
+
+def test_other_addresses_are_allowed_in_words() -> None:
+    """With a token, or with open_to_all; every address of this machine's own needs neither."""
+    assert ServeOptions(host="0.0.0.0", open_to_all=True).open_to_all
+    assert ServeOptions(host="0.0.0.0", token=TOKEN).token
+    for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+        assert ServeOptions(host=host).is_local
+    with pytest.raises(UsageError):
+        ServeOptions(host="kiosk.example")
+
+
+def test_results_are_json_lines_of_the_same_keys(api: httpx.Client, portrait: bytes) -> None:
+    """Nothing is renamed on the way: the keys are those of `FrameResult.to_dict`."""
+    (told,) = api.post("/v1/read", content=portrait).json()["results"]
+    assert list(told) == list(numclip.read(portrait).to_dict())
+    assert json.dumps(told)

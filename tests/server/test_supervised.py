@@ -1,0 +1,120 @@
+"""The server's end and its supervisor: requests in flight are answered, systemd is told, kill -9 loses nothing else."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from .conftest import Serve, Served
+
+
+def test_requests_in_flight_are_answered_at_the_end(serve: Serve, portrait: bytes) -> None:
+    """SIGTERM while thirty pictures of two requests wait: both are answered, new ones are not taken, and the code is 0."""
+    served = serve("--workers", "1", "--queue", "64")
+    answers: list[int] = []
+
+    def ask() -> None:
+        with served.client() as client:
+            form = [("a", (f"{i}.jpg", portrait)) for i in range(15)]
+            answers.append(client.post("/v1/read", files=form).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for each in threads:
+        each.start()
+    with served.client() as client:
+        deadline = time.monotonic() + 10
+        while "numclip_queue_pictures 0.0" in client.get("/metrics").text and time.monotonic() < deadline:
+            pass
+    assert served.stop() == 0
+    for each in threads:
+        each.join()
+    assert answers == [200, 200]
+    with pytest.raises(httpx.ConnectError), served.client() as client:
+        client.get("/healthz")
+
+
+def test_streams_and_sockets_end_with_the_server(serve: Serve, camera: object) -> None:
+    """A preview, a stream of lines and a browser's camera are open: SIGTERM ends them within some seconds, with code 0."""
+    camera.start()  # type: ignore[attr-defined]
+    served = serve(camera.url)  # type: ignore[attr-defined]
+    with (
+        served.client() as client,
+        connect(f"ws://127.0.0.1:{served.port}/v1/camera"),
+        client.stream("GET", "/v1/sources/0/results") as lines,
+        client.stream("GET", "/v1/sources/0/preview") as preview,
+    ):
+        next(lines.iter_lines())
+        next(preview.iter_bytes())
+        started = time.monotonic()
+        assert served.stop() == 0
+        assert time.monotonic() - started < 15
+
+
+def test_the_supervisor_is_told(serve: Serve, tmp_path: Path) -> None:
+    """sd_notify(3): READY when it listens, WATCHDOG within the time that is asked for, STOPPING at the end."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(path))
+        supervisor.settimeout(10)
+        served = serve(NOTIFY_SOCKET=str(path), WATCHDOG_USEC="4000000")
+        assert b"READY=1" in supervisor.recv(4096)
+        started = time.monotonic()
+        assert supervisor.recv(4096) == b"WATCHDOG=1"
+        assert supervisor.recv(4096) == b"WATCHDOG=1"
+        assert time.monotonic() - started < 8
+        served.stop()
+        while supervisor.recv(4096) != b"STOPPING=1":
+            pass
+
+
+def test_kill_9_loses_only_what_was_in_flight(serve: Serve, portrait: bytes) -> None:
+    """A supervisor that starts it again on its port, three kills: a client that asks again whenever its connection breaks gets
+    all of its forty answers, the same each time."""
+    served = serve()
+    port, over = served.port, threading.Event()
+
+    def supervise() -> None:
+        while not over.is_set():
+            assert served.process is not None
+            served.process.wait()
+            if not over.is_set():
+                served.start(port)
+
+    supervisor = threading.Thread(target=supervise)
+    supervisor.start()
+    try:
+        told, broken = list[object](), 0
+        with served.client() as client:
+            while len(told) < 40:
+                if len(told) in (10, 20, 30) and broken < len(told) // 10:
+                    assert served.process is not None
+                    served.process.kill()
+                try:
+                    answer = client.post("/v1/read", content=portrait)
+                except httpx.TransportError:
+                    broken += 1
+                    time.sleep(0.1)
+                    continue
+                assert answer.status_code == 200
+                told.append(answer.json()["results"][0]["faces"])
+        assert broken >= 3
+        assert all(faces == told[0] for faces in told)
+    finally:
+        over.set()
+        served.kill()
+        supervisor.join(30)
+
+
+def test_a_second_server_beside_the_first(serve: Serve, portrait: bytes) -> None:
+    """Two processes on two ports share nothing."""
+    first, second = serve(), serve()
+    for each in (first, second):
+        assert isinstance(each, Served)
+        with each.client() as client:
+            assert client.post("/v1/read", content=portrait).status_code == 200

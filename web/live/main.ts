@@ -1,0 +1,248 @@
+/** The server's page: its sources with boxes and ages, who came in the last hour, and the visitor's own camera. */
+import { draw } from "../page/overlay.js";
+import { showPeople } from "../page/people.js";
+import { LANGUAGES } from "../page/words.js";
+import { cameras, openCamera } from "../src/camera.js";
+import { NumclipError } from "../src/errors.js";
+import type { FrameResult } from "../src/index.js";
+import { CameraLink, type Sent } from "./camera.js";
+import { showCrowd } from "./crowd.js";
+import type { EventLine, ModelSummary, ResultLine, SourceDetails, SourceSummary } from "./messages.js";
+import { resultOf } from "./messages.js";
+
+const POLL_MS = 2000;
+const RECONNECT_MS = 1000;
+const RATE_WINDOW_MS = 3000;
+const words = LANGUAGES.en;
+
+const $ = <E extends HTMLElement = HTMLElement>(id: string): E => document.getElementById(id) as E;
+const stage = $("stage");
+const preview = $<HTMLImageElement>("preview");
+const video = $<HTMLVideoElement>("video");
+const overlay = $<HTMLCanvasElement>("overlay");
+
+let task = "age";
+let edges: readonly number[] = [0, 100];
+let sources: SourceSummary[] = [];
+let chosen: string | null = null; // a source's id; null: the own camera, or nothing
+let ownName: string | null = null; // how the server calls the own camera
+let results: WebSocket | null = null;
+let own: { stream: MediaStream; link: CameraLink } | null = null;
+let shown: FrameResult | null = null;
+const recentMs: number[] = [];
+
+class Refused extends Error {
+  constructor(readonly status: number, message: string) {
+    super(message);
+  }
+}
+
+async function ask<T>(path: string, init?: RequestInit): Promise<T> {
+  const answer = await fetch(path, init);
+  if (answer.status === 204) return undefined as T;
+  const body = (await answer.json()) as T & { detail?: string };
+  if (!answer.ok) throw new Refused(answer.status, body.detail ?? answer.statusText);
+  return body;
+}
+
+type Mode = "welcome" | "login" | "problem" | "source" | "camera";
+
+function enter(mode: Mode): void {
+  for (const id of ["welcome", "login", "problem"]) $(id).hidden = id !== mode;
+  preview.hidden = mode !== "source";
+  video.hidden = mode !== "camera";
+  overlay.hidden = mode !== "camera";
+  stage.classList.toggle("live", mode === "source" || mode === "camera");
+  stage.classList.toggle("mirrored", mode === "camera");
+  $("own").setAttribute("aria-pressed", String(mode === "camera"));
+  document.documentElement.dataset.mode = mode;
+  if (mode !== "source" && mode !== "camera") stage.style.aspectRatio = "";
+  shown = null;
+  recentMs.length = 0;
+  for (const id of ["fact-latency", "fact-frames", "fact-dropped", "fact-state"]) $(id).textContent = "–";
+  refresh();
+}
+
+function say(title: string, text: string): void {
+  [$("welcome-title").textContent, $("welcome-text").textContent] = [title, text];
+  enter("welcome");
+}
+
+function fail(error: unknown): void {
+  letGo();
+  if (error instanceof Refused && error.status === 401) return enter("login");
+  const known = error instanceof NumclipError ? words.problems[error.code] : undefined;
+  const [title, text] = known ?? ["The server does not answer as it should", String((error as Error)?.message ?? error)];
+  [$("problem-title").textContent, $("problem-text").textContent] = [title, text];
+  enter("problem");
+}
+
+async function begin(): Promise<void> {
+  try {
+    const { models } = await ask<{ models: ModelSummary[] }>("v1/models");
+    const model = models.find(({ kind }) => kind !== "faces");
+    if (model !== undefined) [task, edges] = [model.kind, model.range];
+    await poll();
+    const first = sources.find(({ kind }) => kind === "source");
+    if (first !== undefined) watch(first.id);
+    else say("This server reads no source", "Your own camera can be one: press its button below.");
+  } catch (error) {
+    fail(error);
+  }
+}
+
+/** Follow one of the server's sources. */
+function watch(id: string): void {
+  letGo();
+  chosen = id;
+  enter("source");
+  preview.src = `v1/sources/${id}/preview`;
+  listen(id);
+  void poll();
+}
+
+function listen(id: string): void {
+  const socket = (results = new WebSocket(new URL(`v1/sources/${id}/results`, location.href.replace(/^http/, "ws"))));
+  socket.onmessage = ({ data }) => {
+    const line = JSON.parse(String(data)) as ResultLine | EventLine;
+    if ("event" in line) return void poll();
+    const source = sources.find((each) => each.id === id);
+    show(resultOf(line, source?.width ?? 1, source?.height ?? 1, task), line, line.latency_ms);
+  };
+  socket.onclose = () => {
+    if (results !== socket) return;
+    const ended = sources.find((each) => each.id === id)?.state;
+    if (ended === "ended" || ended === "failed") return;
+    setTimeout(() => {
+      if (results !== socket) return;
+      preview.src = `v1/sources/${id}/preview?again=${Date.now()}`;
+      listen(id);
+    }, RECONNECT_MS);
+  };
+}
+
+async function startOwn(): Promise<void> {
+  letGo();
+  try {
+    const stream = await openCamera({ facing: "user" });
+    video.srcObject = stream;
+    await video.play();
+    enter("camera");
+    stage.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
+    const lost = new NumclipError("camera-lost", "the camera is gone");
+    stream.getVideoTracks()[0].onended = () => fail(lost);
+    own = { stream, link: new CameraLink(video, showOwn, ownEnded) };
+    void cameras();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function ownEnded(reason: string): void {
+  if (reason) return fail(new Refused(0, reason));
+  fail(new Refused(0, "The connection was lost, or as many cameras are connected as may be. Try again."));
+}
+
+function showOwn({ line, picture, latencyMs }: Sent): void {
+  ownName = line.source;
+  const result = resultOf(line, picture.width, picture.height, task);
+  show(result, line, latencyMs);
+  document.dispatchEvent(new CustomEvent("numclip", { detail: { result, picture, latencyMs } }));
+}
+
+/** Let go of whatever is shown. */
+function letGo(): void {
+  const socket = results;
+  results = null;
+  socket?.close();
+  preview.removeAttribute("src");
+  own?.link.close();
+  for (const track of own?.stream.getTracks() ?? []) {
+    track.onended = null;
+    track.stop();
+  }
+  [own, ownName, chosen, video.srcObject] = [null, null, null, null];
+}
+
+function show(result: FrameResult, line: ResultLine, latencyMs: number): void {
+  shown = result;
+  const now = performance.now();
+  recentMs.push(now);
+  while (recentMs.length > 2 && now - recentMs[0] > RATE_WINDOW_MS) recentMs.shift();
+  const seconds = (now - recentMs[0]) / 1000;
+  $("fact-latency").textContent = `${Math.round(latencyMs)} ms`;
+  $("fact-dropped").textContent = String(line.dropped);
+  if (seconds > 0.5) $("fact-frames").textContent = ((recentMs.length - 1) / seconds).toFixed(1);
+  refresh();
+}
+
+function refresh(): void {
+  draw(overlay, own === null ? null : shown, true, words);
+  const faces = shown?.faces ?? [];
+  showPeople($("people"), faces, words, edges);
+  $("nobody").hidden = faces.length > 0;
+  $("nobody").textContent = shown === null ? words.nobody : words.noFace;
+}
+
+/** The list of sources, and what is known of the one that is shown. */
+async function poll(): Promise<void> {
+  ({ sources } = await ask<{ sources: SourceSummary[] }>("v1/sources"));
+  const list = $("sources");
+  const offered = sources.filter(({ kind }) => kind === "source");
+  while (list.children.length > offered.length) list.lastElementChild?.remove();
+  while (list.children.length < offered.length) list.append(newButton());
+  offered.forEach((source, i) => {
+    const button = list.children[i] as HTMLButtonElement;
+    const [dot, name] = button.children as unknown as HTMLElement[];
+    dot.className = `state ${source.state}`;
+    name.textContent = source.name;
+    button.title = source.state;
+    button.setAttribute("aria-pressed", String(source.id === chosen));
+    button.onclick = () => watch(source.id);
+  });
+  const id = chosen ?? sources.find(({ name, kind }) => kind === "camera" && name === ownName)?.id;
+  if (id === undefined) return;
+  const details = await ask<SourceDetails>(`v1/sources/${id}`);
+  $("fact-state").textContent = details.state;
+  if (details.width && details.height && own === null) stage.style.aspectRatio = `${details.width} / ${details.height}`;
+  showCrowd($("crowd").querySelector("tbody") as HTMLElement, details.last_hour);
+  const items = [...details.events].reverse().map((event) => {
+    const [item, when] = [document.createElement("li"), document.createElement("small")];
+    when.textContent = ` ${Math.round(event.time_s)} s`;
+    item.append(event.reason ? `${event.event}: ${event.reason}` : event.event, when);
+    return item;
+  });
+  $("events").replaceChildren(...items);
+  $("no-events").hidden = items.length > 0;
+}
+
+function newButton(): HTMLElement {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.append(document.createElement("span"), document.createElement("span"));
+  return button;
+}
+
+function setUp(): void {
+  $("theme").onclick = () => {
+    const root = document.documentElement;
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+  };
+  $("own").onclick = () => void (own === null ? startOwn() : (letGo(), begin()));
+  $("again").onclick = () => void begin();
+  $<HTMLFormElement>("login").onsubmit = (event) => {
+    event.preventDefault();
+    const token = $<HTMLInputElement>("token").value;
+    const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) };
+    ask<undefined>("v1/login", init).then(begin, () => ($("login-text").textContent = "That is not the token. Try again."));
+  };
+  new ResizeObserver(refresh).observe(stage);
+  setInterval(() => {
+    if (["source", "camera"].includes(document.documentElement.dataset.mode ?? "")) poll().catch(() => undefined);
+  }, POLL_MS);
+  addEventListener("pagehide", letGo);
+}
+
+setUp();
+void begin();
