@@ -10,7 +10,7 @@ from ..runtime.contract.model_file import FINDER
 
 Engine = Literal["local", "ray"]
 Format = Literal["parquet", "csv", "jsonl"]
-STAGES = ("read", "decode", "find", "age", "write")
+STAGES: tuple[str, ...] = ("read", "decode", "find", "age", "write")
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def write_report(folder: Path, show_faces: bool = False) -> Path:
     aged = faces.filter(faces["value"].is_valid())
     low, high = _floats(aged, "low"), _floats(aged, "high")
     order = np.argsort(np.nan_to_num(high - low, nan=np.inf), kind="stable")
-    surest, least = aged.take(pa.array(order[:SHEET])), aged.take(pa.array(order[::-1][:SHEET]))
+    surest, least = aged.take(order[:SHEET]), aged.take(order[::-1][:SHEET])
     refused = faces.filter(faces["value"].is_null())[:SHEET]
     parts = [
         _facts(summary, faces, aged),
@@ -141,7 +141,7 @@ def _histogram(aged: pa.Table) -> str:
 
 
 def _folders(aged: pa.Table) -> str:
-    return _grouped([_folder(source) for source in aged["source"].to_pylist()], aged, "folder")
+    return _grouped([_folder(str(source)) for source in aged["source"].to_pylist()], aged, "folder")
 
 
 def _folder(source: str) -> str:

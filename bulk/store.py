@@ -150,7 +150,7 @@ class Store:
         known: dict[str, str] = {}
         for path in self.units.glob("*/inputs.parquet"):
             table = pq.read_table(path, columns=["source"])
-            known.update(dict.fromkeys(table.column("source").to_pylist(), path.parent.name))
+            known.update(dict.fromkeys(map(str, table.column("source").to_pylist()), path.parent.name))
         examples: list[str] = []
         done = {path.name for path in self.units.iterdir()}
         for unit in units:

@@ -71,7 +71,7 @@ def as_if(report: ContestReport, names: list[str], p50_ms: list[float]) -> Conte
     for name, ms in zip(names, p50_ms, strict=True):
         row = copy.deepcopy(report["rows"][0])
         name, _, device = name.partition("@")
-        row |= {"model": name, "device": device or "cpu", "flop_per_call": round(1e6 * ms)}
+        row["model"], row["device"], row["flop_per_call"] = name, device or "cpu", round(1e6 * ms)
         row["latency_ms"]["p50"] = {"value": ms, "low": ms, "high": ms}
         row["ratio_to_first"] |= {"value": ms / p50_ms[0], "low": ms / p50_ms[0], "high": ms / p50_ms[0]}
         made["rows"].append(row)

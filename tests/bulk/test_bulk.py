@@ -262,6 +262,7 @@ def test_the_columns_are_documented(repo: Path) -> None:
     page = (repo / "docs" / "bulk.md").read_text()
 
     for field in FACES:
+        assert field.metadata is not None
         assert f"| `{field.name}` | {field.metadata[b'about'].decode()} |" in page
 
 

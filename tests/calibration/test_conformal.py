@@ -180,7 +180,7 @@ def test_json_and_back() -> None:
         ("quantiles", [[1, 2]]),
         ("base", -1),
         ("knots", "x"),
-        ("levels", [0.0] * len(LEVELS)),
+        ("levels", [0.0 for _ in LEVELS]),
         ("widening", [0.5]),
         ("offset", float("nan")),
     )

@@ -122,7 +122,8 @@ def test_stages_start_where_they_say(tmp_path: Path) -> None:
     assert [one.teachers for one in (first, longer, taught)] == [(), (), (best["faces"],)]
     assert (longer.lr, taught.seed, longer.data, longer.epochs) == (7e-4, 21, ("table:x.csv",), 1), "smoke: one epoch"
     (more,) = stages("age-nano-more", options, [])
-    assert more.start == SHIPPED / "age-nano.safetensors" and more.start.is_file()
+    assert more.start == SHIPPED / "age-nano.safetensors"
+    assert more.start is not None and more.start.is_file()
     assert more.teachers == (SHIPPED / "age-small.safetensors",) and more.teach_once
     with pytest.raises(UsageError, match="without another lr"):
         stages("age-nano", replace(options, lr=1.0), [])

@@ -11,6 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
+from torch import Tensor, nn  # noqa: E402
+
 from numclip.research.studies.bench import Bench  # noqa: E402
 from numclip.research.studies.head import Recipe, answers, build, train  # noqa: E402
 from numclip.research.studies.made_pictures import draw_objects  # noqa: E402
@@ -19,9 +21,9 @@ from numclip.train.network import NumCLIP  # noqa: E402
 from numclip.train.towers import build_towers  # noqa: E402
 
 
-def _projection(network: NumCLIP) -> torch.Tensor:
+def _projection(network: NumCLIP) -> Tensor:
     """The weight that the head's projection starts with."""
-    assert isinstance(network.image_tower, torch.nn.Sequential)
+    assert isinstance(network.image_tower, nn.Sequential)
     return network.image_tower[-1].get_parameter("weight")
 
 

@@ -105,7 +105,7 @@ def test_supervision_draws_it(result: FrameResult, hopper: np.ndarray) -> None:
     drawn = supervision.LabelAnnotator().annotate(drawn, detections, labels=labels)
     assert (drawn != hopper).any()
     adults = detections[np.asarray(detections.data["age"]) > 18]
-    assert isinstance(adults, supervision.Detections) and len(adults) == 1
+    assert adults is not None and len(adults) == 1
     nobody = numclip.read(np.zeros((50, 50, 3), np.uint8), detector="haar").to_supervision()
     assert len(nobody) == 0 and supervision.BoxAnnotator().annotate(hopper.copy(), nobody).shape == hopper.shape
 
