@@ -73,7 +73,7 @@ class FaceResNet(nn.Module):
         x = functional.max_pool2d(torch.relu(self.bn(self.conv(pixels))), 3, 2)
         at = 0
         for stage, (_, count) in enumerate(STAGES):
-            for block in self.blocks[at : at + count]:
+            for block in list(self.blocks.children())[at : at + count]:
                 x = block(x)
             at += count
             if stage < len(self.deeper):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import tarfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -43,7 +44,7 @@ def portraits(shared_data: Path) -> list[tuple[Image, np.ndarray]]:
 @pytest.fixture(scope="module")
 def grounds(shared_data: Path) -> list[Image]:
     """Photographs without a face, of scenes' test split."""
-    return [p for p in pictures_of(shared_data / "data" / "scenes", 12, faces="0")]
+    return list(pictures_of(shared_data / "data" / "scenes", 12, faces="0"))
 
 
 def pictures_of(path: Path, most: int, **wanted: str) -> list[Image]:
@@ -170,7 +171,7 @@ def test_tiles_cover_a_side_and_share_what_a_face_needs(length: int, scale: floa
     tiles = _tiles(length, scale)
     assert tiles[0][0] == 0 and tiles[-1][1] == length
     assert all((stop - start) * scale <= TILE_PX + 2 * scale for start, stop in tiles)
-    assert all((one[1] - two[0]) * scale >= SHARED_PX - 2 * scale for one, two in zip(tiles, tiles[1:], strict=False))
+    assert all((one[1] - two[0]) * scale >= SHARED_PX - 2 * scale for one, two in pairwise(tiles))
 
 
 def test_only_looks_that_see_something_large_are_followed_by_another() -> None:

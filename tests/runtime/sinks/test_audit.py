@@ -101,7 +101,7 @@ def _written(path: Path, many: int) -> bytes:
 def _edits() -> dict[str, Callable[[random.Random, bytes], bytes]]:
     """Ways to change a file of lines."""
 
-    def lines(change: Callable[[random.Random, list[bytes]], None]) -> Callable[[random.Random, bytes], bytes]:
+    def lines(change: Callable[[random.Random, list[bytes]], object]) -> Callable[[random.Random, bytes], bytes]:
         def edit(dice: random.Random, data: bytes) -> bytes:
             rows = data.splitlines(keepends=True)
             change(dice, rows)
@@ -137,7 +137,7 @@ def _edits() -> dict[str, Callable[[random.Random, bytes], bytes]]:
         "a byte less": lost_byte,
         "cut off somewhere": lambda dice, data: data[: dice.randrange(len(data))],
         "another answer": lines(another_answer),
-        "a line dropped": lines(lambda dice, rows: rows.pop(dice.randrange(len(rows))) and None),
+        "a line dropped": lines(lambda dice, rows: rows.pop(dice.randrange(len(rows)))),
         "the last lines dropped": lines(lambda dice, rows: rows.__delitem__(slice(dice.randrange(len(rows)), None))),
         "two lines change places": lines(swapped),
         "a line twice": lines(lambda dice, rows: rows.insert(dice.randrange(len(rows)), dice.choice(rows))),
