@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import NumclipError
+from ..runtime.contract.fields import to_json
 from ..runtime.contract.model_file import resolve
 from ..runtime.sessions.model import Model, load
 from .contest import Call, Contender
@@ -108,7 +109,7 @@ def facts_of(name: str, model: Model, device: str, threads: int) -> ModelFacts:
         "file_bytes": len(data),
         "multiply_adds": spec.graph.multiply_adds,
         "mae": [{"data": m.data, "split": m.split, "mae": m.mae} for m in spec.metrics],
-        "parity": {key: row.to_json() for key, row in spec.parity.items()},
+        "parity": {key: to_json(row) for key, row in spec.parity.items()},
         "session": asdict(model.session.facts),
         "device": device,
         "threads": threads,

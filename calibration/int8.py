@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import ModelError, UsageError
+from ..runtime.contract.fields import to_json
 from ..runtime.contract.measured import ParityRow
 from ..runtime.contract.model_file import graph_sha256, read_spec, resolve, write_spec
 from ..runtime.contract.provenance import Quantization
@@ -68,7 +69,7 @@ class Quantized:
 
     def to_json(self) -> dict[str, object]:
         """The proof as one JSON object."""
-        return {"parity": self.parity.to_json(), "kept": list(self.kept), "harm": self.harm}
+        return {"parity": to_json(self.parity), "kept": list(self.kept), "harm": self.harm}
 
 
 def quantize(options: QuantizeOptions) -> Quantized:

@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip export`."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a .safetensors that numclip train wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the model file to write")
-    add_data(parser, " for the proof on val and the error on test")
+    without = "without: on faces of val that the training kept in the cache of this machine, and no error"
+    add_data(parser, f" for the proof on val and the error on test ({without})", required=False)
     parser.add_argument("--precision", choices=["fp32", "fp16"], default="fp32", help="of the arithmetic")
     parser.add_argument("--storage", choices=["fp32", "fp16"], default="fp32", help="of the weights in a float32 file")
     parser.add_argument("--widen", action="store_true", help="with fp16: keep in float32 the layers that need it")
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     options = ExportOptions(
         args.checkpoint,
         args.out,
-        tuple(args.data),
+        tuple(args.data or ()),
         args.precision,
         args.storage,
         args.widen,

@@ -217,7 +217,8 @@ def _dispatch(argv: list[str]) -> int:
         raise UsageError(f"there is no command {verb!r}{did_you_mean(verb, COMMANDS)} `numclip --help` lists them")
     parser = build_parser(verb)
     _refuse_unknown_flags(parser, rest)
-    rest = config.with_config(parser, rest)
+    if any(word.startswith("--config") for word in rest):
+        rest = config.with_config(parser, rest)
     if "--print-config" in rest:
         print(config.config_of(parser, rest))
         return 0

@@ -1,7 +1,8 @@
 """Train a NumCLIP, or one of the methods it is measured against, on labelled pictures.
 
 OUT gets best.safetensors (averaged weights of the epoch with the lowest mean error on the `val` splits), last.pt (all that
---resume needs to continue exactly), log.jsonl (one line per epoch) and, with --test, result.json.
+--resume needs to continue exactly), log.jsonl (one line per epoch) and, with --test, result.json. Some faces of these splits
+are kept in the cache folder: an export of the checkpoint is proven on them.
 `torchrun --nproc-per-node N -m numclip.cli.main train ...` trains in N processes.
 """
 
@@ -170,5 +171,5 @@ def run(args: argparse.Namespace) -> int:
         for name, measured in result.test.items():
             print(f"test of {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in vars(measured).items()))
         print(f"best: epoch {result.epoch}, {result.selected_on} MAE {result.mae:.2f} {result.unit}")
-        print(f"next: numclip export {args.out / 'best.safetensors'} --out {args.task}.onnx --data {args.data[0]}")
+        print(f"next: numclip export {args.out / 'best.safetensors'} --out {args.task}.onnx")
     return 0

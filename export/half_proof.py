@@ -39,7 +39,7 @@ def proven_half(
     may_widen: bool,
 ) -> tuple[ProvenHalf, Widened]:
     """The half network of `frozen`, run in PyTorch on the proof's faces; raises ModelError naming the layer that breaks it."""
-    limits = limits_of("fp16", spec, max_difference)
+    limits = limits_for("fp16", spec.task, max_difference)
     wide = Widened((), {})
 
     def harm(kept: frozenset[str], every: int = 1) -> float:
@@ -59,12 +59,6 @@ def proven_half(
         where = f"; the first NaN or Inf comes out of {broken}" if broken else ""
         raise ModelError(f"{refusal(found, 'fp16', missed)}{where}; --widen keeps such layers in float32")
     return ProvenHalf(half, found), wide
-
-
-def limits_of(precision: str, spec: ModelSpec, max_difference: float | None) -> dict[str, float]:
-    """What a precision may differ from PyTorch: the given largest difference, or its own limits, in the task's unit."""
-    limits = limits_for(precision, spec.task)
-    return limits if max_difference is None else {next(iter(limits)): max_difference}
 
 
 def refusal(found: Difference, precision: str, missed: list[str]) -> ModelError:

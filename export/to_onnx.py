@@ -7,9 +7,8 @@ embedding. PyTorch and the written file are then run on real faces: if they diff
 from __future__ import annotations
 
 import platform
-import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,32 +16,30 @@ from typing import Literal
 
 import onnx
 import torch
+from onnxruntime import InferenceSession
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..calibration.data.datasets import open_data
 from ..calibration.measure.evaluation import metric_of
-from ..calibration.measure.parity import difference, faults, proof_faces
-from ..calibration.measure.predictor import answers
+from ..calibration.measure.kept_proof import kept_proof
+from ..calibration.measure.parity import PROOF_FACES, difference, faults, limits_for, proof_faces
 from ..calibration.widening import Widened
-from ..errors import UsageError
-from ..runtime.contract.licences import UNSTATED, Licence, Licences, combined
+from ..errors import DataError, ModelError, UsageError
 from ..runtime.contract.model_file import KEY
 from ..runtime.contract.provenance import Provenance
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.places import write_whole
 from ..runtime.sessions.model import Model
-from ..runtime.sessions.opening import open_session
+from ..runtime.sessions.onnx_graph import NOT_WANTED
 from ..train.checkpoint import file_sha256, load_checkpoint, read_record
-from ..train.checkpoint_model import checkpoint_spec, predict
-from ..train.records import Source
-from ..train.sources import recorded_sources
+from ..train.checkpoint_model import TorchSession, checkpoint_spec, predict
+from ..train.sources import licences_of
 from .exact_half import fold_factors, store_half
 from .frozen import Frozen
-from .half_proof import limits_of, proven_half, refusal
+from .half_proof import proven_half, refusal
 
 OPSET = 18
-PARITY_FACES = 256
-CODE_LICENCE = "Apache-2.0"
 PACKAGES = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -54,8 +51,9 @@ class ExportOptions:
     """A .safetensors that a training wrote."""
     out: Path
     """The .onnx to write."""
-    data: tuple[str, ...]
-    """DATA of real faces: the proof is made on their split val, the error measured on test."""
+    data: tuple[str, ...] = ()
+    """DATA of real faces: the proof is made on their split val, the error measured on test; none: the proof is made on
+    the faces that the training kept on this machine."""
     precision: Literal["fp32", "fp16"] = "fp32"
     """Arithmetic of the graph."""
     storage: Literal["fp32", "fp16"] = "fp32"
@@ -79,10 +77,16 @@ def export(options: ExportOptions) -> ModelSpec:
         raise UsageError("--widen keeps layers of a half graph in float32; say --precision fp16 with it")
     network, training = load_checkpoint(options.checkpoint)
     record, spec = read_record(options.checkpoint), checkpoint_spec(network, options.out.stem)
+    sha256, licences = file_sha256(options.checkpoint), licences_of(record, options.backbone_licence)
     data = [open_data(text) for text in options.data]
     for dataset in data:
         dataset.check_labels(spec.task)
-    proof = proof_faces(data, spec, PARITY_FACES)
+    proof = proof_faces(data, spec, PROOF_FACES) if data else kept_proof(sha256)
+    if proof is None:
+        raise DataError(
+            f"{options.checkpoint}: expected the faces that its training kept for the proof, this machine has none; "
+            "give labelled faces with --data"
+        )
     reference = predict(network, spec.task, proof.crops)
     frozen, wide, found = Frozen(network).eval(), Widened((), {}), None
     sizes = size_of(frozen, spec.crop.side)
@@ -90,23 +94,27 @@ def export(options: ExportOptions) -> ModelSpec:
         half, wide = proven_half(frozen, spec, proof, reference, options.max_difference, options.widen)
         frozen, found = half.network, half.found
     model = to_onnx(frozen, spec.crop.side, half_weights=options.storage == "fp16")
-    with tempfile.TemporaryDirectory(prefix="numclip-export-") as folder:
-        draft = Path(folder) / options.out.name
-        draft.write_bytes(model.SerializeToString())
-        session = open_session(draft, spec, "cpu")
-        if found is None:
-            found = difference(answers(session, proof.crops), reference, proof.labels)
-            missed = faults(found, limits_of("fp32", spec, options.max_difference), spec.task.unit)
-            if missed:
-                raise refusal(found, "fp32", missed)
-        metrics = tuple(metric_of(Model(spec, session), dataset) for dataset in data)
+    opened = in_onnx_runtime(model)
+    if found is None:
+        limits = limits_for("fp32", spec.task, options.max_difference)
+        found = difference(predict(opened, spec.task, proof.crops), reference, proof.labels)
+        missed = faults(found, limits, spec.task.unit)
+        if missed:
+            raise refusal(found, "fp32", missed)
     backbone = record.towers.config["vision_cfg"]
     assert isinstance(backbone, dict)
-    names = " ".join(f"{kind}:{Path(path).name}" for kind, _, path in (text.partition(":") for text in options.data))
+    names = [f"{kind}:{Path(path).name}" for kind, _, path in (text.partition(":") for text in options.data)]
+    command = [
+        "numclip export",
+        options.checkpoint.name,
+        "--out",
+        options.out.name,
+        *(["--data", *names] if names else []),
+    ]
     spec = replace(
         spec,
         parity={options.precision: found.row(spec.task, proof.said, "PyTorch")},
-        metrics=metrics,
+        metrics=tuple(metric_of(Model(spec, TorchSession(opened, spec.task)), dataset) for dataset in data),
         graph=replace(spec.graph, **sizes, precision=options.precision, storage=options.storage),
         provenance=Provenance(
             backbone=str(backbone.get("timm_model_name") or record.towers.name),
@@ -114,13 +122,13 @@ def export(options: ExportOptions) -> ModelSpec:
             language_pretrained=record.towers.language_pretrained,
             method=asdict(record.method),
             context=record.task.context,
-            checkpoint_sha256=file_sha256(options.checkpoint),
+            checkpoint_sha256=sha256,
             training={name: value for name, value in asdict(training).items() if value is not None},
             versions={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-            command=f"numclip export {options.checkpoint.name} --out {options.out.name} --data {names}",
+            command=" ".join(command),
             kept_float32=wide.kept,
         ),
-        licences=licences(recorded_sources(record), options.backbone_licence),
+        licences=licences,
     )
     model.metadata_props.add(key=KEY, value=spec.to_json())
     write_whole(options.out, model.SerializeToString())
@@ -173,25 +181,14 @@ def size_of(frozen: Frozen, side: int) -> dict[str, int]:
     return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
 
 
-def licences(sources: Sequence[Source], backbone: str | None = None) -> Licences:
-    """The terms of a model file, from all that its weights learned from: data, start weights and teachers.
-
-    backbone: the licence of the start weights, where the sources do not say it.
-    """
-    data = [source.licence for source in sources if source.kind == "data"]
-    starts = [source.licence for source in sources if source.kind == "start weights"]
-    if backbone is not None:
-        starts = [Licence.from_text(backbone)]
-    teachers = [
-        replace(source.licence, note=f"teacher {source.name}: {source.licence.note}")
-        for source in sources
-        if source.kind == "teacher"
-    ]
-    return Licences(
-        code=Licence(CODE_LICENCE),
-        weights=combined([*data, *starts, *teachers])
-        if data
-        else Licence(UNSTATED, "what it learned from is not recorded"),
-        backbone=combined(starts) if starts else None,
-        data=combined(data) if data else Licence(UNSTATED, "not recorded"),
-    )
+def in_onnx_runtime(model: onnx.ModelProto) -> Callable[[Tensor], list[Tensor]]:
+    """A model in ONNX Runtime on the CPU, with the optimisations of a session, as a network that `predict` can run."""
+    try:
+        session = InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"], disabled_optimizers=NOT_WANTED
+        )
+    except Exception as error:  # onnxruntime's own exceptions share no base
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(f"ONNX Runtime cannot open the graph ({reason}); nothing was written") from None
+    names = ["value", "probabilities", "embedding"]
+    return lambda crops: [torch.from_numpy(answer) for answer in session.run(names, {"crops": crops.numpy()})]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .contract.faces_spec import FacesSpec
-from .contract.fields import Json
+from .contract.fields import Json, to_json
 from .contract.licences import Verdict, commercial_use
 from .contract.model_file import graph_sha256, is_finder, read_faces_spec, read_spec, resolve
 from .contract.spec import ModelSpec
@@ -36,7 +36,7 @@ class ModelInfo:
             **json.loads(self.spec.to_json()),
             "file_bytes": self.file_bytes,
             "graph_sha256": self.graph_sha256,
-            "commercial_use": self.commercial_use.to_json(),
+            "commercial_use": to_json(self.commercial_use),
         }
 
 

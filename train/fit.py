@@ -1,7 +1,8 @@
 """A training: its data and network, the loop over epochs, and the folder it leaves.
 
 OUT gets best.safetensors (averaged weights of the epoch with the lowest mean error on the `val` splits), last.pt (all that
-`resume` needs to continue exactly), log.jsonl (one line per epoch) and, with `test`, result.json.
+`resume` needs to continue exactly), log.jsonl (one line per epoch) and, with `test`, result.json. The cache folder gets some
+faces of these splits, on which an export of best.safetensors is proven.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 from tqdm import tqdm
 
 from ..calibration.data.datasets import open_data
-from ..errors import UsageError
+from ..calibration.measure.kept_proof import keep_proof
+from ..calibration.measure.parity import PROOF_FACES, spread
+from ..errors import OutputError, UsageError
 from ..runtime.places import write_json
 from .augment import AUGMENTATIONS
 from .average import Average
 from .batches import Epoch, batches
 from .build import build_network
-from .checkpoint import load_checkpoint, save_checkpoint, save_state
+from .checkpoint import file_sha256, load_checkpoint, save_checkpoint, save_state
 from .groups import learning_rates, lock, parameter_groups
 from .loop import Learner
 from .options import TrainOptions
@@ -94,6 +97,7 @@ def train(options: TrainOptions) -> TrainResult:
     torch.manual_seed(options.seed)
     fit = Fit(replace(options, amp=amp))
     fit.loop()
+    fit.keep_faces()
     return fit.result()
 
 
@@ -167,6 +171,17 @@ class Fit:
                     file.write(text + "\n")
                 log.info(text)
             self.fabric.barrier()
+
+    def keep_faces(self) -> None:
+        """Keep faces of the splits that chose the epoch, on which an export of the checkpoint is proven."""
+        if not self.fabric.is_global_zero:
+            return
+        said = ", ".join(f"{self.options.select} of {v.name}" for v in self.validation)
+        faces = spread([(v.crops, v.labels) for v in self.validation], said, PROOF_FACES)
+        try:
+            keep_proof(file_sha256(self.options.out / BEST), faces)
+        except (OSError, OutputError) as error:
+            log.warning("warning: no faces kept for the proof of an export (%s); give it --data", error)
 
     def result(self) -> TrainResult:
         """The kept epoch and its figures; with `test` those of the test splits, also in OUT/result.json."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..calibration.data.datasets import LICENCES, Dataset
-from ..runtime.contract.licences import UNSTATED, Licence
+from ..runtime.contract.licences import UNSTATED, Licence, Licences, combined
 from .checkpoint import read_record
 from .options import TrainOptions
 from .records import CheckpointRecord, Source
 from .tower_weights import read_start
 from .training_data import short_name
 
+CODE_LICENCE = "Apache-2.0"
 NOT_RECORDED = Licence(UNSTATED, "not recorded")
 
 
@@ -41,3 +43,28 @@ def recorded_sources(record: CheckpointRecord) -> tuple[Source, ...]:
     if isinstance(taught, (list, tuple)):
         found += [Source("teacher", str(name), NOT_RECORDED) for name in taught]
     return tuple(found)
+
+
+def licences_of(record: CheckpointRecord, backbone: str | None = None) -> Licences:
+    """The terms of a checkpoint's model file, from all that its weights learned from: data, start weights and teachers.
+
+    backbone: the licence of the start weights, where the checkpoint does not record it.
+    """
+    sources = recorded_sources(record)
+    data = [source.licence for source in sources if source.kind == "data"]
+    starts = [source.licence for source in sources if source.kind == "start weights"]
+    if backbone is not None:
+        starts = [Licence.from_text(backbone)]
+    teachers = [
+        replace(source.licence, note=f"teacher {source.name}: {source.licence.note}")
+        for source in sources
+        if source.kind == "teacher"
+    ]
+    return Licences(
+        code=Licence(CODE_LICENCE),
+        weights=combined([*data, *starts, *teachers])
+        if data
+        else Licence(UNSTATED, "what it learned from is not recorded"),
+        backbone=combined(starts) if starts else None,
+        data=combined(data) if data else NOT_RECORDED,
+    )

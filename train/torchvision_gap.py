@@ -16,25 +16,15 @@ OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_library: torch.library.Library | None = None  # the declarations live as long as this object
 
-
-def close_gap() -> bool:
-    """Import torchvision; declare its missing operators if that is what keeps it from importing. True if it was."""
-    global _library
-    try:
-        importlib.import_module("torchvision")
-        return False
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error) or _library is not None:
-            raise
+try:
+    importlib.import_module("torchvision")
+except RuntimeError as error:
+    if "torchvision::nms" not in str(error):
+        raise
     for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
         del sys.modules[name]
-    _library = torch.library.Library("torchvision", "DEF")
+    declared = torch.library.Library("torchvision", "DEF")  # the declarations live as long as this object
     for operator in OPERATORS:
-        _library.define(operator)
+        declared.define(operator)
     importlib.import_module("torchvision")
-    return True
-
-
-close_gap()

@@ -35,7 +35,7 @@ class ValidationFaces:
     """One data set's validation crops."""
 
     name: str
-    crops: Rows
+    crops: Crops
     """uint8 [N, S, S, 3]."""
     labels: npt.NDArray[np.float64]
     """[N, 2] lowest and highest of each, in the task's unit, equal where exact."""

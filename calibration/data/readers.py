@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
@@ -58,32 +59,24 @@ def read_data(kind: str, path: Path) -> tuple[list[Sample], ReadBytes, bool]:
     return *KINDS[kind].read(path), kind == "table"
 
 
-def _from_names(sample_of: Callable[[str], Sample | None]) -> Callable[[Path], tuple[list[Sample], ReadBytes]]:
+def _from_names(sample_of: Callable[[str], Sample | None], path: Path) -> tuple[list[Sample], ReadBytes]:
     """A folder or .tar whose labels are in the pictures' names."""
-
-    def read(path: Path) -> tuple[list[Sample], ReadBytes]:
-        files = open_pictures(path)
-        return [s for s in map(sample_of, files.pictures) if s is not None], files.read
-
-    return read
+    files = open_pictures(path)
+    return [s for s in map(sample_of, files.pictures) if s is not None], files.read
 
 
 def _from_lists(
-    sample_of: Callable[[Listed], Sample | None], alone: Callable[[str], Sample | None] | None = None
-) -> Callable[[Path], tuple[list[Sample], ReadBytes]]:
+    sample_of: Callable[[Listed], Sample | None], alone: Callable[[str], Sample | None] | None, path: Path
+) -> tuple[list[Sample], ReadBytes]:
     """A folder or .tar with list files in it, which name pictures by the end of their path; `alone`: without lists."""
-
-    def read(path: Path) -> tuple[list[Sample], ReadBytes]:
-        files = open_pictures(path)
-        listed, missing = read_lists(files)
-        if missing and listed:
-            _log.warning("warning: %s: %d lines of its lists name pictures that are not here", path, missing)
-        samples = [s for s in map(sample_of, listed) if s is not None]
-        if not samples and alone is not None:
-            return [s for s in map(alone, files.pictures) if s is not None], files.read
-        return _merged(samples, path), files.read
-
-    return read
+    files = open_pictures(path)
+    listed, missing = read_lists(files)
+    if missing and listed:
+        _log.warning("warning: %s: %d lines of its lists name pictures that are not here", path, missing)
+    samples = [s for s in map(sample_of, listed) if s is not None]
+    if not samples and alone is not None:
+        return [s for s in map(alone, files.pictures) if s is not None], files.read
+    return _merged(samples, path), files.read
 
 
 def _merged(samples: list[Sample], path: Path) -> list[Sample]:
@@ -183,7 +176,7 @@ def _adience(path: Path) -> tuple[list[Sample], ReadBytes]:
     files = open_pictures(path)
     owners = [n for n in files.lists if re.fullmatch(r"fold_\d_data\.txt", PurePosixPath(n).name)]
     if not owners:
-        return _from_lists(_adience_listed)(path)
+        return _from_lists(_adience_listed, None, path)
     ends = {"/".join(PurePosixPath(n).parts[-2:]): n for n in files.pictures}
     samples: list[Sample] = []
     for name in owners:
@@ -232,12 +225,12 @@ def _table(path: Path) -> tuple[list[Sample], ReadBytes]:
 RESEARCH = "non-commercial research use only"
 KINDS = {
     "utkface": Kind(
-        _from_names(_utkface),
+        partial(_from_names, _utkface),
         "get the aligned and cropped chips at susanqq.github.io/UTKFace and give their folder or .tar",
         Licence("LicenseRef-UTKFace-research", f"UTKFace: {RESEARCH}"),
     ),
     "aaf": Kind(
-        _from_names(_aaf),
+        partial(_from_names, _aaf),
         "get the original images at github.com/JingchunCheng/All-Age-Faces-Dataset and give their folder or .tar",
         Licence("LicenseRef-none", "All-Age-Faces: no licence text, asks to be cited; taken as research use"),
     ),
@@ -252,12 +245,12 @@ KINDS = {
         ),
     ),
     "fgnet": Kind(
-        _from_names(_fgnet),
+        partial(_from_names, _fgnet),
         "get FG-NET at yanweifu.github.io/FG_NET_data and give its folder, with images/001A02.JPG in it, or a .tar",
         Licence("LicenseRef-none", "FG-NET: handed out for research; no licence text"),
     ),
     "morph2": Kind(
-        _from_lists(_morph_listed, _morph),
+        partial(_from_lists, _morph_listed, _morph),
         "ask for MORPH II at uncw.edu/oic/tech/morph.html and give the folder of its albums (009055_1M54.JPG), with the "
         "lists of one protocol in it, if any",
         Licence(
@@ -273,13 +266,13 @@ KINDS = {
         ),
     ),
     "hci": Kind(
-        _from_lists(_hci_listed, _hci),
+        partial(_from_lists, _hci_listed, _hci),
         "get the dated historical colour images at graphics.cs.cmu.edu/projects/historicalColor and give the folder "
         "with 1930s/ to 1970s/, or with lists of `path 1930s`",
         Licence("LicenseRef-none", "HCI: pictures of their photographers, handed out for research; no licence text"),
     ),
     "aesthetics": Kind(
-        _from_lists(_aesthetics_listed),
+        partial(_from_lists, _aesthetics_listed, None),
         "get the pictures of the CrowdBeauty list (arXiv 1505.03358) from Flickr and give their folder, with "
         "[category]_train.txt and [category]_test.txt (`id.png 3.0`) in it",
         Licence(

@@ -17,11 +17,12 @@ from ...runtime.contract.measured import ParityRow
 from ...runtime.contract.spec import ModelSpec
 from ...runtime.contract.task import TaskSpec
 from ...runtime.sessions.session import Outputs
-from ..data.crop_cache import DEFAULT_DETECTOR, face_crops
+from ..data.crop_cache import DEFAULT_DETECTOR, Crops, face_crops
 from ..data.datasets import Dataset
 from .distance import distance_to
 
 AGE_RANGE_YEARS = 120.0
+PROOF_FACES = 256  # on which an export is proven
 # What each precision may differ from its reference, in years; for another task in proportion to the task's range.
 LIMITS: dict[str, dict[str, float]] = {
     "fp32": {"max": 0.02},
@@ -72,17 +73,21 @@ def proof_faces(
     """
     chosen = [split or d.split_or_all("val") for d in data]
     found = [face_crops(d.select(name), spec.crop, detector) for d, name in zip(data, chosen, strict=True)]
-    total = sum(len(f.samples) for f in found)
+    said = ", ".join(f"{name} of {d.short_name}" for d, name in zip(data, chosen, strict=True))
+    return spread([(f.crops, f.ends) for f in found], said, num_faces)
+
+
+def spread(parts: Sequence[tuple[Crops, npt.NDArray[np.float64]]], said: str, num_faces: int) -> ProofFaces:
+    """So many faces, evenly from all parts in a row: each part is crops [N, S, S, 3] and labels [N, 2]."""
+    total = sum(len(labels) for _, labels in parts)
     at = np.linspace(0, total - 1, min(num_faces, total)).round().astype(int)  # files may lie in order of age
     crops: list[npt.NDArray[np.uint8]] = []
     start = 0
-    for faces in found:
-        mine = at[(at >= start) & (at < start + len(faces.samples))] - start
-        crops.append(np.array(faces.crops[mine]))
-        start += len(faces.samples)
-    labels = np.concatenate([f.ends for f in found])[at]
-    said = ", ".join(f"{name} of {d.short_name}" for d, name in zip(data, chosen, strict=True))
-    return ProofFaces(np.concatenate(crops), labels, said)
+    for part, labels in parts:
+        mine = at[(at >= start) & (at < start + len(labels))] - start
+        crops.append(np.array(part[mine]))
+        start += len(labels)
+    return ProofFaces(np.concatenate(crops), np.concatenate([labels for _, labels in parts])[at], said)
 
 
 def difference(got: Outputs, reference: Outputs, labels: npt.NDArray[np.float64]) -> Difference:
@@ -105,12 +110,14 @@ def difference(got: Outputs, reference: Outputs, labels: npt.NDArray[np.float64]
     )
 
 
-def limits_for(precision: str, task: TaskSpec) -> dict[str, float]:
-    """The limits of a precision in the task's unit."""
+def limits_for(precision: str, task: TaskSpec, max_difference: float | None = None) -> dict[str, float]:
+    """The limits of a precision in the task's unit; max_difference: one that is given instead, for its first figure."""
     if precision not in LIMITS:
         raise ModelError(
             f"spec field graph.precision: expected {', '.join(LIMITS)}, got {precision!r}; export it again"
         )
+    if max_difference is not None:
+        return {next(iter(LIMITS[precision])): max_difference}
     scale = (task.high - task.low) / AGE_RANGE_YEARS
     return {name: limit * scale for name, limit in LIMITS[precision].items()}
 

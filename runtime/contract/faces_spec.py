@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from .fields import Fields, Json, JsonObject, to_text
+from .fields import Fields, Json, JsonObject, to_json, to_text
 from .licences import Licences
 from .spec import check_kind
 
@@ -63,7 +63,7 @@ class FacesSpec:
 
     def to_json(self) -> str:
         """The spec as one line of JSON, keys sorted, so that equal specs are equal bytes."""
-        flat: dict[str, Json] = {**asdict(self), "licences": self.licences.to_json()}
+        flat: dict[str, Json] = {**asdict(self), "licences": to_json(self.licences)}
         return to_text({"kind": KIND, "schema_version": SCHEMA_VERSION, **flat})
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from ...errors import ModelError
@@ -149,14 +149,31 @@ class Fields:
         return tuple(float(cast(float, number)) for number in value)
 
 
-def present(record: DataclassInstance) -> dict[str, Json]:
-    """A flat record as a JSON object, without the fields that are None."""
-    return {name: value for name, value in asdict(record).items() if value is not None}
+def to_json(record: DataclassInstance) -> dict[str, Json]:
+    """A record as a JSON object, records within it included, without the fields that are None.
+
+    A record within it that has a `to_json` of its own is written by that.
+    """
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
 def to_text(content: JsonObject) -> str:
     """One line of JSON, keys sorted, so that equal specs are equal bytes."""
     return json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def _plain(value: object) -> Json:
+    own = getattr(value, "to_json", None)
+    if callable(own):
+        return cast(Json, own())
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_json(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in cast("Mapping[str, object]", value).items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(inner) for inner in cast("tuple[object, ...]", value)]
+    return cast(Json, value)
 
 
 def _is_number(value: Json) -> bool:

@@ -101,10 +101,6 @@ class Licences:
         fields.done()
         return licences
 
-    def to_json(self) -> dict[str, Json]:
-        """The parts that are stated."""
-        return {part: licence.to_json() for part, licence in self.stated().items()}
-
     def stated(self) -> dict[str, Licence]:
         """The parts that are stated, by name."""
         parts = {part: getattr(self, part) for part in PARTS}
@@ -117,8 +113,9 @@ PARTS = tuple(Licences.__dataclass_fields__)
 def combined(licences: Iterable[Licence]) -> Licence:
     """The terms of something made from all of these: every one of them holds."""
     parts = list(dict.fromkeys(licences))
-    names = dict.fromkeys(_as_term(part.spdx or UNSTATED) for part in parts)
-    return Licence(" AND ".join(names) or None, "; ".join(dict.fromkeys(part.note for part in parts if part.note)))
+    names = dict.fromkeys(part.spdx or UNSTATED for part in parts)
+    terms = [f"({name})" if " OR " in name else name for name in names]
+    return Licence(" AND ".join(terms) or None, "; ".join(dict.fromkeys(part.note for part in parts if part.note)))
 
 
 @dataclass(frozen=True)
@@ -128,10 +125,6 @@ class Verdict:
     allowed: bool
     parts: tuple[str, ...]  # that do not, or do not say so
     why: str  # a sentence
-
-    def to_json(self) -> dict[str, Json]:
-        """The fields."""
-        return {"allowed": self.allowed, "parts": self.parts, "why": self.why}
 
 
 def commercial_use(licences: Licences) -> Verdict:
@@ -168,10 +161,6 @@ def _read(fields: Fields, part: str) -> Licence:
     if _level(licence.spdx or "") is None:
         raise both.wrong("spdx", "an SPDX licence expression", repr(licence.spdx))
     return licence
-
-
-def _as_term(expression: str) -> str:
-    return f"({expression})" if " OR " in expression else expression
 
 
 def _level(text: str) -> int | None:

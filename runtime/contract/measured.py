@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from .fields import Fields, Json, present
+from .fields import Fields, Json
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,3 @@ class ParityRow:
         )
         fields.done()
         return row
-
-    def to_json(self) -> dict[str, Json]:
-        """The fields that are not None."""
-        return present(self)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-from .fields import Fields, Json, JsonObject, present
+from .fields import Fields, JsonObject
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,3 @@ class Provenance:
         )
         fields.done()
         return provenance
-
-    def to_json(self) -> dict[str, Json]:
-        """The fields that are recorded."""
-        flat = {k: v for k, v in present(self).items() if v != {}}
-        return flat | ({} if self.quantization is None else {"quantization": asdict(self.quantization)})

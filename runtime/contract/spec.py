@@ -7,11 +7,11 @@ back checks every field and names the one that is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from ...errors import ModelError
 from .calibration import Calibration
-from .fields import Fields, Json, present, to_text
+from .fields import Fields, to_json, to_text
 from .licences import Licences
 from .measured import Metric, ParityRow
 from .provenance import Provenance
@@ -66,10 +66,6 @@ class CropSpec:
         fields.done()
         return CropSpec(side, tuple((p[0], p[1]) for p in points), interpolation, box_rules)
 
-    def to_json(self) -> dict[str, Json]:
-        """The fields."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class GraphSpec:
@@ -106,10 +102,6 @@ class GraphSpec:
         fields.done()
         return graph
 
-    def to_json(self) -> dict[str, Json]:
-        """The fields that are not None."""
-        return present(self)
-
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -127,20 +119,7 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """The spec as one line of JSON, keys sorted, so that equal specs are equal bytes."""
-        return to_text(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "name": self.name,
-                "task": self.task.to_json(),
-                "crop": self.crop.to_json(),
-                "graph": self.graph.to_json(),
-                "calibration": None if self.calibration is None else self.calibration.to_json(),
-                "parity": {key: row.to_json() for key, row in self.parity.items()},
-                "metrics": [metric.to_json() for metric in self.metrics],
-                "provenance": self.provenance.to_json(),
-                "licences": self.licences.to_json(),
-            }
-        )
+        return to_text({"schema_version": SCHEMA_VERSION, "calibration": None, **to_json(self)})
 
     @staticmethod
     def from_json(text: str) -> ModelSpec:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 
 from ...errors import ModelError
-from .fields import Fields, Json
+from .fields import Fields
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,6 @@ class TaskSpec:
         fields.done()
         check_task(task)
         return task
-
-    def to_json(self) -> dict[str, Json]:
-        """The fields."""
-        return asdict(self)
 
 
 def check_task(task: TaskSpec) -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra tra
 from numclip.calibration.data.datasets import open_data  # noqa: E402
 from numclip.cli.main import main  # noqa: E402
 from numclip.errors import ModelError  # noqa: E402
+from numclip.runtime.contract.model_file import read_spec  # noqa: E402
 from numclip.train import fit as fit_module  # noqa: E402
 from numclip.train.checkpoint import load_checkpoint  # noqa: E402
 from numclip.train.tasks_file import load_task  # noqa: E402
@@ -165,6 +166,26 @@ def test_export_proves_itself(trained: Path, faces: Path, tmp_path: Path, capfd:
     assert main(["evaluate", checkpoint, "--data", f"table:{faces}", "--split", "val", "--json", "-"]) == 0
     by_torch = json.loads(capfd.readouterr().out)
     assert by_onnx["mae"] == pytest.approx(by_torch["mae"], abs=0.01)
+
+
+def test_export_needs_no_data_where_it_was_trained(trained: Path, tmp_path: Path, capfd) -> None:
+    """The training's own validation faces, kept in the cache, prove the export of its checkpoint, under any name of it.
+
+    On another machine a sentence asks for --data. The training's folder holds no pictures.
+    """
+    assert {p.name for p in trained.iterdir()} == {"best.safetensors", "last.pt", "log.jsonl"}
+    checkpoint = tmp_path / "renamed.safetensors"
+    checkpoint.write_bytes((trained / "best.safetensors").read_bytes())
+    assert main(["export", str(checkpoint), "--out", str(tmp_path / "tiny.onnx")]) == 0
+    spec = read_spec(tmp_path / "tiny.onnx")
+    row = spec.parity["fp32"]
+    assert (row.faces, row.n) == ("val of table:faces.csv", 8) and (row.max or 0) <= 0.02
+    assert spec.provenance.command == "numclip export renamed.safetensors --out tiny.onnx" and spec.metrics == ()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMCLIP_CACHE", str(tmp_path / "another machine"))
+        assert main(["export", str(checkpoint), "--out", str(tmp_path / "no.onnx")]) == 1
+    said = capfd.readouterr().err
+    assert "this machine has none; give labelled faces with --data" in said and not (tmp_path / "no.onnx").exists()
 
 
 def test_export_refuses_what_misses_its_limit(trained: Path, faces: Path, tmp_path: Path, capfd) -> None:
