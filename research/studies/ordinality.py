@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +23,7 @@ def ordinality(labels: Floats, embeddings: Floats) -> float:
     from scipy.stats import spearmanr
 
     first, second = np.triu_indices(len(labels), k=1)
-    found: Any = spearmanr(np.abs(labels[first] - labels[second]), cosine_distances(embeddings)[first, second])
+    found = spearmanr(np.abs(labels[first] - labels[second]), cosine_distances(embeddings)[first, second])
     return float(found.statistic)
 
 
