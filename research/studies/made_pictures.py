@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -110,7 +111,7 @@ def digits() -> Iterator[tuple[Image, int]]:
     """scikit-learn's 1,797 handwritten digits (8 x 8 px, 17 levels of grey) as [112, 112, 3], in an order drawn once."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
+    found: Any = load_digits()
     images, labels = found.images, found.target
     for at in np.random.default_rng(0).permutation(len(labels)):
         grey = np.asarray(images[at] * 255 / 16).astype(np.uint8)

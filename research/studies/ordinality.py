@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +25,7 @@ def ordinality(labels: Floats, embeddings: Floats) -> float:
     from scipy.stats import spearmanr
 
     first, second = np.triu_indices(len(labels), k=1)
-    found = spearmanr(np.abs(labels[first] - labels[second]), cosine_distances(embeddings)[first, second])
+    found: Any = spearmanr(np.abs(labels[first] - labels[second]), cosine_distances(embeddings)[first, second])
     return float(found.statistic)
 
 
