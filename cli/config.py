@@ -123,7 +123,7 @@ def _fits(value: object, action: argparse.Action) -> bool:
 
 def _as_words(action: argparse.Action, value: object) -> list[str]:
     """What one would type for it. A list is several words, or the flag several times, or words with commas."""
-    values = [str(each) for each in value] if isinstance(value, list) else [str(value)]  # pyright: ignore
+    values = [str(each) for each in value] if isinstance(value, list) else [str(value)]
     if not action.option_strings:
         action.default = values if action.nargs in ("*", "+") else values[0]
         action.nargs = "*" if action.nargs in ("*", "+") else "?"
@@ -131,8 +131,7 @@ def _as_words(action: argparse.Action, value: object) -> list[str]:
         return []
     flag = max(action.option_strings, key=len)
     if isinstance(value, bool):
-        switched = [f for f in action.option_strings if f.startswith("--no-") != value]
-        return [] if value is False and not any(f.startswith("--no-") for f in action.option_strings) else switched[:1]
+        return [flag] if value else []
     if action.nargs in ("*", "+") or isinstance(action.nargs, int):
         return [flag, *values]
     if type(action).__name__ == "_AppendAction":
@@ -146,5 +145,5 @@ def _toml(value: object) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_toml(each) for each in value)}]"  # pyright: ignore
+        return f"[{', '.join(_toml(each) for each in value)}]"
     return json.dumps(str(value), ensure_ascii=False)

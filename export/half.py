@@ -34,7 +34,7 @@ class Typed(nn.Module):
         return self.layer.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any float in; the weights' type out."""
+        """Floats of any width in; the weights' type out."""
         return self.layer(x.to(self.layer.weight.dtype))
 
 

@@ -39,7 +39,7 @@ def fit(
 ) -> FacesNetwork:
     """Train and return the averaged network; writes `out` (a checkpoint) every few minutes and goes on from it."""
     torch.manual_seed(recipe.seed)
-    network = FacesNetwork(shape).to(memory_format=torch.channels_last)  # pyright: ignore
+    network = FacesNetwork(shape).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (as torch documents it)
     if start is not None:
         found = torch.load(start, weights_only=True)["averaged"]
         network.load_state_dict(found)
