@@ -3,12 +3,15 @@
 For each knot the calibration faces are weighted by how near their predicted value lies. The quantile at level t of the
 weighted residuals counts one further face, the one to be judged, at the far end: with equal weights that is the
 ceil((n+1) t)-th smallest residual of n, the finite-sample correction of split conformal prediction (Vovk et al.).
+
+A label may be a band: quantiles below the middle are then of its lower end, those above of its upper one, so that intervals
+contain bands whole as often as they say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 MIN_FACES = 30
 FACES_PER_KNOT = 250  # fewer faces make fewer knots, down to one
 LEVELS = np.array([0.005, 0.01, 0.02, 0.025, *np.arange(0.05, 0.951, 0.05).round(3), 0.975, 0.98, 0.99, 0.995])
+MIDDLE = 0.5
 FOLDS = 5
 USUAL = 0.02  # faces sharper than this share of the calibration's are usual
 WIDENING_STEPS = 10
@@ -32,40 +36,59 @@ class LabelledReadings:
 
     values: Floats  # [N] in the task's unit
     probabilities: Floats  # [N, K]
-    labels: Floats  # [N]
+    labels: Floats  # [N]; of a band its lower end
     sharpness: Floats  # [N]
+    highs: Floats  # [N] the upper end of a band; the label where it is exact
+
+    @staticmethod
+    def exact(values: Floats, probabilities: Floats, labels: Floats, sharpness: Floats) -> LabelledReadings:
+        """Beside labels that are exact."""
+        return LabelledReadings(values, probabilities, labels, sharpness, labels)
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledReadings:
         """Those of a mask [N]."""
-        parts = (self.values, self.probabilities, self.labels, self.sharpness)
-        return LabelledReadings(*(part[chosen] for part in parts))
+        return LabelledReadings(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
     @staticmethod
     def join(parts: Sequence[LabelledReadings]) -> LabelledReadings:
         """One after the other."""
-        names = ("values", "probabilities", "labels", "sharpness")
+        names = [f.name for f in fields(LabelledReadings)]
         return LabelledReadings(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
 
+    def residuals(self, values: Floats) -> tuple[Floats, Floats]:
+        """[N] how far the lower and the upper end of each label lie from values [N]."""
+        return self.labels - values, self.highs - values
 
-def fit_table(faces: LabelledReadings, task: TaskSpec, degraded: LabelledReadings | None = None) -> ConformalTable:
+
+def fit_table(
+    faces: LabelledReadings,
+    task: TaskSpec,
+    degraded: LabelledReadings | None = None,
+    sources: npt.NDArray[np.intp] | None = None,
+) -> ConformalTable:
     """Fit the table; raises DataError for fewer than 30 faces.
 
     degraded: the same kind of faces with detail taken away, for the widening; it changes nothing for sharp faces.
+    sources: [N] where each face is from; the quantiles then hold on every source by itself, not only on all together.
     """
     _check_enough(len(faces.labels))
-    temperature = fit_temperature(faces.probabilities, faces.labels, task)
-    residuals = faces.labels - faces.values
+    temperature = fit_temperature(faces.probabilities, faces.labels, faces.highs, task)
+    low, high = faces.residuals(faces.values)
     spreads = spread(faces.values, tempered(faces.probabilities, temperature), task)
-    base, slope = _difficulty(spreads, np.abs(residuals))
+    base, slope = _difficulty(spreads, np.maximum(np.abs(low), np.abs(high)))
     difficulty = base + slope * spreads
     count = int(np.clip(len(faces.values) // FACES_PER_KNOT, 1, task.num_bins))
-    table = ConformalTable(*_localised(faces.values, residuals / difficulty, count, task), base, slope, temperature)
+
+    def quantiles() -> tuple[Floats, Floats, Floats]:
+        return _localised(faces.values, (low / difficulty, high / difficulty), count, task, sources)
+
+    table = ConformalTable(*quantiles(), base, slope, temperature)
     if degraded is None:
         return table
     sharp, widening = fit_widening(table, faces, degraded, task)
     # The least sharp of the calibration's own faces are widened too, so the quantiles are taken again with that.
     difficulty *= np.interp(faces.sharpness, sharp, widening)
-    knots, _, rows = _localised(faces.values, residuals / difficulty, count, task)
+    knots, _, rows = quantiles()
     return replace(table, knots=knots, quantiles=rows, sharpness=sharp, widening=widening)
 
 
@@ -75,10 +98,11 @@ def fit_layer(faces: LabelledReadings, base: ConformalTable, task: TaskSpec) -> 
     Raises DataError for fewer than 30 faces.
     """
     _check_enough(len(faces.labels))
-    offset = float(np.median(faces.labels - faces.values))
+    offset = float(np.median((faces.labels + faces.highs) / 2 - faces.values))
     shifted = replace(base, offset=offset)
     values, difficulty = judged(faces, shifted, task)
-    knots, levels, rows = _localised(values, (faces.labels - values) / difficulty, 1, task)
+    low, high = faces.residuals(values)
+    knots, levels, rows = _localised(values, (low / difficulty, high / difficulty), 1, task)
     return replace(shifted, knots=knots, levels=levels, quantiles=rows)
 
 
@@ -88,13 +112,18 @@ def judged(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> tu
     return values, table.difficulty(values, probabilities, faces.sharpness, task)
 
 
-def fit_temperature(probabilities: Floats, labels: Floats, task: TaskSpec) -> float:
-    """The divisor of the logits that makes the true bins likeliest (Guo et al. 2017); golden section, 0.2 to 5."""
-    true = np.searchsorted(task.bin_edges[1:-1], labels, side="right")
-    each = np.arange(len(labels))
+def fit_temperature(probabilities: Floats, lows: Floats, highs: Floats, task: TaskSpec) -> float:
+    """The divisor of the logits that makes the true bins likeliest (Guo et al. 2017); golden section, 0.2 to 5.
+
+    lows, highs: [N] the ends of labels, whose bins from the one to the other are true.
+    """
+    first, last = (np.searchsorted(task.bin_edges[1:-1], ends, side="right")[:, None] for ends in (lows, highs))
+    each = np.arange(task.num_bins)[None]
+    true = (first <= each) & (each <= last)  # [N, K]
 
     def surprise(log_temperature: float) -> float:
-        return -float(np.log(tempered(probabilities, np.exp(log_temperature))[each, true].clip(1e-12)).mean())
+        right = (tempered(probabilities, np.exp(log_temperature)) * true).sum(axis=1)
+        return -float(np.log(right.clip(1e-12)).mean())
 
     low, high, ratio = np.log(0.2), np.log(5.0), (np.sqrt(5) - 1) / 2
     for _ in range(30):
@@ -113,9 +142,9 @@ def fit_widening(
     """
     usual = float(np.quantile(faces.sharpness, USUAL))
     values, difficulty = judged(degraded, table, task)
-    residuals = degraded.labels - values
+    low, high = degraded.residuals(values)
     ends = [table.quantile(values, difficulty, level) - values for level in (0.05, 0.95)]
-    needed = np.where(residuals > 0, residuals / np.maximum(ends[1], 1e-6), residuals / np.minimum(ends[0], -1e-6))
+    needed = np.maximum(low / np.minimum(ends[0], -1e-6), high / np.maximum(ends[1], 1e-6))
     chosen = degraded.sharpness < usual
     sharp, needed = degraded.sharpness[chosen], needed[chosen]
     steps = min(WIDENING_STEPS, len(sharp) // MIN_FACES)
@@ -169,8 +198,47 @@ def cross_coverage(faces: LabelledReadings, task: TaskSpec, levels: tuple[float,
         values, difficulty = judged(held, table, task)
         for level in levels:
             ends = table.interval(values, difficulty, level, task)
-            inside[f"{level:g}"].append((held.labels >= ends[:, 0]) & (held.labels <= ends[:, 1]))
+            inside[f"{level:g}"].append((held.labels >= ends[:, 0]) & (held.highs <= ends[:, 1]))
     return {level: round(float(np.concatenate(parts).mean()), 4) for level, parts in inside.items()}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How intervals do on one data set that were fitted on the others, at one level."""
+
+    coverage: float  # share of its labels inside
+    width: float  # mean, in the task's unit
+    width_of_others: float  # mean on those that they were fitted on
+
+    def to_json(self) -> dict[str, float]:
+        """The fields."""
+        return asdict(self)
+
+
+def left_out(
+    sets: Mapping[str, LabelledReadings], task: TaskSpec, level: float = 0.9, *, every_set: bool = False
+) -> dict[str, LeftOut]:
+    """Each data set judged by a table that was fitted on all others; empty for fewer than two.
+
+    every_set: with quantiles that hold on every one of those others by itself.
+    """
+    found: dict[str, LeftOut] = {}
+    for name, held in sets.items():
+        others = [part for other, part in sets.items() if other != name]
+        if not others:
+            return {}
+        rest = LabelledReadings.join(others)
+        table = fit_table(rest, task, sources=source_of(others) if every_set else None)
+        ends, at = (table.interval(*judged(part, table, task), level, task) for part in (held, rest))
+        inside = (held.labels >= ends[:, 0]) & (held.highs <= ends[:, 1])
+        widths = (float((i[:, 1] - i[:, 0]).mean()) for i in (ends, at))
+        found[name] = LeftOut(round(float(inside.mean()), 4), *(round(width, 2) for width in widths))
+    return found
+
+
+def source_of(sets: Sequence[LabelledReadings]) -> npt.NDArray[np.intp]:
+    """[N] the number of the data set that each face of the joined sets is from."""
+    return np.repeat(np.arange(len(sets)), [len(part.labels) for part in sets])
 
 
 def _difficulty(spreads: Floats, errors: Floats) -> tuple[float, float]:
@@ -192,10 +260,17 @@ def _check_enough(n: int) -> None:
         )
 
 
-def _localised(values: Floats, normalised: Floats, count: int, task: TaskSpec) -> tuple[Floats, Floats, Floats]:
-    """Knots [M], levels [L], and at each knot the quantiles [M, L] of the residuals near it.
+def _localised(
+    values: Floats,
+    normalised: tuple[Floats, Floats],
+    count: int,
+    task: TaskSpec,
+    sources: npt.NDArray[np.intp] | None = None,
+) -> tuple[Floats, Floats, Floats]:
+    """Knots [M], levels [L], and at each knot the quantiles [M, L] of the residuals near it, of lower and upper ends [N].
 
-    The knots are the middles of `count` of the words, evenly chosen, less those that too few faces lie near.
+    The knots are the middles of `count` of the words, evenly chosen, less those that too few faces lie near. With sources [N]
+    the outermost quantiles are taken of all faces and of each source that has enough faces near the knot.
     """
     chosen = np.linspace(0, task.num_bins - 1, count).round().astype(np.intp)
     knots = np.asarray(task.bin_centers)[chosen]
@@ -203,9 +278,23 @@ def _localised(values: Floats, normalised: Floats, count: int, task: TaskSpec) -
     while len(knots) > 1 and near.sum(axis=1).min() < MIN_FACES:
         knots = np.delete(knots, near.sum(axis=1).argmin())
         near = _nearness(values, knots)
-    order = np.argsort(normalised, kind="stable")
-    rows = [weighted_quantiles(normalised[order], w[order], LEVELS) for w in near]
-    return knots, LEVELS, np.array(rows)
+    rows = _rows(normalised, near)
+    for source in [] if sources is None else np.unique(sources).tolist():
+        mine = np.where(sources == source, near, 0)
+        own = _rows(normalised, mine)
+        outer = np.where(LEVELS < MIDDLE, np.minimum(rows, own), np.where(LEVELS > MIDDLE, np.maximum(rows, own), rows))
+        rows = np.where((mine.sum(axis=1) >= MIN_FACES)[:, None], outer, rows)
+    return knots, LEVELS, np.maximum.accumulate(rows, axis=1)
+
+
+def _rows(normalised: tuple[Floats, Floats], near: Floats) -> Floats:
+    """[M, L] below the middle of the lower ends, from it on of the upper ones; near: [M, N] the weight of each face at each knot."""
+    low, high = (
+        np.array([weighted_quantiles(ends[order], w[order], LEVELS) for w in near])
+        for ends in normalised
+        for order in [np.argsort(ends, kind="stable")]
+    )
+    return np.where(LEVELS < MIDDLE, low, high)
 
 
 def _nearness(values: Floats, knots: Floats) -> Floats:

@@ -8,15 +8,16 @@ offset and quantiles of its own) and can be taken off again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ModelError, UsageError
+from ..errors import DataError, ModelError, UsageError
 from ..runtime.contract.calibration import Calibration, FacesUsed, Gates, Layer
 from ..runtime.contract.conformal_table import ConformalTable, log_odds
 from ..runtime.contract.model_file import MODELS, graph_sha256, read_spec, resolve, write_spec
@@ -24,7 +25,17 @@ from ..runtime.contract.sharpness import sharpness
 from ..runtime.contract.spec import ModelSpec, TaskSpec
 from ..runtime.sessions.model import Model, check_calibration
 from ..runtime.sessions.opening import open_session
-from .conformal import LabelledReadings, cross_coverage, fit_layer, fit_table, look_correlation
+from .conformal import (
+    MIN_FACES,
+    LabelledReadings,
+    LeftOut,
+    cross_coverage,
+    fit_layer,
+    fit_table,
+    left_out,
+    look_correlation,
+    source_of,
+)
 from .data.crop_cache import DEFAULT_DETECTOR, Crops, FaceCrops
 from .data.datasets import open_data
 from .gate_limits import fit_gates
@@ -35,6 +46,8 @@ from .measure.summary import LEVELS
 LADDER_FACES = 300  # degraded copies by rung of the ladder
 LOOK_FACES, LOOKS = 200, 8
 FEW_SITE_FACES = 50
+GOLDEN = (math.sqrt(5) - 1) / 2  # whose multiples, less their whole parts, lie evenly in [0, 1)
+Floats = npt.NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +66,8 @@ class CalibrateOptions:
     """The face detector that the model will be used with."""
     layer: str | None = None
     """Add a site's own offset and quantiles on top of the calibration, by this name; None: fit the calibration itself."""
+    every_set: bool = False
+    """Fit quantiles that hold on every data set by itself, not only on all of them together."""
     out: Path | None = None
     """The file to write; None: NAME.calibrated.onnx in the current folder. It may be the model's own file."""
 
@@ -64,6 +79,7 @@ class Calibrated:
     out: Path
     spec: ModelSpec  # of the written file
     n: int  # labelled faces of the calibration, or of the layer that was added
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict[str, LeftOut])  # each data set by the others' table
 
     @property
     def calibration(self) -> Calibration:
@@ -78,14 +94,15 @@ def calibrate(options: CalibrateOptions) -> Calibrated:
     out = output_for(path, options.out)
     spec = read_spec(path)
     graph = Model(spec.with_calibration(None), open_session(path, spec))  # whatever it holds now, a new one can be made
+    apart: Mapping[str, LeftOut] = {}
     if options.layer is not None:
         check_calibration(path, spec)
         fitted, n = _with_layer(graph, spec, options, options.layer)
     else:
-        fitted, n = _calibration(graph, spec, options, graph_sha256(path))
+        fitted, n, apart = _calibration(graph, spec, options, graph_sha256(path))
     made = spec.with_calibration(fitted)
     write_spec(path, made, out)
-    return Calibrated(out, made, n)
+    return Calibrated(out, made, n, apart)
 
 
 def remove_layer(model: str | Path, name: str, out: Path | None = None) -> Calibrated:
@@ -114,12 +131,18 @@ def output_for(path: Path, out: Path | None) -> Path:
     return out
 
 
-def _calibration(graph: Model, spec: ModelSpec, options: CalibrateOptions, sha256: str) -> tuple[Calibration, int]:
-    """The calibration of the graph itself, and on how many faces."""
+def _calibration(
+    graph: Model, spec: ModelSpec, options: CalibrateOptions, sha256: str
+) -> tuple[Calibration, int, dict[str, LeftOut]]:
+    """The calibration of the graph itself, on how many faces, and each data set judged without it."""
     _refuse_a_layer(spec, options.model)
     task = spec.task
-    data, faces, sources = _labelled_faces(graph, options)
-    table = fit_table(faces, task, _degraded(graph, data))
+    data, sets, sources = _labelled_faces(graph, options)
+    faces, of = LabelledReadings.join(sets), source_of(sets) if options.every_set else None
+    table = fit_table(faces, task, _degraded(graph, data), of)
+    named = {used.data: part for used, part in zip(sources, sets, strict=True)}
+    judged_alone = len(named) == len(sets) and min(len(part.labels) for part in sets) >= MIN_FACES
+    apart = left_out(named, task, every_set=options.every_set) if judged_alone else {}
     fitted = Calibration(
         base_table=table.rounded(),
         graph_sha256=sha256,
@@ -130,7 +153,7 @@ def _calibration(graph: Model, spec: ModelSpec, options: CalibrateOptions, sha25
         base_gates=_gates(faces, table, task),
         look_correlation=round(_look_correlation(graph, data), 4),
     )
-    return fitted, len(faces.labels)
+    return fitted, len(faces.labels), apart
 
 
 def _with_layer(graph: Model, spec: ModelSpec, options: CalibrateOptions, name: str) -> tuple[Calibration, int]:
@@ -141,7 +164,8 @@ def _with_layer(graph: Model, spec: ModelSpec, options: CalibrateOptions, name: 
             f"{options.model}: expected a calibrated model under a layer; run numclip calibrate without it"
         )
     _refuse_a_layer(spec, options.model)
-    _, faces, sources = _labelled_faces(graph, options)
+    _, sets, sources = _labelled_faces(graph, options)
+    faces = LabelledReadings.join(sets)
     table, n = fit_layer(faces, base.table, task), len(faces.labels)
     layer = Layer(name, table.rounded(), _gates(faces, table, task), n, sources, _today())
     if n < FEW_SITE_FACES:
@@ -157,52 +181,83 @@ def _refuse_a_layer(spec: ModelSpec, name: str | Path) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Faces and what is known of their labels."""
+
+    faces: FaceCrops
+    lows: Floats  # [N] in the task's unit
+    highs: Floats  # [N]; the same where a label is exact
+
+
+def known_labels(data: Sequence[FaceCrops]) -> list[Known]:
+    """What a calibration takes the labels of its data sets for; raises DataError where a data set has none to take.
+
+    Bands alone are what they are, and an interval must contain one whole. Beside exact labels that would widen the intervals
+    of everybody by the width of a band: there each face is taken for one whole age of its band, the ages of a band evenly
+    often. A band without an end can neither be contained nor filled, so that its faces are left out.
+    """
+    closed = [faces.take([s for s in faces.samples if math.isfinite(s.ends[1])]) for faces in data]
+    if not all(faces.samples for faces in closed):
+        raise DataError("expected labels or bands with an end to calibrate on, a data set has none; leave it out")
+    mixed = any(s.band_high is None for faces in closed for s in faces.samples)
+    found: list[Known] = []
+    for faces in closed:
+        low, high = faces.ends.T
+        if mixed:
+            place = np.arange(len(low)) * GOLDEN % 1  # evenly spread over every stretch of the row
+            low = high = low + np.floor(place * (high - low + 1))
+        found.append(Known(faces, low, high))
+    return found
+
+
 def _labelled_faces(
     graph: Model, options: CalibrateOptions
-) -> tuple[list[FaceCrops], LabelledReadings, tuple[FacesUsed, ...]]:
-    """The faces of each data set, what the graph answers for all of them, and what the spec says of them."""
+) -> tuple[list[Known], list[LabelledReadings], tuple[FacesUsed, ...]]:
+    """The faces of each data set, what the graph answers for them, and what the spec says of them."""
     opened = [open_data(text).select(options.split) for text in options.data]
-    data = [dataset_faces(graph, dataset, options.detector) for dataset in opened]
-    read = LabelledReadings.join([labelled(graph, part.crops, part.labels) for part in data])
-    used = [FacesUsed(d.short_name, options.split, len(f.labels)) for d, f in zip(opened, data, strict=True)]
+    data = known_labels([dataset_faces(graph, dataset, options.detector) for dataset in opened])
+    read = [labelled(graph, part.faces.crops, part.lows, part.highs) for part in data]
+    used = [FacesUsed(d.short_name, options.split, len(p.lows)) for d, p in zip(opened, data, strict=True)]
     return data, read, tuple(used)
 
 
-def labelled(graph: Model, crops: Crops, labels: npt.NDArray[np.float64]) -> LabelledReadings:
-    """What the graph answers for these crops, beside their labels."""
+def labelled(graph: Model, crops: Crops, lows: Floats, highs: Floats | None = None) -> LabelledReadings:
+    """What the graph answers for these crops, beside their labels, or beside the ends of their bands."""
     readings = predict(graph, crops)
     values, probabilities = readings.value.astype(np.float64), readings.probabilities.astype(np.float64)
-    return LabelledReadings(values, probabilities, labels, sharpness(np.asarray(crops)))
+    sharp = sharpness(np.asarray(crops))
+    return LabelledReadings(values, probabilities, lows, sharp, lows if highs is None else highs)
 
 
 def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> Gates:
     values, words = table.correct(faces.values, faces.probabilities, task)
-    return fit_gates(lambda at: log_odds(words, at, task), values, faces.labels, faces.labels, task)
+    return fit_gates(lambda at: log_odds(words, at, task), values, faces.labels, faces.highs, task)
 
 
-def _degraded(graph: Model, data: list[FaceCrops]) -> LabelledReadings:
+def _degraded(graph: Model, data: list[Known]) -> LabelledReadings:
     """Every rung of the ladder, on other faces each."""
     random = np.random.default_rng(0)
     parts: list[LabelledReadings] = []
     for rung in LADDER:
-        for faces in data:
-            share = max(1, LADDER_FACES * len(faces.labels) // sum(len(part.labels) for part in data))
-            chosen = np.sort(random.permutation(len(faces.labels))[:share])
-            crops = np.stack([rung(np.asarray(faces.crops[i])) for i in chosen])
-            parts.append(labelled(graph, crops, faces.labels[chosen]))
+        for known in data:
+            share = max(1, LADDER_FACES * len(known.lows) // sum(len(part.lows) for part in data))
+            chosen = np.sort(random.permutation(len(known.lows))[:share])
+            crops = np.stack([rung(np.asarray(known.faces.crops[i])) for i in chosen])
+            parts.append(labelled(graph, crops, known.lows[chosen], known.highs[chosen]))
     return LabelledReadings.join(parts)
 
 
-def _look_correlation(graph: Model, data: list[FaceCrops]) -> float:
+def _look_correlation(graph: Model, data: list[Known]) -> float:
     """rho of simulated looks at the calibration's faces."""
     random = np.random.default_rng(0)
-    errors: list[npt.NDArray[np.float64]] = []
-    for faces in data:
-        share = max(2, LOOK_FACES * len(faces.labels) // sum(len(part.labels) for part in data))
-        chosen = np.sort(random.permutation(len(faces.labels))[:share])
-        looks = np.stack([second_look(np.asarray(faces.crops[i]), random) for i in chosen for _ in range(LOOKS)])
+    errors: list[Floats] = []
+    for known in data:
+        share = max(2, LOOK_FACES * len(known.lows) // sum(len(part.lows) for part in data))
+        chosen = np.sort(random.permutation(len(known.lows))[:share])
+        looks = np.stack([second_look(np.asarray(known.faces.crops[i]), random) for i in chosen for _ in range(LOOKS)])
         values = predict(graph, looks).value.astype(np.float64).reshape(len(chosen), LOOKS)
-        errors.append(values - faces.labels[chosen][:, None])
+        errors.append(values - (known.lows + known.highs)[chosen][:, None] / 2)
     return look_correlation(np.concatenate(errors))
 
 

@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_DETECTOR,
         help="face detector that the model will be used with",
     )
+    add(
+        "--every-set",
+        action="store_true",
+        help="fit intervals that hold on each data set by itself, not only on all together; they are wider",
+    )
     add("--layer", metavar="NAME", help="add a site's own offset and quantiles on top, by this name")
     add("--remove-layer", metavar="NAME", help="take a layer off again")
     add(
@@ -54,14 +59,21 @@ def run(args: argparse.Namespace) -> int:
                 split=args.split,
                 detector=args.detector,
                 layer=args.layer,
+                every_set=args.every_set,
                 out=args.out,
             )
         )
         said = _said(made, args.layer)
     if args.json:
-        write_json(args.json, made.calibration.to_json())
+        apart = {name: part.to_json() for name, part in made.left_out.items()}
+        write_json(args.json, made.calibration.to_json() | ({"left_out": apart} if apart else {}))
     if args.json != "-":
         print(f"{made.out}: {said}")
+        for name, part in made.left_out.items():
+            print(
+                f"  fitted without {name}: 90 % intervals hold {part.coverage:.1%} of it, mean width {part.width:.1f}, "
+                f"{part.width_of_others:.1f} on the others"
+            )
         print(f"next: numclip evaluate {made.out} --data {(args.data or ['DATA'])[0]}")
     return 0
 

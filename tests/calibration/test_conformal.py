@@ -40,7 +40,7 @@ def _faces(n: int, seed: int, shift: float = 0.0, blur: float = 0.0) -> Labelled
     near = np.searchsorted(TASK.bin_edges[1:-1], values)
     probabilities = np.full((n, 4), unsure[:, None] / 3)
     probabilities[np.arange(n), near] = 1 - unsure
-    return LabelledReadings(values, probabilities, truth, random.normal(-1.7 - blur, 0.1, n))
+    return LabelledReadings.exact(values, probabilities, truth, random.normal(-1.7 - blur, 0.1, n))
 
 
 def _covered(table: ConformalTable, faces: LabelledReadings, level: float) -> float:
@@ -120,7 +120,7 @@ def test_temperature_by_hand() -> None:
     probabilities = np.tile([0.9, 0.1 / 3, 0.1 / 3, 0.1 / 3], (1000, 1))
     labels = np.where(np.arange(1000) % 10 < 6, 10.0, 30.0)
     labels[labels == 30] = np.resize([30.0, 50.0, 80.0], 400)
-    got = tempered(probabilities, fit_temperature(probabilities, labels, TASK))
+    got = tempered(probabilities, fit_temperature(probabilities, labels, labels, TASK))
     assert got[0, 0] == pytest.approx(0.6, abs=0.01) and got.sum(axis=1) == pytest.approx(1)
 
 
