@@ -77,7 +77,7 @@ def test_a_wrong_value_is_refused_like_a_typed_one(tmp_path: Path, capsys: pytes
 def test_what_is_printed_is_such_a_file(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of every command: printed with its defaults, read back, and printed again, it is the same."""
     pytest.importorskip("torch", reason="some commands need the extras train and export")
-    kind = ["jetson"] if verb == "deploy" else []
+    kind = {"deploy": ["jetson"], "audit": ["verify"]}.get(verb, [])
     assert main([verb, *kind, "--print-config"]) == 0
     text = capsys.readouterr().out
     file = tmp_path / "a.toml"
