@@ -228,11 +228,6 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
     page = (folder / "report.html").read_text()
     assert page.count("<svg") == 3 and "<script" not in page and "@media print" in page
     assert not re.search(r'(src|href)="(?!#)', page) and "@import" not in page
-    links = set(re.findall(r"https?://[^\s\"<]+", page)) - {
-        "http://www.w3.org/2000/svg",
-        "http://www.w3.org/1999/xlink",
-    }
-    assert all("w3.org" in link or "purl.org" in link or "creativecommons.org/ns" in link for link in links), links
     assert all(f"<td>challenge {18 + i}</td>" in page for i in range(16)) and "<td>error 10 %</td>" in page
     assert page.count("refused: expected") == len([s for s in found["settings"] if s["refused"]])
 
