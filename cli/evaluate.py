@@ -109,7 +109,7 @@ def _identity_lines(found: Identity) -> list[str]:
         tar = ", ".join("too few pairs" if share is None else f"{share:.1%}" for share in s.tar)
         name = f"{s.output}{', like age' if s.like_age else ''}"
         lines.append(f"  {name:<24}{s.auc:.3f} ({s.auc_low:.3f} to {s.auc_high:.3f})  {tar}")
-    said = f"leaks: {', '.join(found.leaks)} tell persons of like age apart better than their age does"
+    said = f"leaks: {', '.join(found.leaks)}; persons of like age are told apart better than by their age"
     return [*lines, said if found.leaks else "no output tells persons of like age apart better than their age does"]
 
 
