@@ -3,6 +3,7 @@
     evaluate(EvaluateOptions(...)) -> Evaluation        calibrate(CalibrateOptions(...)) -> Calibrated
     verify(VerifyOptions(...)) -> Verification          quantize(QuantizeOptions(...)) -> Quantized
     remove_layer(model, name)                           write_card(CardOptions(...))
+    assure(AssureOptions(...)) -> (Assurance, Faces)    write_assurance(folder, ...)
 
 Importing this package imports nothing heavy; each name is imported when it is first used.
 """
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from .int8 import Quantized as Quantized
     from .int8 import QuantizeOptions as QuantizeOptions
     from .int8 import quantize as quantize
+    from .measure.assure import Assurance as Assurance
+    from .measure.assure import AssureOptions as AssureOptions
+    from .measure.assure import assure as assure
+    from .measure.assure_page import write_assurance as write_assurance
     from .measure.card import CardOptions as CardOptions
     from .measure.card import write_card as write_card
     from .measure.evaluation import EvaluateOptions as EvaluateOptions
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     from .measure.verification import verify as verify
 
 __all__ = [
+    "Assurance",
+    "AssureOptions",
     "CalibrateOptions",
     "Calibrated",
     "CardOptions",
@@ -40,17 +47,21 @@ __all__ = [
     "Quantized",
     "Verification",
     "VerifyOptions",
+    "assure",
     "calibrate",
     "evaluate",
     "quantize",
     "remove_layer",
     "verify",
+    "write_assurance",
     "write_card",
 ]
 
 __getattr__ = lazy(
     __name__,
     {
+        "Assurance": ".measure.assure",
+        "AssureOptions": ".measure.assure",
         "CalibrateOptions": ".fitting",
         "Calibrated": ".fitting",
         "CardOptions": ".measure.card",
@@ -60,11 +71,13 @@ __getattr__ = lazy(
         "QuantizeOptions": ".int8",
         "Verification": ".measure.verification",
         "VerifyOptions": ".measure.verification",
+        "assure": ".measure.assure",
         "calibrate": ".fitting",
         "evaluate": ".measure.evaluation",
         "quantize": ".int8",
         "remove_layer": ".fitting",
         "verify": ".measure.verification",
+        "write_assurance": ".measure.assure_page",
         "write_card": ".measure.card",
     },
 )

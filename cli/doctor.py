@@ -8,9 +8,12 @@ problem stands. A line under a finding that is ok is an option, not a fault.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..doctor.diagnosis import Diagnosis, diagnose
 from ..doctor.finding import Finding
+from ..doctor.tracing import TRACERS, PrivacyOptions, privacy
+from ..errors import UsageError
 from ..runtime.places import write_json
 
 
@@ -18,6 +21,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip doctor`."""
     parser.add_argument(
         "--camera", action="append", metavar="SOURCE", help="open this camera or stream, in place of all that are found"
+    )
+    parser.add_argument(
+        "--privacy",
+        action="store_true",
+        help="run a clip under a tracer that sees every socket and every file written, and list what left the process",
+    )
+    parser.add_argument("--clip", type=Path, metavar="FILE", help="with --privacy: this clip (default: the demo's)")
+    parser.add_argument(
+        "--tracer",
+        choices=TRACERS,
+        default="auto",
+        help="with --privacy (default: auto, strace where it works, else hooks)",
     )
     parser.add_argument("--all", action="store_true", help="list what is fine too")
     parser.add_argument(
@@ -27,6 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look at everything; exit code 1 if anything needs mending."""
+    if args.privacy:
+        return _privacy(args.clip, args.tracer, args.json)
+    if args.clip is not None or args.tracer != "auto":
+        raise UsageError("expected --privacy beside --clip and --tracer")
     quiet = args.json == "-"
     found = diagnose(args.camera, lambda finding: None if quiet or finding.ok else _show(finding))
     if args.json:
@@ -36,6 +55,23 @@ def run(args: argparse.Namespace) -> int:
             _show(finding)
         print(_summary(found, folded=not args.all))
     return 1 if found.problems else 0
+
+
+def _privacy(clip: Path | None, tracer: str, json: str | None) -> int:
+    found = privacy(PrivacyOptions(clip, tracer=tracer))
+    if json:
+        write_json(json, found.to_json())
+    if json != "-":
+        print(f"numclip {' '.join(found.command)}")
+        print(f"traced by {found.tracer}" + ("" if found.tracer == "strace" else ": native code is seen only in part"))
+        for what, seen in (("asked for", found.asked), ("SOCKET", found.sockets), ("FILE", found.files)):
+            for one in seen:
+                print(f"{what:<10} {one}")
+        if found.exit_code:
+            print(f"PROBLEM    the run ended with exit code {found.exit_code}")
+        nothing = "nothing left the process but what flags asked for"
+        print(nothing if found.clean else "more left the process than flags asked for, or the run failed")
+    return 0 if found.clean else 1
 
 
 def _show(finding: Finding) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..calibration import EvaluateOptions, Evaluation, evaluate
 from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP
 from ..calibration.measure.band_measures import BandEvaluation
+from ..calibration.measure.identity import FAR, Identity
 from ..calibration.measure.measures import CLEARLY, GATE, SMALL, Figures, GateRow
 from ..runtime.contract.gate_table import NEAR
 from ..runtime.places import write_json
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, metavar="N", help="CPU threads; without: the library's choice")
     add("--stress", action="store_true", help="measure on worse pictures of the same faces too")
     add("--looks", type=int, default=1, metavar="N", help="judge the gates after N simulated looks too")
+    add(
+        "--identity",
+        action="store_true",
+        help="measure how well the outputs tell persons apart; needs a column subject",
+    )
     add("--report", type=Path, metavar="DIR", help="write report.md, report.json and plots there")
     add_json(parser, "the report")
 
@@ -50,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             stress=args.stress,
             looks=args.looks,
+            identity=args.identity,
             report_dir=args.report,
             model_name=args.model,
         )
@@ -89,8 +96,21 @@ def _table(result: Evaluation) -> list[str]:
     rows = result.named_rows() + [(row.name, row.figures) for row in result.stress]
     lines += [_line(name, row) for name, row in rows]
     lines += [_gate_line(row) for row in result.gates if (row.threshold, row.error) == GATE]
+    lines += [] if result.identity is None else _identity_lines(result.identity)
     small = sum(row.few for _, row in rows)
     return [*lines, *([f"{small} rows have fewer than {SMALL} faces: their figures are rough"] if small else [])]
+
+
+def _identity_lines(found: Identity) -> list[str]:
+    lines = [
+        f"telling {found.persons} persons apart (AUC, and genuine pairs accepted at false accept rates of {FAR[0]:g} and {FAR[1]:g}):"
+    ]
+    for s in found.separations:
+        tar = ", ".join("too few pairs" if share is None else f"{share:.1%}" for share in s.tar)
+        name = f"{s.output}{', like age' if s.like_age else ''}"
+        lines.append(f"  {name:<24}{s.auc:.3f} ({s.auc_low:.3f} to {s.auc_high:.3f})  {tar}")
+    said = f"leaks: {', '.join(found.leaks)}; persons of like age are told apart better than by their age"
+    return [*lines, said if found.leaks else "no output tells persons of like age apart better than their age does"]
 
 
 def _line(name: str, row: Figures) -> str:

@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="YEARS",
         help="largest difference allowed, in the task's unit; by default 0.02, and for fp16 0.1 in the mean and 0.5 at p99",
     )
+    parser.add_argument(
+        "--without-embedding",
+        action="store_true",
+        help="leave the embedding out of the outputs, so that nobody can compare faces by it",
+    )
     parser.add_argument("--triton", type=Path, metavar="DIR", help="also write a Triton model repository there")
     parser.add_argument(
         "--backbone-licence", metavar="TEXT", help="licence of the start weights, if the checkpoint does not record it"
@@ -51,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         args.storage,
         args.widen,
         args.max_difference,
+        args.without_embedding,
         args.backbone_licence,
     )
     spec = export(options)

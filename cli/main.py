@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "audit": "check an audit file of a gate's answers",
     "compare": "two benchmark reports side by side",
     "evaluate": "mean error, bias and coverage on labelled faces",
+    "assure": "a gate's errors by year and group, as evaluations of age assurance give them",
     "calibrate": "fit intervals on labelled faces and write them into the model",
     "quantize": "static INT8 of a model file, proven in the task's unit",
     "engine": "build a TensorRT engine from a model file, on the device",

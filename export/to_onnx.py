@@ -62,6 +62,8 @@ class ExportOptions:
     """With fp16: keep in float32 the layers that need it."""
     max_difference: float | None = None
     """Largest difference allowed, in the task's unit; None: the precision's own limits."""
+    without_embedding: bool = False
+    """Leave the embedding out of the graph's outputs, so that nobody can compare faces by it."""
     backbone_licence: str | None = None
     """Licence of the start weights, where the checkpoint does not record it."""
 
@@ -130,6 +132,8 @@ def export(options: ExportOptions) -> ModelSpec:
         ),
         licences=licences,
     )
+    if options.without_embedding:
+        model, spec = _without_embedding(model, spec)
     model.metadata_props.add(key=KEY, value=spec.to_json())
     write_whole(options.out, model.SerializeToString())
     return spec
@@ -170,6 +174,14 @@ def to_onnx(frozen: Frozen, side: int, half_weights: bool = False) -> onnx.Model
         store_half(model, fold_factors(frozen))
     onnx.checker.check_model(model)
     return model
+
+
+def _without_embedding(model: onnx.ModelProto, spec: ModelSpec) -> tuple[onnx.ModelProto, ModelSpec]:
+    """The graph and spec with two outputs."""
+    (output,) = [output for output in model.graph.output if output.name == spec.graph.embedding]
+    model.graph.output.remove(output)
+    onnx.checker.check_model(model)
+    return model, replace(spec, graph=replace(spec.graph, embedding_dim=0))
 
 
 def size_of(frozen: Frozen, side: int) -> dict[str, int]:

@@ -23,6 +23,7 @@ from ..data.crop_cache import DEFAULT_DETECTOR, FaceCrops
 from ..data.datasets import Dataset, open_data
 from .band_measures import BandEvaluation, summarise_bands
 from .distance import signed_distance
+from .identity import identity
 from .predictor import predict_dataset
 from .report import write_band_report, write_report
 from .stress import stress_rows, track_rows
@@ -51,6 +52,8 @@ class EvaluateOptions:
     """Measure on worse pictures of the same faces too."""
     looks: int = 1
     """Judge the gates after so many simulated looks at each face too."""
+    identity: bool = False
+    """Measure how well the outputs tell persons apart; the data says who is who in a column `subject`."""
     report_dir: Path | None = None
     """A folder for report.md, report.json and plots; None: nothing is written."""
     model_name: str | None = None
@@ -81,6 +84,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
         result = replace(result, stress=stress_rows(model, predictions.faces))
     if options.looks > 1:
         result = replace(result, gates=(*result.gates, *track_rows(model, predictions.faces, options.looks)))
+    if options.identity:
+        result = replace(result, identity=identity(predictions))
     if options.report_dir is not None:
         write_report(options.report_dir, result, predictions)
     return result

@@ -49,14 +49,15 @@ class Difference:
     max: float
     mae: float  # of the artifact, against the labels
     mae_change: float  # of the artifact's MAE against the reference's
-    cosine: float  # the lowest cosine of the two embeddings of a face
+    cosine: float | None  # the lowest cosine of the two embeddings of a face; None where the graph gives none
     not_finite: int  # NaN and Inf among the artifact's numbers
     n: int
 
     def row(self, task: TaskSpec, faces: str, against: str) -> ParityRow:
         """The row of the spec's parity table. A figure that is not finite is None, as JSON knows none."""
         names = ("mean", "p99", "max", "mae", "mae_change", "cosine")
-        figures: dict[str, float | None] = {k: v if np.isfinite(v := getattr(self, k)) else None for k in names}
+        found: dict[str, float | None] = {k: getattr(self, k) for k in names}
+        figures = {k: v if v is not None and np.isfinite(v) else None for k, v in found.items()}
         return ParityRow(task.unit, self.n, faces, **figures, against=against, not_finite=self.not_finite)
 
 
@@ -93,10 +94,12 @@ def spread(parts: Sequence[tuple[Crops, npt.NDArray[np.float64]]], said: str, nu
 def difference(got: Outputs, reference: Outputs, labels: npt.NDArray[np.float64]) -> Difference:
     """`got` against `reference`, both for the faces of `labels`, [N] or the ends of bands [N, 2]."""
     apart = np.abs(got.value.astype(np.float64) - reference.value)
-    products = (got.embedding.astype(np.float64) * reference.embedding).sum(axis=1)
-    lengths = np.linalg.norm(got.embedding, axis=1) * np.linalg.norm(reference.embedding, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = float((products / lengths).min())
+    cosine = None
+    if got.embedding.shape[1]:
+        products = (got.embedding.astype(np.float64) * reference.embedding).sum(axis=1)
+        lengths = np.linalg.norm(got.embedding, axis=1) * np.linalg.norm(reference.embedding, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosine = float((products / lengths).min())
     mae, mae_before = (float(distance_to(o.value.astype(np.float64), labels).mean()) for o in (got, reference))
     return Difference(
         mean=float(apart.mean()),

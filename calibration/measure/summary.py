@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ...runtime.contract.spec import TaskSpec
 from ..data.crop_cache import FaceCrops
+from .identity import Identity
 from .measures import Figures, GateRow, Judged, Widths, gate_rows, judge, measure, widths_at_equal_coverage
 from .predictor import Predictions
 from .stress import StressRow
@@ -57,6 +58,7 @@ class Evaluation:
     bands_by_value: tuple[Band, ...]  # by what the model says
     groups: dict[str, dict[str, Figures]]  # column: value: figures
     stress: tuple[StressRow, ...] = ()
+    identity: Identity | None = None
 
     @property
     def n(self) -> int:
@@ -101,7 +103,8 @@ class Evaluation:
             "bands_by_value": [band.to_json() for band in self.bands_by_value],
             "groups": {c: {v: f.to_json() for v, f in members.items()} for c, members in self.groups.items()},
         }
-        return report | ({"stress": [row.to_json() for row in self.stress]} if self.stress else {})
+        report |= {"stress": [row.to_json() for row in self.stress]} if self.stress else {}
+        return report | ({} if self.identity is None else {"identity": self.identity.to_json()})
 
 
 def summarise(

@@ -83,9 +83,9 @@ class GraphSpec:
     embedding: str = "embedding"  # float32 [N, D]
 
     @property
-    def outputs(self) -> tuple[str, str, str]:
-        """The outputs' names, in the order value, probabilities, embedding."""
-        return self.value, self.probabilities, self.embedding
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs' names, in the order value, probabilities, embedding; a graph without an embedding has two."""
+        return (self.value, self.probabilities, self.embedding)[: 3 if self.embedding_dim else 2]
 
     @staticmethod
     def from_json(fields: Fields) -> GraphSpec:

@@ -145,6 +145,8 @@ class RunningAge:
         away = np.array([look.numbers[0] - before.value for look in self._recent]) / unit
         if not (away.min() > 1 or away.max() < -1):
             return False
+        if len(before.embedding) == 0:  # the value alone decides
+            return abs(float(away.mean())) > CHANGE_SCORE
         tail = np.sum([look.numbers[-len(before.embedding) :] for look in self._recent], axis=0)
         cosine = float(tail @ before.embedding) / max(float(np.linalg.norm(tail)), 1e-9)
         return abs(float(away.mean())) + (1 - cosine) / EMBEDDING_UNIT > CHANGE_SCORE

@@ -79,7 +79,7 @@ class Outputs:
 
     value: Floats  # [N]
     probabilities: Floats  # [N, K]
-    embedding: Floats  # [N, D]
+    embedding: Floats  # [N, D]; D is 0 where the graph gives none
 
 
 class Session(Protocol):
@@ -112,7 +112,8 @@ class CropSession:
 
     def run(self, crops: Crops) -> Outputs:
         """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
-        return Outputs(*self._graph.run({self._input: crops}, self._outputs))
+        value, probabilities, *embedding = self._graph.run({self._input: crops}, self._outputs)
+        return Outputs(value, probabilities, embedding[0] if embedding else np.zeros((len(crops), 0), np.float32))
 
     def close(self) -> None:
         """Give memory and threads back; nothing runs afterwards."""
@@ -140,4 +141,4 @@ def check_tensors(path: Path, spec: ModelSpec, inputs: Mapping[str, Tensor], out
 def output_tensors(spec: ModelSpec) -> dict[str, Tensor]:
     """The outputs that a spec promises, by the graph's names of them."""
     sizes: list[tuple[int, ...]] = [(), (spec.task.num_bins,), (spec.graph.embedding_dim,)]
-    return {name: Tensor("float32", size) for name, size in zip(spec.graph.outputs, sizes, strict=True)}
+    return {name: Tensor("float32", size) for name, size in zip(spec.graph.outputs, sizes)}

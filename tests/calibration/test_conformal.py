@@ -192,3 +192,22 @@ def test_json_and_back() -> None:
 def test_spread_by_hand() -> None:
     """Half on the bin centered at 10 and half on 30, read as 20: every word is 10 years off, so the spread is 10."""
     assert spread(np.array([20.0]), np.array([[0.5, 0.5, 0, 0]]), TASK).tolist() == [10]
+
+
+def test_crepes_finds_the_same_intervals() -> None:
+    """With one knot, 200 faces' intervals at 80, 90 and 95 % are those of crepes' normalised conformal predictive system."""
+    crepes = pytest.importorskip("crepes", reason="needs the extra dev")
+    random = np.random.default_rng(0)
+    labels, values = random.uniform(10, 80, 200), random.uniform(10, 80, 50)
+    words = random.dirichlet(np.ones(TASK.num_bins), 250)
+    read = labels + random.normal(0, 6, 200)
+    table = fit_table(LabelledReadings(read, words[:200], labels, np.zeros(200)), TASK)
+    assert len(table.knots) == 1
+    sigmas, new = (
+        table.difficulty(v, tempered(w, table.temperature), np.zeros(len(v)), TASK)
+        for v, w in ((read, words[:200]), (values, words[200:]))
+    )
+    oracle = crepes.ConformalPredictiveSystem().fit(labels - read, sigmas=sigmas)
+    for level in (0.8, 0.9, 0.95):
+        theirs = oracle.predict_int(values, sigmas=new, confidence=level, y_min=TASK.low, y_max=TASK.high)
+        assert table.interval(values, new, level, TASK) == pytest.approx(theirs, abs=1e-9)

@@ -114,7 +114,9 @@ export class Engine {
     const { spec, table } = this;
     const { side } = spec.crop;
     const outputs = await this.run(crops);
-    const [value, probabilities, embedding] = [spec.graph.value, spec.graph.probabilities, spec.graph.embedding].map(
+    const [bins, dim] = [spec.task.words.length, spec.graph.embeddingDim];
+    const names = [spec.graph.value, spec.graph.probabilities, ...(dim ? [spec.graph.embedding] : [])];
+    const [value, probabilities, embedding = new Float32Array()] = names.map(
       (name) => {
         if (outputs[name] === undefined) {
           throw new NumclipError("model-graph", `the graph has no output ${name} that its spec promises; export it again`);
@@ -122,7 +124,6 @@ export class Engine {
         return outputs[name].data as Float32Array;
       },
     );
-    const [bins, dim] = [spec.task.words.length, spec.graph.embeddingDim];
     return crops.map((crop, n) =>
       readingOf(
         spec, table, value[n], probabilities.slice(n * bins, (n + 1) * bins), embedding.slice(n * dim, (n + 1) * dim),

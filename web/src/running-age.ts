@@ -96,6 +96,8 @@ export class RunningAge {
     const away = this.recent.map((look) => (look.numbers[0] - before.mean.value) / before.mean.difficulty);
     if (!(Math.min(...away) > 1 || Math.max(...away) < -1)) return false;
     const { embedding } = before.mean;
+    const middle = away.reduce((s, a) => s + a, 0) / away.length;
+    if (embedding.length === 0) return Math.abs(middle) > CHANGE_SCORE; // the value alone decides
     const start = this.sum.length - embedding.length;
     let along = 0;
     let norm = 0;
@@ -105,7 +107,6 @@ export class RunningAge {
       norm += sum * sum;
     }
     const cosine = along / Math.max(Math.sqrt(norm), 1e-9);
-    const middle = away.reduce((s, a) => s + a, 0) / away.length;
     return Math.abs(middle) + (1 - cosine) / EMBEDDING_UNIT > CHANGE_SCORE;
   }
 

@@ -1,0 +1,73 @@
+"""Measure a gate as evaluations of age assurance do, and write a report: HTML, JSON, the table of faces, a draft practice statement.
+
+False positives and false negatives by year of age and by group, the curve of challenge ages, both errors at every limit, what
+a second look changes, ratios between groups, and whom each setting troubles; every rate with its exact 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..calibration import AssureOptions, assure, write_assurance
+from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP
+from ..calibration.data.datasets import DATA_FORMS
+from ..errors import UsageError
+from ..runtime.contract.gate_table import AROUND, NEAR
+from ..runtime.places import write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `numclip assure`."""
+    add, default = parser.add_argument, AssureOptions
+    add("model", metavar="MODEL", help="a model's name, .onnx or .engine")
+    add("--data", required=True, nargs="+", metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
+    add("--out", required=True, type=Path, metavar="DIR", help="the folder for the report")
+    add(
+        "--threshold",
+        type=float,
+        default=default.threshold,
+        metavar="AGE",
+        help="the age that is asked for (default: 18)",
+    )
+    add("--challenge", type=float, default=default.challenge, metavar="AGE", help="the challenge age (default: 25)")
+    add("--gate-error", type=float, default=default.error, metavar="SHARE", help="the gate's error rate (default: 0.1)")
+    add("--split", help="train, val, calibration, test or all (default: test where the data has splits, else all)")
+    add("--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help=DETECTOR_HELP)
+    add("--device", default=default.device, help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt (default: auto)")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: the library's choice)")
+    add("--json", metavar="FILE|-", help="write the report as one JSON object too, to a file or to stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, write, and say the main figures."""
+    if args.out.exists() and not args.out.is_dir():
+        raise UsageError(f"{args.out}: expected a folder for the report, it is a file; give another --out")
+    found, faces = assure(
+        AssureOptions(
+            model=args.model,
+            data=args.data,
+            threshold=args.threshold,
+            challenge=args.challenge,
+            error=args.gate_error,
+            split=args.split,
+            detector=args.detector,
+            device=args.device,
+            threads=args.threads,
+        )
+    )
+    written = write_assurance(args.out, found, faces)
+    if args.json:
+        write_json(args.json, found.to_json())
+    if args.json != "-":
+        print(f"{args.model} at {found.threshold:g}: {found.n} faces, {found.near_below} within {NEAR:g} years below")
+        for s in found.settings:
+            if (s.dial, s.at) in (("error", found.error), ("challenge", found.challenge)) and s.below and s.clear:
+                below, clear = s.below.yes, s.clear.yes
+                print(
+                    f"  {s.dial} {s.at:g}: yes to {below.hits} of {below.n} within {NEAR:g} below "
+                    f"({100 * (below.low or 0):.1f} to {100 * (below.high or 0):.1f} %), to {100 * (clear.share or 0):.1f} % of {clear.n} "
+                    f"from {found.threshold + AROUND:g} on"
+                )
+        print(f"next: open {written[0]}")
+    return 0
