@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..runtime.contract.hub import SCHEME, HubAddress, file_of, hub_errors
@@ -12,6 +13,9 @@ from ..runtime.contract.licences import Licence, commercial_use
 from ..runtime.contract.measured import Metric
 from ..runtime.contract.model_file import read_spec, resolve
 from ..runtime.contract.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 # Those of PERMISSIVE and the Creative Commons family that the hub has an identifier for; others are "other" with a name.
 HUB_LICENCES = frozenset(
@@ -103,8 +107,10 @@ def _with_metadata(spec: ModelSpec, body: str) -> str:
     card = (
         ModelCard(body, ignore_metadata_errors=True) if body.startswith("---") else ModelCard("---\n{}\n---\n" + body)
     )
+    licence = licence_fields(spec.licences.weights)
     card.data = ModelCardData(
-        **licence_fields(spec.licences.weights),
+        license=licence["license"],
+        license_name=licence.get("license_name"),
         library_name="numclip",
         pipeline_tag="image-classification",  # the hub's nearest task
         tags=["numclip", "onnx", f"{spec.task.name}-estimation", "ordinal-regression", "arxiv:2408.03574"],
@@ -125,7 +131,7 @@ def licence_fields(licence: Licence | None) -> dict[str, str]:
     return {"license": "other", "license_name": name.removeprefix("licenseref-").replace(" ", "-") or "see-card"}
 
 
-def _results(spec: ModelSpec, metric: Metric) -> list[object]:
+def _results(spec: ModelSpec, metric: Metric) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     kind = metric.data.partition(":")[0]
