@@ -17,6 +17,8 @@ from ..runtime.contract.model_file import resolve
 from ..runtime.sessions.model import Model, load
 from .contest import Call, Contender
 from .crops import Faces
+from .finders import CONTENDER as FINDER
+from .finders import open_finder
 from .options import BenchOptions
 from .report import Absent, Facts, ModelFacts
 from .sensors import Sensors
@@ -41,11 +43,13 @@ def entries(options: BenchOptions, faces: Faces, sensors: Sensors, absent: list[
         for threads in options.threads:
             for at, device in enumerate(options.devices):
                 for name in options.models:
-                    rival = RIVAL.match(name) is not None
+                    finder, rival = FINDER.match(name) is not None, RIVAL.match(name) is not None
                     if rival and at > 0 and not name.startswith(ON_EVERY_DEVICE):
                         continue
                     try:
-                        if rival:
+                        if finder:
+                            yield _finder_entry(name, device, threads, faces)
+                        elif rival:
                             yield _rival_entry(name, device, threads, batch, faces)
                         else:
                             yield _model_entry(name, device, threads, batch, faces, sensors)
@@ -98,6 +102,24 @@ def _rival_entry(name: str, device: str, threads: int, batch: int, faces: Faces)
         return lambda: call(crops)
 
     return Entry(Contender(open_anew), _with_work(facts, rival.weight_bytes, crops, None))
+
+
+def _finder_entry(name: str, device: str, threads: int, faces: Faces) -> Entry:
+    """A face finder, alone or with a model behind it, on one picture a call."""
+    finder = open_finder(name, device, threads, faces.pictures)
+    size = finder.file.stat().st_size
+    facts: ModelFacts = {
+        "model": name,
+        "sha256": finder.sha256,
+        "file_bytes": size,
+        "multiply_adds": None,
+        "mae": [],
+        "parity": {},
+        "session": finder.session,
+        "device": device,
+        "threads": threads,
+    }
+    return Entry(Contender(finder.open), _with_work(facts, size, finder.picture[None], None))
 
 
 def facts_of(name: str, model: Model, device: str, threads: int) -> ModelFacts:

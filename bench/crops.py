@@ -23,12 +23,12 @@ class Faces:
 
     def __init__(self, source: str | None, detector: Detector, crop: CropSpec) -> None:
         self._detector, self._crop = detector, crop
-        self._pictures: list[npt.NDArray[np.uint8]] = []
+        self.pictures: list[npt.NDArray[np.uint8]] = []
         found = 0
         for picture in _pictures(source):
             faces = len(detector.detect(picture))
             if faces:
-                self._pictures.append(picture)
+                self.pictures.append(picture)
             found += faces
             if found >= ENOUGH:
                 break
@@ -40,7 +40,7 @@ class Faces:
         """uint8 [batch, side, side, 3] RGB: the faces in turn, repeated where there are fewer."""
         crop = replace(self._crop, side=side)
         cut = [
-            crop_faces(picture, self._detector.detect(picture), crop, self._detector.name) for picture in self._pictures
+            crop_faces(picture, self._detector.detect(picture), crop, self._detector.name) for picture in self.pictures
         ]
         if not cut:
             return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)

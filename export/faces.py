@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,19 +13,24 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from ..calibration.measure.finders import LabelledPicture, measure_finder
 from ..errors import ModelError
 from ..runtime.contract.faces_spec import FacesSource, FacesSpec
 from ..runtime.contract.fields import JsonObject
 from ..runtime.contract.licences import UNSTATED, Licence, Licences
 from ..runtime.contract.model_file import FINDER, write_spec
+from ..runtime.faces.finder import FacesNano
+from ..runtime.faces.yunet import YuNetDetector
 from ..runtime.places import write_whole
 from ..runtime.sessions.faces_session import Found
 from ..runtime.sessions.opening import open_faces_session
 from ..train.faces.network import STRIDES, FacesNetwork
+from ..train.faces.pictures import read_scenes
 from ..train.faces.training import load_network
 from .faces_to_onnx import MOST_CANDIDATES, maps_of, to_onnx
 
 SCORE_THRESHOLD, OVERLAP_THRESHOLD = 0.3, 0.3
+RELIABLE_PX, SMALLEST_PX = 48.0, 24.0  # the longer side of a face that it finds nearly always, and that is asked for
 SURE, LIKELY = 0.8, 0.6  # scores that the tracker starts and keeps a track at
 PROOF_SIDES_PX = ((192, 256), (97, 203))
 EVERYTHING = 1e-6  # the score threshold of the proof, so that any picture has candidates
@@ -58,8 +62,9 @@ class FacesExportOptions:
     name: str = FINDER
     sure_at: float = SURE  # the network's score that the file calls 0.8: about as many false boxes as YuNet has there
     likely_at: float = LIKELY  # and the one that it calls 0.6
-    smallest_face_px: float = 24.0
-    metrics: Sequence[JsonObject] = ()
+    smallest_face_px: float = RELIABLE_PX
+    scenes: Path | None = None  # photographs with boxes, on whose test split the file is measured: its spec's metrics
+    reference: Path | None = None  # YuNet's file, which it is measured beside
     provenance: JsonObject = field(default_factory=lambda: {})
 
 
@@ -82,7 +87,6 @@ def export_faces(options: FacesExportOptions) -> FacesSpec:
         max_candidates=MOST_CANDIDATES,
         smallest_face_px=options.smallest_face_px,
         sources=SOURCES,
-        metrics=tuple(options.metrics),
         provenance={
             "checkpoint_sha256": hashlib.sha256(options.checkpoint.read_bytes()).hexdigest(),
             "scores": {"sure_at": options.sure_at, "likely_at": options.likely_at},
@@ -104,8 +108,27 @@ def export_faces(options: FacesExportOptions) -> FacesSpec:
         written = Path(folder) / "faces.onnx"
         written.write_bytes(model.SerializeToString())
         write_spec(written, spec)
+        if options.scenes is not None and options.reference is not None:
+            spec = replace(spec, metrics=tuple(finder_metrics(written, options.scenes, options.reference)))
+            write_spec(written, spec)
         write_whole(options.out, written.read_bytes())
     return spec
+
+
+def finder_metrics(file: Path, scenes: Path, reference: Path) -> list[JsonObject]:
+    """How a finder's file does beside YuNet on the test split of photographs: looked at as in video, and as a picture is."""
+    pictures = [
+        LabelledPicture(scene.picture, scene.boxes_xyxy, scene.kinds, not len(scene.boxes_xyxy))
+        for scene in read_scenes(scenes, "test")
+    ]
+    yunet, found = YuNetDetector(SURE, file=reference), list[JsonObject]()
+    for enlarge in (False, True):
+        finder = FacesNano(SURE, SMALLEST_PX, "cpu", 1, file, enlarge)
+        report = measure_finder(finder, yunet, pictures, score=SURE, reference_score=SURE, smallest_face_px=SMALLEST_PX)
+        finder.close()
+        which: JsonObject = {"data": scenes.name, "split": "test", "looks": "picture" if enlarge else "video"}
+        found.append({**which, "score": SURE, "smallest_face_px": SMALLEST_PX, **report.to_json()})
+    return found
 
 
 def _prove(checkpoint: Path, network: FacesNetwork, found: Found, pictures: npt.NDArray[np.uint8]) -> None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ...runtime.contract.fields import JsonObject
 from ...runtime.faces.detect import Detections, Detector
 
 Floats = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 
+COUNTS = ("strangers", "strangers_of_reference", "false_on_empty", "false_on_empty_of_reference")
 SAME_FACE, NEAR_FACE = 0.5, 0.4  # overlap (IoU) of a found face; below the second a box is no known face at all
 
 
@@ -53,6 +55,25 @@ class FinderReport:
     landmarks_median: float | None = None  # mean distance from the reference's, in box sides
     landmarks_p95: float | None = None
 
+    def to_json(self) -> JsonObject:
+        """The same, as a model file's spec has it."""
+        return {
+            **{name: getattr(self, name) for name in COUNTS},
+            "reference": _share_json(self.reference),
+            "labels": {kind: _share_json(share) for kind, share in self.labels.items()},
+            "labels_of_reference": {kind: _share_json(share) for kind, share in self.labels_of_reference.items()},
+            "landmarks_median": _rounded(self.landmarks_median),
+            "landmarks_p95": _rounded(self.landmarks_p95),
+        }
+
+
+def _share_json(share: FoundShare) -> JsonObject:
+    return {"found": share.found, "n": share.n}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
 
 @dataclass
 class _Tally:
@@ -72,7 +93,7 @@ def measure_finder(
     """Compare a detector with a reference on the same pictures.
 
     score and reference_score: only faces from there on count. A face smaller than `smallest_face_px` (the root of its box's
-    area) need not be found, and finding it is no fault where the reference or a label has it.
+    area) need not be found, and finding it is no fault, of either detector.
     """
     reached, distances = _Tally(), list[float]()
     strangers = strangers_of_reference = on_empty = on_empty_of_reference = 0
@@ -90,11 +111,12 @@ def measure_finder(
             for i in np.flatnonzero(hit):
                 off = np.linalg.norm(mine.landmarks[shared[i].argmax()] - wanted.landmarks[i], axis=1).mean()
                 distances.append(float(off / sizes_px(wanted.boxes_xyxy[i : i + 1])[0]))
-        unlabelled = _unknown(mine.boxes_xyxy, item.boxes_xyxy)
-        unlabelled_of_reference = _unknown(theirs.boxes_xyxy, item.boxes_xyxy)
+        large, large_of_reference = (sizes_px(f.boxes_xyxy) >= smallest_face_px for f in (mine, theirs))
+        unlabelled = large & _unknown(mine.boxes_xyxy, item.boxes_xyxy)
+        unlabelled_of_reference = large_of_reference & _unknown(theirs.boxes_xyxy, item.boxes_xyxy)
         if item.complete and not len(item.boxes_xyxy):
-            on_empty += len(mine)
-            on_empty_of_reference += len(theirs)
+            on_empty += int(large.sum())
+            on_empty_of_reference += int(large_of_reference.sum())
         else:
             strangers += int((unlabelled & _unknown(mine.boxes_xyxy, theirs.boxes_xyxy)).sum())
             strangers_of_reference += int(unlabelled_of_reference.sum()) if len(item.boxes_xyxy) else 0

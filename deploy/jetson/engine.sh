@@ -1,5 +1,6 @@
 #!/bin/sh
-# Build an engine, verify it in years, and only then put it in the old one's place: engine.sh [MODEL]
+# Build the engines of a model and of the face finder, verify the model's in years, and only then put them in the old ones'
+# place: engine.sh [MODEL]
 #
 # Engines lie in folders of their own; `current` is a link to the one that runs, `previous` to the one before. A build
 # or a verification that fails leaves both links as they were.
@@ -24,7 +25,8 @@ case "$model" in
         ;;
 esac
 
-echo "numclip: building the engine for $model on this board; this takes minutes, once"
+echo "numclip: building the engines of faces-nano and $model on this board; this takes minutes, once"
+"$numclip" engine faces-nano --out "$new/faces.engine"
 "$numclip" engine "$model" --out "$new/age.engine"
 echo "numclip: verifying it against $model, in years"
 if [ -n "${NUMCLIP_VERIFY_DATA:-}" ]; then
@@ -54,4 +56,4 @@ for engine in "$state/engines"/*; do
         *) rm -rf "$engine" ;;
     esac
 done
-echo "numclip: the new engine is current"
+echo "numclip: the new engines are current"

@@ -45,10 +45,17 @@ class YuNetDetector:
     name = "yunet"
 
     def __init__(
-        self, score_threshold: float = KEEP_SCORE, smallest_face_px: float | None = None, enlarge: bool = False
+        self,
+        score_threshold: float = KEEP_SCORE,
+        smallest_face_px: float | None = None,
+        enlarge: bool = False,
+        file: Path | None = None,
     ) -> None:
-        """smallest_face_px, enlarge: as for FacesNano. Raises DetectorError where its file is not there."""
-        path = yunet_path()
+        """smallest_face_px, enlarge: as for FacesNano; file: None for the one at NUMCLIP_YUNET or in the cache.
+
+        Raises DetectorError where there is none.
+        """
+        path = file or yunet_path()
         if path is None:
             raise DetectorError(
                 "detector yunet: its file is neither at NUMCLIP_YUNET nor in the cache; run: numclip fetch yunet"

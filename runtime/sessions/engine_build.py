@@ -36,7 +36,8 @@ from .tensorrt_versions import (
 )
 
 MAX_BATCH, USUAL_BATCH = 32, 4
-MAX_PICTURES, MAX_SIDE_PX, USUAL_SIDES_PX, LEAST_SIDE_PX = 4, 1920, (480, 864), 32  # of a face finder's pictures
+MAX_PICTURES, USUAL_SIDES_PX, LEAST_SIDE_PX = 4, (480, 864), 32  # of a face finder's pictures
+MAX_SIDE_PX = 2048  # of its largest tile
 WORKSPACE_SHARE, WORKSPACE_LIMIT_MB = 0.5, 4096  # of the free memory, and in all
 LEAST_FREE_MB = 64
 

@@ -204,6 +204,7 @@ def test_the_unit_runs_a_command_that_exists() -> None:
 
     assert args.source == ["/dev/video0"]
     assert str(args.model).endswith("/age.engine")
+    assert str(args.detector).endswith("/faces.engine")
     assert "WatchdogSec=" in unit
     assert "Restart=always" in unit
 
@@ -280,25 +281,28 @@ def links(env: dict[str, str]) -> dict[str, str]:
 
 
 def test_the_first_boot(board: tuple[Path, dict[str, str]]) -> None:
-    """Detector, engine, verification, in this order; a second boot does none of it."""
+    """The engines of finder and model, verification, in this order; a second boot does none of it."""
     folder, env = board
     first = script(env, "first-boot.sh")
     calls = (folder / "calls").read_text().splitlines()
     again = script(env, "first-boot.sh")
 
     assert first.returncode == again.returncode == 0, first.stderr
-    assert [line.split()[1] for line in calls] == ["fetch", "engine", "verify"]
+    assert [line.split()[1] for line in calls] == ["engine", "engine", "verify"]
+    assert [line.split()[2] for line in calls[:2]] == ["faces-nano", "age-nano"]
+    assert (folder / "state/current/faces.engine").is_file()
     assert (folder / "calls").read_text().splitlines() == calls
     assert links(env) == {"current": "age-nano"}
 
 
-def test_a_board_without_network_still_starts(board: tuple[Path, dict[str, str]]) -> None:
-    """YuNet cannot be fetched: said, and the engine is built."""
-    done = script(board[1], "first-boot.sh", FAIL="fetch")
+def test_a_board_that_was_set_up_without_the_finders_engine_gets_it(board: tuple[Path, dict[str, str]]) -> None:
+    """Only the model's engine is there, as an earlier kit left it: the next boot builds both."""
+    folder, env = board
+    script(env, "first-boot.sh")
+    (folder / "state/current/faces.engine").unlink()
 
-    assert done.returncode == 0
-    assert "Haar" in done.stderr
-    assert links(board[1]) == {"current": "age-nano"}
+    assert script(env, "first-boot.sh").returncode == 0
+    assert (folder / "state/current/faces.engine").is_file()
 
 
 @pytest.mark.parametrize("verb", ["engine", "verify"])

@@ -35,14 +35,13 @@ class Recipe:
 
 
 def fit(
-    stock: Stock, teacher: Path, out: Path, shape: FacesShape, recipe: Recipe, start: Path | None = None
+    stock: Stock, teacher: Path, out: Path, shape: FacesShape, recipe: Recipe, start: FacesNetwork | None = None
 ) -> FacesNetwork:
     """Train and return the averaged network; writes `out` (a checkpoint) every few minutes and goes on from it."""
     torch.manual_seed(recipe.seed)
     network = FacesNetwork(shape).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (as torch documents it)
     if start is not None:
-        found = torch.load(start, weights_only=True)["averaged"]
-        network.load_state_dict(found)
+        network.load_state_dict(start.state_dict())
     averaged = copy.deepcopy(network).eval()
     kept = [p for p in network.parameters() if p.ndim > 1]
     free = [p for p in network.parameters() if p.ndim <= 1]

@@ -33,6 +33,8 @@ class FacesTrainOptions:
     out: Path  # folder for faces.pt; a training that was cut off goes on from there
     minutes: float = math.inf  # the schedule ends after this time at the latest
     steps: int = Recipe.steps
+    rate: float = Recipe.rate  # the highest learning rate; it falls to nothing over the steps
+    start: Path | None = None  # a faces.pt to go on from; None: random weights
     workers: int = 1  # processes that make pictures
     seed: int = 0
     smoke: bool = False  # a few pictures and steps, to see that everything runs
@@ -41,11 +43,12 @@ class FacesTrainOptions:
 def train_faces(options: FacesTrainOptions) -> Path:
     """Train, and return the checkpoint; raises DataError for pictures that are not there."""
     stock = read_stock(options, Teacher(options.teacher))
-    recipe = Recipe(options.steps, options.minutes, workers=options.workers, seed=options.seed)
+    recipe = Recipe(options.steps, options.minutes, options.rate, workers=options.workers, seed=options.seed)
     if options.smoke:
         recipe = replace(SMOKE, seed=options.seed)
     out = options.out / CHECKPOINT
-    fit(stock, options.teacher, out, FacesShape(), recipe)
+    start = None if options.start is None else load_network(options.start)
+    fit(stock, options.teacher, out, FacesShape(), recipe, start)
     return out
 
 

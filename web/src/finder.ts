@@ -9,18 +9,23 @@ import { type Json, type JsonObject, number, object, string } from "./spec.js";
 
 const SCHEMA_VERSION = 1;
 const AS_IT_IS_PX = 640; // a picture with no longer side is never shrunk: it costs little
-const GLANCE_PX = 320; // the longer side of the second, small look
-const LARGE_SHARE = 0.4; // of a picture's longer side: a face from this size on is believed to the second look
+const LOOKS_APART = 4; // each look has a quarter of the scale of the one before
+const LAST_LOOK_PX = 400; // the look at which the longer side is at most this is the last
+const FROM_PX = 48; // sides of faces, in a look's own px: from the second look on ...
+const UP_TO_PX = 240; // ... and in all but the last
+const TILE_PX = 2048; // the longest side of a tile ...
+const SHARED_PX = 256; // ... and what two tiles have in common
+const EDGE_PX = 4; // a box so near to the edge between tiles is a face that another tile sees whole
 const HEAD = 0.5; // of a face's height: so far above its box a hat reaches
 const EMBLEM_SHARE = 0.4; // on a head, a face of less than this share of its side ...
 const EMBLEM_SCORE = 0.95; // ... must be this sure
-const PART_OF_A_FACE = 0.3; // the share of a smaller box inside a large face from which it is taken for a part of it
 
 /** What a finder's file says about itself. */
 export interface FinderSpec {
   readonly name: string;
   readonly smallestFacePx: number; // the longer side of the smallest face that it finds reliably
   readonly scoreThreshold: number; // no face with a lower score leaves the graph
+  readonly overlapThreshold: number; // of two boxes that overlap more (IoU) the better one stays
 }
 
 export class Finder {
@@ -35,66 +40,129 @@ export class Finder {
   }
 
   /**
-   * The faces in a picture, best score first, px of that picture.
+   * The faces in a picture, best score first, px of that picture: one look after another, as in runtime/faces/looks.py.
    *
-   * It is shrunk as far as the smallest face that is asked for allows (px, of its longer side); a picture that stays
-   * large is looked at once more, small, for the faces that nearly fill it.
+   * It is shrunk as far as the smallest face that is asked for allows (px, of its longer side). The next look has a quarter
+   * of the scale, and is taken where something was seen that may be too large for the looks so far.
    */
   async find(picture: Pixels, smallestFacePx: number): Promise<Detection[]> {
     const longer = Math.max(picture.width, picture.height);
-    const allowed = Math.min(1, this.spec.smallestFacePx / smallestFacePx);
-    const ratio = Math.min(1, Math.max(allowed, AS_IT_IS_PX / longer));
-    const faces = await this.findAt(picture, ratio);
-    if (roundHalfEven(longer * ratio) <= AS_IT_IS_PX) return faces;
-    const glance = await this.findAt(picture, GLANCE_PX / longer);
-    return withLarge(faces, glance.filter((face) => sidePx(face.box) >= LARGE_SHARE * longer));
+    const wanted = this.spec.smallestFacePx / smallestFacePx;
+    const looks: Detection[][] = [];
+    for (let scale = Math.min(Math.max(wanted, Math.min(1, AS_IT_IS_PX / longer)), 1); ; scale /= LOOKS_APART) {
+      const last = scale * longer <= LAST_LOOK_PX;
+      const fromPx = looks.length ? FROM_PX / scale : 0;
+      const toPx = last ? Infinity : UP_TO_PX / scale;
+      const seen = await this.look(picture, scale);
+      looks.push(
+        seen.filter(({ box, score }) => score >= Math.fround(KEEP_SCORE) && sidePx(box) >= fromPx && sidePx(box) < toPx),
+      );
+      if (last || !seen.some(({ box }) => sidePx(box) >= (LOOKS_APART * FROM_PX) / scale)) break;
+    }
+    const faces = joined(looks, this.spec.overlapThreshold);
+    return faces.filter((face) => !isEmblem(face, faces));
   }
 
   release(): Promise<void> {
     return this.session.release();
   }
 
-  private async findAt(picture: Pixels, ratio: number): Promise<Detection[]> {
-    const [width, height] = [picture.width, picture.height].map((side) => Math.max(1, roundHalfEven(side * ratio)));
-    const whole = { x0: 0, y0: 0, x1: picture.width, y1: picture.height };
-    const small = ratio < 1 ? shrinkByArea(picture, whole, width, height) : picture;
+  /** What is seen at this scale, one tile after another, in px of the picture. */
+  private async look(picture: Pixels, scale: number): Promise<Detection[]> {
+    const parts: Detection[][] = [];
+    for (const [y0, y1] of tiles(picture.height, scale)) {
+      for (const [x0, x1] of tiles(picture.width, scale)) {
+        const seen = await this.see(picture, { x0, y0, x1, y1 }, scale);
+        const edge = EDGE_PX / scale;
+        parts.push(
+          seen.filter(
+            ({ box }) =>
+              !(x0 > 0 && box[0] < x0 + edge) &&
+              !(y0 > 0 && box[1] < y0 + edge) &&
+              !(x1 < picture.width && box[2] > x1 - edge) &&
+              !(y1 < picture.height && box[3] > y1 - edge),
+          ),
+        );
+      }
+    }
+    return joined(parts, this.spec.overlapThreshold);
+  }
+
+  private async see(picture: Pixels, tile: Tile, scale: number): Promise<Detection[]> {
+    const [wide, high] = [tile.x1 - tile.x0, tile.y1 - tile.y0];
+    const [width, height] = [wide, high].map((side) => Math.max(1, roundHalfEven(side * scale)));
+    const whole = wide === picture.width && high === picture.height;
+    const small = whole && width === wide && height === high ? picture : shrinkByArea(picture, tile, width, height);
     const outputs = await this.session.run("pictures", { data: bgrOf(small), dims: [1, height, width, 3] });
     const boxes = outputs.boxes.data as Float32Array;
     const scores = outputs.scores.data as Float32Array;
     const landmarks = outputs.landmarks.data as Float32Array;
-    const [rx, ry] = [Math.fround(picture.width / width), Math.fround(picture.height / height)];
-    const point = (array: Float32Array, i: number) => [Math.fround(array[i] * rx), Math.fround(array[i + 1] * ry)];
+    const [rx, ry] = [Math.fround(wide / width), Math.fround(high / height)];
+    const point = (array: Float32Array, i: number) => [
+      Math.fround(Math.fround(array[i] * rx) + tile.x0),
+      Math.fround(Math.fround(array[i + 1] * ry) + tile.y0),
+    ];
     const faces: Detection[] = [];
     for (let f = 0; f < scores.length; f++) {
-      if (scores[f] < Math.fround(KEEP_SCORE)) continue;
       const [x0, y0] = point(boxes, 4 * f);
       const [x1, y1] = point(boxes, 4 * f + 2);
       const points = [0, 1, 2, 3, 4].map((p) => point(landmarks, 10 * f + 2 * p));
       faces.push({ box: [x0, y0, x1, y1], score: scores[f], landmarks: points as Landmarks });
     }
-    return faces.filter((face) => !isEmblem(face, faces));
+    return faces;
   }
 }
 
-/** Whether a face is rather a badge or a pattern on the head of a much larger face. */
+/** A part of a picture, px. */
+interface Tile {
+  readonly x0: number;
+  readonly y0: number;
+  readonly x1: number;
+  readonly y1: number;
+}
+
+/** Start and stop (px of the picture) of the tiles along one side, each at most TILE_PX at this scale. */
+function tiles(length: number, scale: number): [number, number][] {
+  if (length * scale <= TILE_PX) return [[0, length]];
+  const [most, shared] = [TILE_PX / scale, SHARED_PX / scale];
+  const count = Math.ceil((length - shared) / (most - shared));
+  const side = (length + (count - 1) * shared) / count;
+  return Array.from({ length: count }, (_, i) => {
+    const start = roundHalfEven(i * (side - shared));
+    return [start, Math.min(length, start + Math.ceil(side))];
+  });
+}
+
+/** The faces of all parts without those that overlap a better one by more (IoU); best score first. */
+function joined(parts: Detection[][], overlap: number): Detection[] {
+  if (parts.length === 1) return parts[0];
+  const kept: Detection[] = [];
+  for (const face of parts.flat().sort((a, b) => b.score - a.score)) {
+    if (kept.every((better) => shared(face.box, better.box) <= overlap)) kept.push(face);
+  }
+  return kept;
+}
+
+/** Intersection over union of two boxes. */
+function shared(a: Detection["box"], b: Detection["box"]): number {
+  const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
+  const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  const area = (box: Detection["box"]) => (box[2] - box[0]) * (box[3] - box[1]);
+  return (width * height) / (area(a) + area(b) - width * height);
+}
+
+/** Whether a face is rather a badge or a pattern on the head of a much larger and surer face. */
 function isEmblem(face: Detection, faces: Detection[]): boolean {
   const [x0, y0, x1, y1] = face.box;
   const [x, y] = [(x0 + x1) / 2, (y0 + y1) / 2];
   return (
     face.score < Math.fround(EMBLEM_SCORE) &&
-    faces.some(({ box }) => {
+    faces.some(({ box, score }) => {
       const top = box[1] - HEAD * (box[3] - box[1]);
       const onHead = x >= box[0] && x <= box[2] && y >= top && y <= box[3];
-      return onHead && sidePx(face.box) < EMBLEM_SHARE * sidePx(box);
+      return onHead && face.score <= score && sidePx(face.box) < EMBLEM_SHARE * sidePx(box);
     })
   );
-}
-
-/** The share of a box that lies in another. */
-function inside(a: Detection["box"], b: Detection["box"]): number {
-  const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
-  const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
-  return (width * height) / Math.max((a[2] - a[0]) * (a[3] - a[1]), 1e-9);
 }
 
 /** Read and check a finder's spec; throws NumclipError naming the field that is wrong. */
@@ -117,14 +185,8 @@ function readFinderSpec(text: string, file: string): FinderSpec {
     name: string(fields.name, "name"),
     smallestFacePx: number(fields.smallest_face_px, "smallest_face_px"),
     scoreThreshold: number(fields.score_threshold, "score_threshold"),
+    overlapThreshold: number(fields.overlap_threshold, "overlap_threshold"),
   };
-}
-
-/** The faces of the thorough look, and of the small one the large faces, in whose place nothing smaller stays. */
-function withLarge(faces: Detection[], large: Detection[]): Detection[] {
-  if (!large.length) return faces;
-  const others = faces.filter((face) => large.every((one) => inside(face.box, one.box) <= PART_OF_A_FACE));
-  return [...large, ...others].sort((a, b) => b.score - a.score);
 }
 
 /** uint8 [H, W, 3] BGR, as the graph takes a picture. */

@@ -44,7 +44,7 @@ def portraits(shared_data: Path) -> list[tuple[Image, np.ndarray]]:
 @pytest.fixture(scope="module")
 def grounds(shared_data: Path) -> list[Image]:
     """Photographs without a face, of scenes' test split."""
-    return list(pictures_of(shared_data / "data" / "scenes", 12, faces="0"))
+    return pictures_of(shared_data / "data" / "scenes", 12, faces="0")
 
 
 def pictures_of(path: Path, most: int, **wanted: str) -> list[Image]:
