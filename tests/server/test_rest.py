@@ -100,7 +100,7 @@ def test_every_answer_is_what_the_document_says(api: httpx.Client, portrait: byt
 
 
 def test_the_gate_answers_with_the_nonce(api: httpx.Client, portrait: bytes) -> None:
-    """Hopper, in her fifties or older, is at least 18; the answer names the model's file, and what was asked."""
+    """Hopper is at least 18; the answer names the model's file, and what was asked."""
     answer = api.post("/v1/gate", params={"threshold": 18, "error": 0.01, "nonce": "x-1"}, content=portrait).json()
     look = numclip.read(portrait).faces[0].look
     assert look is not None
