@@ -19,12 +19,26 @@ DATA = (
     "py.typed",
     "runtime/models/*",
     "deploy/jetson/*",
+    "server/dist/page/*",
     "web/dist/site/*",
     "train/tasks/*.json",
     "train/towers/*.json",
     "train/recipes/*.json",
 )
-FOLDERS = ("runtime", "calibration", "train", "export", "demo", "bench", "doctor", "deploy", "web", "bulk", "cli")
+FOLDERS = (
+    "runtime",
+    "calibration",
+    "train",
+    "export",
+    "demo",
+    "bench",
+    "doctor",
+    "deploy",
+    "server",
+    "web",
+    "bulk",
+    "cli",
+)
 LEFT_OUT = (".git", ".venv", "node_modules", "build", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 NOT_SHIPPED = re.compile(r"\.ci/|\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
