@@ -79,6 +79,7 @@ def wheel(built: Path) -> Path:
 def package_files() -> set[str]:
     """Every module and data file of the package, relative to its root."""
     modules = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).rglob("*.py"))]
+    modules = [p for p in modules if "node_modules" not in p.parts]
     data = [p for pattern in DATA for p in REPO.glob(pattern) if p.is_file()]
     return {p.relative_to(REPO).as_posix() for p in [*modules, *data]}
 
@@ -102,7 +103,10 @@ def test_the_sdist_holds_exactly_the_project(built: Path) -> None:
     (archive,) = built.glob("numclip-*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {m.name.partition("/")[2] for m in opened.getmembers() if m.isfile()}
-    own = {n for n in names if n.startswith(("numclip.egg-info/", "web/dist/site/"))} | {"PKG-INFO", "setup.cfg"}
+    own = {n for n in names if n.startswith(("numclip.egg-info/", "web/dist/site/", "server/dist/page/"))} | {
+        "PKG-INFO",
+        "setup.cfg",
+    }
 
     assert names - own == expected
 
