@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TOKEN",
         help="clients must show this token; other users of this machine can see it in the process list",
     )
-    add("--no-token", action="store_true", help="let anybody in who reaches the address")
+    add("--open-to-all", action="store_true", help="let anybody in who reaches the address")
     add(
         "--cors",
         nargs="+",
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         port=args.port,
         token=_token(args),
-        open_to_all=args.no_token,
+        open_to_all=args.open_to_all,
         cors=tuple(args.cors),
         workers=args.workers,
         batch=args.batch,
@@ -189,7 +189,7 @@ def _token(args: argparse.Namespace) -> str | None:
         return args.token_file.expanduser().read_text(encoding="utf-8").strip()
     if args.token is not None:
         return args.token
-    return None if args.no_token else os.environ.get(TOKEN) or None
+    return None if args.open_to_all else os.environ.get(TOKEN) or None
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import Request
@@ -31,7 +31,7 @@ class Bodies:
         self._options, self._free_bytes = options, BODIES * options.max_bytes
 
     @asynccontextmanager
-    async def pictures(self, request: Request) -> AsyncIterator[list[Sent]]:
+    async def pictures(self, request: Request) -> AsyncGenerator[list[Sent], None]:
         """The pictures of a request; their memory counts until the block is left. Raises Problem 408, 413, 415, 422, 429."""
         held = 0
         try:
@@ -114,7 +114,7 @@ class Bodies:
         return [Sent(data, name, arrived_s) for data, name in found]
 
     async def _parts(self, request: Request, body: bytes) -> list[tuple[bytes, str | None]]:
-        async def once() -> AsyncIterator[bytes]:
+        async def once() -> AsyncGenerator[bytes, None]:
             yield body
 
         many = self._options.max_pictures

@@ -81,7 +81,7 @@ class Guard:
             # a page of another site whose name leads here (DNS rebinding)
             return (
                 421,
-                f"expected the host localhost, got {host[:100]!r}; another name needs a token, or --no-token",
+                f"expected the host localhost, got {host[:100]!r}; another name needs a token, or --open-to-all",
                 {},
             )
         method = scope.get("method", "")

@@ -119,11 +119,11 @@ class ServeOptions:
                     "make one: python -c 'import secrets; print(secrets.token_urlsafe())'"
                 )
             if self.open_to_all:
-                raise UsageError("expected a token or --no-token, got both; choose one")
+                raise UsageError("expected a token or --open-to-all, got both; choose one")
         elif not self.open_to_all and not self.is_local:
             raise UsageError(
                 f"--host {self.host} lets other machines in: expected a token (--token-file FILE, or NUMCLIP_TOKEN in the "
-                "environment); or say --no-token to let anybody in"
+                "environment); or say --open-to-all to let anybody in"
             )
         for origin in self.cors:
             scheme, mark, rest = origin.partition("://")

@@ -73,7 +73,7 @@ def _size(data: bytes, max_pixels: int) -> tuple[int, int]:
 
 def _heic_size(data: bytes) -> tuple[int, int]:
     try:
-        import pillow_heif
+        import pillow_heif  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise Problem(
             415, 'this server reads no HEIC: it needs pip install "numclip[heic]"; or save it as JPEG'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import GenericAlias
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field, create_model
@@ -54,9 +55,9 @@ class Shapes:
         fields = {task.name: (float | None, number)}
         face = create_model("Face", __base__=FaceBase, **cast("dict[str, Any]", fields))
         face.__doc__ = FaceBase.__doc__
-        self.result = create_model("FrameResult", __base__=ResultBase, faces=(list[face], ...))
+        self.result = create_model("FrameResult", __base__=ResultBase, faces=(GenericAlias(list, face), ...))
         self.result.__doc__ = ResultBase.__doc__
-        self.read = create_model("ReadAnswer", model=(str, ...), results=(list[self.result], ...))
+        self.read = create_model("ReadAnswer", model=(str, ...), results=(GenericAlias(list, self.result), ...))
         self.read.__doc__ = "One result per picture, in the order in which they were sent."
 
 

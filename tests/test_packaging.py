@@ -19,12 +19,26 @@ DATA = (
     "py.typed",
     "runtime/models/*",
     "deploy/jetson/*",
+    "server/dist/page/*",
     "web/dist/site/*",
     "train/tasks/*.json",
     "train/towers/*.json",
     "train/recipes/*.json",
 )
-FOLDERS = ("runtime", "calibration", "train", "export", "demo", "bench", "doctor", "deploy", "web", "bulk", "cli")
+FOLDERS = (
+    "runtime",
+    "calibration",
+    "train",
+    "export",
+    "demo",
+    "bench",
+    "doctor",
+    "deploy",
+    "server",
+    "web",
+    "bulk",
+    "cli",
+)
 LEFT_OUT = (".git", ".venv", "node_modules", "build", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 NOT_SHIPPED = re.compile(r"\.ci/|\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -95,7 +109,10 @@ def test_the_sdist_holds_exactly_the_project(built: Path) -> None:
     (archive,) = built.glob("numclip-*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {m.name.partition("/")[2] for m in opened.getmembers() if m.isfile()}
-    own = {n for n in names if n.startswith(("numclip.egg-info/", "web/dist/site/"))} | {"PKG-INFO", "setup.cfg"}
+    own = {n for n in names if n.startswith(("numclip.egg-info/", "web/dist/site/", "server/dist/page/"))} | {
+        "PKG-INFO",
+        "setup.cfg",
+    }
 
     assert names - own == expected
 

