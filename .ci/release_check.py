@@ -170,7 +170,9 @@ def check_licences() -> int:
     names = dependencies()
     for name in names:
         if name not in EXCEPTIONS and not FREE.search(licence_of(name)):
-            raise Unfit(f"{name}: its licence is {licence_of(name) or 'not said'!r}; add it to EXCEPTIONS with a reason, or drop it")
+            raise Unfit(
+                f"{name}: its licence is {licence_of(name) or 'not said'!r}; add it to EXCEPTIONS with a reason, or drop it"
+            )
     return len(names)
 
 
@@ -187,7 +189,12 @@ def check_install(package: Path, python: str, temporary: Path) -> None:
 
 def runs(python: str) -> bool:
     """Whether this Python is on this machine."""
-    words = [f"python{python}", "-c", "import ensurepip, sys; sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])", python]
+    words = [
+        f"python{python}",
+        "-c",
+        "import ensurepip, sys; sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])",
+        python,
+    ]
     return shutil.which(words[0]) is not None and subprocess.run(words, capture_output=True).returncode == 0
 
 

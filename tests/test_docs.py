@@ -21,7 +21,8 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 FENCE = re.compile(
-    r"(?:<!-- test: skip (?P<reason>[^>]+?) -->\s*?\n)?^(?P<indent> *)```(?P<tag>\w+)\n(?P<code>.*?)^(?P=indent)```", re.M | re.S
+    r"(?:<!-- test: skip (?P<reason>[^>]+?) -->\s*?\n)?^(?P<indent> *)```(?P<tag>\w+)\n(?P<code>.*?)^(?P=indent)```",
+    re.M | re.S,
 )
 WITH = re.compile(r"<!-- test: with ([^>]+?) -->")
 SLOW = "<!-- test: slow -->"

@@ -19,7 +19,15 @@ import numclip
 
 matplotlib.use("svg")
 # The same picture gives the same file: no date, ids from a fixed salt, text kept as text.
-plt.rcParams.update({"svg.hashsalt": "numclip", "svg.fonttype": "none", "font.size": 10, "font.family": "sans-serif", "savefig.facecolor": "white"})
+plt.rcParams.update(
+    {
+        "svg.hashsalt": "numclip",
+        "svg.fonttype": "none",
+        "font.size": 10,
+        "font.family": "sans-serif",
+        "savefig.facecolor": "white",
+    }
+)
 HERE = Path(__file__).parent
 BLUE, LIGHT, GREY = "#3f51b5", "#e8eaf6", "#757575"
 FRAME_WAY = [

