@@ -2,7 +2,7 @@
 
     numclip bulk photos/ scans.tar --out ages
     numclip bulk clip.mp4 --video 2.0 --out ages        # one look every two seconds
-    numclip bulk-report ages                            # ages/report.html
+    numclip bulk report ages                            # ages/report.html
 
 A run that was stopped or killed is continued by the same command: finished work is kept, nothing is read twice. Inputs that
 cannot be read are listed in errors.parquet, each with a sentence. docs/bulk.md describes the tables.
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         f"in {summary.seconds:.1f} s ({rate:.1f} inputs/s, {summary.workers} workers)"
     )
     print("worker seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in summary.stage_seconds.items()))
-    print(f"next: numclip bulk-report {args.out}")
+    print(f"next: numclip bulk report {args.out}")
     if args.json:
         write_json(args.json, summary.to_json())
     return 0

@@ -1,7 +1,7 @@
 """Write one page about a collection that `numclip bulk` has read: ages, folders, months, contact sheets, errors by kind.
 
     numclip bulk photos/ --out ages
-    numclip bulk-report ages                            # ages/report.html
+    numclip bulk report ages                            # ages/report.html
 
 The page is one file without links to others. Faces are blurred beyond recognition unless --show-faces is given.
 """

@@ -61,6 +61,9 @@ RENAMED_FLAGS: dict[tuple[str, str], str] = {
 # commands of earlier versions: what to type instead
 MOVED_COMMANDS = {"study": "python -m numclip.research NAME, in a checkout of numclip"}
 
+# commands of two words: the file that holds each
+TWO_WORDS = {("bulk", "report"): "bulk-report"}
+
 # import name of a third party: the extra that brings it
 _EXTRA_OF = {
     "cv2": "cpu",
@@ -207,6 +210,8 @@ def _dispatch(argv: list[str]) -> int:
         print(_overview())
         return 0 if argv else EXIT_USAGE
     verb, rest = argv[0], argv[1:]
+    if argv[1:2] and (argv[0], argv[1]) in TWO_WORDS:
+        verb, rest = TWO_WORDS[argv[0], argv[1]], argv[2:]
     if verb in ("-V", "--version"):
         from importlib.metadata import version
 

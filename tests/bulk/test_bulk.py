@@ -292,7 +292,7 @@ def test_wrong_requests_are_one_sentence(
 
 def test_a_report_needs_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder without summary.json is refused in one sentence, and stays as it is."""
-    assert main(["bulk-report", str(tmp_path)]) == 2
+    assert main(["bulk", "report", str(tmp_path)]) == 2
     assert "expected the folder of a finished numclip bulk run" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
