@@ -77,7 +77,7 @@ BASE = stage(
     pretrained="base",
     coverage=9 / 7,
     batch=128,
-    epochs=20,
+    epochs=12,
     lr=6e-4,
     rates={"image": 2e-4},
     repeat=YOUNG_AND_OLD,
@@ -137,7 +137,7 @@ RECIPES = {
     ),
     "age-base": Recipe(
         "Not trained yet. dlib's network with seven blocks more (12 million weights) at 168 px, as much around the face as age-small "
-        "sees: 20 epochs under strong augmentation, then 8 under light, taught on every crop by itself as it was and by age-small.",
+        "sees: 12 epochs under strong augmentation, then 5 under light, taught on every crop by itself as it was and by age-small.",
         BASE_WEIGHTS,
         (
             BASE,
@@ -147,7 +147,7 @@ RECIPES = {
                 pretrained=None,
                 start=Path("base"),
                 teachers=(Path("base"), SHIPPED / "age-small.safetensors"),
-                epochs=8,
+                epochs=5,
                 lr=4e-4,
                 rates={"image": 1.5e-4},
                 augment="light",

@@ -93,4 +93,4 @@ def test_faces_are_spread_over_the_data(shared_data: Path, yunet_model: Path) ->
         and (some.crops[-1] == all_faces.crops[-1]).all()
     )
     where = [next(i for i, crop in enumerate(all_faces.crops) if (crop == c).all()) for c in some.crops]
-    assert [all_faces.labels[i] for i in where] == list(some.labels)
+    assert all_faces.labels[where].tolist() == some.labels.tolist()
