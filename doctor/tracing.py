@@ -77,7 +77,7 @@ def privacy(options: PrivacyOptions) -> PrivacyReport:
             clip = Path(folder) / "clip.mp4"
             write_clip(clip)
         words = ("run", str(clip.resolve()), "--jsonl", str(out), *options.flags)
-        return watch([sys.executable, "-m", f"{__package__.partition('.')[0]}.cli.main"], words, options.tracer)
+        return watch([sys.executable, "-m", "numclip.cli.main"], words, options.tracer)
 
 
 def watch(program: Sequence[str], words: Sequence[str], tracer: str = "auto") -> PrivacyReport:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
-import numpy.typing as npt
 
 SPLITS = ("train", "val", "calibration", "test")
 
@@ -35,9 +31,3 @@ class Sample:
         """The label, or the middle of its band; of an open band its lower end."""
         low, high = self.ends
         return (low + high) / 2 if math.isfinite(high) else low
-
-
-def label_ends(samples: Sequence[Sample]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """[N], [N] the ends of what is known of each label; equal where it is exact."""
-    ends = np.array([s.ends for s in samples], np.float64).reshape(-1, 2)
-    return ends[:, 0], ends[:, 1]

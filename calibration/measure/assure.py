@@ -24,7 +24,6 @@ from ...runtime.faces.quality import disbelief
 from ...runtime.sessions.model import Model, load
 from ..data.crop_cache import DEFAULT_DETECTOR, FaceCrops
 from ..data.datasets import open_data
-from ..data.samples import label_ends
 from ..exact import clopper_pearson
 from ..gate_limits import near_above, near_below
 from .degrade import compressed, second_look
@@ -281,7 +280,7 @@ def assure(options: AssureOptions) -> tuple[Assurance, Faces]:
     parts = [predict_dataset(model, dataset.select(options.split), options.detector) for dataset in opened]
     readings = joined([part.readings for part in parts])
     samples = [sample for part in parts for sample in part.faces.samples]
-    lows, highs = label_ends(samples)
+    lows, highs = np.concatenate([part.faces.ends for part in parts]).T
     below, above = near_below(at, lows, highs), near_above(at, lows, highs)
     _check_people(options, lows, highs, below, above)
     ends = readings.interval(0.9).astype(np.float64)

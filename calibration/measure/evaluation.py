@@ -70,8 +70,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
     dataset = open_data(options.data)
     split = options.split or dataset.default_split
     chosen = dataset.select(split)
-    if chosen.banded and (options.stress or options.looks > 1):
-        raise UsageError(f"expected exact labels with --stress and --looks, {options.data} has bands; leave them out")
+    if chosen.banded and (options.stress or options.looks > 1 or options.identity):
+        raise UsageError(
+            f"expected exact labels with --stress, --looks and --identity, {options.data} has bands; leave them out"
+        )
     model, name = _opened(options)
     predictions = predict_dataset(model, chosen, options.detector)
     if chosen.banded:

@@ -282,12 +282,27 @@ def test_what_cannot_be_measured_is_refused(some: Callable[[list[float]], str]) 
         assure(replace(few, model=bare))
 
 
-def test_bands_that_straddle_are_refused(some: Callable[[list[float]], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_that_straddle_are_refused(some: Callable[[list[float]], str], tmp_path: Path) -> None:
     """Where all that is known of people near 18 are bands from 10 to 19, the sentence says that they straddle it."""
-    ends = np.full(3, 10.0), np.full(3, 19.0)
-    monkeypatch.setattr(measuring, "label_ends", lambda samples: ends)
+    some([1, 2, 3])
+    rows = (tmp_path / "3.csv").read_text().splitlines()[1:]
+    bands = "\n".join(["file,age_low,age_high", *(f"{row.partition(',')[0]},10,19" for row in rows)])
+    (tmp_path / "bands.csv").write_text(bands + "\n")
     with pytest.raises(DataError, match="3 faces have a band that straddles it"):
-        assure(AssureOptions("age-nano", [some([10, 10, 10])]))
+        assure(AssureOptions("age-nano", [f"table:{tmp_path / 'bands.csv'}"]))
+
+
+def test_bands_on_one_side_stand_apart(shared_data: Path) -> None:
+    """Beside exact ages, FairFace's bands that lie on one side of 18 have rows of their own, and are in no year and no cell."""
+    data = [f"{kind}:{shared_data / 'data' / kind}.tar" for kind in ("aaf", "fairface")]
+    model = numclip.load("age-nano", device="cpu")
+    few = [open_data(text).select("test") for text in data]
+    assert few[1].banded
+    found, faces = assure(AssureOptions(model, data))
+    assert {(band.low, band.high) for band in found.bands} >= {(0, 2), (3, 9), (20, 29), (30, 39)}
+    assert not any(band.low <= 18 <= (band.high or 200) for band in found.bands)
+    assert sum(year.n for year in found.years) == int(faces.exact.sum()) < found.n
+    assert sum(cell.gate.yes.n for cell in found.cells if not cell.group) == int(faces.exact.sum())
 
 
 def test_a_file_where_the_report_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

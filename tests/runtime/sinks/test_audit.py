@@ -195,11 +195,15 @@ def test_which_line_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 
 
 WRITER = """
-import sys
+import sys, time
 from pathlib import Path
 from numclip.runtime.sinks.audit_file import AuditFile
 audit = AuditFile(Path(sys.argv[1]))
+print("ready", flush=True)
+if len(sys.argv) > 4:
+    sys.stdin.readline()
 for i in range(int(sys.argv[2])):
+    time.sleep(0.001)
     audit.append({"kind": "answer", "answer": "ask", "who": sys.argv[3], "i": i})
 """
 
@@ -207,7 +211,15 @@ for i in range(int(sys.argv[2])):
 def test_two_processes_write_one_chain(tmp_path: Path) -> None:
     """Two processes with 400 lines each, at once: 800 lines in one whole chain, those of each in order, and they did take turns."""
     path = tmp_path / "audit"
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), "400", name]) for name in "ab"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    words = [[sys.executable, "-c", WRITER, str(path), "400", name, "wait"] for name in "ab"]
+    writers = [subprocess.Popen(command, **pipes) for command in words]
+    for writer in writers:
+        assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
     assert [writer.wait(120) for writer in writers] == [0, 0]
     report = verify_audit(path)
     assert report.fault is None and report.lines == 800
