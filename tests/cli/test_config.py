@@ -73,6 +73,13 @@ def test_a_wrong_value_is_refused_like_a_typed_one(tmp_path: Path, capsys: pytes
     assert "sprint" in capsys.readouterr().err
 
 
+def test_a_switch_that_begins_with_no(tmp_path: Path) -> None:
+    """`no-token = false` leaves the switch --no-token off, true puts it on."""
+    for said, meant in (("false", False), ("true", True)):
+        (tmp_path / "a.toml").write_text(f"no-token = {said}\n")
+        assert parsed("serve", ["--config", str(tmp_path / "a.toml")]).no_token is meant
+
+
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_what_is_printed_is_such_a_file(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of every command: printed with its defaults, read back, and printed again, it is the same."""
