@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,12 +71,13 @@ class UnitReader:
     def __init__(self, options: BulkOptions) -> None:
         self._options = options
         self._model = load(options.model, options.device, 1)
-        self._detector = open_detector(
-            options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=1, enlarge=True
+        open_at = partial(
+            open_detector, options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=1
         )
+        detector, self._video_detector = open_at(enlarge=True), open_at()
         self._store = Store(options.out, options.shard)
         self._rules = Rules(max_faces=options.max_faces, min_face_px=options.min_face_px)
-        self._pipeline = Pipeline(self._model, self._detector, self._rules, tracks=False)
+        self._pipeline = Pipeline(self._model, detector, self._rules, tracks=False)
         self._level = options.level if self._model.spec.calibration is not None else None
         self._constant: Row = {"model_sha256": graph_sha256(resolve(options.model)), "numclip": version("numclip")}
 
@@ -159,7 +161,7 @@ class UnitReader:
         with opened.as_file() as path:
             row.sha256 = _file_sha256(path)
             try:
-                results = stream(path, self._model, self._detector, self._rules)
+                results = stream(path, self._model, self._video_detector, self._rules)
                 rows = list(
                     _tracks(row, results, self) if self._options.video == "track" else self._frames(row, results)
                 )

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LEVEL",
         help="probability with which low to high holds the true value",
     )
-    add("--min-face", type=int, default=24, metavar="PX", help="smallest face that gets a value")
+    add("--min-face", type=int, default=24, metavar="PX", help="longer side of the smallest face that gets a value")
     add("--max-faces", type=int, default=32, metavar="N", help="faces per picture or frame at most, the largest first")
     add(
         "--video",

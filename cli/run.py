@@ -72,7 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-faces", type=int, default=default.max_faces, metavar="N", help="at most so many faces per frame"
     )
     parser.add_argument(
-        "--min-face", type=int, default=default.min_face_px, metavar="PX", help="smallest face that is read"
+        "--min-face",
+        type=int,
+        default=default.min_face_px,
+        metavar="PX",
+        help="longer side of the smallest face that is read; pictures, but not video, are enlarged for it, at most twice",
     )
     parser.add_argument(
         "--realtime", action="store_true", help="play video files at their own speed, as a camera would"
