@@ -85,7 +85,7 @@ class Scheduler:
             self._changed.notify()
         if given_up is not None:
             given_up.future.set_exception(Overloaded(self.retry_after_s))
-        work.future.add_done_callback(lambda future: self._forget(work) if future.cancelled() else None)
+        work.future.add_done_callback(self._forget)
         return work.future
 
     def _give_up_for(self, client: str) -> _Work:
@@ -104,15 +104,20 @@ class Scheduler:
         self._many -= 1
         return work
 
-    def _forget(self, work: _Work) -> None:
-        """It was cancelled."""
+    def _forget(self, future: Future[object]) -> None:
+        """If it was cancelled, its work gives its place up. (It is not told which work: that would be a circle of references,
+        and keep what was sent until the next collection of garbage.)"""
+        if not future.cancelled():
+            return
         with self._changed:
-            queue = self._waiting.get(work.client)
-            if queue is not None and work in queue:
-                queue.remove(work)
-                self._many -= 1
-                if not queue:
-                    del self._waiting[work.client]
+            for client, queue in self._waiting.items():
+                for work in queue:
+                    if work.future is future:
+                        queue.remove(work)
+                        self._many -= 1
+                        if not queue:
+                            del self._waiting[client]
+                        return
 
     def _take(self) -> list[_Work] | None:
         """The next call's pieces, in turns; None at the end."""
