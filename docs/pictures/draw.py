@@ -73,7 +73,7 @@ def interval(folder: Path) -> None:
     """The words' probabilities for one portrait, the value, and its intervals at three levels."""
     model = numclip.load("age-nano", device="cpu")
     picture = np.ascontiguousarray(skimage.data.astronaut()[:, :, ::-1])
-    (face,) = numclip.read(picture, model=model).faces
+    face = max(numclip.read(picture, model=model).faces, key=lambda face: face.score)
     assert face.look is not None
     task = model.spec.task
     edges = np.array(task.bin_edges)
