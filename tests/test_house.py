@@ -275,7 +275,6 @@ def test_a_chain_is_no_circle(tmp_path: Path) -> None:
     assert circles(write_house(tmp_path, files)) == []
 
 
-@pytest.mark.xfail(reason="runtime holds 34 %; what is not the frame path still leaves it")
 def test_no_room_holds_more_than_a_third() -> None:
     """Of the lines of code in all rooms, research included."""
     lines = code_lines(REPO)

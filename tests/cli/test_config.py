@@ -73,11 +73,11 @@ def test_a_wrong_value_is_refused_like_a_typed_one(tmp_path: Path, capsys: pytes
     assert "sprint" in capsys.readouterr().err
 
 
-def test_a_switch_that_begins_with_no(tmp_path: Path) -> None:
-    """`no-token = false` leaves the switch --no-token off, true puts it on."""
+def test_a_switch_is_off_where_it_is_false(tmp_path: Path) -> None:
+    """`open-to-all = false` leaves the switch --open-to-all off, true puts it on."""
     for said, meant in (("false", False), ("true", True)):
-        (tmp_path / "a.toml").write_text(f"no-token = {said}\n")
-        assert parsed("serve", ["--config", str(tmp_path / "a.toml")]).no_token is meant
+        (tmp_path / "a.toml").write_text(f"open-to-all = {said}\n")
+        assert parsed("serve", ["--config", str(tmp_path / "a.toml")]).open_to_all is meant
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
