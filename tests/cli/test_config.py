@@ -75,9 +75,13 @@ def test_a_wrong_value_is_refused_like_a_typed_one(tmp_path: Path, capsys: pytes
 
 def test_a_switch_that_begins_with_no(tmp_path: Path) -> None:
     """`no-token = false` leaves the switch --no-token off, true puts it on."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--no-token", action="store_true")
+    config.add_config(parser)
     for said, meant in (("false", False), ("true", True)):
         (tmp_path / "a.toml").write_text(f"no-token = {said}\n")
-        assert parsed("serve", ["--config", str(tmp_path / "a.toml")]).no_token is meant
+        args = parser.parse_args(config.with_config(parser, ["--config", str(tmp_path / "a.toml")]))
+        assert args.no_token is meant
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
