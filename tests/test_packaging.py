@@ -18,6 +18,7 @@ REPO = Path(__file__).resolve().parents[1]
 DATA = (
     "py.typed",
     "runtime/models/*",
+    "calibration/measure/*.json",
     "deploy/jetson/*",
     "server/dist/page/*",
     "web/dist/site/*",
@@ -40,7 +41,9 @@ FOLDERS = (
     "cli",
 )
 LEFT_OUT = (".git", ".venv", "node_modules", "build", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
-NOT_SHIPPED = re.compile(r"\.ci/|\.github/|\.dockerignore$|\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/")
+NOT_SHIPPED = re.compile(
+    r"\.ci/|\.github/|\.dockerignore$|(?:.*/)?\.gitignore$|\.pre-commit-config\.yaml$|train/checkpoints/"
+)
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 OPENCVS = ("4.8", "4.14", "5")
 # JetPack 6: Python 3.10, NVIDIA's OpenCV 4.8 built for NumPy 1; the wheels of the same versions stand in for it.
