@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -87,6 +88,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=int(GRACE_S),
+                timeout_keep_alive=math.ceil(options.timeout_s),
                 timeout_notify=max(1, int(watchdog_s / PINGS_PER_TIMEOUT)) if watchdog_s else 3600,
                 callback_notify=self._ping if watchdog_s else None,
             )

@@ -29,12 +29,20 @@ class Client:
         self._pipe: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self) -> tuple[int, float]:
-        """Status, and Retry-After in s."""
+        """Status, and Retry-After in s. A connection that the server closed while it was idle is opened again, as HTTP clients do."""
+        kept = self._pipe is not None
         if self._pipe is None:
             self._pipe = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._pipe
         writer.write(self._request)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        try:
+            text = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            if not kept or getattr(error, "partial", b""):
+                raise
+            self._pipe = None
+            return await self.ask()
+        head = text.decode().lower().split("\r\n")
         fields = dict(line.split(": ", 1) for line in head[1:] if line)
         await reader.readexactly(int(fields["content-length"]))
         return int(head[0].split()[1]), float(fields.get("retry-after", 0))

@@ -42,6 +42,12 @@ def until(ask: Any, seconds: float = 20) -> Any:
     return said
 
 
+def shape_of(jpeg: bytes) -> tuple[int, ...]:
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)
+    assert image is not None
+    return image.shape
+
+
 @pytest.fixture
 def watched(serve: Serve, camera: Any) -> Iterator[tuple[Served, httpx.Client]]:
     """A server that reads a camera over HTTP, whose address has a password."""
@@ -67,6 +73,7 @@ def test_results_are_the_lines_of_a_run(watched: tuple[Served, httpx.Client]) ->
         lines["sse"] = [line.removeprefix("data: ") for line in events]
     with ws(served, "/v1/sources/0/results") as connection:
         lines["socket"] = [str(connection.recv(10)) for _ in range(5)]
+    told: list[dict[str, Any]] = []
     for kind, texts in lines.items():
         told = [json.loads(text) for text in texts]
         assert len(told) == 5, kind
@@ -90,7 +97,7 @@ def test_the_newest_picture_with_its_boxes(watched: tuple[Served, httpx.Client])
     _, client = watched
     answer = client.get("/v1/sources/0/frame.jpg")
     assert answer.headers["content-type"] == "image/jpeg"
-    assert cv2.imdecode(np.frombuffer(answer.content, np.uint8), 1).shape == (240, 320, 3)
+    assert shape_of(answer.content) == (240, 320, 3)
     with client.stream("GET", "/v1/sources/0/preview?limit=3") as answer:
         assert answer.headers["content-type"] == "multipart/x-mixed-replace; boundary=frame"
         data = answer.read()
@@ -99,7 +106,7 @@ def test_the_newest_picture_with_its_boxes(watched: tuple[Served, httpx.Client])
     for part in parts:
         head, _, body = part.partition(b"\r\n\r\n")
         length = int(head.rpartition(b": ")[2])
-        assert cv2.imdecode(np.frombuffer(body[:length], np.uint8), 1).shape == (240, 320, 3)
+        assert shape_of(body[:length]) == (240, 320, 3)
         assert body[length:] == b"\r\n"
 
 

@@ -76,7 +76,7 @@ def test_every_answer_is_what_the_document_says(api: httpx.Client, portrait: byt
     """The bodies of all plain operations by their schemas in /openapi.json, which is OpenAPI 3.1."""
     document = api.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    for method, path, options in (
+    asked: list[tuple[str, str, dict[str, Any]]] = [
         ("POST", "/v1/read", {"content": portrait, "headers": JPEG}),
         ("POST", "/v1/gate?threshold=18&nonce=n1", {"content": portrait, "headers": JPEG}),
         ("GET", "/v1/models", {}),
@@ -84,7 +84,8 @@ def test_every_answer_is_what_the_document_says(api: httpx.Client, portrait: byt
         ("GET", "/healthz", {}),
         ("GET", "/readyz", {}),
         ("GET", "/v1/sources/7", {}),
-    ):
+    ]
+    for method, path, options in asked:
         answer = api.request(method, path, **options)
         shape = (
             re.sub(r"\d+", "{id}", path.partition("?")[0].removeprefix("/v1"))
@@ -249,7 +250,7 @@ def test_a_token_is_asked_for(serve: Serve, tmp_path: Path, portrait: bytes, way
     served = serve(*flags, **({"NUMCLIP_TOKEN": TOKEN} if way == "environment" else {}))
     with served.client() as client:
         for shown in ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": f"Bearer {TOKEN[:-1]}"}, {"Authorization": "Bearer"}, {"Authorization": TOKEN}, {"Authorization": "Bearer \xff"}, {"Cookie": f"numclip={TOKEN}"}, {"Cookie": "numclip="}, {"Cookie": ";;=,"}):  # fmt: skip
-            headers = {name: value.encode("latin-1") for name, value in shown.items()}
+            headers = {name.encode(): value.encode("latin-1") for name, value in shown.items()}
             answer = client.post("/v1/read", content=portrait, headers=headers)
             assert_problem(answer, 401, "Bearer TOKEN")
             assert answer.headers["www-authenticate"] == "Bearer"
