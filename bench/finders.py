@@ -59,6 +59,7 @@ def open_finder(name: str, device: str, threads: int, pictures: list[Image]) -> 
 
         return whole
 
+    session: dict[str, object]
     detector = _detector(found["finder"], side, device, threads)
     if isinstance(detector, FacesNano):
         file, session = resolve(found["finder"]), asdict(detector.facts)
@@ -77,7 +78,8 @@ def square(pictures: list[Image], side: int) -> Image:
         np.asarray(cv2.resize(pictures[i % len(pictures)], (half, half), interpolation=cv2.INTER_AREA))
         for i in range(4)
     ]
-    return np.ascontiguousarray(np.vstack([np.hstack(parts[:2]), np.hstack(parts[2:])])[:side, :side])
+    whole = np.vstack([np.hstack(parts[:2]), np.hstack(parts[2:])])[:side, :side]
+    return np.ascontiguousarray(whole, np.uint8)
 
 
 def _detector(name: str, side: int, device: str, threads: int) -> Detector:
@@ -115,7 +117,7 @@ class YuNetOnnx:
         self._names = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
         cells = [np.mgrid[0 : side // s, 0 : side // s].reshape(2, -1)[::-1].T * s for s in (8, 16, 32)]  # x, y
         self._corners = np.concatenate(cells).astype(np.float32)  # [M, 2] px
-        self._strides = np.repeat(np.float32([8, 16, 32]), [len(c) for c in cells])[:, None]  # [M, 1]
+        self._strides = np.repeat(np.array([8, 16, 32], np.float32), [len(c) for c in cells])[:, None]  # [M, 1]
 
     def detect(self, image: Image) -> Detections:
         """The faces of a [640, 640, 3] BGR picture, best score first."""

@@ -19,7 +19,9 @@ class Says:
     def __init__(self, *faces: tuple[tuple[float, ...], float], shift_px: float = 0.0) -> None:
         boxes = np.array([box for box, _ in faces], np.float32).reshape(-1, 4)
         points = (
-            (boxes[:, :2] + boxes[:, 2:])[:, None] / 2 + np.zeros((1, 5, 1), np.float32) + np.float32([shift_px, 0])
+            (boxes[:, :2] + boxes[:, 2:])[:, None] / 2
+            + np.zeros((1, 5, 1), np.float32)
+            + np.array([shift_px, 0], np.float32)
         )
         self._found = Detections(boxes, np.array([score for _, score in faces], np.float32), points)
 
