@@ -292,6 +292,7 @@ def test_bands_that_straddle_are_refused(some: Callable[[list[float]], str], tmp
         assure(AssureOptions("age-nano", [f"table:{tmp_path / 'bands.csv'}"]))
 
 
+@pytest.mark.slow
 def test_bands_on_one_side_stand_apart(shared_data: Path) -> None:
     """Beside exact ages, FairFace's bands that lie on one side of 18 have rows of their own, and are in no year and no cell."""
     data = [f"{kind}:{shared_data / 'data' / kind}.tar" for kind in ("aaf", "fairface")]
