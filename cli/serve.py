@@ -119,7 +119,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share that may be answered wrongly",
     )
     add(
-        "--buffer", type=float, default=default.buffer, metavar="YEARS", help="say yes only as if to --gate AGE + YEARS"
+        "--challenge",
+        type=float,
+        metavar="AGE",
+        help="yes to those read as so old or older, such as 25 (default: --gate-error)",
+    )
+    add(
+        "--cost",
+        type=float,
+        metavar="N",
+        help="one wrong yes is as bad as N people who are asked (default: --gate-error)",
     )
     add(
         "--budget-ms",
@@ -161,7 +170,8 @@ def run(args: argparse.Namespace) -> int:
         timeout_s=args.timeout_s,
         gate=args.gate,
         gate_error=args.gate_error,
-        buffer=args.buffer,
+        challenge=args.challenge,
+        cost=args.cost,
         budget_ms=args.budget_ms,
         max_faces=args.max_faces,
         min_face_px=args.min_face,

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import ModelError, UsageError
-from ..runtime.contract.gate import open_gate
+from ..runtime.contract.gate import DEFAULT_ERROR, open_gate
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.info import ModelInfo
 from ..runtime.live.results import FrameResult
@@ -204,15 +204,16 @@ def create_app(service: Service) -> ASGIApp:
     async def gate(
         request: Request,
         threshold: Annotated[float, Query(description="In the task's unit")],
-        error: Annotated[float, Query(description="The share that may be answered wrongly")] = 0.01,
-        buffer: Annotated[
-            float, Query(ge=0, le=100, description="Say yes only to who would pass at so much more")
-        ] = 0.0,
+        error: Annotated[float, Query(description="The share that may be answered wrongly")] = DEFAULT_ERROR,
+        challenge: Annotated[float | None, Query(description="Yes to those read as so old or older")] = None,
+        cost: Annotated[
+            float | None, Query(gt=0, le=1e6, description="One wrong yes is as bad as so many people who are asked")
+        ] = None,
         nonce: Annotated[str | None, Query(max_length=256, description="Comes back in the answer")] = None,
     ) -> Response:
         """Is the one person in the picture at least so old? yes, no, or ask for a document."""
         try:
-            opened = open_gate(spec, threshold, error, buffer)
+            opened = open_gate(spec, threshold, error, challenge=challenge, cost=cost)
         except (UsageError, ModelError) as fault:
             raise Problem(422, str(fault).replace("--gate-error", "error").replace("--gate", "threshold")) from None
         async with bodies.pictures(request) as pictures:
@@ -222,8 +223,9 @@ def create_app(service: Service) -> ASGIApp:
         answer: dict[str, object] = {
             **reader.gate_answer(opened, result),
             "threshold": threshold,
-            "error": error,
-            "buffer": buffer,
+            "error": opened.error,
+            "challenge": challenge,
+            "cost": cost,
             "nonce": nonce,
             "model": spec.name,
             "graph_sha256": reader.infos[0].graph_sha256,
@@ -383,13 +385,9 @@ def create_app(service: Service) -> ASGIApp:
         app.add_api_route(path, _file(service.page[path], path), methods=["GET"], include_in_schema=False)
     document = app.openapi()
     gates = {} if spec.calibration is None else spec.calibration.gates
-    held = {
-        "threshold": [float(at) for at in gates],
-        "error": sorted({float(r) for rates in gates.values() for r in rates}),
-    }
     for parameter in document["paths"]["/v1/gate"]["post"]["parameters"]:
-        if held.get(parameter["name"]):
-            parameter["schema"]["enum"] = held[parameter["name"]]
+        if parameter["name"] == "threshold" and gates:
+            parameter["schema"]["enum"] = [float(at) for at in gates]
     document["components"]["schemas"].setdefault("ProblemDetails", ProblemDetails.model_json_schema())
     return Guard(app, options, service.page, service.metrics)
 
@@ -412,7 +410,7 @@ def _model_out(info: ModelInfo) -> ModelOut:
     spec = info.spec
     if isinstance(spec, ModelSpec):
         task, calibration = spec.task, spec.calibration
-        gates = {} if calibration is None else {at: list(rates) for at, rates in calibration.gates.items()}
+        gates = {} if calibration is None else {at: table.lowest_error for at, table in calibration.gates.items()}
         words, unit, edges = list(task.words), task.unit, [task.low, task.high]
         kind, precision, side = task.name, spec.graph.precision, spec.crop.side
     else:

@@ -168,7 +168,7 @@ class LiveSource:
     def summary(self) -> dict[str, object]:
         """What a list of sources says."""
         now, newest = self.statistics, self.newest
-        latency = now.percentiles("latency_ms")
+        latency = now.percentiles()
         return {
             "id": self.id,
             "name": self.name,

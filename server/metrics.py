@@ -81,7 +81,7 @@ class _State(Collector):
             faces.add_metric(name, counted.faces)
             dropped.add_metric(name, counted.dropped)
             people.add_metric(name, counted.tracks)
-            for percent, value in counted.percentiles("latency_ms").items():
+            for percent, value in counted.percentiles().items():
                 latency.add_metric([*name, f"{percent / 100:g}"], value / 1000)
             for word, minutes in source.last_hour().items():
                 now.add_metric([*name, word], sum(minutes))

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from ..errors import UsageError
+from ..runtime.contract.gate import DEFAULT_ERROR
 from ..runtime.contract.model_file import FINDER
 
 SHORTEST_TOKEN = 16  # characters
@@ -59,10 +60,12 @@ class ServeOptions:
     """A request's head, its body, its wait for a worker, and a reader that takes nothing: each may last so long."""
     gate: float | None = None
     """Answer for each face of the sources and cameras whether it is at least so old; None: no gate."""
-    gate_error: float = 0.01
-    """Share that may be answered wrongly."""
-    buffer: float = 0.0
-    """Say yes only to those who would pass at gate + buffer, in the task's unit."""
+    gate_error: float = DEFAULT_ERROR
+    """Highest share of the people near the gate's age, on either side, who may be answered wrongly."""
+    challenge: float | None = None
+    """Say yes to those read as so old or older, in the task's unit; None: as `gate_error` or `cost` say."""
+    cost: float | None = None
+    """Choose the limit for yes at which one wrong yes is as bad as so many people who are asked; None: as `gate_error` says."""
     budget_ms: float | None = None
     """Model time per frame of the sources and cameras; None: 10."""
     max_faces: int = 32
@@ -107,8 +110,8 @@ class ServeOptions:
             raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {self.level:g}")
         if self.budget_ms is not None and not self.budget_ms > 0:
             raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")
-        if self.buffer and self.gate is None:
-            raise UsageError("expected --gate AGE beside --buffer; say which age")
+        if self.gate is None and (self.challenge is not None or self.cost is not None):
+            raise UsageError("expected --gate AGE beside --challenge and --cost; say which age")
         self._check_access()
 
     def _check_access(self) -> None:

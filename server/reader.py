@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import NumclipError
 from ..runtime.contract.gate import Gate, TrackGate, open_gate
+from ..runtime.faces.detect import KEEP_SCORE
 from ..runtime.faces.opening import open_detector
 from ..runtime.info import ModelInfo, model_info
 from ..runtime.live.frames import Frame
@@ -33,23 +34,26 @@ class Reader:
         """Raises ModelError, DetectorError, DeviceError, UsageError."""
         self._max_pixels = options.max_pixels
         self.model = load(options.model, options.device, options.threads, options.precision)
-        self.detector = open_detector(
-            options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=options.threads
-        )
+        self._detectors = [
+            open_detector(options.detector, KEEP_SCORE, options.min_face_px, options.device, options.threads, enlarge)
+            for enlarge in (False, True)
+        ]  # of live frames, and of pictures that are looked at once
         self.infos: list[ModelInfo] = [model_info(self.model.path or options.model)]
         if options.detector not in ("yunet", "haar"):
             self.infos.append(model_info(options.detector))
         self.level = options.level if self.model.spec.calibration is not None else None
         gate = None
         if options.gate is not None:
-            gate = open_gate(self.model.spec, options.gate, options.gate_error, options.buffer)
+            gate = open_gate(
+                self.model.spec, options.gate, options.gate_error, challenge=options.challenge, cost=options.cost
+            )
         self.rules = Rules(options.max_faces, options.min_face_px, options.budget_ms, gate)
         self._still_rules = Rules(options.max_faces, options.min_face_px)
         self._own = threading.local()
 
     def live_pipeline(self) -> Pipeline:
         """A way of frames of its own, for a source or a camera: tracks, running ages, a bound of model time."""
-        return Pipeline(self.model, self.detector, self.rules, tracks=True, live=True)
+        return Pipeline(self.model, self._detectors[0], self.rules, tracks=True, live=True)
 
     def read_many(self, pictures: Sequence[Sent]) -> list[FrameResult | Exception]:
         """What is in each picture, in one call of the model; a picture that cannot be read has a Problem in its place."""
@@ -65,7 +69,7 @@ class Reader:
                 frames.append(Frame(image, 0, 0.0, sent.arrived_s, SOURCE, sent.name))
         pipeline = getattr(self._own, "pipeline", None)
         if pipeline is None:
-            pipeline = self._own.pipeline = Pipeline(self.model, self.detector, self._still_rules, tracks=False)
+            pipeline = self._own.pipeline = Pipeline(self.model, self._detectors[1], self._still_rules, tracks=False)
         try:
             results = iter(pipeline.read_together(frames) if frames else [])
         except NumclipError as error:
@@ -83,7 +87,7 @@ class Reader:
         if look is None:
             return {**nothing, "reason": faces[0].reason}
         said = TrackGate(gate).look(look, None)
-        return {"answer": said.answer, "p": round(said.p, 4), "faces": 1, "reason": None}
+        return {"answer": said.answer, "p": said.to_json()["p"], "faces": 1, "reason": None}
 
 
 def _without_pixels(result: FrameResult) -> FrameResult:

@@ -15,7 +15,7 @@ class GateAnswer(BaseModel):
 
     threshold: float
     error: float
-    p: float = Field(description="The probability to be at least the threshold, by this look alone")
+    p: float | None = Field(description="The probability to be at least the threshold, by this look alone")
     answer: Literal["yes", "no", "ask"]
     looks: int
 
@@ -67,7 +67,8 @@ class GateResult(BaseModel):
     answer: Literal["yes", "no", "ask"]
     threshold: float
     error: float
-    buffer: float
+    challenge: float | None
+    cost: float | None
     p: float | None = Field(
         description="The probability to be at least the threshold; null where nobody was asked about"
     )
@@ -95,7 +96,7 @@ class ModelOut(BaseModel):
     range: list[float]
     crop_px: int | None
     calibrated: bool
-    gates: dict[str, list[str]] = Field(description="Thresholds, and the error rates of each")
+    gates: dict[str, float] = Field(description="Thresholds, and the lowest error rate that each can show")
     commercial_use: bool
 
 

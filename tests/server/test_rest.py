@@ -102,12 +102,12 @@ def test_every_answer_is_what_the_document_says(api: httpx.Client, portrait: byt
 
 def test_the_gate_answers_with_the_nonce(api: httpx.Client, portrait: bytes) -> None:
     """Hopper is at least 18; the answer names the model's file, and what was asked."""
-    answer = api.post("/v1/gate", params={"threshold": 18, "error": 0.01, "nonce": "x-1"}, content=portrait).json()
+    answer = api.post("/v1/gate", params={"threshold": 18, "nonce": "x-1"}, content=portrait).json()
     look = numclip.read(portrait).faces[0].look
     assert look is not None
     assert answer["answer"] == "yes"
     assert answer["p"] == pytest.approx(look.at_least(18), abs=1e-4)
-    assert (answer["nonce"], answer["threshold"], answer["error"], answer["signed"]) == ("x-1", 18, 0.01, None)
+    assert (answer["nonce"], answer["threshold"], answer["challenge"], answer["signed"]) == ("x-1", 18, None, None)
     assert answer["graph_sha256"] == graph_sha256(MODELS / "age-nano.onnx")
 
 
@@ -120,7 +120,7 @@ def test_the_gate_asks_where_it_does_not_see_one_person(api: httpx.Client, hoppe
         data = cv2.imencode(".png", image)[1].tobytes()
         answer = api.post("/v1/gate?threshold=18", content=data).json()
         assert (answer["answer"], answer["reason"], answer["p"]) == ("ask", reason, None)
-    assert_problem(api.post("/v1/gate?threshold=17", content=b"x"), 422, "18 at 0.005")
+    assert_problem(api.post("/v1/gate?threshold=17", content=b"x"), 422, "a threshold that")
 
 
 def test_models_say_what_they_are(api: httpx.Client) -> None:
@@ -288,7 +288,7 @@ def test_the_page_logs_in_with_a_cookie(serve: Serve) -> None:
         (("--queue", "0"), "--queue"),
         (("--timeout-s", "0"), "--timeout-s"),
         (("--port", "70000"), "--port"),
-        (("--gate", "17"), "18 at 0.005"),
+        (("--gate", "17"), "a threshold that"),
         (("no-such-file.mp4",), "correct the path"),
         (("--host", "203.0.113.1", "--open-to-all"), "cannot listen there"),
     ],
