@@ -27,6 +27,7 @@ from tqdm import tqdm
 from ..calibration.data.crop_cache import FaceCrops, face_crops
 from ..calibration.data.datasets import DATA_FORMS, Dataset, open_data
 from ..errors import NumclipError, OutputError, UsageError
+from ..runtime.contract.fields import to_json
 from ..runtime.contract.spec import CropSpec
 from ..runtime.places import write_json, write_whole
 from ..train.tasks_file import load_task
@@ -83,7 +84,7 @@ def pack(
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); free space or give another --out") from None
     write_whole(path.with_suffix(".csv"), _table(faces).encode())
-    write_json(str(path.with_suffix(".crop.json")), crop.to_json())
+    write_json(str(path.with_suffix(".crop.json")), to_json(crop))
     return path, len(faces.samples)
 
 

@@ -47,6 +47,11 @@ class ResultBase(BaseModel):
     dropped: int
 
 
+def _list_of(name: str, item: type[BaseModel]) -> dict[str, Any]:
+    """The field of this name, a list of these."""
+    return {name: (GenericAlias(list, item), ...)}
+
+
 class Shapes:
     """The shapes that depend on the task: the key of the number is the task's name."""
 
@@ -55,9 +60,9 @@ class Shapes:
         fields = {task.name: (float | None, number)}
         face = create_model("Face", __base__=FaceBase, **cast("dict[str, Any]", fields))
         face.__doc__ = FaceBase.__doc__
-        self.result = create_model("FrameResult", __base__=ResultBase, faces=(GenericAlias(list, face), ...))
+        self.result = create_model("FrameResult", __base__=ResultBase, **_list_of("faces", face))
         self.result.__doc__ = ResultBase.__doc__
-        self.read = create_model("ReadAnswer", model=(str, ...), results=(GenericAlias(list, self.result), ...))
+        self.read = create_model("ReadAnswer", model=(str, ...), **_list_of("results", self.result))
         self.read.__doc__ = "One result per picture, in the order in which they were sent."
 
 

@@ -201,7 +201,7 @@ def test_crepes_finds_the_same_intervals() -> None:
     labels, values = random.uniform(10, 80, 200), random.uniform(10, 80, 50)
     words = random.dirichlet(np.ones(TASK.num_bins), 250)
     read = labels + random.normal(0, 6, 200)
-    table = fit_table(LabelledReadings(read, words[:200], labels, np.zeros(200)), TASK)
+    table = fit_table(LabelledReadings.exact(read, words[:200], labels, np.zeros(200)), TASK)
     assert len(table.knots) == 1
     sigmas, new = (
         table.difficulty(v, tempered(w, table.temperature), np.zeros(len(v)), TASK)

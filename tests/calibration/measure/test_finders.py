@@ -22,7 +22,7 @@ class Says:
             (boxes[:, :2] + boxes[:, 2:])[:, None] / 2
             + np.zeros((1, 5, 1), np.float32)
             + np.array([shift_px, 0], np.float32)
-        )
+        ).astype(np.float32)
         self._found = Detections(boxes, np.array([score for _, score in faces], np.float32), points)
 
     def detect(self, image: np.ndarray) -> Detections:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import numclip
-from numclip.calibration import EvaluateOptions, evaluate
+from numclip.calibration import EvaluateOptions, Evaluation, evaluate
 from numclip.calibration.data.datasets import open_data
 from numclip.calibration.measure.degrade import second_look
 from numclip.calibration.measure.identity import Identity, accepted, auc, separations
@@ -129,7 +129,9 @@ def test_a_network_that_leaks_fails(people: str, capsys: pytest.CaptureFixture[s
     """Pictures as embeddings tell people apart, and fail; of the shipped model each output's figures are printed."""
     model = numclip.load("age-nano", device="cpu")
     control = Model(model.spec, Thumbnails(model.session))
-    found = evaluate(EvaluateOptions(control, people, identity=True)).identity
+    evaluation = evaluate(EvaluateOptions(control, people, identity=True))
+    assert isinstance(evaluation, Evaluation)
+    found = evaluation.identity
     assert found is not None and "embedding" in found.leaks
     assert main(["evaluate", "age-nano", "--data", people, "--identity", "--json", "-"]) == 0
     shipped = json.loads(capsys.readouterr().out)["identity"]

@@ -211,9 +211,8 @@ for i in range(int(sys.argv[2])):
 def test_two_processes_write_one_chain(tmp_path: Path) -> None:
     """Two processes with 400 lines each, at once: 800 lines in one whole chain, those of each in order, and they did take turns."""
     path = tmp_path / "audit"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     words = [[sys.executable, "-c", WRITER, str(path), "400", name, "wait"] for name in "ab"]
-    writers = [subprocess.Popen(command, **pipes) for command in words]
+    writers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for command in words]
     for writer in writers:
         assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
     for writer in writers:
