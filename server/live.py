@@ -114,6 +114,7 @@ class LiveSource:
         self._crowd = Crowd(task.words)
         self.events: deque[SourceEvent] = deque(maxlen=EVENTS)
         self.newest: FrameResult | None = None
+        self._shown: Seen | None = None  # the newest result that was handed to those who watch
         self._watches: set[Watch] = set()
         self._over = False
         self._jpeg: tuple[FrameResult, bytes] | None = None
@@ -135,14 +136,16 @@ class LiveSource:
 
     def show(self, seen: Seen) -> None:
         """Hand it to everybody who watches; in the server's loop."""
+        if seen.result is not None:
+            self._shown = seen
         for watch in self._watches:
             watch.put(seen)
 
     def watch(self, size: int = WATCHED) -> Watch:
         """Begin to watch; `leave` ends it. The newest result is there at once."""
         watch = Watch(size)
-        if self.newest is not None:
-            watch.put(Seen(json_line(self.newest.to_dict(self._level)), self.newest))
+        if self._shown is not None:
+            watch.put(self._shown)
         if self._over:
             watch.end()
         self._watches.add(watch)
