@@ -41,8 +41,8 @@ class BulkOptions:
     min_face_px: int = 24
     """Smaller faces get a row without a value, with the reason `small`."""
 
-    max_faces: int = 32
-    """Faces per picture or frame at most, the largest first."""
+    max_faces: int | None = None
+    """Faces per picture or frame at most, the largest first; None: 32 in video, all in a picture."""
 
     video: str = "track"
     """Rows of a video: `track` (one row per person followed), `frame` (every frame), or seconds between two frames that are read."""

@@ -38,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="probability with which low to high holds the true value",
     )
     add("--min-face", type=int, default=24, metavar="PX", help="longer side of the smallest face that gets a value")
-    add("--max-faces", type=int, default=32, metavar="N", help="faces per picture or frame at most, the largest first")
+    add(
+        "--max-faces",
+        type=int,
+        metavar="N",
+        help="at most so many faces per picture or frame, the largest (default: 32 in video, all in a picture)",
+    )
     add(
         "--video",
         default="track",

@@ -69,7 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "otherwise depend on the machine's speed)",
     )
     parser.add_argument(
-        "--max-faces", type=int, default=default.max_faces, metavar="N", help="at most so many faces per frame"
+        "--max-faces",
+        type=int,
+        metavar="N",
+        help="at most so many faces per frame, the largest (default: 32 in video, all in a picture)",
     )
     parser.add_argument(
         "--min-face",

@@ -136,7 +136,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="model time per frame of a source or camera (default: 10; inf: no bound)",
     )
-    add("--max-faces", type=int, default=default.max_faces, metavar="N", help="at most so many faces per picture")
+    add(
+        "--max-faces",
+        type=int,
+        metavar="N",
+        help="at most so many faces per picture, the largest (default: 32 in frames of sources, all in a picture)",
+    )
     add("--min-face", type=int, default=default.min_face_px, metavar="PX", help="smallest face that is read")
     add("--camera", metavar="WxH@FPS:FORMAT", help="ask a camera for this, such as 1280x720@30:MJPG")
     add("--fps", type=float, help="frame rate of a raw stream without timestamps (30 if not said)")

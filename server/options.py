@@ -68,8 +68,8 @@ class ServeOptions:
     """Choose the limit for yes at which one wrong yes is as bad as so many people who are asked; None: as `gate_error` says."""
     budget_ms: float | None = None
     """Model time per frame of the sources and cameras; None: 10."""
-    max_faces: int = 32
-    """At most so many faces per picture, the largest."""
+    max_faces: int | None = None
+    """At most so many faces per picture, the largest; None: 32 in frames of sources and cameras, all in a picture."""
     min_face_px: int = 24
     """The longer side of the smallest box that is read."""
     camera: str | None = None
@@ -91,7 +91,7 @@ class ServeOptions:
             "--max-pixels": self.max_pixels,
             "--max-pictures": self.max_pictures,
             "--max-connections": self.max_connections,
-            "--max-faces": self.max_faces,
+            "--max-faces": 1 if self.max_faces is None else self.max_faces,
             "--min-face": self.min_face_px,
             "--workers": 1 if self.workers is None else self.workers,
         }

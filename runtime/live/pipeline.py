@@ -25,7 +25,7 @@ LIVE_BUDGET_MS = 10.0  # model time per frame of a live source, unless a run say
 class Rules:
     """What a run asks of its faces."""
 
-    max_faces: int = 32  # per frame, the largest
+    max_faces: int | None = None  # per frame, the largest; None: 32 in video, all in a picture
     min_face_px: int = 24  # longer side of the box; the model does not look at smaller ones
     budget_ms: float | None = None  # model time per frame; None: LIVE_BUDGET_MS for live sources, no bound for files
     gate: Gate | None = None

@@ -26,6 +26,7 @@ from .stage_clock import StageClock
 
 DETECT_EVERY_S = 0.1  # of the frames' time: the detector runs so often; between, faces are followed
 DETECT_EVERY_FRAMES = 6  # and at least so often, whatever times the frames carry
+VIDEO_FACES = 32  # per frame, unless a run says otherwise
 
 Hear = Callable[[], Iterable[Feedback]]
 
@@ -33,8 +34,8 @@ Hear = Callable[[], Iterable[Feedback]]
 class TrackMemory:
     """One source's tracks, and the looks that each has had. A gap (another segment, another frame size) ends all of them."""
 
-    def __init__(self, max_faces: int) -> None:
-        self._tracker, self._max_faces = Tracker(), max_faces
+    def __init__(self, max_faces: int | None) -> None:
+        self._tracker, self._max_faces = Tracker(), max_faces or VIDEO_FACES
         self._attention: dict[int, Attention] = {}
         self._gray: Gray | None = None
         self._scene: tuple[int, tuple[int, ...]] | None = None
@@ -151,7 +152,13 @@ class Seer:
     """Finds the faces of every source's frames and chooses the looks at them."""
 
     def __init__(
-        self, detector: Detector, crop: CropSpec, max_faces: int, min_face_px: float, tracks: bool, budget_s: float
+        self,
+        detector: Detector,
+        crop: CropSpec,
+        max_faces: int | None,
+        min_face_px: float,
+        tracks: bool,
+        budget_s: float,
     ) -> None:
         """tracks: False for pictures that have nothing to do with each other. budget_s: model time per frame, or infinite."""
         self.detector, self._crop, self._max_faces, self._min_face_px = detector, crop, max_faces, min_face_px
@@ -260,8 +267,8 @@ def sure(faces: Detections) -> Detections:
     return faces.take(np.flatnonzero(faces.scores >= START_SCORE))
 
 
-def largest(faces: Detections, many: int) -> Detections:
-    """At most so many faces, the largest first."""
+def largest(faces: Detections, many: int | None) -> Detections:
+    """At most so many faces (None: all), the largest first."""
     order = np.argsort(-sides_px(faces), kind="stable")
     return faces.take(order[:many])
 

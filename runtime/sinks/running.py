@@ -65,8 +65,8 @@ class RunOptions:
     """Choose the limit for yes at which one wrong yes is as bad as so many people who are asked; None: as `gate_error` says."""
     budget_ms: float | None = None
     """Model time per frame; None: 10 for live sources, no bound for files; infinite: no bound."""
-    max_faces: int = 32
-    """At most so many faces per frame, the largest."""
+    max_faces: int | None = None
+    """At most so many faces per frame, the largest; None: 32 in video, all in a picture."""
     min_face_px: int = 24
     """The longer side of the smallest box that is read."""
     realtime: bool = False
@@ -86,7 +86,11 @@ class RunOptions:
         """UsageError where numbers are out of range, or options lack another."""
         if not self.sources:
             raise UsageError("expected at least one source, such as 0 or a file")
-        if self.max_faces < 1 or self.min_face_px < 1 or (self.fps is not None and not self.fps > 0):
+        if (
+            (self.max_faces is not None and self.max_faces < 1)
+            or self.min_face_px < 1
+            or (self.fps is not None and not self.fps > 0)
+        ):
             raise UsageError("expected --max-faces, --min-face and --fps above 0")
         if self.budget_ms is not None and not self.budget_ms > 0:
             raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")

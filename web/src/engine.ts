@@ -20,7 +20,7 @@ import { START_SCORE, type Track } from "./tracking.js";
 export interface ReadOptions {
   level?: number; // of the interval; 0.9 when not given
   gate?: GateOptions; // answer for each face: at least so old?
-  maxFaces?: number; // per frame, the largest; 32 when not given
+  maxFaces?: number; // per frame, the largest; when not given 32 in video, all in a picture
   minFacePx?: number; // longer side of the smallest face to find and look at; 24 when not given, more is faster
 }
 
@@ -55,7 +55,8 @@ export interface FrameResult {
   readonly timesMs: { readonly find: number; readonly crop: number; readonly model: number };
 }
 
-const DEFAULTS = { level: 0.9, maxFaces: 32, minFacePx: 24 };
+const DEFAULTS = { level: 0.9, minFacePx: 24 };
+const VIDEO_FACES = 32; // per frame
 
 /** A model and a finder, ready to read faces. */
 export class Engine {
@@ -139,7 +140,7 @@ export class Engine {
     const start = performance.now();
     const detected = await this.finder.find(picture, minFacePx);
     const sure = detected.filter((face) => face.score >= Math.fround(START_SCORE)); // no other frame confirms a weaker one
-    const faces = largest(sure, maxFaces);
+    const faces = largest(sure, maxFaces ?? sure.length);
     const found = performance.now();
     const judged = faces.map((face) => judge(face, minFacePx));
     const asked = faces.map((_, i) => i).filter((i) => judged[i].refused === null);
@@ -195,7 +196,7 @@ class Stream {
   ) {
     const gate: Gate | null = options.gate ? openGate(engine.spec, options.gate) : null;
     const minFacePx = (this.minFacePx = options.minFacePx ?? DEFAULTS.minFacePx);
-    this.memory = new Memory(engine.spec, engine.finder, options.maxFaces ?? DEFAULTS.maxFaces, minFacePx, gate);
+    this.memory = new Memory(engine.spec, engine.finder, options.maxFaces ?? VIDEO_FACES, minFacePx, gate);
     this.budget = new LookBudget((options.budgetMs ?? Infinity) / 1000);
   }
 

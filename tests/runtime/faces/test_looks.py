@@ -20,7 +20,8 @@ from numclip.runtime.faces.detect import Detections
 from numclip.runtime.faces.finder import FacesNano
 from numclip.runtime.faces.looks import SHARED_PX, TILE_PX, Looks, _tiles
 from numclip.runtime.faces.opening import open_detector
-from numclip.runtime.live.pipeline import Rules
+from numclip.runtime.live.frames import Frame
+from numclip.runtime.live.pipeline import Pipeline, Rules
 
 FACES, FACE_PX, SURE = 40, 28, 0.8
 CELL_PX = 240  # one face at most in each such square
@@ -127,6 +128,15 @@ def test_forty_faces_of_28_px_are_found_in_a_4k_picture(
         print(f"{kind} {seed}: {found_of(boxes, faces)} of {FACES}, {others.sum()} others")
         assert found_of(boxes, faces) >= 36
         assert others.sum() <= 4
+
+
+def test_every_face_of_a_picture_is_listed(grounds: list[Image], portraits: list[tuple[Image, np.ndarray]]) -> None:
+    """numclip.read lists all of more than 32 faces, and at most as many as it is asked for."""
+    picture, boxes = crowd("photographs", 1, grounds, portraits)
+    found = np.array([face.box_xyxy for face in numclip.read(picture).faces], np.float32)
+    assert (overlaps(boxes, found).max(axis=1, initial=0) >= 0.5).sum() >= 36
+    pipeline = Pipeline(numclip.load("age-nano", device="cpu"), open_detector(FINDER), Rules(max_faces=5), tracks=False)
+    assert len(pipeline.read(Frame(picture, 0, 0.0, 0.0, "crowd")).faces) == 5
 
 
 @pytest.mark.slow
