@@ -38,7 +38,8 @@ BATCH = 16  # pictures whose faces the model reads in one call
 MAX_BYTES = 1 << 30  # of one picture's file
 URL_SECONDS = 30.0  # for a picture behind an address
 LOST_S = 10.0  # a person not seen for so long has left the video
-DEATHS = 2  # of the process that reads an input: after these it is an error, not tried again
+DEATHS = 2  # of the process that reads an input alone: after these it is an error, not tried again
+UNEXPLAINED = 2  # deaths in a unit before its inputs are read one by one
 Row = dict[str, object]  # of the faces table
 
 
@@ -276,11 +277,13 @@ class Journal:
         if last and not last[0].startswith("d"):
             self._deaths.append(int(last[0]))
             self._write(f"d{last[0]}")
-        self.careful = bool(self._deaths)  # a process died in this unit: answer each input before the next is begun
+        # A process that was killed once says nothing of its inputs: the unit is read again as before, to the same rows. From the
+        # second death on each input is answered before the next is begun, and a death is the fault of that input.
+        self.careful = len(self._deaths) >= UNEXPLAINED
 
     def deaths(self, at: int) -> int:
-        """How often a process died while it read the input at this place."""
-        return self._deaths.count(at)
+        """How often a process died while it read the input at this place, alone."""
+        return self._deaths[UNEXPLAINED:].count(at)
 
     def begin(self, at: int) -> None:
         """Note that the input at this place is read from now on."""
