@@ -181,7 +181,8 @@ def _without_embedding(model: onnx.ModelProto, spec: ModelSpec) -> tuple[onnx.Mo
     (output,) = [output for output in model.graph.output if output.name == spec.graph.embedding]
     model.graph.output.remove(output)
     onnx.checker.check_model(model)
-    return model, replace(spec, graph=replace(spec.graph, embedding_dim=0))
+    parity = {precision: replace(row, cosine=None) for precision, row in spec.parity.items()}
+    return model, replace(spec, graph=replace(spec.graph, embedding_dim=0), parity=parity)
 
 
 def size_of(frozen: Frozen, side: int) -> dict[str, int]:
