@@ -21,7 +21,10 @@ from .problems import Problem, overloaded
 
 BODIES = 8  # as many bodies of the largest size fit into memory at a time
 SHORT_BYTES = 4096  # of a body that holds no picture
-DRAIN_S, DRAIN_CHUNKS = 2.0, 4096  # how long a refused body is still read, so that the client hears why
+DRAIN_S, DRAIN_BYTES = (
+    2.0,
+    64 << 20,
+)  # how long, and how much of it, a refused body is still read, so that the client hears why
 
 
 class Bodies:
@@ -154,10 +157,12 @@ async def _drain(request: Request) -> None:
     """Read on for a moment and keep nothing: a client that is still sending would not hear the answer."""
 
     async def read() -> None:
-        for _ in range(DRAIN_CHUNKS):
+        left = DRAIN_BYTES
+        while left > 0:
             message = await request.receive()
             if message["type"] != "http.request" or not message.get("more_body"):
                 return
+            left -= max(1, len(message.get("body", b"")))
 
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(read(), DRAIN_S)

@@ -21,7 +21,7 @@ from .test_pictures import png
 # Status of each of the shared odd files: a picture is read or told why not, a video or a text is no picture.
 PICTURES = {"face.avif", "face.gif", "face.jfif", "face.jp2", "face.jpg", "face_without_suffix", "sideways.jfif"}
 HEIC = {"face.heic", "heic_named.jpg"}
-ROOM_MB = 150  # over what a server has after its first picture: two workers each decode one of the largest pictures
+ROOM_MB = 1000  # over what a server has after its first picture: two workers each decode and look at one of the largest pictures
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, portrait: bytes) -> Itera
         yield served
         assert client.post("/v1/read", content=portrait).status_code == 200
         assert client.get("/healthz").status_code == 200
+    print(f"{served.memory_mb - before:.0f} MB more than after the first picture")
     assert served.memory_mb - before < ROOM_MB
     assert "Traceback" not in served.said
     served.kill()
@@ -240,7 +241,8 @@ def test_many_large_bodies_at_a_time_are_bounded(attacked: Served) -> None:
     over.set()
     watcher.join()
     assert set(statuses) <= {415, 429, 408, 0}
-    assert peak[0] - before < 2.5 * 8 * 32  # a body is joined from its chunks, so that it is there twice for a moment
+    # a body is joined from its chunks, so that it is there twice for a moment; two of them are looked at in tiles
+    assert peak[0] - before < 2.5 * 8 * 32 + 400
 
 
 def test_wrong_messages_on_a_socket_end_it_alone(attacked: Served) -> None:

@@ -94,13 +94,14 @@ def test_a_late_run_stands_in_its_place(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
+from numclip.research.studies.bench import Bench
 from numclip.research.studies.frame import Measured, Study, carry_out, open_results, plan
 from numclip.research.studies.settings import Settings
 study = Study("made-up", "?", lambda b: {"one": {}, "two": {"shots": 2}, "three": {"method": {"weighting": None}}},
               lambda bench, run: time.sleep(0.3) or Measured({"mae": 1.0}), lambda b: (), lambda f, r: None)
 path = Path(sys.argv[1])
 base = Settings(("table:x.csv",), steps=3)
-carry_out(study, BENCH, plan(study, base, 40), open_results(path, "made-up", base), path, lambda line: None)
+carry_out(study, Bench(Settings(())), plan(study, base, 40), open_results(path, "made-up", base), path, lambda line: None)
 """
 
 
