@@ -14,8 +14,9 @@ SETUP := pyproject.toml constraints.txt
 demo: $(VENV)/.demo
 	$(BIN)/numclip demo
 
+# Two processes, a file of tests in one of them at a time.
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

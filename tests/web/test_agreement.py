@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from numclip.runtime.contract.gate import open_gate
 from numclip.runtime.faces.detect import Detector
@@ -88,6 +89,7 @@ def test_int8_differs_from_native_int8_by_no_more_than_its_parity_row(
     assert years.max() <= row["p99"]
 
 
+@pytest.mark.slow
 def test_500_faces_get_the_same_answers_at_the_gate(
     browser: Callable[..., Any], serve: Any, site_fp32: Path, shared_data: Path, tmp_path: Path
 ) -> None:

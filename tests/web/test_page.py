@@ -52,8 +52,21 @@ def test_a_host_without_headers_runs_on_one_thread_and_says_so(browser: Any, ser
     assert "one thread" in seen["note"]
 
 
-@pytest.mark.parametrize("state", ["welcome", "live", "gate"])
-@pytest.mark.parametrize("look", ["desktop", "desktop-dark", "phone", "phone-dark"])
+AXE = [
+    (state, look)
+    for state in ("welcome", "live", "gate")
+    for look in ("desktop", "desktop-dark", "phone", "phone-dark")
+]
+QUICK = {
+    ("welcome", "desktop"),
+    ("live", "desktop"),
+    ("gate", "phone-dark"),
+}  # the others take a minute or two together
+
+
+@pytest.mark.parametrize(
+    ("state", "look"), [each if each in QUICK else pytest.param(*each, marks=pytest.mark.slow) for each in AXE]
+)
 def test_axe_finds_no_serious_fault(
     browser: Any, serve: Any, site: Path, clip: str, screenshots: Path, state: str, look: str
 ) -> None:

@@ -86,6 +86,7 @@ def test_the_promise_holds_in_95_of_100_fits() -> None:
     assert granted == 400 and broken / 400 <= 0.075
 
 
+@pytest.mark.slow
 def test_the_shipped_gates_on_faces_not_seen(shared_data: Path) -> None:
     """UTKFace's and All-Age-Faces' test splits, at 13, 16, 18 and 21: 10 % is granted; the measured rate's exact 95 % interval contains
     what was asked or lies below it, for 5 % too where that is granted; otherwise the refusal says that 59 people are needed."""
