@@ -2,12 +2,12 @@
 
 Run by `make release-check`; the checked files are left in dist/. Steps: two builds; contents; metadata and README (twine);
 licences of everything that any extra installs; the demo in a fresh environment of each Python on this machine, from the
-wheel and from the sdist. `--quick` leaves the fresh environments out.
+wheel and from the sdist. `--quick` leaves the fresh environments out; `--without-site`
+allows a wheel without the browser's page.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import io
@@ -201,17 +201,17 @@ def runs(python: str) -> bool:
 
 def main() -> int:
     """All steps in order; 1 with one sentence at the first that fails."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="leave the fresh environments out")
-    parser.add_argument("--without-site", action="store_true", help="allow a wheel without the browser's page")
-    args = parser.parse_args()
+    flags = set(sys.argv[1:])
+    if unknown := flags - {"--quick", "--without-site"}:
+        print(f"expected --quick or --without-site, got {' '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
     try:
         with tempfile.TemporaryDirectory(prefix="numclip-release-") as folder:
             temporary, dist = Path(folder), REPO / "dist"
             built = check_twice(temporary)
             for name, data in built.items():
                 print(f"built twice, identical: {name}  {len(data):,} bytes  sha256 {hashlib.sha256(data).hexdigest()}")
-            check_contents(built, args.without_site)
+            check_contents(built, "--without-site" in flags)
             print("contents: as they should be")
             shutil.rmtree(dist, ignore_errors=True)
             dist.mkdir()
@@ -221,7 +221,7 @@ def main() -> int:
             check_readme()
             print("metadata and README: twine check --strict passed, every link of the README leads somewhere")
             print(f"licences: {check_licences()} packages, all free or excepted with a reason")
-            for python in () if args.quick else PYTHONS:
+            for python in () if "--quick" in flags else PYTHONS:
                 if not runs(python):
                     print(f"Python {python}: not on this machine, untested here")
                     continue
