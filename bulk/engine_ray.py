@@ -41,7 +41,7 @@ def read_with_ray(
     options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
 ) -> Iterator[UnitDone]:
     """Each unit as it is finished, in any order."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]  (the extra ray)
 
     started_here = not ray.is_initialized()
     if started_here:
