@@ -119,6 +119,8 @@ def _with_strace(command: list[str]) -> tuple[int, set[str], set[str]]:
 
 
 ADDRESS = re.compile(r"sin6?_port=htons\((\d+)\).*?(?:inet_addr\(\"([^\"]*)\"\)|inet_pton\(AF_INET6, \"([^\"]*)\")")
+# where the C library asks for the names of users, as it does without HOME; nothing of a run is in the question
+USER_TABLES = ("/var/run/nscd/socket", "/run/nscd/socket")
 LOCAL = re.compile(r"sun_path=@?\"([^\"]*)\"")
 NETWORK = ("connect", "bind", "sendto", "sendmsg", "sendmmsg")
 LINE = re.compile(r"(?:\d+\s+)?(\w+)\((.*)\)\s+= (-?\d+)(?:<(.*)>)?.*")
@@ -153,7 +155,7 @@ def read_strace(lines: Iterable[str]) -> tuple[set[str], set[str]]:
 def _addresses(words: str) -> list[str]:
     """Whatever the outcome: an address that could not be reached was tried."""
     places = [f"[{six}]:{port}" if six else f"{four}:{port}" for port, four, six in ADDRESS.findall(words)]
-    return places + [f"unix:{path}" for path in LOCAL.findall(words)]
+    return places + [f"unix:{path}" for path in LOCAL.findall(words) if path not in USER_TABLES]
 
 
 def _written(call: str, words: str, path: str | None, here: str) -> list[str]:
