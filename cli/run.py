@@ -19,13 +19,12 @@ from ..runtime.sinks.audit import AuditOptions
 from ..runtime.sinks.running import RunOptions
 from ..runtime.sinks.running import run as run_sources
 from .output_flags import add_output_flags, output_options
-from .shared_flags import add_model_flags
+from .shared_flags import add_face_flags, add_model_flags
 from .signals import until_terminated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip run`."""
-    default = RunOptions
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -40,47 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
     add_output_flags(parser)
-    parser.add_argument("--gate", type=float, metavar="AGE", help="answer for each face: at least so old? yes, no, ask")
-    parser.add_argument(
-        "--gate-error",
-        type=float,
-        default=default.gate_error,
-        metavar="SHARE",
-        help="highest share of people within 4 years of the age, on either side, who may be answered wrongly (default: "
-        f"{default.gate_error:g}); refused where the model's calibration cannot show it",
-    )
-    parser.add_argument(
-        "--challenge",
-        type=float,
-        metavar="AGE",
-        help="yes to those read as so old or older, such as 25 (default: --gate-error)",
-    )
-    parser.add_argument(
-        "--cost",
-        type=float,
-        metavar="N",
-        help="one wrong yes is as bad as N people up to 10 years above the age who are asked (default: --gate-error)",
-    )
-    parser.add_argument(
-        "--budget-ms",
-        type=float,
-        metavar="MS",
-        help="model time per frame; inf: no bound (default: 10 for live sources; no bound for files, whose results would "
-        "otherwise depend on the machine's speed)",
-    )
-    parser.add_argument(
-        "--max-faces",
-        type=int,
-        metavar="N",
-        help="at most so many faces per frame, the largest (default: 32 in video, all in a picture)",
-    )
-    parser.add_argument(
-        "--min-face",
-        type=int,
-        default=default.min_face_px,
-        metavar="PX",
-        help="longer side of the smallest face that is read; pictures, but not video, are enlarged for it, at most twice",
-    )
+    add_face_flags(parser)
     parser.add_argument(
         "--realtime", action="store_true", help="play video files at their own speed, as a camera would"
     )

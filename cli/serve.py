@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..runtime.contract.model_file import PRECISIONS
-from ..runtime.sessions.session import DEVICES
 from ..server.options import ServeOptions
+from .shared_flags import add_face_flags, add_model_flags
 
 TOKEN = "NUMCLIP_TOKEN"
 
@@ -51,19 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ORIGIN",
         help="let pages of these sites call the API (default: of none)",
     )
-    add("--model", default=default.model, help="a model's name or .onnx")
-    add("--device", default=default.device, choices=DEVICES, help="where the model runs")
+    add_model_flags(parser)
     add(
         "--precision", choices=PRECISIONS, help="arithmetic of the model (default: that of the file that --model names)"
     )
     add("--threads", type=int, default=default.threads, metavar="N", help="CPU threads of one call of the model")
     add("--workers", type=int, metavar="N", help="pictures that are read side by side (default: one per CPU core)")
-    add(
-        "--detector",
-        default=default.detector,
-        metavar="NAME|FILE",
-        help="face detector: faces-nano, yunet, haar, or a finder's .onnx or .engine",
-    )
     add(
         "--batch",
         type=int,
@@ -105,44 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="longest time for a request's head, its body, and its wait",
     )
-    add(
-        "--gate",
-        type=float,
-        metavar="AGE",
-        help="answer for each face of a source or camera: at least so old? yes, no, ask",
-    )
-    add(
-        "--gate-error",
-        type=float,
-        default=default.gate_error,
-        metavar="SHARE",
-        help="share that may be answered wrongly",
-    )
-    add(
-        "--challenge",
-        type=float,
-        metavar="AGE",
-        help="yes to those read as so old or older, such as 25 (default: --gate-error)",
-    )
-    add(
-        "--cost",
-        type=float,
-        metavar="N",
-        help="one wrong yes is as bad as N people who are asked (default: --gate-error)",
-    )
-    add(
-        "--budget-ms",
-        type=float,
-        metavar="MS",
-        help="model time per frame of a source or camera (default: 10; inf: no bound)",
-    )
-    add(
-        "--max-faces",
-        type=int,
-        metavar="N",
-        help="at most so many faces per picture, the largest (default: 32 in frames of sources, all in a picture)",
-    )
-    add("--min-face", type=int, default=default.min_face_px, metavar="PX", help="smallest face that is read")
+    add_face_flags(parser)
     add("--camera", metavar="WxH@FPS:FORMAT", help="ask a camera for this, such as 1280x720@30:MJPG")
     add("--fps", type=float, help="frame rate of a raw stream without timestamps (30 if not said)")
     add("--interval", type=float, default=default.level, metavar="LEVEL", help="level of the shown range")

@@ -7,18 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..lazy import lazy
+
 if TYPE_CHECKING:
     from .options import ServeOptions as ServeOptions
     from .serving import serve as serve
 
 __all__ = ["ServeOptions", "serve"]
 
-_HOMES = {"ServeOptions": ".options", "serve": ".serving"}
-
-
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(_HOMES[name], __name__), name)
-    raise AttributeError(f"module 'numclip.server' has no attribute {name!r}")
+__getattr__ = lazy(__name__, {"ServeOptions": ".options", "serve": ".serving"})

@@ -6,14 +6,14 @@ import ipaddress
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..runtime.contract.gate import DEFAULT_ERROR
 from ..runtime.contract.model_file import FINDER
+from ..runtime.live.face_options import FaceOptions
 
 SHORTEST_TOKEN = 16  # characters
 
 
 @dataclass(frozen=True)
-class ServeOptions:
+class ServeOptions(FaceOptions):
     """How `numclip serve` runs. The defaults are safe: this machine alone, bounded in memory and time."""
 
     sources: tuple[str, ...] = ()
@@ -58,20 +58,6 @@ class ServeOptions:
     """Browsers whose cameras are read at a time."""
     timeout_s: float = 20.0
     """A request's head, its body, its wait for a worker, and a reader that takes nothing: each may last so long."""
-    gate: float | None = None
-    """Answer for each face of the sources and cameras whether it is at least so old; None: no gate."""
-    gate_error: float = DEFAULT_ERROR
-    """Highest share of the people near the gate's age, on either side, who may be answered wrongly."""
-    challenge: float | None = None
-    """Say yes to those read as so old or older, in the task's unit; None: as `gate_error` or `cost` say."""
-    cost: float | None = None
-    """Choose the limit for yes at which one wrong yes is as bad as so many people who are asked; None: as `gate_error` says."""
-    budget_ms: float | None = None
-    """Model time per frame of the sources and cameras; None: 10."""
-    max_faces: int | None = None
-    """At most so many faces per picture, the largest; None: 32 in frames of sources and cameras, all in a picture."""
-    min_face_px: int = 24
-    """The longer side of the smallest box that is read."""
     camera: str | None = None
     """Ask a camera for this, as WxH@FPS:FORMAT."""
     fps: float | None = None
@@ -108,10 +94,7 @@ class ServeOptions:
             raise UsageError(f"expected --timeout-s above 0 and at most 3600, got {self.timeout_s:g}")
         if not 0 < self.level < 1:
             raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {self.level:g}")
-        if self.budget_ms is not None and not self.budget_ms > 0:
-            raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")
-        if self.gate is None and (self.challenge is not None or self.cost is not None):
-            raise UsageError("expected --gate AGE beside --challenge and --cost; say which age")
+        super().__post_init__()
         self._check_access()
 
     def _check_access(self) -> None:

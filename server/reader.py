@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import NumclipError
-from ..runtime.contract.gate import Gate, TrackGate, open_gate
+from ..runtime.contract.gate import Gate, TrackGate
 from ..runtime.faces.detect import KEEP_SCORE
 from ..runtime.faces.opening import open_detector
 from ..runtime.info import ModelInfo, model_info
@@ -42,12 +42,7 @@ class Reader:
         if options.detector not in ("yunet", "haar"):
             self.infos.append(model_info(options.detector))
         self.level = options.level if self.model.spec.calibration is not None else None
-        gate = None
-        if options.gate is not None:
-            gate = open_gate(
-                self.model.spec, options.gate, options.gate_error, challenge=options.challenge, cost=options.cost
-            )
-        self.rules = Rules(options.max_faces, options.min_face_px, options.budget_ms, gate)
+        self.rules = options.rules(self.model.spec)
         self._still_rules = Rules(options.max_faces, options.min_face_px)
         self._own = threading.local()
 

@@ -13,15 +13,15 @@ from tqdm import tqdm
 
 from ...errors import UsageError
 from ..contract.fields import Json
-from ..contract.gate import DEFAULT_ERROR, open_gate
 from ..contract.model_file import FINDER
 from ..faces.opening import open_detector
 from ..live.capture import Captures
 from ..live.connections import CameraWish
 from ..live.conveyor import Conveyor
+from ..live.face_options import FaceOptions
 from ..live.frames import SourceEvent, SourceInfo
 from ..live.handover import Closed, Handover
-from ..live.pipeline import Pipeline, Rules
+from ..live.pipeline import Pipeline
 from ..live.results import FrameResult
 from ..live.sources import open_sources
 from ..sessions.model import Model, load
@@ -40,7 +40,7 @@ Until = Callable[[Iterable[Newest]], Iterator[Newest]]  # gives the same, and en
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(FaceOptions):
     """What a run reads, with what, and where its results go."""
 
     sources: tuple[str, ...]
@@ -55,20 +55,6 @@ class RunOptions:
     """fp32, fp16 or int8: the form of the model beside it, as NAME.int8.onnx; None: the file that `model` names."""
     detector: str = FINDER
     """The face detector's name, or a finder's file."""
-    gate: float | None = None
-    """Answer for each face whether it is at least so old, in the task's unit; None: no gate."""
-    gate_error: float = DEFAULT_ERROR
-    """Highest share of the people within four years of the gate's age, on either side, who may be answered wrongly."""
-    challenge: float | None = None
-    """Say yes to those read as so old or older, in the task's unit; None: as `gate_error` or `cost` say."""
-    cost: float | None = None
-    """Choose the limit for yes at which one wrong yes is as bad as so many people who are asked; None: as `gate_error` says."""
-    budget_ms: float | None = None
-    """Model time per frame; None: 10 for live sources, no bound for files; infinite: no bound."""
-    max_faces: int | None = None
-    """At most so many faces per frame, the largest; None: 32 in video, all in a picture."""
-    min_face_px: int = 24
-    """The longer side of the smallest box that is read."""
     realtime: bool = False
     """Play video files at their own speed, as a camera would, and skip frames."""
     camera: str | None = None
@@ -92,10 +78,7 @@ class RunOptions:
             or (self.fps is not None and not self.fps > 0)
         ):
             raise UsageError("expected --max-faces, --min-face and --fps above 0")
-        if self.budget_ms is not None and not self.budget_ms > 0:
-            raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")
-        if self.gate is None and (self.challenge is not None or self.cost is not None):
-            raise UsageError("expected --gate AGE beside --challenge and --cost; say which age")
+        super().__post_init__()
         if self.gate is None and self.audit is not None:
             raise UsageError("expected --gate AGE beside --audit, whose answers it keeps; say which age")
 
@@ -126,13 +109,7 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
             threads=options.threads,
             enlarge=stills,
         )
-        gate = None
-        if options.gate is not None:
-            gate = open_gate(
-                model.spec, options.gate, options.gate_error, challenge=options.challenge, cost=options.cost
-            )
-        rules = Rules(options.max_faces, options.min_face_px, options.budget_ms, gate)
-        pipeline = Pipeline(model, detector, rules, tracks=not stills, live=live)
+        pipeline = Pipeline(model, detector, options.rules(model.spec), tracks=not stills, live=live)
         _log_choices(options, model, infos)
         level = outputs.interval if model.spec.calibration is not None else None
         total = None if len(infos) > 1 else infos[0].frames
