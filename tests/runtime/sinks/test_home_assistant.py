@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,21 +79,14 @@ class Listener:
         self.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def broker(
+    tmp_path_factory: pytest.TempPathFactory, mosquitto: Callable[[Path, int], None], free_port: Callable[[], int]
+) -> Broker:
     """mosquitto with a plain and a TLS port, open to all; its certificate is of an authority of the test."""
-    binary = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
-    if binary is None:
-        pytest.skip("no mosquitto here: apt-get install mosquitto")
     trustme = pytest.importorskip("trustme", reason="needs the extra dev")
     folder, authority = tmp_path_factory.mktemp("broker"), trustme.CA()
-    found = Broker(_free_port(), _free_port(), folder / "ca.pem")
+    found = Broker(free_port(), free_port(), folder / "ca.pem")
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     authority.cert_pem.write_to_path(str(found.ca))
     certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
@@ -104,15 +95,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         f"allow_anonymous true\nuser root\nlistener {found.plain} 127.0.0.1\nlistener {found.secure} 127.0.0.1\n"
         f"certfile {folder / 'cert.pem'}\nkeyfile {folder / 'key.pem'}\n"
     )
-    process = subprocess.Popen([binary, "-c", str(folder / "broker.conf")], stderr=subprocess.DEVNULL)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", found.secure)) == 0:
-                break
-        time.sleep(0.05)
-    yield found
-    process.kill()
-    process.wait()
+    mosquitto(folder / "broker.conf", found.secure)
+    return found
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -21,28 +20,18 @@ mqtt = pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[int]:
+def broker(tmp_path: Path, mosquitto: Callable[[Path, int], None], free_port: Callable[[], int]) -> int:
     """mosquitto on a free port that lets in user `me` with password `secret` alone."""
-    binary = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
     tool = shutil.which("mosquitto_passwd") or shutil.which("/usr/bin/mosquitto_passwd")
-    if binary is None or tool is None:
-        pytest.skip("no mosquitto here: apt-get install mosquitto")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    if tool is None:
+        pytest.skip("no mosquitto_passwd here: apt-get install mosquitto")
+    port = free_port()
     subprocess.run([tool, "-b", "-c", str(tmp_path / "passwords"), "me", "secret"], check=True)
     (tmp_path / "passwords").chmod(0o644)
     settings = f"listener {port} 127.0.0.1\npassword_file {tmp_path / 'passwords'}\nallow_anonymous false\nuser root\n"
     (tmp_path / "broker.conf").write_text(settings)
-    process = subprocess.Popen([binary, "-c", str(tmp_path / "broker.conf")], stderr=subprocess.DEVNULL)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield port
-    process.kill()
-    process.wait()
+    mosquitto(tmp_path / "broker.conf", port)
+    return port
 
 
 @pytest.fixture
