@@ -1,6 +1,7 @@
 // Opens a browser for the tests. Each script here acts in a real browser and prints one JSON object; tests/web judges it.
 //     node SCRIPT.mjs '{"url": …, …}'
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -44,6 +45,15 @@ export async function inBrowser(act) {
 /** Wait until the page's model is ready. */
 export function modelReady(page) {
   return page.waitForFunction(() => document.documentElement.dataset.model === "ready", { timeout: 60_000 });
+}
+
+/** What axe finds wrong with the page as it is. */
+export async function axeFaults(page) {
+  await page.evaluate(readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf-8"));
+  return page.evaluate(async () => {
+    const { violations } = await globalThis.axe.run(document);
+    return violations.map(({ id, impact, help, nodes }) => ({ id, impact, help, where: nodes.map((node) => node.html.slice(0, 200)) }));
+  });
 }
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,10 +1,8 @@
 // The server's page, as the visitor sees it.
 // options: url, state (source, camera, login), token, ms, folder and name (for the screenshot), viewport, dark, axe, clip
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import { inBrowser, options, sleep } from "./browser.mjs";
+import { axeFaults, inBrowser, options, sleep } from "./browser.mjs";
 
 const hasAge = () => /\d/.test(document.querySelector(".person .age")?.textContent ?? "");
 
@@ -69,14 +67,7 @@ await inBrowser(async (page) => {
   await steps[options.state](page);
   await sleep(options.ms ?? 0);
   if (options.folder) await page.screenshot({ path: join(options.folder, `${options.name}.png`), fullPage: true });
-  let faults = [];
-  if (options.axe) {
-    await page.evaluate(readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf-8"));
-    faults = await page.evaluate(async () => {
-      const { violations } = await globalThis.axe.run(document);
-      return violations.map(({ id, impact, help, nodes }) => ({ id, impact, help, where: nodes.map((node) => node.html.slice(0, 200)) }));
-    });
-  }
+  const faults = options.axe ? await axeFaults(page) : [];
   const shown = await page.evaluate(() => ({
     mode: document.documentElement.dataset.mode,
     people: [...document.querySelectorAll(".person")].map((person) => person.innerText),

@@ -1,10 +1,8 @@
 // What the page shows in each state, as text, as a picture, and as axe judges it.
 // options: url, state, folder and name (for the screenshot), viewport, dark, axe, clip, language, expect
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import { inBrowser, modelReady, options, sleep } from "./browser.mjs";
+import { axeFaults, inBrowser, modelReady, options, sleep } from "./browser.mjs";
 
 const steps = {
   async welcome(page) {
@@ -58,14 +56,7 @@ await inBrowser(async (page, browser) => {
   await page.goto(options.url);
   await steps[options.state](page);
   if (options.folder) await page.screenshot({ path: join(options.folder, `${options.name}.png`) });
-  let faults = [];
-  if (options.axe) {
-    await page.evaluate(readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf-8"));
-    faults = await page.evaluate(async () => {
-      const { violations } = await globalThis.axe.run(document);
-      return violations.map(({ id, impact, help, nodes }) => ({ id, impact, help, where: nodes.map((node) => node.html.slice(0, 200)) }));
-    });
-  }
+  const faults = options.axe ? await axeFaults(page) : [];
   const shown = await page.evaluate(() => ({
     mode: document.documentElement.dataset.mode ?? "welcome",
     code: document.getElementById("problem").dataset.code ?? null,
