@@ -1,5 +1,5 @@
 # numclip on a CPU: the package, its models, and a clip of two portraits to try it on. Nothing is fetched when it runs.
-# docker build --tag numclip . && docker run --rm --network none --read-only --tmpfs /work:uid=10001 numclip
+# docker build --tag numclip . && docker run --rm --network none --read-only --tmpfs /results:uid=10001 numclip
 FROM debian:bookworm-slim AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -20,9 +20,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/numclip /opt/numclip
-ENV PATH=/opt/numclip/bin:/usr/bin:/bin NUMCLIP_CACHE=/work/.cache
+ENV PATH=/opt/numclip/bin:/usr/bin:/bin NUMCLIP_CACHE=/results/.cache
 # By number: a host that checks for root cannot look names up in an image.
 USER 10001
-WORKDIR /work
+WORKDIR /results
 ENTRYPOINT ["numclip"]
 CMD ["run", "/opt/numclip/portraits.mp4", "--save", "demo.mp4", "--jsonl", "demo.jsonl"]

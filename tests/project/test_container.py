@@ -128,7 +128,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 
 def inside(image: Stage, work: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run words in the image: read-only root, no network, the image's user, /work the only place to write."""
+    """Run words in the image: read-only root, no network, the image's user, /results the only place to write."""
     box = [
         "bwrap",
         "--ro-bind",
