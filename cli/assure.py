@@ -11,32 +11,32 @@ from pathlib import Path
 
 from ..calibration import AssureOptions, assure, write_assurance
 from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP
-from ..calibration.data.datasets import DATA_FORMS
 from ..errors import UsageError
 from ..runtime.contract.gate_table import AROUND, NEAR
 from ..runtime.places import write_json
+from .shared_flags import add_data, add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip assure`."""
     add, default = parser.add_argument, AssureOptions
     add("model", metavar="MODEL", help="a model's name, .onnx or .engine")
-    add("--data", required=True, nargs="+", metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
+    add_data(parser)
     add("--out", required=True, type=Path, metavar="DIR", help="the folder for the report")
     add(
         "--threshold",
         type=float,
         default=default.threshold,
         metavar="AGE",
-        help="the age that is asked for (default: 18)",
+        help="the age that is asked for",
     )
-    add("--challenge", type=float, default=default.challenge, metavar="AGE", help="the challenge age (default: 25)")
-    add("--gate-error", type=float, default=default.error, metavar="SHARE", help="the gate's error rate (default: 0.1)")
+    add("--challenge", type=float, default=default.challenge, metavar="AGE", help="the challenge age")
+    add("--gate-error", type=float, default=default.error, metavar="SHARE", help="the gate's error rate")
     add("--split", help="train, val, calibration, test or all (default: test where the data has splits, else all)")
     add("--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help=DETECTOR_HELP)
-    add("--device", default=default.device, help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt (default: auto)")
+    add("--device", default=default.device, help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt")
     add("--threads", type=int, metavar="N", help="CPU threads (default: the library's choice)")
-    add("--json", metavar="FILE|-", help="write the report as one JSON object too, to a file or to stdout")
+    add_json(parser, "the report")
 
 
 def run(args: argparse.Namespace) -> int:

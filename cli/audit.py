@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..runtime.places import write_json
 from ..runtime.sinks.audit import check_audit
+from .shared_flags import add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("file", type=Path, metavar="FILE", help="the audit file; FILE.head lies beside it")
     verify.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="check signatures with this P-256 key")
     verify.add_argument("--nonce", metavar="TEXT", help="with --key: the nonce that every answer must be signed with")
-    verify.add_argument(
-        "--json", metavar="FILE|-", help="write what was found as one JSON object, to a file or to stdout"
-    )
+    add_json(verify, "what was found")
 
 
 def run(args: argparse.Namespace) -> int:

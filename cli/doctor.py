@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tracer",
         choices=TRACERS,
         default="auto",
-        help="with --privacy (default: auto, strace where it works, else hooks)",
+        help="with --privacy; auto: strace where it works, else hooks",
     )
     parser.add_argument("--all", action="store_true", help="list what is fine too")
     parser.add_argument(

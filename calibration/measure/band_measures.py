@@ -12,7 +12,7 @@ from ...runtime.tables import markdown_table
 from .distance import signed_distance
 from .measures import LEVEL, Estimate, Judged, Mask, Rate, measure
 from .predictor import Predictions
-from .summary import LEVELS, group_masks
+from .summary import LEVELS, Measured, group_masks
 
 Floats = npt.NDArray[np.float64]
 Range = tuple[float, float]
@@ -67,15 +67,9 @@ class BandRow:
 
 
 @dataclass(frozen=True)
-class BandEvaluation:
+class BandEvaluation(Measured):
     """What `numclip evaluate` measured on labels that are bands. The report's JSON has these names."""
 
-    model: str  # as the user named it
-    data: str
-    split: str
-    detector: str
-    unit: str  # the task's
-    skipped: int  # pictures without a detected face
     overall: BandFigures
     meets: dict[str, float | None]  # level: share of faces whose interval meets the band; None where not calibrated
     holds: dict[str, float | None]  # level: share of faces whose interval contains it whole

@@ -39,8 +39,8 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What `numclip evaluate` measured. The report's JSON has these names."""
+class Measured:
+    """What was measured, with what."""
 
     model: str  # as the user named it
     data: str
@@ -48,6 +48,12 @@ class Evaluation:
     detector: str
     unit: str  # the task's
     skipped: int  # pictures without a detected face
+
+
+@dataclass(frozen=True)
+class Evaluation(Measured):
+    """What `numclip evaluate` measured. The report's JSON has these names."""
+
     cs5: float  # share of faces within 5 units
     coverage: dict[str, float | None]  # level: share of faces inside; None where not calibrated
     width: dict[str, float | None]  # level: mean width, in the task's unit
