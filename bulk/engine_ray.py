@@ -13,8 +13,6 @@ from .inputs import Unit
 from .options import BulkOptions
 from .reading import UnitDone, UnitReader
 
-RETRIES = 50  # of a unit whose actor died; the journal takes out an input after two deaths
-
 
 class Batch(TypedDict):
     """One unit, pickled, as a column of a Ray block."""
@@ -56,14 +54,13 @@ def read_with_ray(
             for unit in units
         ]
         data = ray.data.from_items([{"unit": item} for item in packed], override_num_blocks=max(1, len(packed)))
+        # Ray restarts an actor that died and hands it the unit again, as often as it takes: the journal takes out the input at fault.
         done = data.map_batches(
             Actor,
             fn_constructor_args=(options,),
             batch_size=1,
             concurrency=workers if options.address is None else (1, workers),
             num_cpus=1,
-            max_restarts=-1,
-            max_task_retries=RETRIES,
         )
         for row in done.iter_rows():
             yield pickle.loads(row["unit"])

@@ -297,6 +297,57 @@ def test_a_report_needs_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFix
     assert list(tmp_path.iterdir()) == []
 
 
+CRASHING_FILE_SYSTEM = """
+import os
+from fsspec import AbstractFileSystem
+class Crashing(AbstractFileSystem):
+    protocol = "crashing"
+    def info(self, path, **kwargs):
+        path = self._strip_protocol(path)
+        return {"name": path, "size": os.path.getsize(path), "type": "file"}
+    def _open(self, path, mode="rb", **kwargs):
+        if path.endswith("05.jpg"):
+            os.abort()
+        return open(path, mode)
+"""
+
+
+@pytest.fixture
+def crashing(pictures: Path, tmp_path: Path) -> tuple[list[str], dict[str, str]]:
+    """A user's fsspec package whose 05.jpg aborts the process that opens it: a list of four pictures, and the environment."""
+    installed = tmp_path / "installed"
+    (installed / "crashing-1.dist-info").mkdir(parents=True)
+    (installed / "crashing.py").write_text(CRASHING_FILE_SYSTEM)
+    (installed / "crashing-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: crashing\nVersion: 1\n")
+    entry = "[fsspec.specs]\ncrashing = crashing:Crashing\n"
+    (installed / "crashing-1.dist-info" / "entry_points.txt").write_text(entry)
+    (tmp_path / "list.txt").write_text("".join(f"crashing://{pictures}/{at}.jpg\n" for at in ("03", "04", "05", "07")))
+    path = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return ["--from-file", str(tmp_path / "list.txt")], {**os.environ, "PYTHONPATH": path}
+
+
+ENGINES = ["local", pytest.param("ray", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_input_that_crashes_the_process_is_an_error(
+    engine: str, crashing: tuple[list[str], dict[str, str]], tmp_path: Path
+) -> None:
+    """The process that opens it aborts each time: the others are read, and it is a row of errors.parquet."""
+    if engine == "ray":
+        pytest.importorskip("ray", reason="needs the extra ray")
+    inputs, environment = crashing
+    words = [sys.executable, "-m", "numclip.cli.main", "bulk", *inputs, "--out", str(tmp_path / "out")]
+    words += ["--device", "cpu", "--workers", "2", "--engine", engine]
+    run = subprocess.run(words, env=environment, capture_output=True, text=True)
+
+    assert run.returncode in (0, 1), run.stderr[-3000:]
+    assert "Traceback" not in run.stderr, run.stderr[-3000:]
+    assert [Path(str(row["source"])).name for row in rows_of(tmp_path / "out")] == ["03.jpg", "04.jpg", "07.jpg"]
+    ((source, sentence),) = errors_of(tmp_path / "out").items()
+    assert source.endswith("05.jpg") and "the process that read it died 2 times" in sentence
+
+
 @pytest.mark.slow
 def test_ray_gives_the_same_rows(options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path) -> None:
     """Ray Data with two actors on this machine writes the rows of the local engine."""
@@ -304,3 +355,26 @@ def test_ray_gives_the_same_rows(options: BulkOptions, undisturbed: list[dict[st
     bulk(replace(options, out=tmp_path / "out", engine="ray", workers=2))
 
     assert rows_of(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.slow
+def test_a_ray_actor_that_is_killed_is_replaced(
+    pictures: Path, undisturbed: list[dict[str, object]], tmp_path: Path
+) -> None:
+    """kill -9 of an actor's process in the middle of a unit: Ray starts another, and the rows are the same."""
+    pytest.importorskip("ray", reason="needs the extra ray")
+    psutil = pytest.importorskip("psutil")
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "numclip.cli.main", "bulk", str(pictures), "--out", str(out), "--device", "cpu"]
+    run = subprocess.Popen([*words, "--workers", "2", "--unit-size", "3", "--engine", "ray"], stderr=subprocess.DEVNULL)
+    killed = 0
+    while run.poll() is None and not killed:
+        if out.is_dir() and list((out / ".units").glob("*.journal")):
+            for process in psutil.Process(run.pid).children(recursive=True):
+                if "Actor" in " ".join(process.cmdline()) and not killed:
+                    process.kill()
+                    killed += 1
+        time.sleep(0.002)
+
+    assert run.wait() == 0 and killed
+    assert rows_of(out) == undisturbed
