@@ -102,7 +102,7 @@ def test_a_teacher_is_asked_of_the_very_crops(faces: Path, trained: Path, tmp_pa
     around = np.pad(crops, ((0, 0), (side // 4, side // 4), (side // 4, side // 4), (0, 0)))
     wider = Teachers([path], network.task.covering(1.5), torch.device("cpu"))
     torch.testing.assert_close(wider.read(torch.from_numpy(around))[0], values)
-    with pytest.raises(ModelError, match=r"no more than those it teaches, got 1\.25 times"):
+    with pytest.raises(ModelError, match=r"not wider than the student's, got one that is 1\.25 times"):
         Teachers([path], network.task.covering(0.8), torch.device("cpu"))
     flags = [*_flags(faces, tmp_path / "taught"), "--teacher", str(path)]
     assert main(flags) == 0

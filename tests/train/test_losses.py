@@ -119,5 +119,5 @@ def test_bins_of_raw_ages() -> None:
 
 def test_unknown_weighting_is_refused() -> None:
     """A misspelt weighting is an error, not plain cross-entropy."""
-    with pytest.raises(ValueError, match="inside, outside or None"):
+    with pytest.raises(ValueError, match="'inside', 'outside' or None"):
         losses.image_to_text_loss(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), "Inside")

@@ -259,7 +259,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected dlib's face recognition network"):
         read_dlib(tmp_path / "other.dat")
     convert("dlib", None, tmp_path / "dlib.safetensors")
-    with pytest.raises(ModelError, match="expected start weights for nano, they are for face-resnet"):
+    with pytest.raises(ModelError, match="expected start weights for nano, got those for face-resnet"):
         build_towers("nano", str(tmp_path / "dlib.safetensors"), PICTURES)
     for given, command in {
         "dlib": "dlib --out",

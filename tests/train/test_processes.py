@@ -128,7 +128,7 @@ def test_shares_are_the_batch() -> None:
 def test_a_batch_that_cannot_be_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three processes and a batch of 32: the sentence says what would do."""
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UsageError, match="a multiple of the 3 processes, got 32"):
+    with pytest.raises(UsageError, match="to be a multiple of the 3 processes, got 32"):
         open_fabric("off", 32)
 
 

@@ -109,7 +109,7 @@ def test_age_open_takes_fairface_alone(tmp_path: Path, capsys: pytest.CaptureFix
     """--recipe age-open with another data set is refused in a sentence, because of the licence."""
     data = ["fairface:x.tar", "utkface:y.tar"]
     assert main(["train", "--recipe", "age-open", "--data", *data, "--out", str(tmp_path / "x"), "--smoke"]) == 2
-    assert "with fairface: alone" in (said := capsys.readouterr().err) and "utkface:y.tar" in said
+    assert "expected only fairface: data" in (said := capsys.readouterr().err) and "utkface:y.tar" in said
 
 
 def test_stages_start_where_they_say(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_stages_start_where_they_say(tmp_path: Path) -> None:
 def test_a_recipe_asks_for_its_start_weights(name: str, start: str, capsys: pytest.CaptureFixture[str]) -> None:
     """--recipe without --pretrained is refused at once, before hours of training, in a sentence that says which file."""
     assert main(["train", "--recipe", name, "--data", "table:x.csv", "--out", "x"]) == 2
-    assert "with --pretrained" in (said := capsys.readouterr().err) and start in said
+    assert "expected --pretrained" in (said := capsys.readouterr().err) and start in said
 
 
 def test_a_recipe_fixes_its_flags(capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,14 +131,14 @@ def task_with(folder: Path, **changes):
 
 
 BAD = {
-    "a lacking field": ({"unit": None}, "unit: a text, what the value counts is wanted, got nothing"),
-    "a surplus field": ({"contxt": "a"}, "contxt: there is no such field; did you mean context?"),
-    "a text as number": ({"low": "1"}, "low: a number, the smallest value that may be answered is wanted, got '1'"),
+    "a missing field": ({"unit": None}, "unit: expected a string, the unit of the value, got nothing"),
+    "an unknown field": ({"contxt": "a"}, "contxt: unknown field; did you mean context?"),
+    "a string as number": ({"low": "1"}, "low: expected a number, the smallest possible value, got '1'"),
     "a bin without a word": ({"bins": [{"from": 0}, {"from": 2, "word": "b"}]}, "bins[0]"),
-    "a word twice": ({"bins": [{"from": 0, "word": "a"}, {"from": 2, "word": "a"}]}, "every word once"),
+    "a word twice": ({"bins": [{"from": 0, "word": "a"}, {"from": 2, "word": "a"}]}, "expected each word only once"),
     "edges that fall": ({"bins": [{"from": 3, "word": "a"}, {"from": 2, "word": "b"}]}, "rising edges"),
     "one bin": ({"bins": [{"from": 0, "word": "a"}]}, "at least 2 words"),
-    "words by nobody": ({"words_by": "me"}, "words_by: paper, released code, data set, ours is wanted"),
+    "an unknown source of the words": ({"words_by": "me"}, "words_by: expected paper, released code, data set, ours"),
     "a crop of neither kind": ({"crop": {"square": 1}}, "crop: "),
     "released values of other bins": ({"released": {"values": [1, 2]}}, "released: "),
     "a range that falls": ({"low": 9, "high": 6}, "more than low"),
@@ -158,7 +158,7 @@ def test_what_is_no_task_at_all(tmp_path: Path) -> None:
     """A list, or no JSON, is refused in a sentence."""
     for text in ("[1]", "{", "3"):
         (tmp_path / "x.json").write_text(text)
-        with pytest.raises(ModelError, match="expected a task"):
+        with pytest.raises(ModelError, match=r"expected a task file in JSON|not a valid task: expected a JSON object"):
             load_task(str(tmp_path / "x.json"))
 
 

@@ -89,7 +89,7 @@ def test_another_side_interpolates_positions(clip, tmp_path: Path) -> None:
 def test_another_architecture_names_the_tensor(clip, tmp_path: Path) -> None:
     """Other patches, a lacking and a surplus tensor: the sentence names the tensor, its shapes and what to do."""
     path = write("state dict", clip.state_dict(), tmp_path)
-    wide = r"tensor visual.conv1.weight: expected \[64, 3, 32, 32\] as tiny-vit-32 has it, got \[64, 3, 16, 16\]"
+    wide = r"tensor visual.conv1.weight: expected shape \[64, 3, 32, 32\] as in tiny-vit-32, got \[64, 3, 16, 16\]"
     with pytest.raises(ModelError, match=wide):
         build_towers("tiny-vit-32", str(path), PICTURES)
     state = dict(clip.state_dict())
@@ -98,7 +98,7 @@ def test_another_architecture_names_the_tensor(clip, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no tensor ln_final.weight; choose the --model"):
         build_towers("tiny-vit", str(path), PICTURES)
     torch.save({**clip.state_dict(), "surplus": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match="which has no tensor surplus"):
+    with pytest.raises(ModelError, match="got a tensor surplus, which tiny-vit does not have"):
         build_towers("tiny-vit", str(path), PICTURES)
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_archive_names_the_record(clip, tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(ModelError, match=r"the record .*data/\d+ at byte \d+ fails its check"):
+    with pytest.raises(ModelError, match=r"the record .*data/\d+ at byte \d+ has a wrong checksum"):
         read_weights(path)
 
 
