@@ -36,7 +36,7 @@ def save_checkpoint(path: Path, network: NumCLIP, training: TrainingRecord) -> N
         save_file(tensors, temporary, metadata={"numclip": json.dumps(to_json(content))})
         os.replace(temporary, path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be written ({error}); free disk space, then continue with --resume") from None
+        raise ModelError(f"{path}: cannot be written ({error}); free space, then continue with --resume") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -94,7 +94,7 @@ def save_state(path: Path, state: Mapping[str, object]) -> None:
         os.replace(temporary, path)
     except (RuntimeError, OSError) as error:
         raise ModelError(
-            f"{path}: cannot be written ({str(error)[:200]}); free disk space, then continue with --resume"
+            f"{path}: cannot be written ({str(error)[:200]}); free space, then continue with --resume"
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

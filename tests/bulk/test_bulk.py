@@ -177,7 +177,7 @@ def test_a_changed_input_is_named(pictures: Path, options: BulkOptions, tmp_path
 def test_other_settings_are_named(options: BulkOptions, undisturbed: list[dict[str, object]]) -> None:
     """A folder holds rows of one model and one choice of flags."""
     assert undisturbed
-    with pytest.raises(UsageError, match=r"level was 0\.9, is 0\.5"):
+    with pytest.raises(UsageError, match=r"level was 0\.9, now 0\.5"):
         bulk(replace(options, level=0.5))
 
 
@@ -271,7 +271,7 @@ def test_the_columns_are_documented(repo: Path) -> None:
     [
         (
             ["nowhere.tar", "--out", "o"],
-            "nowhere.tar: expected a file, folder, glob, archive or address, found nothing",
+            "nowhere.tar: expected a file, folder, glob, archive or address, found no such file",
         ),
         (["--out", "o"], "expected at least one INPUT, or --from-file FILE"),
         ([".", "--out", "o", "--shard", "3"], "expected --shard I/N such as 3/8"),

@@ -78,5 +78,5 @@ def test_a_tower_is_rewritten_whole() -> None:
 
 def test_attention_of_another_form_is_refused() -> None:
     """Time-first attention is refused in one sentence, not exported wrongly."""
-    with pytest.raises(ModelError, match="batch first"):
+    with pytest.raises(ModelError, match="batch_first"):
         Attention(nn.MultiheadAttention(8, 2, batch_first=False))

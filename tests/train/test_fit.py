@@ -185,7 +185,10 @@ def test_export_needs_no_data_where_it_was_trained(trained: Path, tmp_path: Path
         patch.setenv("NUMCLIP_CACHE", str(tmp_path / "another machine"))
         assert main(["export", str(checkpoint), "--out", str(tmp_path / "no.onnx")]) == 1
     said = capfd.readouterr().err
-    assert "this machine has none; give labelled faces with --data" in said and not (tmp_path / "no.onnx").exists()
+    assert (
+        "found none in this machine's cache; give labelled faces with --data" in said
+        and not (tmp_path / "no.onnx").exists()
+    )
 
 
 def test_export_refuses_what_misses_its_limit(trained: Path, faces: Path, tmp_path: Path, capfd) -> None:
