@@ -120,7 +120,7 @@ def test_another_size_is_another_study(drawings: list[str], tmp_path: Path, capf
     assert main(_flags("coarse", tmp_path, "--data", drawings[0])) == 0
     before = (tmp_path / "coarse.json").read_bytes()
     assert main([*_flags("coarse", tmp_path, "--data", drawings[0]), "--steps", "3"]) == 1
-    assert "expected steps 2 as it began, got 3" in capfd.readouterr().err
+    assert "expected steps 2 as in its earlier runs, got 3" in capfd.readouterr().err
     assert (tmp_path / "coarse.json").read_bytes() == before
 
 

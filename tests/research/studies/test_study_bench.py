@@ -109,7 +109,7 @@ def test_no_pictures_is_a_sentence(settings: Settings) -> None:
     """A range without pictures is refused."""
     from numclip.errors import DataError
 
-    with pytest.raises(DataError, match="there are none"):
+    with pytest.raises(DataError, match="found none"):
         train(Bench(settings), Recipe(keep=(50.0, None)), 0)
 
 

@@ -49,7 +49,7 @@ def test_what_people_wrote_stays(tmp_path: Path) -> None:
 def test_a_foreign_page_is_not_overwritten(tmp_path: Path) -> None:
     """A file without the marks is somebody else's."""
     (tmp_path / "made-up.md").write_text("mine")
-    with pytest.raises(OutputError, match="expected the marks"):
+    with pytest.raises(OutputError, match="expected the markers"):
         write_page(tmp_path / "made-up.md", STUDY, Results("made-up", BASE, RUNS))
     assert (tmp_path / "made-up.md").read_text() == "mine"
 
