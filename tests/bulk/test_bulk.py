@@ -217,7 +217,7 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
 
     assert [f.source for f in found if not f.fault] == [str(tmp_path / "a" / "x.jpg")]
     assert [f.fault for f in found if f.fault] == [
-        f"{tmp_path}/a/b/up: a link to a folder that contains it; not followed"
+        f"{tmp_path}/a/b/up: not read, because it links to a folder that contains it; remove the link"
     ]
 
 

@@ -97,8 +97,8 @@ def test_a_trained_tower_is_trained(drawings: list[str], tmp_path: Path) -> None
         (["los", "--data", "table:x.csv"], 2, "did you mean loss?"),
         (["loss"], 2, "expected --data"),
         (["all", "--data", "table:x.csv"], 2, "expected two or more --data sets"),
-        (["loss", "--data", "table:x.csv", "--steps", "0"], 2, "expected --steps of at least 1, got 0"),
-        (["loss", "--data", "table:x.csv", "--num-faces", "0"], 2, "expected --num-faces of at least 1, got 0"),
+        (["loss", "--data", "table:x.csv", "--steps", "0"], 2, "expected --steps to be at least 1, got 0"),
+        (["loss", "--data", "table:x.csv", "--num-faces", "0"], 2, "expected --num-faces to be at least 1, got 0"),
         (["loss", "--data", "table:nothing.csv"], 1, "found nothing at"),
     ],
 )
