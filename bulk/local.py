@@ -1,4 +1,4 @@
-"""Units read by processes on this machine. A process that dies is replaced, and its unit is read again."""
+"""Read units with worker processes on this machine. A process that dies is replaced, and its unit is read again."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .inputs import Unit
 from .options import BulkOptions
 from .reading import UnitDone, UnitReader
 
-EARLY_DEATHS = 5  # of processes that had not begun a unit; more mean that none can work
-TRIES = 50  # deaths in one unit; the journal takes out an input after two, so this many mean something else
+EARLY_DEATHS = 5  # deaths of workers before their first unit; more mean that no worker can start
+TRIES = 50  # deaths in one unit; the journal skips an input after two, so this many have another cause
 
 
 def read_locally(
     options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
 ) -> Iterator[UnitDone]:
-    """Each unit as it is finished, in any order. Raises the first NumclipError that ends a worker."""
+    """Yield each unit when it is finished, in any order. Raises the first NumclipError of a worker."""
     waiting = deque((unit, 0) for unit in units)
     early_deaths = 0
     pool: dict[Connection, tuple[SpawnProcess, tuple[Unit, int] | None]] = {}
@@ -36,12 +36,12 @@ def read_locally(
                 process, unit = pool.pop(pipe)
                 try:
                     answer = pipe.recv()
-                except (EOFError, OSError):  # it died
+                except (EOFError, OSError):  # the worker died
                     process.join()
                     early_deaths += unit is None
                     if early_deaths > EARLY_DEATHS or (unit is not None and unit[1] >= TRIES):
                         raise NumclipError(
-                            f"a reading process ended with code {process.exitcode} before it could work; is there enough memory?"
+                            f"a worker process ended with code {process.exitcode} before it finished a unit; free memory, or lower --workers"
                         ) from None
                     if unit is not None:
                         waiting.appendleft((unit[0], unit[1] + 1))
@@ -69,7 +69,7 @@ def read_locally(
 
 
 def usable_processors() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
@@ -84,13 +84,13 @@ def _start(options: BulkOptions) -> tuple[SpawnProcess, Connection]:
 
 
 def _work(pipe: Connection, options: BulkOptions) -> None:
-    """A worker's life: open model and detector, then units until there are none. It ends when its parent does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    """Run a worker: open model and detector, then read units until there are none. It ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ[name] = "1"
     import cv2
 
-    cv2.setNumThreads(1)  # this process's own: one thread each, as many processes as processors
+    cv2.setNumThreads(1)  # one thread per worker, because there is one worker per processor
     try:
         reader = UnitReader(options)
         pipe.send("ready")
@@ -100,6 +100,6 @@ def _work(pipe: Connection, options: BulkOptions) -> None:
     except (EOFError, BrokenPipeError):
         return
     except OSError as error:
-        pipe.send(OutputError(f"{options.out}: {error.strerror or error}; free space and start the same command again"))
+        pipe.send(OutputError(f"{options.out}: {error.strerror or error}; free space and run the same command again"))
     except NumclipError as error:
         pipe.send(error)

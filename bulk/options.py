@@ -1,4 +1,4 @@
-"""What a bulk run is asked to do, and what it answers."""
+"""Options and summary of a bulk run."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ STAGES: tuple[str, ...] = ("read", "decode", "find", "age", "write")
 
 @dataclass(frozen=True)
 class BulkOptions:
-    """A collection of pictures and videos, and how it is read."""
+    """Options of `numclip.bulk.bulk`: a collection of pictures and videos, and how to read it."""
 
     inputs: tuple[str, ...]
     """Folders (read with their subfolders), files, globs, .tar and .zip archives, URLs, and fsspec addresses such as s3://bucket/folder."""
 
     out: Path
-    """The folder of the result. A folder that holds an unfinished run of the same inputs is continued."""
+    """Output folder. If it holds an unfinished run of the same inputs, that run is continued."""
 
     from_file: Path | None = None
-    """A text file with one more input per line; relative paths are relative to this file."""
+    """A text file with more inputs, one per line; relative paths are relative to this file."""
 
     model: str = "age-nano"
-    """A model's name or .onnx file."""
+    """Name of a model, or an .onnx file."""
 
     detector: str = FINDER
-    """The face detector's name."""
+    """Name of the face detector."""
 
     device: str = "auto"
-    """Where the model runs."""
+    """Device that runs the model."""
 
     level: float = 0.9
-    """Probability with which `low` to `high` contains the true value."""
+    """Coverage of the interval `low` to `high`: the probability that it contains the true value."""
 
     min_face_px: int = 24
-    """Smaller faces get a row without a value, with the reason `small`."""
+    """Smallest face that is read, px; smaller faces get a row without a value, with the reason `small`."""
 
     max_faces: int | None = None
-    """Faces per picture or frame at most, the largest first; None: 32 in video, all in a picture."""
+    """Maximum number of faces per picture or frame, largest first; None: 32 in video, no limit in pictures."""
 
     video: str = "track"
-    """Rows of a video: `track` (one row per person followed), `frame` (every frame), or seconds between two frames that are read."""
+    """Rows of a video: `track` (one row per tracked person), `frame` (rows of every frame), or seconds between frames with rows."""
 
     workers: int | None = None
-    """Reading processes; None: one per processor of this machine that this process may use."""
+    """Number of worker processes; None: one per processor that this process may use."""
 
     unit_size: int = 200
-    """Pictures per unit of work. A unit is written whole; a killed run repeats at most one unit per worker."""
+    """Pictures per unit of work. A killed run repeats at most one unit per worker."""
 
     dedupe: bool = False
-    """Read files of the same bytes once, and repeat their rows for every copy."""
+    """Read identical files once and copy their rows for every duplicate."""
 
     shard: tuple[int, int] = (1, 1)
-    """(i, n): read the i-th of n parts of the units, i from 1."""
+    """(i, n): read only part i of n, i from 1."""
 
     engine: Engine = "local"
     """`local`: processes on this machine. `ray`: Ray Data, on this machine or on the cluster at `address`."""
@@ -66,51 +66,51 @@ class BulkOptions:
     """Address of a running Ray cluster; None: Ray starts on this machine."""
 
     formats: tuple[Format, ...] = ("parquet",)
-    """Further copies of the faces table to write beside the Parquet files."""
+    """Formats of further copies of the faces table, besides Parquet."""
 
     update: bool = False
-    """Continue although inputs changed since the first run: changed units are read again, units of removed inputs are dropped."""
+    """Continue even if inputs changed since the first run: read changed units again and drop units of removed inputs."""
 
 
 @dataclass(frozen=True)
 class BulkSummary:
-    """What a finished run found."""
+    """Summary of a finished run."""
 
     inputs: int
-    """Files, archive members and URLs that were to be read."""
+    """Number of inputs: files, archive members and URLs."""
 
     faces: int
-    """Rows in the faces table."""
+    """Number of rows in the faces table."""
 
     without_faces: int
-    """Pictures and videos in which no face was found."""
+    """Number of pictures and videos without a detected face."""
 
     errors: int
-    """Inputs that could not be read; each has a row in the errors table."""
+    """Number of inputs that could not be read; each has a row in the errors table."""
 
     duplicates: int
-    """Inputs whose rows were copied from a file of the same bytes."""
+    """Number of inputs whose rows were copied from an identical file."""
 
     units: int
-    """Units of work in this run's shard."""
+    """Number of units of work in this run's shard."""
 
     units_resumed: int
-    """Units that an earlier run had finished."""
+    """Number of units that an earlier run had finished."""
 
     workers: int
-    """Reading processes."""
+    """Number of worker processes."""
 
     seconds: float
     """Wall-clock time of this run, s."""
 
     stage_seconds: dict[str, float]
-    """Processor-bound time by stage (STAGES), s, summed over the workers of this run."""
+    """Time by stage (STAGES), s, summed over the workers of this run."""
 
     files: tuple[str, ...]
-    """What was written, relative to the output folder."""
+    """Files that were written, relative to the output folder."""
 
     def to_json(self) -> dict[str, object]:
-        """The content of summary.json, apart from the settings."""
+        """Return the content of summary.json, without the settings."""
         return {
             "inputs": self.inputs,
             "faces": self.faces,

@@ -1,4 +1,4 @@
-"""One unit of work: its inputs become rows. The same code runs in a local process and in a Ray actor."""
+"""Read one unit of work: turn its inputs into rows. Local workers and Ray actors run the same code."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from .schema import FACES, INPUTS, printable
 from .store import Store
 
 BATCH = 16  # pictures whose faces the model reads in one call
-MAX_BYTES = 1 << 30  # of one picture's file
-URL_SECONDS = 30.0  # for a picture behind an address
-LOST_S = 10.0  # a person not seen for so long has left the video
-DEATHS = 2  # of the process that reads an input alone: after these it is an error, not tried again
-UNEXPLAINED = 2  # deaths in a unit before its inputs are read one by one
+MAX_BYTES = 1 << 30  # largest file of one picture
+URL_SECONDS = 30.0  # timeout of a download
+LOST_S = 10.0  # a person not seen for this long has left the video
+DEATHS = 2  # crashes while an input is read alone; then the input is an error and is not tried again
+UNEXPLAINED = 2  # crashes in a unit before its inputs are read one by one
 Row = dict[str, object]  # of the faces table
 
 
 @dataclass
 class InputRow:
-    """What became of one input; but for `taken`, a row of the inputs table."""
+    """Result of one input; apart from `taken`, a row of the inputs table."""
 
     source: str
     sha256: str | None = None
@@ -57,7 +57,7 @@ class InputRow:
 
 @dataclass
 class UnitDone:
-    """What came of a unit, for the progress bar and the summary."""
+    """Counts of a finished unit, for the progress bar and the summary."""
 
     unit: str
     inputs: int = 0
@@ -67,7 +67,7 @@ class UnitDone:
 
 
 class UnitReader:
-    """Model and detector, opened once in each process, and the units they read."""
+    """Reads units with a model and a detector, which are opened once per process."""
 
     def __init__(self, options: BulkOptions) -> None:
         self._options = options
@@ -83,7 +83,7 @@ class UnitReader:
         self._constant: Row = {"model_sha256": graph_sha256(resolve(options.model)), "numclip": version("numclip")}
 
     def read(self, unit: Unit, duplicates: dict[str, str]) -> UnitDone:
-        """Read a unit's inputs and commit its rows. duplicates: source -> the source of the same bytes that is read instead."""
+        """Read a unit's inputs and commit its rows. duplicates: source -> the identical source that is read instead."""
         done = UnitDone(unit.name)
         faces: list[Row] = []
         inputs: list[InputRow] = []
@@ -96,9 +96,7 @@ class UnitReader:
                 row.duplicate_of = printable(duplicates[found.source])
                 continue
             if journal.deaths(at) >= DEATHS:
-                row.error = (
-                    f"{row.source}: the process that read it died {DEATHS} times (no memory, or a crash of a library)"
-                )
+                row.error = f"{row.source}: skipped, because reading it crashed the process {DEATHS} times (out of memory, or a library crash)"
                 continue
             journal.begin(at)
             try:
@@ -111,7 +109,7 @@ class UnitReader:
             except NumclipError as error:
                 row.error = str(error)
             except MemoryError:
-                row.error = f"{row.source}: no memory to read it"
+                row.error = f"{row.source}: not enough memory to read it"
             if len(waiting) >= BATCH or (waiting and journal.careful):
                 faces += self._answer(waiting, done)
                 waiting = []
@@ -127,7 +125,7 @@ class UnitReader:
         return done
 
     def _pictures(self, found: Input, opened: _Opened, row: InputRow, done: UnitDone) -> list[Frame]:
-        """The decoded pictures of one file; the hash and the time of the picture go into `row`."""
+        """Decode the pictures of one file; put its hash and time into `row`."""
         started_s = time.perf_counter()
         data = opened.all()
         row.sha256 = hashlib.sha256(data).hexdigest()
@@ -141,7 +139,7 @@ class UnitReader:
         return frames
 
     def _answer(self, waiting: Sequence[tuple[InputRow, list[Frame]]], done: UnitDone) -> list[Row]:
-        """The faces of decoded pictures: found picture by picture, read by the model in one call."""
+        """Return the rows of decoded pictures: detect faces picture by picture, then run the model once for all."""
         started_s = time.perf_counter()
         sights = self._pipeline.seer.see([frame for _, frames in waiting for frame in frames])
         found_s = time.perf_counter()
@@ -158,7 +156,7 @@ class UnitReader:
         return rows
 
     def _video(self, opened: _Opened, row: InputRow) -> list[Row]:
-        """The rows of a video, in the order of their first frame."""
+        """Return the rows of a video, in the order of their first frame."""
         with opened.as_file() as path:
             row.sha256 = _file_sha256(path)
             try:
@@ -166,7 +164,7 @@ class UnitReader:
                 rows = list(
                     _tracks(row, results, self) if self._options.video == "track" else self._frames(row, results)
                 )
-            except SourceError as error:  # a member of an archive is called by its own name
+            except SourceError as error:  # name the archive member, not its temporary copy
                 raise SourceError(str(error).replace(str(path), row.source)) from None
         row.faces = len(rows)
         return rows
@@ -186,7 +184,7 @@ class UnitReader:
                 }
 
     def row(self, of: InputRow, face: Face, index: int) -> Row:
-        """The row of a face. index: of its page or frame."""
+        """Return the row of a face. index: number of its page or frame."""
         reading = face.reading
         low = high = None
         if reading is not None and self._level is not None:
@@ -212,7 +210,7 @@ class UnitReader:
 
 @dataclass
 class _Track:
-    """A person followed so far."""
+    """A tracked person so far."""
 
     number: int
     first_s: float
@@ -220,12 +218,12 @@ class _Track:
     frames: int
     largest_px: float
     index: int
-    face: Face  # with the largest box
-    latest: Face  # with the estimate after the last look
+    face: Face  # the face with the largest box
+    latest: Face  # the face with the latest estimate
 
 
 def _tracks(of: InputRow, results: Iterator[FrameResult], reader: UnitReader) -> Iterator[Row]:
-    """One row per person: the estimate at the end, the box of the largest face. Memory holds those in view only."""
+    """Yield one row per person: the final estimate and the box of the largest face. Only people in view are held in memory."""
     tracks: dict[int, _Track] = {}
     for result in results:
         now_s = result.frame.time_s
@@ -263,34 +261,34 @@ def _track_row(of: InputRow, track: _Track, reader: UnitReader) -> Row:
 
 
 class Journal:
-    """Which input of a unit is being read, on disk: if the process dies, the next one knows at which input.
+    """Record on disk which input of a unit is being read: after a crash the next process knows which input caused it.
 
-    It lasts for one run; a run that was killed as a whole starts without it.
+    It lasts for one run; a run that is continued starts without it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         before = path.read_text().split() if path.is_file() else []
-        last = before[-1:]  # the input that was begun and not followed by another: it was being read at the death
+        last = before[-1:]  # the last input begun was being read at the crash
         self._deaths = [int(word[1:]) for word in before if word.startswith("d")]
         self._file = path.open("a")
         if last and not last[0].startswith("d"):
             self._deaths.append(int(last[0]))
             self._write(f"d{last[0]}")
-        # A process that was killed once says nothing of its inputs: the unit is read again as before, to the same rows. From the
-        # second death on each input is answered before the next is begun, and a death is the fault of that input.
+        # One crash may have nothing to do with the inputs, so the unit is read again as before. From the second crash on, each
+        # input is finished before the next begins, so a crash is caused by that input.
         self.careful = len(self._deaths) >= UNEXPLAINED
 
     def deaths(self, at: int) -> int:
-        """How often a process died while it read the input at this place, alone."""
+        """Return how often a process crashed while it read this input alone."""
         return self._deaths[UNEXPLAINED:].count(at)
 
     def begin(self, at: int) -> None:
-        """Note that the input at this place is read from now on."""
+        """Record that reading of this input begins."""
         self._write(str(at))
 
     def remove(self) -> None:
-        """The unit is finished."""
+        """Delete the journal of a finished unit."""
         self._file.close()
         with suppress(OSError):
             self._path.unlink()
@@ -301,21 +299,21 @@ class Journal:
 
 
 class _Opened:
-    """The bytes of one input, as many as are wanted."""
+    """The bytes of one input, read on demand."""
 
     def __init__(self, found: Input, archive: tarfile.TarFile | None = None, data: bytes | None = None) -> None:
         self._found, self._archive, self._data = found, archive, data
 
     def kind(self) -> Kind:
-        """What it is, by its content."""
+        """Return the type of the input, detected from its content."""
         return kind_of(Path(self._found.path)) if self._found.place == "file" else kind_of_data(self.all())
 
     def all(self) -> bytes:
-        """Every byte."""
+        """Return all bytes."""
         if self._data is None:
             if self._found.size > MAX_BYTES:
                 raise SourceError(
-                    f"{printable(self._found.source)}: {self._found.size / 1e9:.1f} GB, expected a picture of at most 1 GB"
+                    f"{printable(self._found.source)}: expected a picture of at most 1 GB, got {self._found.size / 1e9:.1f} GB"
                 )
             try:
                 self._data = self._read()
@@ -333,7 +331,7 @@ class _Opened:
                 file.seek(found.offset)
                 data = file.read(found.size)
             if len(data) < found.size:
-                raise EOFError("the archive is cut short")
+                raise EOFError("the archive is truncated")
             return data
         if found.place == "zip":
             with zipfile.ZipFile(found.path) as archive:
@@ -347,7 +345,7 @@ class _Opened:
             return file.read()  # pyright: ignore[reportAttributeAccessIssue]  (fsspec's own file type is untyped)
 
     def as_file(self) -> _AsFile:
-        """A path on disk: the file itself, or a copy of a member that is deleted afterwards."""
+        """Return a path on disk: the file itself, or a temporary copy of an archive member."""
         return _AsFile(self._found, self)
 
 
@@ -370,7 +368,7 @@ class _AsFile:
 
 
 def _opened(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[tuple[Input, _Opened]]:
-    """Each input with its bytes within reach; a compressed archive is read once, from its start."""
+    """Yield each input with access to its bytes; a compressed archive is read once, from its start."""
     if inputs and inputs[0].place == "tar-stream":
         yield from _streamed(inputs, duplicates)
         return
@@ -398,12 +396,12 @@ def _streamed(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[t
 
 
 def content_of(found: Input) -> bytes:
-    """An input's bytes. Raises SourceError where they cannot be read."""
+    """Return an input's bytes. Raises SourceError if they cannot be read."""
     return _Opened(found).all()
 
 
 def content_sha256(found: Input) -> str | None:
-    """Hash of an input's bytes; None where they cannot be read."""
+    """Return the hash of an input's bytes; None if they cannot be read."""
     try:
         return hashlib.sha256(content_of(found)).hexdigest()
     except SourceError:
@@ -422,7 +420,7 @@ def _file_sha256(path: Path) -> str:
 
 
 def _taken(data: bytes) -> datetime | None:
-    """When a picture was taken, from its EXIF."""
+    """Return when a picture was taken, from its EXIF data."""
     from PIL import Image, UnidentifiedImageError
 
     try:

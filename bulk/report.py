@@ -1,4 +1,4 @@
-"""One page about a finished collection, for people: ages, folders, months, contact sheets, errors by kind."""
+"""An HTML report of a finished collection: ages, folders, months, contact sheets, errors by kind."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from .schema import FACES
 
 SHEET = 24  # faces on a contact sheet
 TILE_PX = 112
-ROWS = 12  # folders, months and kinds of error that are listed
-AROUND = 0.35  # of the box's side, shown around a face
+ROWS = 12  # maximum number of folders, months and kinds of error in a table
+AROUND = 0.35  # margin around a face, as a share of the box's side
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #667085; --line: #e4e7ec; --bar: #2f6fde; --page: #fff }
@@ -53,15 +53,15 @@ class Shown:
 
 
 def write_report(folder: Path, show_faces: bool = False) -> Path:
-    """Write report.html into a finished result folder: the path of the page.
+    """Write report.html into a finished result folder and return its path.
 
-    The page is one file without links to others. Faces are blurred beyond recognition unless `show_faces`. Raises UsageError
-    where the folder holds no finished result.
+    The page is one self-contained file. Faces are blurred beyond recognition unless `show_faces` is set. Raises UsageError if
+    the folder holds no finished result.
     """
     summary_path = folder / "summary.json"
     if not summary_path.is_file():
         raise UsageError(
-            f"{folder}: expected the folder of a finished numclip bulk run, there is no summary.json; finish the run first"
+            f"{folder}: expected the folder of a finished numclip bulk run, found no summary.json in it; finish the run first"
         )
     summary = json.loads(summary_path.read_text())
     faces = pq.read_table(folder / "faces", schema=FACES)
@@ -84,7 +84,7 @@ def write_report(folder: Path, show_faces: bool = False) -> Path:
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{html.escape(folder.name)}: numclip</title><style>{STYLE}</style><h1>{html.escape(folder.name)}</h1>"
-        f"<p>An age read off a face is an estimate of appearance. {'Faces are shown.' if show_faces else 'Faces are blurred; --show-faces shows them.'}</p>"
+        f"<p>An estimated age describes how old a face looks; it is not a proof of age. {'Faces are shown.' if show_faces else 'Faces are blurred; --show-faces shows them.'}</p>"
         f"{''.join(parts)}</html>"
     )
     out = folder / "report.html"
@@ -93,7 +93,7 @@ def write_report(folder: Path, show_faces: bool = False) -> Path:
 
 
 def _floats(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
-    """A column of numbers; nan where it is null."""
+    """Return a column of numbers; null becomes nan."""
     return np.asarray(table[column].to_numpy(zero_copy_only=False), np.float64)
 
 
@@ -112,9 +112,9 @@ def _facts(summary: dict[str, object], faces: pa.Table, aged: pa.Table) -> str:
 
 
 def _histogram(aged: pa.Table) -> str:
-    """Faces by five units of value; the thin line is the count if each face is spread evenly over its interval."""
+    """Plot the number of faces in steps of five units; the thin line spreads each face evenly over its interval."""
     if not len(aged):
-        return "<p>No face was read.</p>"
+        return "<p>No face has a value.</p>"
     values, low, high = (_floats(aged, name) for name in ("value", "low", "high"))
     top = max(5.0, 5 * np.ceil((values.max() + 1e-6) / 5))
     edges = np.arange(0, top + 1, 5)
@@ -152,7 +152,7 @@ def _folder(source: str) -> str:
 def _months(aged: pa.Table) -> str:
     months = [when.strftime("%Y-%m") if when is not None else "" for when in aged["taken"].to_pylist()]
     if not any(months):
-        return "<p>No picture says when it was taken.</p>"
+        return "<p>No picture has a date in its EXIF data.</p>"
     return _grouped([month or "unknown" for month in months], aged, "month")
 
 
@@ -186,11 +186,11 @@ def _errors(errors: pa.Table) -> str:
     rows = "".join(
         f'<tr><td>{html.escape(kind)}</td><td class="n">{n}</td></tr>' for kind, n in kinds.most_common(ROWS)
     )
-    return f'<table><tr><th>what</th><th class="n">inputs</th></tr>{rows}</table>'
+    return f'<table><tr><th>error</th><th class="n">inputs</th></tr>{rows}</table>'
 
 
 def _kind(error: str, source: str) -> str:
-    """A sentence without its file and numbers: the same fault of many files is one kind."""
+    """Return an error without its file and numbers, so that the same error of many files counts as one kind."""
     return re.sub(r"\d+(\.\d+)?", "N", error.replace(f"{source}: ", ""))
 
 
@@ -207,7 +207,7 @@ def _sheet(rows: pa.Table, show_faces: bool) -> str:
 
 
 def _tile(row: dict[str, object], show_faces: bool) -> Shown | None:
-    """The face, from the picture it was read from; None where that is gone, or a video."""
+    """Crop the face from its picture; None if the picture no longer exists or the source is a video."""
     source = str(row["source"])
     if row["time_s"] is not None or row["track"] is not None:
         return None
@@ -243,7 +243,7 @@ def _tile(row: dict[str, object], show_faces: bool) -> Shown | None:
 
 
 def _input(source: str) -> Input:
-    """The input of a row, to read its picture again."""
+    """Return the input of a row, to read its picture again."""
     archive, _, member = source.partition(MEMBER)
     if not member:
         return Input(source, "file", source)

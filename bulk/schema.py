@@ -1,4 +1,4 @@
-"""The tables of a result: the faces, and the inputs that gave none. `docs/bulk.md` describes every column."""
+"""Schemas of the result tables: faces, errors and inputs. `docs/bulk.md` describes every column."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     (
         "source",
         pa.string(),
-        "the input: a path, ARCHIVE::MEMBER, or an address; bytes that are no UTF-8 appear as \\xNN",
+        "the input: a path, ARCHIVE::MEMBER, or an address; bytes that are not valid UTF-8 appear as \\xNN",
     ),
     ("sha256", pa.string(), "SHA-256 of the file's bytes, in hexadecimal"),
     (
@@ -23,24 +23,24 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     (
         "track",
         pa.int64(),
-        "for videos: the number of the person followed; it starts at 0 and means nothing outside this video",
+        "for videos: number of the tracked person, from 0; it is only valid within this video",
     ),
     ("frames", pa.int64(), "for a track: frames in which the person was seen"),
     ("box", pa.list_(pa.float32(), 4), "x1, y1, x2, y2, px"),
     (
         "landmarks",
         pa.list_(pa.float32(), 10),
-        "x, y of right eye, left eye, nose, right and left mouth corner, px; null where the detector has none",
+        "x, y of right eye, left eye, nose, right and left mouth corner, px; null if the detector gives none",
     ),
-    ("score", pa.float32(), "the detector's, 0 to 1"),
-    ("value", pa.float32(), "the model's number, for the age models the age in years; null with a reason"),
-    ("low", pa.float32(), "lower end of the interval; null where the model is not calibrated"),
+    ("score", pa.float32(), "the detector's score, 0 to 1"),
+    ("value", pa.float32(), "the model's value, for the age models the age in years; null if there is a reason"),
+    ("low", pa.float32(), "lower end of the interval; null if the model is not calibrated"),
     ("high", pa.float32(), "upper end of the interval"),
-    ("level", pa.float32(), "probability with which low to high contains the true value"),
+    ("level", pa.float32(), "coverage of the interval: probability that low to high contains the true value"),
     ("word", pa.string(), "the word of the bin that holds the value"),
-    ("probabilities", pa.list_(pa.float32()), "over the words, in the model's order"),
+    ("probabilities", pa.list_(pa.float32()), "probability of each word, in the model's order"),
     ("reason", pa.string(), "why there is no value: small, profile, blurred or range"),
-    ("taken", pa.timestamp("s"), "when the picture was taken, from EXIF; null where it does not say"),
+    ("taken", pa.timestamp("s"), "when the picture was taken, from EXIF; null if EXIF has no date"),
     ("model_sha256", pa.string(), "hash of the model's graph"),
     ("numclip", pa.string(), "version of numclip"),
 )
@@ -50,7 +50,11 @@ FACES = pa.schema([pa.field(name, kind, metadata={"about": about}) for name, kin
 ERRORS = pa.schema(
     [
         pa.field("source", pa.string(), metadata={"about": "the input, as in the faces table"}),
-        pa.field("error", pa.string(), metadata={"about": "one sentence: what was expected, what came, what to do"}),
+        pa.field(
+            "error",
+            pa.string(),
+            metadata={"about": "the reason in one sentence: what was expected, what was found, what to do"},
+        ),
     ],
     metadata={"numclip_schema": str(SCHEMA_VERSION)},
 )
@@ -66,5 +70,5 @@ INPUTS = pa.schema(
 
 
 def printable(text: str) -> str:
-    r"""A name as UTF-8: bytes that are none appear as \xNN."""
+    r"""Return a name as UTF-8: bytes that are not valid UTF-8 appear as \xNN."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,11 +1,11 @@
-"""The folder of a result. Each unit of work is written under a temporary name and renamed, so that a run killed at any moment
-loses at most the units in progress; when all are there they are merged, in order, into the tables that people read.
+"""The output folder. Each unit of work is written under a temporary name and then renamed, so a run that is killed at any
+moment loses only the units in progress. When all units are done, they are merged in order into the final tables.
 
-    OUT/run.json         the settings and the unit names of the run, written first
+    OUT/run.json         settings and unit names of the run, written first
     OUT/.units/NAME/     faces.parquet and inputs.parquet of a finished unit
-    OUT/faces/           part-00000.parquet, …: the result
-    OUT/errors.parquet   the inputs that could not be read
-    OUT/summary.json     written last: a folder with it is complete
+    OUT/faces/           part-00000.parquet, …: the faces table
+    OUT/errors.parquet   inputs that could not be read
+    OUT/summary.json     written last: a folder that contains it is complete
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROWS_PER_PART, ROWS_PER_GROUP = 1_000_000, 50_000
 
 @dataclass
 class Counts:
-    """What the merged tables hold."""
+    """Counts of the merged tables."""
 
     inputs: int = 0
     faces: int = 0
@@ -45,17 +45,15 @@ class Counts:
 
 @dataclass
 class _Inputs:
-    """What the units say about their inputs; faces are not counted yet."""
+    """Counts and errors of all units' inputs, before faces are counted."""
 
     counts: Counts = field(default_factory=Counts)
     errors: list[dict[str, object]] = field(default_factory=list)  # rows of the errors table
-    copies: dict[str, list[tuple[str, str]]] = field(
-        default_factory=dict
-    )  # by unit: (source, source of the same bytes)
+    copies: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # by unit: (source, identical source)
 
 
 class Store:
-    """One output folder, or one shard's part of it."""
+    """An output folder, or one shard's part of it."""
 
     def __init__(self, out: Path, shard: tuple[int, int] = (1, 1)) -> None:
         self.out = out
@@ -64,15 +62,15 @@ class Store:
         self.run = out / f"run{self.suffix}.json"
 
     def open(self, settings: dict[str, object], units: Sequence[Unit], update: bool) -> list[Unit]:
-        """Begin or continue a run: the units that are still to be read.
+        """Begin or continue a run; returns the units that are still to be read.
 
-        Raises UsageError where the folder holds a run with other settings or other inputs, naming what differs.
+        Raises UsageError, with the differences, if the folder holds a run with other settings or other inputs.
         """
         try:
             self.units.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{self.out}: the folder cannot be written ({error.strerror}); give another --out"
+                f"{self.out}: the folder cannot be written to ({error.strerror}); give another --out"
             ) from None
         names = [unit.name for unit in units]
         before = self._earlier()
@@ -86,7 +84,7 @@ class Store:
         return [unit for unit in units if not (self.units / unit.name).is_dir()]
 
     def commit(self, unit: str, faces: pa.Table, inputs: pa.Table) -> None:
-        """Write a unit's tables whole, or not at all. A unit that is there already stays as it is."""
+        """Write a unit's tables completely or not at all. A unit that already exists stays unchanged."""
         draft = self.units / f"{unit}.{os.getpid()}.draft"
         try:
             shutil.rmtree(draft, ignore_errors=True)
@@ -103,7 +101,7 @@ class Store:
             shutil.rmtree(draft, ignore_errors=True)
 
     def merge(self, units: Sequence[Unit], formats: Sequence[Format]) -> tuple[Counts, list[str]]:
-        """Write the tables that people read from the finished units: what they hold, and the files' names."""
+        """Merge the finished units into the final tables; returns the counts and the names of the files."""
         faces_folder = self.out / "faces"
         try:
             faces_folder.mkdir(exist_ok=True)
@@ -124,7 +122,7 @@ class Store:
         return inputs.counts, written
 
     def finish(self, summary: dict[str, object]) -> None:
-        """Write summary.json: from here on the folder counts as complete."""
+        """Write summary.json, which marks the folder as complete."""
         write_json(self.out / f"summary{self.suffix}.json", summary)
 
     def _earlier(self) -> dict[str, object] | None:
@@ -134,17 +132,19 @@ class Store:
             return None
         except (OSError, ValueError) as error:
             raise OutputError(
-                f"{self.run}: not readable ({error}); give another --out, or delete this folder"
+                f"{self.run}: cannot be read ({error}); give another --out, or delete this folder"
             ) from None
         return found
 
     def _check_settings(self, before: object, now: dict[str, object]) -> None:
         assert isinstance(before, dict)
         differing = [
-            f"{name} was {before.get(name)}, is {now.get(name)}" for name in now if before.get(name) != now.get(name)
+            f"{name} was {before.get(name)}, now {now.get(name)}" for name in now if before.get(name) != now.get(name)
         ]
         if differing:
-            raise UsageError(f"{self.out} holds a run with other settings ({'; '.join(differing)}); give another --out")
+            raise UsageError(
+                f"{self.out} holds a run with other settings ({'; '.join(differing)}); use the same settings, or give another --out"
+            )
 
     def _changed(self, units: Sequence[Unit]) -> str:
         known: dict[str, str] = {}
@@ -159,12 +159,12 @@ class Store:
         gone = set(known) - {printable(found.source) for unit in units for found in unit.inputs}
         said = ", ".join(sorted(examples or gone)[:3]) or "inputs were added"
         return (
-            f"{self.out} holds a run of other inputs (changed, added or removed, for example {said}); "
-            "--update reads again what changed, or give another --out"
+            f"{self.out} holds a run with other inputs (changed, added or removed, for example {said}); "
+            "add --update to read the changed inputs again, or give another --out"
         )
 
     def _inputs(self, units: Sequence[Unit]) -> _Inputs:
-        """Read every unit's inputs, once."""
+        """Read every unit's inputs table, once."""
         found, counts = _Inputs(), Counts()
         for unit in units:
             for row in pq.read_table(self.units / unit.name / "inputs.parquet", schema=INPUTS).to_pylist():
@@ -184,7 +184,7 @@ class Store:
     def _repeated(
         self, units: Sequence[Unit], copies: dict[str, list[tuple[str, str]]]
     ) -> dict[str, list[dict[str, object]]]:
-        """The rows of every file that has duplicates, by its source."""
+        """Return the rows of every file that has duplicates, by source."""
         rows: dict[str, list[dict[str, object]]] = {original: [] for each in copies.values() for _, original in each}
         for unit in units if rows else ():
             for row in self._faces(unit).to_pylist():
@@ -198,7 +198,7 @@ class Store:
         copies: dict[str, list[tuple[str, str]]],
         repeated: dict[str, list[dict[str, object]]],
     ) -> Iterator[pa.Table]:
-        """The faces of each unit, in order, with the rows of duplicates put in."""
+        """Yield the faces of each unit, in order, with the rows of duplicates inserted."""
         for unit in units:
             faces = self._faces(unit)
             rows = [
@@ -242,7 +242,7 @@ class Store:
         return f"{folder.name}/{name}"
 
     def _copy(self, form: Format, tables: Iterable[pa.Table]) -> str:
-        """The faces table as CSV or JSON lines; lists are JSON in a CSV."""
+        """Write the faces table as CSV or JSON lines; in CSV, lists are JSON."""
         name = f"faces{self.suffix}.{form}"
         text = io.StringIO()
         writer = csv.DictWriter(text, FACES.names, lineterminator="\n")

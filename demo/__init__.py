@@ -1,4 +1,4 @@
-"""The demo: a clip of two well-known portraits, and the main job done on it."""
+"""The demo: make a clip of two well-known portraits and run numclip on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's clip: two portraits on square cards, sliding in, drifting and changing size over a plain background."""
+"""The demo's clip: two portraits on square cards that slide in, drift and change size on a plain background."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ FPS = 25
 SECONDS = 7.0
 SIZE_WH = (640, 480)
 BACKGROUND_BGR = (212, 206, 198)
-CARD_PX = 320  # each portrait is first cut and shrunk to a card of this side
+CARD_PX = 320  # each portrait is cropped and scaled to a card of this side
 SLIDE_IN_S = 0.8
 
 
 @dataclass(frozen=True)
 class Person:
-    """One portrait: where it is from, the square cut from it, and the face inside that square."""
+    """One portrait: its source, the square crop, and the face inside that square."""
 
     name: str
-    square_xys: tuple[int, int, int]  # left, top, side of the cut, px of the portrait
-    face_xyxy: tuple[float, float, float, float]  # the face in the cut, in units of its side
-    center_xy: tuple[float, float]  # where the card rests, px of the clip
-    phase: float  # of the drift, so that the two do not move alike
+    square_xys: tuple[int, int, int]  # left, top, side of the crop, in px of the portrait
+    face_xyxy: tuple[float, float, float, float]  # the face in the crop, as shares of its side
+    center_xy: tuple[float, float]  # resting position of the card, in px of the clip
+    phase: float  # phase of the drift, so that the two cards move differently
 
 
 HOPPER = Person("Grace Hopper", (66, 10, 400), (0.22, 0.24, 0.78, 0.79), (163.0, 240.0), 0.0)
@@ -35,7 +35,7 @@ NUM_FRAMES = round(FPS * SECONDS)
 
 
 def card_at(person: Person, index: int) -> tuple[float, float, float]:
-    """Center x, center y and side of a person's card in frame `index`, px."""
+    """Return center x, center y and side of a person's card in frame `index`, px."""
     t = index / FPS
     x, y = person.center_xy
     outside = -CARD_PX / 2 if x < SIZE_WH[0] / 2 else SIZE_WH[0] + CARD_PX / 2
@@ -47,7 +47,7 @@ def card_at(person: Person, index: int) -> tuple[float, float, float]:
 
 
 def face_at(person: Person, index: int) -> tuple[float, float, float, float]:
-    """Where a person's face is in frame `index`: x1, y1, x2, y2 px (may lie outside)."""
+    """Return the box of a person's face in frame `index`: x1, y1, x2, y2 px (may lie outside the frame)."""
     x, y, side = card_at(person, index)
     left, top = x - side / 2, y - side / 2
     x1, y1, x2, y2 = person.face_xyxy
@@ -55,13 +55,13 @@ def face_at(person: Person, index: int) -> tuple[float, float, float, float]:
 
 
 def fully_visible(person: Person, index: int) -> bool:
-    """Whether the whole face is inside frame `index`."""
+    """Return whether the whole face is inside frame `index`."""
     x1, y1, x2, y2 = face_at(person, index)
     return x1 >= 0 and y1 >= 0 and x2 <= SIZE_WH[0] and y2 <= SIZE_WH[1]
 
 
 def portraits() -> list[npt.NDArray[np.uint8]]:
-    """The two portraits as uint8 [H, W, 3] BGR, in the order of PEOPLE."""
+    """Load the two portraits as uint8 [H, W, 3] BGR, in the order of PEOPLE."""
     import cv2
     import skimage.data
     from matplotlib import get_data_path
@@ -73,7 +73,7 @@ def portraits() -> list[npt.NDArray[np.uint8]]:
 
 
 def frames() -> list[npt.NDArray[np.uint8]]:
-    """All frames of the clip, each uint8 [H, W, 3] BGR."""
+    """Yield all frames of the clip, each uint8 [H, W, 3] BGR."""
     import cv2
 
     cards: list[npt.NDArray[np.uint8]] = []
@@ -94,7 +94,7 @@ def frames() -> list[npt.NDArray[np.uint8]]:
 
 
 def write_clip(path: Path) -> None:
-    """Write the clip as a video file (MPEG-4 visual at high quality: every PyAV build has it)."""
+    """Write the clip as a video file (MPEG-4 Visual at high quality, which every PyAV build can encode)."""
     import av
 
     with av.open(str(path), "w") as container:

@@ -1,4 +1,4 @@
-"""A clip of a crowd made from a few real faces: cards in a grid, each drifting and changing size in its own way."""
+"""A crowd clip made from a few real faces: a grid of cards, each with its own drift and change of size."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Image = npt.NDArray[np.uint8]
 
 
 def crowd(cards: Sequence[Image], people: int, frames: int) -> Iterator[Image]:
-    """So many frames, [720, 1280, 3] uint8 BGR, of so many people; card i is shown by everyone of number i modulo the cards.
+    """Yield frames uint8 [720, 1280, 3] BGR of a crowd; person i shows card i modulo the number of cards.
 
-    cards: square pictures uint8 [S, S, 3] BGR, a face in each.
+    cards: square pictures uint8 [S, S, 3] BGR, each with one face.
     """
     columns = math.ceil(math.sqrt(people * SIZE_WH[0] / SIZE_WH[1]))
     rows = math.ceil(people / max(columns, 1))
@@ -42,7 +42,7 @@ def crowd(cards: Sequence[Image], people: int, frames: int) -> Iterator[Image]:
 
 
 def write_crowd(path: Path, cards: Sequence[Image], people: int, frames: int) -> Path:
-    """The same as a video file."""
+    """Write the crowd clip as a video file."""
     writer = VideoWriter(path, FPS)
     for index, image in enumerate(crowd(cards, people, frames)):
         writer.write(image, index / FPS)

@@ -1,4 +1,4 @@
-"""What the demo shows for it: a contact sheet of the annotated video, and a table of ages."""
+"""The demo's results: a contact sheet of the annotated video, and a table of ages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GAP_PX = 8
 
 
 class FaceLine(TypedDict, total=False):
-    """What the demo reads of a face in a JSON line."""
+    """The fields of a face in a JSON line that the demo uses."""
 
     track: int | None
     box: list[float]
@@ -29,14 +29,14 @@ class FaceLine(TypedDict, total=False):
 
 
 class FrameLine(TypedDict):
-    """What the demo reads of a frame's JSON line."""
+    """The fields of a frame's JSON line that the demo uses."""
 
     frame: int
     faces: list[FaceLine]
 
 
 def write_sheet(video: Path, sheet: Path) -> None:
-    """Put COLUMNS x ROWS frames of `video`, evenly spaced after the slide-in, on one PNG."""
+    """Write COLUMNS x ROWS frames of `video`, evenly spaced after the slide-in, into one PNG."""
     import cv2
 
     first = round((demo_clip.SLIDE_IN_S + 0.2) * demo_clip.FPS)
@@ -57,7 +57,7 @@ def write_sheet(video: Path, sheet: Path) -> None:
 
 
 def _frames_of(video: Path, wanted: set[int]) -> list[npt.NDArray[np.uint8]]:
-    """The wanted frames of a video file, in order, each uint8 [H, W, 3] BGR."""
+    """Return the frames with the given numbers of a video file, in order, each uint8 [H, W, 3] BGR."""
     import av
 
     with av.open(str(video)) as container:
@@ -66,13 +66,13 @@ def _frames_of(video: Path, wanted: set[int]) -> list[npt.NDArray[np.uint8]]:
 
 
 def person_of(face: FaceLine) -> demo_clip.Person:
-    """Whose face it is: each person keeps to one half of the clip."""
+    """Return whose face it is: each person stays in one half of the clip."""
     x1, _, x2, _ = face.get("box", [0.0] * 4)
     return demo_clip.HOPPER if (x1 + x2) / 2 < demo_clip.SIZE_WH[0] / 2 else demo_clip.COLLINS
 
 
 def table(results: Sequence[FrameLine]) -> str:
-    """Ages per track over the clip: median, lowest and highest, and the interval where the model is calibrated."""
+    """Return a table of ages per track: median, lowest and highest, and the interval if the model is calibrated."""
     tracks: dict[int, list[FaceLine]] = {}
     for face in (face for result in results for face in result["faces"]):
         if (track := face.get("track")) is not None:

@@ -1,4 +1,4 @@
-"""Make a short clip from two real portraits that ship with well-known packages, and run the main job on it."""
+"""Make a short clip from two real portraits that ship with well-known packages, and run numclip on it."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ NEEDS = {"cv2": "opencv-python", "onnxruntime": "onnxruntime", "matplotlib": "ma
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the demo runs with, and where its files go."""
+    """Options of the demo."""
 
     model: str = "age-nano"
-    """Model name or file."""
+    """Name of a model, or a model file."""
     device: str = "auto"
-    """Where the model runs."""
+    """Device that runs the model."""
     detector: str = FINDER
     """The face detector."""
     out: Path = Path()
-    """Folder for demo.mp4, demo.jsonl and demo.png; it is made if need be."""
+    """Folder for demo.mp4, demo.jsonl and demo.png; it is created if necessary."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the demo made."""
+    """The demo's results."""
 
     video: Path
     lines: Path
     sheet: Path
     table: str
-    """Ages per track, for a person."""
+    """Table of ages per track, as text."""
 
 
 def demo(options: DemoOptions | None = None) -> Shown:
-    """Make the clip, run on it, and show what came out; raises DeviceError naming the packages that are missing."""
+    """Make the clip, run numclip on it and return the results; raises DeviceError that names missing packages."""
     options = options or DemoOptions()
     demand_packages()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -62,24 +62,24 @@ def demo(options: DemoOptions | None = None) -> Shown:
 
 
 def demand_packages() -> None:
-    """Raise DeviceError naming the packages that the demo lacks, and the one line that brings them."""
+    """Raise DeviceError with the missing packages and the command that installs them."""
     missing = [package for module, package in NEEDS.items() if importlib.util.find_spec(module) is None]
     if missing:
         words = " and ".join(missing)
         line = 'pip install "numclip[demo]"'
         if not {"opencv-python", "onnxruntime"} & set(missing):
-            line += f" (beside numclip[gpu] or numclip[headless]: pip install {' '.join(missing)})"
-        raise DeviceError(f"the demo needs {words}, not installed here: {line}")
+            line += f" (if numclip[gpu] or numclip[headless] is installed: pip install {' '.join(missing)})"
+        raise DeviceError(f"the demo needs packages that are not installed: {words}; run: {line}")
 
 
 def read_lines(path: Path) -> list[FrameLine]:
-    """The frames of a JSONL file, events left out."""
+    """Return the frames in a JSONL file, without events."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [cast("FrameLine", line) for line in lines if "faces" in line]
 
 
 def _run(clip: Path, options: DemoOptions, video: Path, lines: Path) -> None:
-    """`numclip run` on the clip."""
+    """Run `numclip run` on the clip."""
     summary = run(
         RunOptions(
             (str(clip),),

@@ -1,4 +1,4 @@
-"""Exporting: `from numclip.export import ExportOptions, export`. What is named here is imported when it is asked for."""
+"""Export: `from numclip.export import ExportOptions, export`. Each name is imported on first use."""
 
 from __future__ import annotations
 

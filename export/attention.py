@@ -1,7 +1,7 @@
-"""The image tower written for export: norms folded, attention in plain products, the projection as a layer, a mean as a mean.
+"""Rewrite the image tower for export: fold batch norms; replace attention, pooling and projection by plain layers.
 
-torch's MultiheadAttention exports to many nodes, and as a float16 graph with a pattern that crashes ONNX Runtime on opening.
-These modules hold the same weights and compute the same numbers, with softmax in float32 whatever the type around it.
+torch's MultiheadAttention exports to many nodes, and in float16 to a pattern that crashes ONNX Runtime when it opens the file.
+These modules have the same weights and compute the same numbers; softmax is always in float32.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from ..errors import ModelError
 
 
 class Attention(nn.Module):
-    """Self-attention in place of nn.MultiheadAttention (batch first, one projection for q, k and v)."""
+    """Self-attention that replaces nn.MultiheadAttention (batch first, one projection for q, k and v)."""
 
     def __init__(self, old: nn.MultiheadAttention) -> None:
         super().__init__()
         if not old.batch_first or old.in_proj_weight is None:
-            raise ModelError("expected attention with the batch first and one in_proj; this tower is not supported")
+            raise ModelError(
+                "expected attention with batch_first and one in_proj, got another form; this image tower cannot be exported"
+            )
         width = old.embed_dim
         self.heads = old.num_heads
         self.in_proj = nn.Linear(width, 3 * width, bias=old.in_proj_bias is not None)
@@ -44,16 +46,16 @@ class Attention(nn.Module):
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
     ) -> tuple[Tensor, None]:
-        """x: [N, L, W], also key and value. Returns ([N, L, W], None), as nn.MultiheadAttention does."""
+        """Attend over x, [N, L, W], which is also key and value. Returns ([N, L, W], None), as nn.MultiheadAttention does."""
         assert attn_mask is None and not need_weights
         n, length, width = x.shape
         split = self.in_proj(x).reshape(n, length, 3, self.heads, width // self.heads)
-        q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # each [N, heads, L, width of a head]
+        q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # each [N, heads, L, head width]
         return self.out_proj(attend(q, k, v).transpose(1, 2).reshape(n, length, width)), None
 
 
 class PooledAttention(nn.Module):
-    """CLIP ResNet's attention pool: one query, the mean, over all positions."""
+    """CLIP ResNet's attention pooling: the mean is the only query, over all positions."""
 
     def __init__(self, old: Any) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class PooledAttention(nn.Module):
         self.heads = old.num_heads
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, D]."""
+        """Pool [N, C, H, W] to [N, D]."""
         n, channels = x.shape[:2]
         x = x.flatten(2).transpose(1, 2)  # [N, HW, C]
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
@@ -73,15 +75,15 @@ class PooledAttention(nn.Module):
 
 
 class SpatialMean(nn.Module):
-    """The mean over positions, in place of an adaptive pool to 1 x 1, whose export carries a dozen index nodes."""
+    """Mean over positions; replaces adaptive pooling to 1 x 1, which exports to a dozen index nodes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C, 1, 1]."""
+        """Pool [N, C, H, W] to [N, C, 1, 1]."""
         return x.mean(dim=(2, 3), keepdim=True)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v over [N, heads, L, d]; in half precision the softmax is an island of float32."""
+    """Return softmax(q k^T / sqrt(d)) v for [N, heads, L, d]; softmax is in float32 even in half precision."""
     if v.dtype == torch.float32:
         return functional.scaled_dot_product_attention(q, k, v)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
@@ -89,10 +91,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def written_for_export(tower: nn.Module) -> nn.Module:
-    """The same tower of such modules, with each batch norm folded into the convolution before it; `tower` is changed on the way.
+    """Return the tower with these modules and with each batch norm folded into the preceding convolution; changes `tower` too.
 
-    timm's norms keep their activation. What each output channel of a convolution was multiplied by stays with it as
-    `fold_factor` [out channels].
+    timm's norms keep their activation. Each convolution keeps the factor of its output channels as `fold_factor`
+    [out channels].
     """
     for parent in list(tower.modules()):
         children = list(parent.named_children())

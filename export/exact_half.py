@@ -1,8 +1,8 @@
-"""A float32 graph whose weights are stored in half, without changing one of them.
+"""Store the weights of a float32 graph in half precision without changing any value.
 
-A checkpoint's weights are half numbers. Folding a batch norm multiplies each output channel by a float32 number, and the
-product is no half number any more; so the half weight and the factor are stored, and the graph multiplies them. Runtimes
-compute such constants once, when they open the file: arithmetic, answers and speed are those of the plain float32 file.
+A checkpoint's weights are float16. Folding a batch norm multiplies each output channel by a float32 factor, and float16 cannot
+represent the product exactly. So the file stores the float16 weight and the factor, and the graph multiplies them. Runtimes
+compute such constants once, when they open the file: arithmetic, outputs and speed equal those of the plain float32 file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def fold_factors(module: nn.Module) -> dict[str, Floats]:
-    """The factor [out channels] of each convolution that a batch norm was folded into (attention.py), by its weight's name."""
+    """Return the factor [out channels] of each convolution with a folded batch norm (attention.py), by weight name."""
     found: dict[str, Floats] = {}
     for name, layer in module.named_modules():
         factor = getattr(layer, "fold_factor", None)
@@ -29,7 +29,7 @@ def fold_factors(module: nn.Module) -> dict[str, Floats]:
 
 
 def store_half(model: onnx.ModelProto, factors: Mapping[str, Floats]) -> None:
-    """Store every float32 weight that half numbers give exactly, alone or times its factor, as half numbers."""
+    """Store every float32 weight as float16 if that is exact, either alone or times its factor."""
     added: list[onnx.NodeProto] = []
     for tensor in [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]:
         name, values = tensor.name, numpy_helper.to_array(tensor)
@@ -50,7 +50,7 @@ def store_half(model: onnx.ModelProto, factors: Mapping[str, Floats]) -> None:
 
 
 def _as_half(values: Floats, factor: Floats | None) -> npt.NDArray[np.float16] | None:
-    """The half numbers that give `values` exactly, or None."""
+    """Return `values` as float16 if that is exact, else None."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         stored = (values if factor is None else values / factor).astype(np.float16)
         back = stored.astype(np.float32) * (np.float32(1) if factor is None else factor)

@@ -1,4 +1,4 @@
-"""Freeze a face finder's checkpoint into one self-describing .onnx, proven against PyTorch."""
+"""Export a face finder's checkpoint to one self-describing .onnx file, checked against PyTorch."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from ..train.faces.training import load_network
 from .faces_to_onnx import MOST_CANDIDATES, maps_of, to_onnx
 
 SCORE_THRESHOLD, OVERLAP_THRESHOLD = 0.3, 0.3
-RELIABLE_PX, SMALLEST_PX = 48.0, 24.0  # the longer side of a face that it finds nearly always, and that is asked for
-SURE, LIKELY = 0.8, 0.6  # scores that the tracker starts and keeps a track at
+RELIABLE_PX, SMALLEST_PX = 48.0, 24.0  # smallest face, longer side, that it finds almost always
+SURE, LIKELY = 0.8, 0.6  # scores at which the tracker starts and continues a track
 PROOF_SIDES_PX = ((192, 256), (97, 203))
-EVERYTHING = 1e-6  # the score threshold of the proof, so that any picture has candidates
+EVERYTHING = 1e-6  # score threshold of the check, so that every picture has candidates
 LARGEST_DIFFERENCE_PX = 0.01
 SOURCES = (
     FacesSource("scenes: public face-mask photographs and Caltech-101", "boxes, backgrounds", "no licence text", None),
@@ -55,24 +55,26 @@ LICENCES = Licences(
 
 @dataclass(frozen=True)
 class FacesExportOptions:
-    """What to freeze, and what its file says."""
+    """Options of `export_faces`."""
 
     checkpoint: Path
     out: Path  # the .onnx
     name: str = FINDER
-    sure_at: float = SURE  # the network's score that the file calls 0.8: about as many false boxes as YuNet has there
-    likely_at: float = LIKELY  # and the one that it calls 0.6
+    sure_at: float = (
+        SURE  # the network's score that becomes 0.8 in the file: about as many false boxes as YuNet has at 0.8
+    )
+    likely_at: float = LIKELY  # the network's score that becomes 0.6 in the file
     smallest_face_px: float = RELIABLE_PX
-    scenes: Path | None = None  # photographs with boxes, on whose test split the file is measured: its spec's metrics
-    reference: Path | None = None  # YuNet's file, which it is measured beside
+    scenes: Path | None = None  # photographs with boxes; the metrics in the spec are measured on their test split
+    reference: Path | None = None  # YuNet's file, for the comparison
     provenance: JsonObject = field(default_factory=lambda: {})
 
 
 def export_faces(options: FacesExportOptions) -> FacesSpec:
-    """Write the finder's file; raises ModelError, and writes nothing, where it does not answer as PyTorch does."""
+    """Write the finder's file; if its outputs differ from PyTorch's, raises ModelError and writes nothing."""
     network = load_network(options.checkpoint)
     if not 0 < options.likely_at < options.sure_at < 1:
-        raise ModelError(f"expected scores 0 < likely < sure < 1, got {options.likely_at:g} and {options.sure_at:g}")
+        raise ModelError(f"expected 0 < --likely-at < --sure-at < 1, got {options.likely_at:g} and {options.sure_at:g}")
     gain = (logit(SURE) - logit(LIKELY)) / (logit(options.sure_at) - logit(options.likely_at))
     shift = logit(SURE) - gain * logit(options.sure_at)
     for output in network.outputs:
@@ -116,7 +118,7 @@ def export_faces(options: FacesExportOptions) -> FacesSpec:
 
 
 def finder_metrics(file: Path, scenes: Path, reference: Path) -> list[JsonObject]:
-    """How a finder's file does beside YuNet on the test split of photographs: looked at as in video, and as a picture is."""
+    """Measure a finder and YuNet on the test split of photographs: at the resolution for video, and at that for pictures."""
     pictures = [
         LabelledPicture(scene.picture, scene.boxes_xyxy, scene.kinds, not len(scene.boxes_xyxy))
         for scene in read_scenes(scenes, "test")
@@ -132,7 +134,7 @@ def finder_metrics(file: Path, scenes: Path, reference: Path) -> list[JsonObject
 
 
 def _prove(checkpoint: Path, network: FacesNetwork, found: Found, pictures: npt.NDArray[np.uint8]) -> None:
-    """Raise ModelError unless the graph's best face of each picture is the one that PyTorch's maps say."""
+    """Raise ModelError unless the graph's best face in each picture equals the best face of PyTorch's maps."""
     maps = maps_of(network, pictures)
     for i in range(len(pictures)):
         level = max(range(len(STRIDES)), key=lambda k: maps[k][i, 0].max())
@@ -146,11 +148,11 @@ def _prove(checkpoint: Path, network: FacesNetwork, found: Found, pictures: npt.
             or abs(found.scores[first] - score) > LARGEST_DIFFERENCE_PX * score
         ):
             raise ModelError(
-                f"{checkpoint}: expected landmarks {np.round(expected, 2).tolist()} at score {score:.4g}, the graph says "
+                f"{checkpoint}: expected landmarks {np.round(expected, 2).tolist()} at score {score:.4g}, got "
                 f"{np.round(found.landmarks[first], 2).tolist()} at {found.scores[first]:.4g}; report this"
             )
 
 
 def logit(share: float) -> float:
-    """The number whose sigmoid is `share`."""
+    """Return the number whose sigmoid is `share`."""
     return math.log(share / (1 - share))

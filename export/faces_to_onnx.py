@@ -1,4 +1,4 @@
-"""The network as an ONNX graph that does everything itself: pixels in, suppressed boxes, scores and landmarks out."""
+"""Build the finder as one ONNX graph: pixels in; boxes after non-maximum suppression, scores and landmarks out."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from ..runtime.contract.faces_spec import CANDIDATES, FLOATS, INPUT, OUTPUTS, PA
 from ..train.faces.network import STRIDES, Block, FacesNetwork, Layer
 
 OPSET = 18
-CANDIDATES_SHARE, LEAST_CANDIDATES, MOST_CANDIDATES = 8, 256, 3840  # of M cells the best M / 8, but 256 to 3840
+CANDIDATES_SHARE, LEAST_CANDIDATES, MOST_CANDIDATES = (
+    8,
+    256,
+    3840,
+)  # candidates: the best M / 8 of M cells, clamped to 256..3840
 
 
 class Graph:
-    """Nodes and constants in the order they are added; every method returns the name of the result."""
+    """A graph under construction: nodes and constants in order. Every method returns the name of its result."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -27,7 +31,7 @@ class Graph:
         self._known: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
 
     def constant(self, value: npt.ArrayLike, kind: npt.DTypeLike) -> str:
-        """A constant tensor; equal ones are kept once."""
+        """Add a constant tensor; equal ones are stored once."""
         array = np.asarray(value, kind)
         key = (array.tobytes(), str(array.dtype), array.shape)
         if key not in self._known:
@@ -36,21 +40,21 @@ class Graph:
         return self._known[key]
 
     def ints(self, *values: int) -> str:
-        """A constant int64 vector."""
+        """Add a constant int64 vector."""
         return self.constant(values, np.int64)
 
     def floats(self, *values: float) -> str:
-        """A constant float32 vector."""
+        """Add a constant float32 vector."""
         return self.constant(values, np.float32)
 
     def add(self, operator: str, *inputs: str, out: str | None = None, **attributes: object) -> str:
-        """One node with one result."""
+        """Add a node with one result."""
         name = out or f"{operator.lower()}_{len(self.nodes)}"
         self._append(operator, inputs, [name], attributes)
         return name
 
     def add_two(self, operator: str, *inputs: str, **attributes: object) -> tuple[str, str]:
-        """One node with two results."""
+        """Add a node with two results."""
         names = [f"{operator.lower()}_{len(self.nodes)}_{i}" for i in range(2)]
         self._append(operator, inputs, names, attributes)
         return names[0], names[1]
@@ -63,7 +67,7 @@ class Graph:
         self.nodes.append(node)
 
     def conv(self, x: str, weight: Tensor, bias: Tensor, stride: int = 1, groups: int = 1) -> str:
-        """A convolution padded by half its side."""
+        """Add a convolution with "same" padding."""
         side = weight.shape[2]
         kernel = self.constant(weight.detach().numpy(), np.float32)
         offset = self.constant(bias.detach().numpy(), np.float32)
@@ -71,7 +75,7 @@ class Graph:
         return self.add("Conv", x, kernel, offset, strides=[stride, stride], pads=[half] * 4, group=groups)
 
     def patches(self, x: str, weight: Tensor, bias: Tensor) -> str:
-        """A convolution whose stride is its side, of pictures [N, H, W, 3] as they are: rows of W * 3 numbers, one plane."""
+        """Add a convolution with stride = kernel side on pictures [N, H, W, 3], read as one plane with rows of W * 3 numbers."""
         side = weight.shape[2]
         flat = weight.permute(0, 2, 3, 1).reshape(len(weight), 1, side, side * 3)  # [C, 1, side, 3 side]
         kernel = self.constant(flat.detach().numpy(), np.float32)
@@ -90,15 +94,15 @@ class Graph:
         return self.add("Conv", plane, kernel, offset, strides=[side, 3 * side], pads=[0, 0, side - 1, 3 * side - 3])
 
     def slice(self, x: str, start: int, stop: int, axis: int) -> str:
-        """x[..., start:stop, ...] along one axis."""
+        """Add x[..., start:stop, ...] along one axis."""
         return self.add("Slice", x, self.ints(start), self.ints(stop), self.ints(axis))
 
 
 def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold: float) -> onnx.ModelProto:
-    """The whole finder as one graph.
+    """Build the complete finder as one graph.
 
     pictures: uint8 [N, H, W, 3] BGR; picture int64 [F], boxes float32 [F, 4] xyxy px inside the picture, scores
-    float32 [F], landmarks float32 [F, 5, 2] px; the best score first.
+    float32 [F], landmarks float32 [F, 5, 2] px; highest score first.
     """
     graph = Graph()
     network = network.eval()
@@ -121,10 +125,10 @@ def to_onnx(network: FacesNetwork, *, score_threshold: float, overlap_threshold:
 
 
 def _padded(graph: Graph) -> str:
-    """The pictures [N, H, W, 3] as float, black at the right and below up to sides that the largest stride divides.
+    """Convert pictures [N, H, W, 3] to float, padded with black at the right and bottom to multiples of the largest stride.
 
-    Then every map is exactly twice the one above. Bytes are padded, because there are fewer of them than of floats; TensorRT
-    takes it the other way round (engine_build.py).
+    Then every map is exactly twice as large as the next. Padding comes before the conversion, because bytes are smaller than
+    floats; TensorRT needs the other order (engine_build.py).
     """
     size = graph.add("Shape", INPUT, start=1, end=3)
     most = graph.add("Add", size, graph.ints(STRIDES[-1] - 1))
@@ -139,7 +143,7 @@ def _maps(graph: Graph, network: FacesNetwork, x: str) -> list[str]:
     levels: list[str] = []
     for stage in network.stages:
         for layer in _layers(stage):
-            if layer is _layers(network.stages[0])[0]:  # it reads 0 to 255
+            if layer is _layers(network.stages[0])[0]:  # the network takes pixels from 0 to 255
                 assert isinstance(layer, Layer)
                 weight, bias = layer.fused()
                 x = graph.add("Relu", graph.patches(x, weight / 255, bias))
@@ -234,16 +238,16 @@ def _decode(graph: Graph, maps: list[str], score_threshold: float, overlap_thres
 
 
 def _places(graph: Graph, maps: list[str], number: str) -> tuple[str, str]:
-    """The upper left corner [N, K, 2] and the stride [N, K, 1] (px) of the cells of these numbers [N, K]."""
+    """Return upper left corner [N, K, 2] and stride [N, K, 1] (px) of the cells with these indices [N, K]."""
     widths = [graph.add("Shape", level, start=3) for level in maps]
     counts = [
         graph.add("Mul", graph.add("Shape", level, start=2, end=3), w) for level, w in zip(maps, widths, strict=True)
     ]
-    firsts = [graph.ints(0), counts[0], graph.add("Add", counts[0], counts[1])]  # the number of each map's first cell
+    firsts = [graph.ints(0), counts[0], graph.add("Add", counts[0], counts[1])]  # index of each map's first cell
     after = [
         graph.add("Cast", graph.add("GreaterOrEqual", number, first), to=TensorProto.INT64) for first in firsts[1:]
     ]
-    level = graph.add("Add", *after)  # [N, K] which map
+    level = graph.add("Add", *after)  # [N, K] index of the map
     first = graph.add("Gather", graph.add("Concat", *firsts, axis=0), level)
     width = graph.add("Gather", graph.add("Concat", *widths, axis=0), level)
     stride = graph.add("Unsqueeze", graph.add("Gather", graph.floats(*STRIDES), level), graph.ints(2))
@@ -255,7 +259,7 @@ def _places(graph: Graph, maps: list[str], number: str) -> tuple[str, str]:
 
 
 def maps_of(network: FacesNetwork, pictures: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-    """The raw maps as PyTorch computes them, for the parity test."""
+    """Return the raw maps as computed by PyTorch, for the parity test."""
     with torch.inference_mode():
         x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
         return [m.numpy() for m in network.eval()(x)]

@@ -1,4 +1,4 @@
-"""The frozen graph: image tower, adapter, constant text bins, refinement. The text tower and its words are gone."""
+"""The frozen graph: image tower, adapter, constant text bins, refinement. It has no text tower."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..train.losses import MAX_LOGIT_SCALE
 from ..train.network import NumCLIP
 from .attention import written_for_export
 
-TINY = 1e-12  # the shortest length of features, as in torch's normalize
+TINY = 1e-12  # smallest norm of the features, as in torch's normalize
 
 
 class Frozen(nn.Module):
@@ -41,8 +41,8 @@ class Frozen(nn.Module):
     bias: Tensor
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The contract of the model file; the head is float32 whatever the tower is (half.py)."""
-        # The cast comes first: TensorRT takes uint8 as an input and nowhere else.
+        """Compute the model file's outputs; the head is float32 whatever the type of the tower (half.py)."""
+        # The cast comes first: TensorRT accepts uint8 only as an input.
         pixels = crops.float().permute(0, 3, 1, 2) * self.gain + self.bias
         features = self.adapter(self.image_tower(pixels).float())
         embedding = features / features.norm(dim=1, keepdim=True).clamp_min(TINY)  # as normalize, without its Expand

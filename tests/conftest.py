@@ -1,4 +1,4 @@
-"""Where tests find the shared faces, clips and detector; without them a test is skipped, and says why."""
+"""Fixtures for the shared faces, clips and detector; without them a test is skipped with a reason."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ REPO = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def repo() -> Path:
-    """The repository root, which is also the package."""
+    """The repository root, which is also the package folder."""
     return REPO
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of this run's own, so that crops are cut once and nothing of the user's is read or written."""
+    """A cache folder for this test run, so that crops are cut once and the user's cache is neither read nor written."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("NUMCLIP_CACHE", str(folder))
@@ -59,7 +59,7 @@ def yunet_model() -> Path:
 
 @pytest.fixture
 def stream_url() -> Iterator[str]:
-    """An endless MJPEG stream of about 30 frames a second, as network cameras send it."""
+    """An endless MJPEG stream of about 30 frames per second, like that of a network camera."""
     jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
     over = threading.Event()
 
@@ -107,7 +107,7 @@ def two_people(shared_data: Path) -> Path:
 
 
 class CameraProcess:
-    """tests/camera_server.py as a process that can be killed and started again on the same port."""
+    """tests/camera_server.py as a process that can be killed and restarted on the same port."""
 
     def __init__(self, code: Any, picture: Path) -> None:
         self.code, self._picture, self._process = code, picture, None
@@ -117,13 +117,13 @@ class CameraProcess:
         self.url = f"http://127.0.0.1:{self.port}/"
 
     def start(self, width: int = 320, height: int = 240, fps: int = 30) -> None:
-        """Serve, and return when it does."""
+        """Start the server and return when it is ready."""
         words = [sys.executable, self.code.__file__, *map(str, (self.port, width, height, fps, self._picture))]
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None and self._process.stdout.readline() == "serving\n"
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill the server with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -132,7 +132,7 @@ class CameraProcess:
 
 @pytest.fixture
 def camera(hopper: np.ndarray, tmp_path: Path) -> Iterator[CameraProcess]:
-    """A camera over HTTP that shows one face and a bar code; not started."""
+    """An HTTP camera that shows one face and a bar code; not started."""
     cv2.imwrite(str(tmp_path / "face.png"), hopper[10:410, 66:466])
     spec = importlib.util.spec_from_file_location("camera_server", REPO / "tests" / "camera_server.py")
     assert spec is not None and spec.loader is not None
@@ -144,7 +144,7 @@ def camera(hopper: np.ndarray, tmp_path: Path) -> Iterator[CameraProcess]:
 
 
 class CountedModel:
-    """A model that notes how many crops each of its calls had."""
+    """A model that records the number of crops of each call."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.spec, self.calls = model, model.spec, list[int]()
@@ -156,17 +156,17 @@ class CountedModel:
 
 @pytest.fixture
 def counted() -> type[CountedModel]:
-    """The class itself: tests count the calls of models of their own."""
+    """The class CountedModel, for tests that count the calls of their own models."""
     return CountedModel
 
 
-# A real browser: node with the packages of web/, and Chromium; without them a test is skipped.
+# A real browser: needs node with the packages of web/, and Chromium; without them a test is skipped.
 Browser = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
 def node(repo: Path) -> str:
-    """The node that has the packages of web/."""
+    """The command of node, if the packages of web/ are installed."""
     found = shutil.which("node")
     if found is None:
         pytest.skip("needs node 20 or newer")
@@ -177,7 +177,7 @@ def node(repo: Path) -> str:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Chromium's command."""
+    """The command of Chromium."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         pytest.skip("needs chromium: apt-get install chromium")
@@ -186,7 +186,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def browser(repo: Path, node: str, chromium: str) -> Browser:
-    """Runs a script of web/tests/browser in Chromium and gives what it returned; `said` are the page's own complaints."""
+    """Runs a script of web/tests/browser in Chromium and returns its result; `said` has the page's console messages."""
 
     def act(script: str, **options: Any) -> dict[str, Any]:
         words = [node, str(repo / "web" / "tests" / "browser" / f"{script}.mjs")]

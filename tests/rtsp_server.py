@@ -1,9 +1,9 @@
-"""A camera over RTSP for tests: GStreamer's own server, H.264, the send time drawn into each picture as in camera_server.py.
+"""An RTSP camera for tests: GStreamer's server, H.264, with the send time drawn into each picture as in camera_server.py.
 
     python3 tests/rtsp_server.py PORT WIDTH HEIGHT FPS PICTURE.bgr tcp|udp LOSS
 
 It runs in the system's Python, which has `gi` (Debian: python3-gi, gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-ugly), and
-needs neither OpenCV nor NumPy. LOSS: share of RTP packets that are not sent.
+needs neither OpenCV nor NumPy. LOSS: share of RTP packets to drop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-import gi  # pyright: ignore[reportMissingImports]  (comes with the system's Python, whose interpreter runs this file)
+import gi  # pyright: ignore[reportMissingImports]  (installed in the system's Python, which runs this file)
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
@@ -23,7 +23,7 @@ BITS, SQUARE = 24, 8
 
 
 def draw_code(image: bytearray, width: int, row: int, number: int) -> None:
-    """A number as a row of squares, as camera_server.draw_code does it."""
+    """Draw a number as a row of squares, as camera_server.draw_code does."""
     line = b"".join((b"\xff" if number >> bit & 1 else b"\0") * 3 * SQUARE for bit in range(BITS))
     for y in range(row * SQUARE, (row + 1) * SQUARE):
         image[y * width * 3 : y * width * 3 + len(line)] = line
@@ -44,7 +44,7 @@ def main() -> None:
             draw_code(image, int(width), 1, number)
             draw_code(image, int(width), 0, int(time.monotonic() * 1000) % (1 << BITS))
             buffer = Gst.Buffer.new_wrapped(bytes(image))
-            buffer.pts = number * Gst.SECOND // int(fps)  # a camera's clock is regular
+            buffer.pts = number * Gst.SECOND // int(fps)  # a camera sends at regular intervals
             if source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
                 return
             number += 1

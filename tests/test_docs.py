@@ -1,9 +1,9 @@
-"""The commands and code of README and of every page in docs/ run as shown.
+"""The commands and code in README and in every page of docs/ run as shown.
 
-Blocks tagged ```bash or ```python run in order, in a folder of their own. A block after `<!-- test: skip REASON -->`
-is left out (it needs a camera, a GPU, the network or hours). `<!-- test: with NAME… -->` puts files into the folder first:
-clip.mp4 is the beginning of the demo's clip, another name a file beside the page or a shipped model. A page with
-`<!-- test: slow -->` takes minutes and is run by `make test-slow`.
+Blocks tagged ```bash or ```python run in order, in a separate folder per page. A block after `<!-- test: skip REASON -->` is
+skipped (it needs a camera, a GPU, the network or hours). `<!-- test: with NAME… -->` copies files into the folder first: clip.mp4
+is the beginning of the demo's clip, any other name a file in the page's folder or a shipped model. A page with
+`<!-- test: slow -->` takes minutes; `make test-slow` runs it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FENCE = re.compile(
 )
 WITH = re.compile(r"<!-- test: with ([^>]+?) -->")
 SLOW = "<!-- test: slow -->"
-CLIP_FRAMES = 75  # people have slid in after 20
+CLIP_FRAMES = 75  # the slide-in ends after 20
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Block:
 
 
 def blocks_of(text: str) -> list[Block]:
-    """The bash and python blocks of a page, in order."""
+    """Return the bash and python blocks of a page, in order."""
     found = [Block(m["tag"], textwrap.dedent(m["code"]), m["reason"]) for m in FENCE.finditer(text)]
     return [block for block in found if block.tag in ("bash", "python")]
 
@@ -53,7 +53,7 @@ def run_block(block: Block, folder: Path) -> None:
 
 
 def pages() -> list[Path]:
-    """README and the pages of docs/, the studies' apart, whose commands take hours."""
+    """Return README and the pages of docs/, without the studies, whose commands take hours."""
     found = sorted(p for p in (REPO / "docs").rglob("*.md") if p.relative_to(REPO / "docs").parts[0] != "studies")
     return [REPO / "README.md", *found]
 
@@ -68,7 +68,7 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first frames of the demo's clip, copied as they are coded."""
+    """The first frames of the demo's clip, copied without re-encoding."""
     pytest.importorskip("skimage", reason="the clip is made from the demo extra's portraits")
     import av
 
@@ -86,7 +86,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_page(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
-    """Put the files there that a page asks for, and run its blocks that are not left out."""
+    """Copy the files that a page needs, and run its blocks that are not skipped."""
     for name in " ".join(WITH.findall(text_of(page))).split():
         places = [page.parent / name, REPO / "runtime/models" / name]
         found = request.getfixturevalue("clip") if name == "clip.mp4" else next(p for p in places if p.is_file())
@@ -97,7 +97,7 @@ def run_page(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
 
 
 def runnable(slow: bool) -> list[Path]:
-    """The pages with a block to run; those that take minutes, or the others."""
+    """Return the pages with a block to run: those that take minutes, or the others."""
     return [
         page
         for page in pages()
@@ -111,7 +111,7 @@ def test_the_pages_blocks_run(page: Path, tmp_path: Path, request: pytest.Fixtur
     run_page(page, tmp_path, request)
 
 
-# A budget of half a millisecond, in the command and in Python: less than one look takes.
+# A budget of half a millisecond, in the command and in Python, which is less than one model run takes.
 HURRIED = (
     (re.compile(r"^(numclip run [^#\n]*?)(\s*#.*)?$", re.M), r"\1 --budget-ms 0.5"),
     (re.compile(r"(numclip\.stream\(.*)\)"), r"\1, rules=Rules(budget_ms=0.5))"),
@@ -121,8 +121,8 @@ HURRIED = (
 
 @pytest.mark.slow
 def test_the_first_page_s_blocks_run_in_a_hurry(tmp_path: Path) -> None:
-    """README's blocks, one after the other, with twice as many busy processes as cores and a budget of 0.5 ms wherever one can be
-    given: no block ends in an error, so none relies on a face being read in time."""
+    """README's blocks run without error with twice as many busy processes as cores and a budget of 0.5 ms wherever possible, so none
+    relies on a face being read in time."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
     hurried = 0
     try:
@@ -137,20 +137,20 @@ def test_the_first_page_s_blocks_run_in_a_hurry(tmp_path: Path) -> None:
         for each in busy:
             each.kill()
             each.wait()
-    assert hurried >= 2, "the command and the Python block"
+    assert hurried >= 2, "expected the budget in the command and in the Python block"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", runnable(slow=True), ids=name_of)
 def test_the_long_pages_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """The same for pages that take minutes."""
+    """The same holds for pages that take minutes."""
     run_page(page, tmp_path, request)
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_the_pages_commands_exist(page: Path) -> None:
-    """Every `numclip VERB` in a bash block, skipped ones included, is a verb."""
+    """Every `numclip COMMAND` in a bash block, skipped ones included, is a command."""
     from numclip.cli.main import COMMANDS
 
     code = "\n".join(block.code for block in blocks_of(text_of(page)) if block.tag == "bash")
@@ -161,7 +161,7 @@ def test_the_pages_commands_exist(page: Path) -> None:
 
 
 def test_a_wrong_block_is_found(tmp_path: Path) -> None:
-    """The guard can fail, and a skip comment takes out only the block it stands before."""
+    """The test finds a wrong block, and a skip comment skips only the next block."""
     page = "<!-- test: skip needs a camera -->\n```bash\nfalse\n```\ntext\n```bash\nfalse\n```\n"
     page += "1. a list\n\n    ```python\n    1/0\n    ```\n"
     blocks = blocks_of(page)

@@ -1,4 +1,4 @@
-"""docs/first-tasks.md: each task is short, and does what it says; a clip stands in for the camera."""
+"""docs/first-tasks.md: each task is short and works as described; a clip stands in for the camera."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, hopper: np.ndarray, collins:
 
 
 def carry_out(number: int, place: Path, then: str = "") -> str:
-    """Run the page's block of this number as a user would; its output."""
+    """Run block number `at` of the page as a user would; returns its output."""
     tag, code = BLOCKS[number]
     for camera, clip in CAMERA.items():
         code = code.replace(camera, clip)
@@ -50,7 +50,7 @@ def carry_out(number: int, place: Path, then: str = "") -> str:
 
 
 def test_each_is_short() -> None:
-    """Six blocks, each one command or at most ten lines of code."""
+    """The page has six blocks, each one command or at most ten lines of code."""
     assert [tag for tag, _ in BLOCKS] == ["bash", "python", "python", "python", "bash", "bash"]
     for tag, code in BLOCKS:
         lines = [line for line in code.splitlines() if line.strip()]
@@ -58,7 +58,7 @@ def test_each_is_short() -> None:
 
 
 def test_a_webcam_into_a_table(place: Path) -> None:
-    """Rows of two people, each with an age in its range."""
+    """The table has rows of two people, each with an age inside its range."""
     carry_out(0, place)
     rows = list(csv.DictReader((place / "ages.csv").read_text().splitlines()))
     assert {row["track"] for row in rows} == {"1", "2"}
@@ -68,7 +68,7 @@ def test_a_webcam_into_a_table(place: Path) -> None:
 
 
 def test_a_folder_of_pictures(place: Path) -> None:
-    """One adult in each photo; the last line is a picture and a table in a notebook."""
+    """Each photo gives one adult; the last line gives a picture and a table in a notebook."""
     pytest.importorskip("PIL", reason="needs pillow")
     said = carry_out(1, place, "\nprint(results[0]._repr_html_().count('<tr>'), len(results))\n").splitlines()
     assert [line.partition(" ")[0] for line in said[:2]] == ["photos/a.jpg", "photos/b.jpg"]
@@ -79,14 +79,14 @@ def test_a_folder_of_pictures(place: Path) -> None:
 
 
 def test_a_capture_loop(place: Path) -> None:
-    """Two people, followed: a number, an age, a range and a word in nearly every line."""
+    """Two people are tracked: nearly every line has a track number, an age, a range and a word."""
     lines = carry_out(2, place).splitlines()
     good = [found for line in lines if (found := re.fullmatch(r"(\d+) ([\d.]+) \(([\d.]+), ([\d.]+)\) .+", line))]
     assert {found[1] for found in good} == {"1", "2"} and len(good) > 0.9 * len(lines)
 
 
 def test_people_by_age_band(place: Path) -> None:
-    """Two people are counted; the command counts the faces of each word."""
+    """The code counts two people; the command counts the faces per word."""
     assert sum(map(int, re.findall(r"'\d+s': (\d+)", carry_out(3, place)))) == 2
     carry_out(4, place)
     rows = list(csv.DictReader((place / "counts.csv").read_text().splitlines()))
@@ -95,7 +95,7 @@ def test_people_by_age_band(place: Path) -> None:
 
 
 def test_a_gate(place: Path) -> None:
-    """Every face that is read has an answer, and nobody of these adults is a `no` at the end."""
+    """Every face with an age has an answer, and none of these adults gets `no` at the end."""
     carry_out(5, place)
     faces = [
         f for line in (place / "answers.jsonl").read_text().splitlines() for f in json.loads(line).get("faces", ())

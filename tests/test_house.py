@@ -1,4 +1,7 @@
-"""The guards of the house: imports point one way and never in a circle, heavy packages keep to their rooms. Each guard can fail."""
+"""Architecture tests: imports follow the layer order without cycles, and heavy packages are imported only in their rooms.
+
+A room is a top-level folder or one of runtime's folders. Each rule has a test that shows that it can fail.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-# The order of the rooms. A file imports its own room and rooms of a lower number; rooms of one number do not know each other.
+# The layer of each room. A file may import its own room and rooms of a lower layer, but no other room of the same layer.
 RANK = {
     "errors": 0,
     "lazy": 0,
@@ -25,10 +28,10 @@ RANK = {
     "runtime/tables": 2,
     "runtime/contract": 3,
     "runtime/sessions": 4,
-    "runtime/faces": 5,  # the face finder is a model file that a session runs
+    "runtime/faces": 5,  # because a session runs the face finder's model file
     "runtime/live": 6,
     "runtime/sinks": 7,
-    "runtime": 8,  # its __init__ and the files beside the rooms
+    "runtime": 8,  # its __init__ and the files outside its rooms
     "calibration": 9,
     "train": 10,
     "export": 11,
@@ -44,14 +47,14 @@ RANK = {
 }
 ROOMS = sorted({room.partition("/")[0] for room in RANK} - {"errors", "lazy"})
 WINGS = ("bench", "doctor", "deploy", "server", "web", "bulk")
-# Where a package may be imported: files whose path starts so. Every other package may be imported anywhere.
+# Path prefixes of the files that may import a package. Any other package may be imported anywhere.
 TORCH = (
     "train/",
     "export/",
     "bench/rival",
     "research/",
     "cli/train",
-)  # cli/train sets what holds for the whole process
+)  # cli/train makes settings for the whole process
 ONLY_IN = {
     "argparse": ("cli/", "research/"),
     **dict.fromkeys(("torch", "torchvision", "open_clip", "timm", "lightning_fabric"), TORCH),
@@ -62,7 +65,7 @@ MOST_ANY_LINES = 130
 
 
 def modules_of(root: Path) -> dict[str, Path]:
-    """Every module of the package by its dotted name (`numclip` is the root), tests apart."""
+    """Return every module of the package by dotted name (`numclip` is the root), without tests."""
     files = [*root.glob("*.py"), *(file for room in ROOMS for file in (root / room).rglob("*.py"))]
     found: dict[str, Path] = {}
     for file in sorted(files):
@@ -72,7 +75,7 @@ def modules_of(root: Path) -> dict[str, Path]:
 
 
 def imports_of(file: Path, root: Path) -> Iterator[str]:
-    """Every import of a module, anywhere in it, as an absolute dotted name; `from a import b` gives a.b."""
+    """Return all imports in a module as absolute dotted names; `from a import b` gives a.b."""
     package = ("numclip", *file.relative_to(root).parent.parts)
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -89,28 +92,28 @@ def imports_of(file: Path, root: Path) -> Iterator[str]:
 
 
 def absolute(name: str, package: tuple[str, ...]) -> str:
-    """`..errors` as numclip.errors; a name without leading dots as it is."""
+    """Resolve `..errors` to numclip.errors; a name without leading dots stays the same."""
     tail = name.lstrip(".")
     dots = len(name) - len(tail)
     return ".".join([*package[: len(package) - dots + 1], tail]) if dots else name
 
 
 def module_named(name: str, modules: dict[str, Path]) -> str | None:
-    """The module that an import of `name` reads: the longest part of it that is one. None for other packages."""
+    """Return the module that an import of `name` loads: the longest prefix that is a module; None for other packages."""
     while name and name not in modules:
         name = name.rpartition(".")[0]
     return name or None
 
 
 def room_of(file: str) -> str:
-    """The room with a rank of its own that a file, relative to the root, is in; the root's __init__ stands with runtime."""
+    """Return the room of a file, given relative to the root; the root's __init__ belongs to runtime."""
     parts = Path(file).with_suffix("").parts
     inner = "/".join(parts[:2])
     return inner if inner in RANK else parts[0] if parts[0] in RANK else "runtime"
 
 
 def wrong_imports(root: Path) -> list[str]:
-    """Each import that points the wrong way, and each package outside its places, as `FILE imports NAME`."""
+    """Return each import that violates the layer order or a package's places, as `FILE imports NAME`."""
     modules, faults = modules_of(root), list[str]()
     for file in modules.values():
         here = file.relative_to(root).as_posix()
@@ -127,7 +130,7 @@ def wrong_imports(root: Path) -> list[str]:
 
 
 def circles(root: Path) -> list[str]:
-    """Each set of files that import one another, directly or through others, as their names with commas."""
+    """Return each import cycle as its file names, comma-separated."""
     modules = modules_of(root)
     steps = {
         name: {there for text in imports_of(file, root) if (there := module_named(text, modules)) not in (None, name)}
@@ -147,7 +150,7 @@ def circles(root: Path) -> list[str]:
 
 
 def code_lines(root: Path) -> Counter[str]:
-    """Lines that are not blank, of every room."""
+    """Return the number of non-blank lines per room."""
     lines: Counter[str] = Counter()
     for file in modules_of(root).values():
         room = file.relative_to(root).parts[0]
@@ -157,7 +160,7 @@ def code_lines(root: Path) -> Counter[str]:
 
 
 def any_lines(root: Path) -> int:
-    """Lines with the word Any."""
+    """Return the lines with the word Any."""
     texts = [file.read_text(encoding="utf-8") for file in modules_of(root).values()]
     return sum(bool(re.search(r"\bAny\b", line)) for text in texts for line in text.splitlines())
 
@@ -170,12 +173,12 @@ def write_house(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_imports_point_one_way() -> None:
-    """Each room imports rooms of a lower rank only, nothing imports a wing or research, and packages keep to their places."""
+    """Each room imports only rooms of lower layers, nothing imports a wing or research, and packages are imported only where allowed."""
     assert sorted(set(wrong_imports(REPO))) == []
 
 
 def test_no_circle_of_imports() -> None:
-    """No file imports itself through others; imports inside functions count."""
+    """There are no import cycles, including imports inside functions."""
     assert sorted(set(circles(REPO))) == []
 
 
@@ -226,12 +229,12 @@ HOUSE = {
     ],
 )
 def test_the_import_guard_can_fail(tmp_path: Path, file: str, text: str) -> None:
-    """A planted wrong import is found, wherever in the module it stands."""
+    """A planted wrong import is found, wherever it is in the module."""
     assert len(wrong_imports(write_house(tmp_path, {**HOUSE, file: text}))) == 1
 
 
 def test_the_import_guard_lets_the_right_way_pass(tmp_path: Path) -> None:
-    """The allowed directions are not faults."""
+    """Imports in the allowed direction are not reported."""
     files = {
         "runtime/faces/a.py": "from ..sessions.model import load",
         "runtime/sinks/a.py": "from ..live.frames import Frame\nfrom ..faces import crops\nfrom . import lines",
@@ -264,45 +267,45 @@ def test_the_import_guard_lets_the_right_way_pass(tmp_path: Path) -> None:
     ],
 )
 def test_the_circle_guard_can_fail(tmp_path: Path, files: dict[str, str], found: str) -> None:
-    """A planted circle is found: of two files, of three, and through a package's own __init__."""
+    """A planted import cycle is found: with two files, with three, and through a package's __init__."""
     assert circles(write_house(tmp_path, files)) == [found]
 
 
 def test_a_chain_is_no_circle(tmp_path: Path) -> None:
-    """Three files that import one another in one direction."""
+    """A chain of three files is not a cycle."""
     files = {"train/a.py": "from . import b, c", "train/b.py": "from .c import x", "train/c.py": "x = 1"}
 
     assert circles(write_house(tmp_path, files)) == []
 
 
 def test_no_room_holds_more_than_a_third() -> None:
-    """Of the lines of code in all rooms, research included."""
+    """No room has more than a third of the lines of code of all rooms, research included."""
     lines = code_lines(REPO)
 
     assert {room: n for room, n in lines.items() if 3 * n > lines.total()} == {}
 
 
 def test_the_size_guard_can_fail(tmp_path: Path) -> None:
-    """Blank lines do not count: 4 of 6 lines are in train."""
+    """The size test counts non-blank lines: 4 of 6 planted lines are in train."""
     write_house(tmp_path, {"train/a.py": "a = 1\nb = 2\n\n", "train/b/c.py": "c = 3\nd = 4\n", "export/a.py": "e\nf\n"})
 
     assert code_lines(tmp_path) == {"train": 4, "export": 2}
 
 
 def test_few_lines_say_any() -> None:
-    """Contracts are typed records, so the word Any stays rare."""
+    """The word Any is rare, because contracts are typed records."""
     assert any_lines(REPO) < MOST_ANY_LINES
 
 
 def test_any_is_counted_as_a_word(tmp_path: Path) -> None:
-    """`Any` and `dict[str, Any]` count, `Anything` does not."""
+    """`Any` and `dict[str, Any]` count as the word Any, `Anything` does not."""
     write_house(tmp_path, {"train/a.py": "from typing import Any\nAnything = 1\nx: dict[str, Any]\n"})
 
     assert any_lines(tmp_path) == 2
 
 
 def test_no_file_has_the_name_of_what_its_package_offers() -> None:
-    """`numclip.train.train` is a function on every path to it: no module of that name lies beside its package."""
+    """No module has the name of a function that its package offers, so `numclip.train.train` is always the function."""
     hidden: list[str] = []
     for name, file in modules_of(REPO).items():
         if file.name == "__init__.py":
@@ -313,7 +316,7 @@ def test_no_file_has_the_name_of_what_its_package_offers() -> None:
 
 
 def test_every_command_has_its_file() -> None:
-    """The overview lists no dead command."""
+    """Every command in the overview has its file."""
     from numclip.cli.main import COMMANDS
 
     files = {file.stem for file in (REPO / "cli").glob("*.py")} - {"__init__", "__main__", "main"}
@@ -333,7 +336,7 @@ assert len(model(np.zeros((1, side, side, 3), np.uint8))) == 1
 
 
 def loaded_by(code: str, stand_ins: Path, names: tuple[str, ...]) -> list[str]:
-    """Run `code` in a fresh interpreter with empty packages of the heavy names first on the path: which were loaded?"""
+    """Run `code` in a new interpreter with empty stand-ins for the heavy packages first on the path; return those loaded."""
     for name in HEAVY:
         (stand_ins / name).mkdir(exist_ok=True)
         (stand_ins / name / "__init__.py").write_text("")
@@ -346,7 +349,7 @@ def loaded_by(code: str, stand_ins: Path, names: tuple[str, ...]) -> list[str]:
 
 
 def test_the_runtime_loads_nothing_heavy(tmp_path: Path) -> None:
-    """Importing numclip and running a frame loads no torch, onnx or tensorrt, even where they are installed."""
+    """Importing numclip and reading a frame loads no torch, onnx or tensorrt, even if they are installed."""
     if not (REPO / "runtime/models/age-nano.onnx").is_file():
         pytest.skip("the default model runtime/models/age-nano.onnx is not there yet")
 
@@ -354,7 +357,7 @@ def test_the_runtime_loads_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_importing_numclip_loads_nothing_of_the_device(tmp_path: Path) -> None:
-    """`import numclip` loads no package of others and not one module of ours but itself, so it is quick."""
+    """`import numclip` loads no other package and no other module of numclip, so it is fast."""
     others = (*HEAVY, "numpy", "cv2", "onnxruntime", "av", "tqdm")
     ours = tuple(name for name in modules_of(REPO) if name != "numclip")
 
@@ -363,7 +366,7 @@ def test_importing_numclip_loads_nothing_of_the_device(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", HEAVY)
 def test_the_lightness_guard_can_fail(tmp_path: Path, name: str) -> None:
-    """One hidden import is enough to be found."""
+    """A single hidden import is found."""
     code = textwrap.dedent(f"""
         import numclip
         try:

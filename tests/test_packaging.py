@@ -1,4 +1,4 @@
-"""What is shipped: sdist and wheel hold exactly what they should, one version, types, and a run on every Python here."""
+"""Packaging: exact contents of sdist and wheel, one version, types, and a run on every installed Python."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NOT_SHIPPED = re.compile(
 )
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 OPENCVS = ("4.8", "4.14", "5")
-# JetPack 6: Python 3.10, NVIDIA's OpenCV 4.8 built for NumPy 1; the wheels of the same versions stand in for it.
+# JetPack 6 has Python 3.10 and NVIDIA's OpenCV 4.8, built for NumPy 1; wheels of the same versions stand in for it.
 BOARD = ("numpy>=1.24,<2", "opencv-python==4.8.0.74", "onnxruntime")
 
 
@@ -56,14 +56,14 @@ def call(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | No
 
 
 def alone() -> dict[str, str]:
-    """This environment without what would lead a fresh one back here."""
+    """Return the environment without variables that would make a new environment use this one."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NUMCLIP", "PYENV"))}
     return {k: v for k, v in kept.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with sdist and wheel, the wheel made from the sdist; built from a copy so that the repository stays clean."""
+    """A folder with sdist and wheel; the wheel is made from the sdist. Built from a copy, so that the repository stays clean."""
     source, out = tmp_path_factory.mktemp("source") / "numclip", tmp_path_factory.mktemp("built")
     shutil.copytree(REPO, source, ignore=shutil.ignore_patterns(*LEFT_OUT))
     code, _, said = call(sys.executable, "-m", "build", "--outdir", out, source, env=alone())
@@ -81,20 +81,20 @@ def wheel(built: Path) -> Path:
 
 
 def package_modules() -> list[Path]:
-    """Every module of the package; the packages of node that `make web` unpacks hold Python files of their own."""
+    """Return every module of the package, without the Python files in node's packages."""
     inside = [p for folder in FOLDERS for p in (REPO / folder).rglob("*.py") if "node_modules" not in p.parts]
     return [*REPO.glob("*.py"), *inside]
 
 
 def package_files() -> set[str]:
-    """Every module and data file of the package, relative to its root."""
+    """Return every module and data file of the package, relative to its root."""
     modules = package_modules()
     data = [p for pattern in DATA for p in REPO.glob(pattern) if p.is_file()]
     return {p.relative_to(REPO).as_posix() for p in [*modules, *data]}
 
 
 def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
-    """Every module and data file of the package, its licence and metadata; no tests, no build files."""
+    """The wheel has every module and data file of the package, licence and metadata, and no tests or build files."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         metadata = {name.partition(".dist-info/")[2] for name in archive.namelist() if ".dist-info/" in name}
@@ -104,7 +104,7 @@ def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
 
 
 def test_the_sdist_holds_exactly_the_project(built: Path) -> None:
-    """Every file of the repository but those of its CI, its tools and training's start weights, and setuptools' own records."""
+    """The sdist has every file of the repository except CI, tools and training checkpoints, plus setuptools' own files."""
     code, listed, said = call("git", "-C", REPO, "ls-files", "--cached", "--others", "--exclude-standard")
     if code != 0:
         pytest.skip(f"the repository's files are asked of git: {said.strip()}")
@@ -121,7 +121,7 @@ def test_the_sdist_holds_exactly_the_project(built: Path) -> None:
 
 
 def test_both_are_named_by_the_one_version(built: Path) -> None:
-    """The number in pyproject is the number of both, and the wheel is pure Python."""
+    """Both have the version in pyproject.toml, and the wheel is pure Python."""
     match = re.search(r'^version = "([^"]+)"', (REPO / "pyproject.toml").read_text(), re.M)
     assert match is not None
 
@@ -129,7 +129,7 @@ def test_both_are_named_by_the_one_version(built: Path) -> None:
 
 
 def test_the_version_is_written_once() -> None:
-    """No module repeats the version's number."""
+    """No module repeats the version number."""
     assert [
         p.name for p in package_modules() if re.search(r'__version__\s*=\s*"\d', p.read_text(encoding="utf-8"))
     ] == []
@@ -151,7 +151,7 @@ assert_type(numclip.__version__, str)
 
 
 def test_a_program_is_type_checked_against_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    """pyright in strict mode sees the installed package's types: a right program passes, a wrong one does not."""
+    """With the installed wheel, pyright in strict mode accepts a correct program and rejects a wrong one."""
     call(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     (site,) = (tmp_path / "venv").glob("lib/python3*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
@@ -172,7 +172,7 @@ def test_a_program_is_type_checked_against_the_wheel(wheel: Path, tmp_path: Path
 
 
 def requirements(extra: str) -> set[str]:
-    """The package names an extra brings, the extras it names included."""
+    """Return the packages that an extra installs, including those of the extras that it names."""
     from importlib.metadata import requires
 
     found: set[str] = set()
@@ -189,7 +189,7 @@ def requirements(extra: str) -> set[str]:
 
 
 def test_no_extra_brings_two_of_a_kind() -> None:
-    """Never both onnxruntimes, never both OpenCVs, and no torch outside train and export."""
+    """No extra installs two onnxruntimes or two OpenCVs, and only train and export install torch."""
     for extra in ("cpu", "gpu", "headless", "demo", "train", "export", "dev"):
         names = requirements(extra)
         assert not {"onnxruntime", "onnxruntime-gpu"} <= names
@@ -198,7 +198,7 @@ def test_no_extra_brings_two_of_a_kind() -> None:
 
 
 def test_the_base_install_leaves_the_system_s_packages_alone(wheel: Path) -> None:
-    """Without an extra no OpenCV, ONNX Runtime or TensorRT comes: a Jetson's own stay, and are used."""
+    """Without an extra no OpenCV, ONNX Runtime or TensorRT is installed, so those of a Jetson are kept and used."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         lines = archive.read(name).decode().splitlines()
@@ -212,7 +212,7 @@ def test_the_base_install_leaves_the_system_s_packages_alone(wheel: Path) -> Non
 
 
 def resolves(*words: str | Path, folder: Path) -> None:
-    """pip finds wheels for another Python or machine; nothing is installed."""
+    """Check that pip finds wheels for another Python or machine; nothing is installed."""
     dry = ["install", "--dry-run", "--ignore-installed", "--only-binary=:all:", "--target", folder]
     code, _, said = call(sys.executable, "-m", "pip", *dry, *words, env=alone())
     if code != 0 and re.search(r"connection|Temporary failure|Network is unreachable|timed out", said, re.I):
@@ -224,14 +224,14 @@ def resolves(*words: str | Path, folder: Path) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("extra", ["", "[cpu]", "[headless]"])
 def test_the_install_resolves(wheel: Path, tmp_path: Path, python: str, extra: str) -> None:
-    """From the registry, wheels only, for every Python that pyproject names."""
+    """The package installs from wheels only on every Python that pyproject.toml names."""
     resolves("--python-version", python, f"{wheel}{extra}", folder=tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("python", ["3.10", "3.12"])
 def test_the_install_resolves_on_a_board(wheel: Path, tmp_path: Path, python: str) -> None:
-    """For a Jetson (64-bit Arm; JetPack 6 has Python 3.10, JetPack 7 has 3.12), with the system's NumPy 1."""
+    """The package installs on a Jetson (64-bit Arm; JetPack 6: Python 3.10, JetPack 7: 3.12) with the system's NumPy 1."""
     platforms = [w for tag in ("manylinux_2_28_aarch64", "manylinux2014_aarch64") for w in ("--platform", tag)]
     resolves("--python-version", python, *platforms, "numpy>=1.24,<2", wheel, folder=tmp_path)
 
@@ -248,7 +248,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check_run(numclip: Path, clip: Path, folder: Path, env: dict[str, str]) -> None:
-    """`numclip run` on the clip: every frame has its line, and both faces are seen."""
+    """Check `numclip run` on the clip: every frame has a line, and both faces are found."""
     from numclip.demo import clip as demo_clip
 
     code, _, said = call(numclip, "run", clip, "--jsonl", "out.jsonl", cwd=folder, env=env)
@@ -262,7 +262,7 @@ WINGS = ("bench", "doctor", "deploy", "server", "web", "bulk", "research")
 
 
 def test_a_run_needs_no_wing(wheel: Path, clip: Path, tmp_path: Path) -> None:
-    """An unpacked wheel without benchmark, doctor, kit and the like still reads the clip."""
+    """A wheel without the folders of benchmark, doctor, deploy and others still reads the clip."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     for wing in WINGS:
@@ -278,7 +278,7 @@ def test_a_run_needs_no_wing(wheel: Path, clip: Path, tmp_path: Path) -> None:
 
 
 def install(folder: Path, python: str | Path, *words: str | Path) -> Path:
-    """A fresh environment of one Python with these packages; its bin folder."""
+    """Create a new environment of one Python with these packages; returns its bin folder."""
     code, _, said = call(python, "-m", "venv", folder / "venv", env=alone())
     assert code == 0, said
     code, _, said = call(
@@ -289,7 +289,7 @@ def install(folder: Path, python: str | Path, *words: str | Path) -> Path:
 
 
 def pythons() -> dict[str, Path]:
-    """Every interpreter on this machine that really runs, by version."""
+    """Return every working interpreter on this machine, by version."""
     found: dict[str, Path] = {}
     for version in PYTHONS:
         beside = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
@@ -308,7 +308,7 @@ def pythons() -> dict[str, Path]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("version", PYTHONS)
 def test_a_video_on_every_python(wheel: Path, clip: Path, tmp_path: Path, version: str) -> None:
-    """A fresh environment with `cpu` alone reads the clip, and its doctor finds no broken package."""
+    """A new environment with only the extra `cpu` reads the clip, and its doctor finds no broken package."""
     python = pythons().get(version)
     if python is None:
         pytest.skip(f"no Python {version} runs here")
@@ -326,8 +326,8 @@ def test_a_video_on_every_python(wheel: Path, clip: Path, tmp_path: Path, versio
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("opencv", OPENCVS)
 def test_the_demo_with_each_opencv(wheel: Path, tmp_path: Path, opencv: str) -> None:
-    """A fresh environment, the wheel alone, the oldest OpenCV, the tested one and 5: `numclip demo` leaves its clip, lines and picture."""
-    numpy = "numpy<2" if opencv == "4.8" else "numpy>=2"  # what that OpenCV was built for
+    """In new environments with the oldest OpenCV, the tested one and version 5, `numclip demo` writes its clip, lines and picture."""
+    numpy = "numpy<2" if opencv == "4.8" else "numpy>=2"  # the NumPy that this OpenCV was built for
     bin_folder = install(tmp_path, sys.executable, f"opencv-python=={opencv}.*", numpy, f"{wheel}[demo]")
     _, version, _ = call(bin_folder / "python", "-c", "import cv2; print(cv2.__version__)", env=alone())
     assert version.startswith(f"{opencv}.")
@@ -343,7 +343,7 @@ def test_the_demo_with_each_opencv(wheel: Path, tmp_path: Path, opencv: str) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_video_with_a_board_s_versions(wheel: Path, clip: Path, tmp_path: Path) -> None:
-    """Python 3.10, NumPy 1, OpenCV 4.8: what JetPack 6 brings, from wheels, on this machine's processor."""
+    """The clip is read with JetPack 6's versions (Python 3.10, NumPy 1, OpenCV 4.8) from wheels for this machine."""
     python = pythons().get("3.10")
     if python is None:
         pytest.skip("no Python 3.10 runs here")
@@ -355,7 +355,7 @@ def test_a_video_with_a_board_s_versions(wheel: Path, clip: Path, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_numpy_too_new_for_the_system_s_opencv(wheel: Path, tmp_path: Path) -> None:
-    """NumPy 2 over an OpenCV built for NumPy 1, the usual accident on a board: found, and the line mends it."""
+    """NumPy 2 with an OpenCV built for NumPy 1, a common problem on boards, is found, and doctor's command fixes it."""
     python = pythons().get("3.10")
     if python is None:
         pytest.skip("no Python 3.10 runs here")
@@ -374,7 +374,8 @@ def test_a_numpy_too_new_for_the_system_s_opencv(wheel: Path, tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_wheel_names_what_is_missing(wheel: Path, clip: Path, tmp_path: Path) -> None:
-    """Without an extra the extra is named; with `cpu`, the demo names its own; a spoilt model comes back by doctor's line."""
+    """Without extras the error names the extra to install; with `cpu` the demo names its extra; doctor's command restores a corrupt
+    model."""
     pinned = ("-c", REPO / "constraints.txt")
     bin_folder = install(tmp_path, sys.executable, *pinned, wheel)
     env = {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache"), "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
@@ -400,7 +401,7 @@ def test_the_wheel_names_what_is_missing(wheel: Path, clip: Path, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_pipx_runs_it(wheel: Path, tmp_path: Path) -> None:
-    """`pipx run --spec WHEEL[cpu] numclip …`: one line from nothing to the command."""
+    """`pipx run --spec WHEEL[cpu] numclip …` installs and runs the command."""
     bin_folder = install(tmp_path, sys.executable, "pipx>=1.7")
     env = {
         **alone(),
@@ -417,7 +418,7 @@ def test_pipx_runs_it(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_the_kit_is_built_from_a_checkout(tmp_path: Path, built: Path) -> None:
-    """Without --wheel, `numclip deploy` builds one; it is the wheel, and the kit holds it."""
+    """Without --wheel, `numclip deploy` builds the wheel, and the kit contains it."""
     from numclip.cli.main import main
 
     (expected,) = (p.name for p in built.glob("*.whl"))

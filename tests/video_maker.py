@@ -1,4 +1,4 @@
-"""Small videos with known content for the tests of sources, written with PyAV."""
+"""Write small videos with known content, with PyAV, for the tests of sources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CORNERS = {
 
 
 def corners(width: int = 96, height: int = 64) -> np.ndarray:
-    """[H, W, 3] BGR whose four quarters have the colors of CORNERS."""
+    """Return a picture [H, W, 3] BGR whose four quarters have the colors of CORNERS."""
     image = np.zeros((height, width, 3), np.uint8)
     for name, color in CORNERS.items():
         y, x = ("bottom" in name) * height // 2, ("right" in name) * width // 2
@@ -29,7 +29,7 @@ def corners(width: int = 96, height: int = 64) -> np.ndarray:
 
 
 def seen_corners(image: np.ndarray) -> dict[str, str]:
-    """Where each corner of `corners` is now: place -> its old place."""
+    """Return the original corner at each place of a transformed `corners` picture."""
     height, width = image.shape[:2]
     found = {}
     for place in CORNERS:
@@ -40,7 +40,7 @@ def seen_corners(image: np.ndarray) -> dict[str, str]:
 
 
 def grays(many: int, first: int = 0, side: int = 64) -> list[np.ndarray]:
-    """Pictures of gray 4 i with noise, i from `first`."""
+    """Yield pictures of grey 4 i with noise, i from `first`."""
     noise = [np.random.default_rng(i).integers(-8, 9, (side, side, 3)) for i in range(many)]
     return [(20 + 4 * (first + i) + n).clip(0, 255).astype(np.uint8) for i, n in enumerate(noise)]
 
@@ -54,7 +54,7 @@ def write_video(
     options: dict[str, str] | None = None,
     **stream_settings: Any,
 ) -> Path:
-    """Pictures at FPS, or at `times_s`; stream_settings: attributes of the codec context."""
+    """Write pictures at FPS, or at `times_s`; stream_settings: attributes of the codec context."""
     with av.open(str(path), "w", options=options or {}) as out:
         stream = out.add_stream(codec, rate=FPS)
         stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p", "apng": "rgb24"}.get(codec, "yuv420p")
@@ -75,7 +75,7 @@ def write_video(
 
 
 def set_matrix(video: Path, a: int, b: int, c: int, d: int) -> None:
-    """Write the display matrix of an mp4's only track (QuickTime: x' = a x + c y, y' = b x + d y, y downwards)."""
+    """Write the display matrix of an mp4's only track (QuickTime: x' = a x + c y, y' = b x + d y, with y downwards)."""
     data = bytearray(video.read_bytes())
     at = data.index(b"tkhd") + 44
     for place, value in ((0, a), (4, b), (12, c), (16, d)):

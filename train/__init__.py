@@ -1,4 +1,4 @@
-"""Training: `from numclip.train import TrainOptions, train`. What is named here is imported when it is asked for."""
+"""Training: `from numclip.train import TrainOptions, train`. Each name is imported on first use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What live video does to a face, done to a training crop: another cut, light, blur, compression, noise, an occluder.
+"""Augmentation that imitates live video: geometry, light, blur, compression, noise and occlusion.
 
-Crops come larger than the model's side (`margin` around the contract's square), so that moving and turning the cut
-brings in real surroundings, and borders where the picture really ends.
+Cached crops are larger than the model's input (`margin` around the contract's square), so that shifting and rotating the crop
+shows real surroundings, and border pixels only where the picture really ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEVELS = np.linspace(0, 1, 256)[:, None]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strong: standard deviations and probabilities, each per crop."""
+    """Strength of the augmentation: standard deviations and probabilities, per crop."""
 
     rotation_deg: float = 7.0  # standard deviations of the similarity
     scale: float = 0.06  # log
@@ -32,22 +32,22 @@ class Augmentation:
     jpeg: float = 0.3
     dark: float = 0.1
     erase: float = 0.2
-    jitter: float = 0.0  # of the side: the cut is shifted by up to this, evenly
+    jitter: float = 0.0  # fraction of the side: the crop is shifted by up to this, uniformly
 
 
 AUGMENTATIONS = {
     "strong": Augmentation(),
-    # for a compact tower that no longer fits its training faces
+    # for a compact tower that underfits its training faces
     "light": Augmentation(
         rotation_deg=5, scale=0.05, shift=0.02, light=0.18, blur=0.1, shrink=0.15, jpeg=0.25, dark=0.05, erase=0.1
     ),
-    # the authors' code cuts 224 of 256 px at random, and mirrors
+    # the authors' code takes a random 224 px crop of 256 px, and mirrors
     "released": Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, jitter=16 / 224),
 }
 
 
 def augment(crop: Image, side: int, inner: int, random: Random, how: Augmentation) -> Image:
-    """One random training crop [side, side, 3] from a cached crop [M, M, 3] whose middle `inner` px are the contract's."""
+    """Make one random training crop [side, side, 3] of a cached crop [M, M, 3], whose central `inner` px are the contract's crop."""
     image = _cut(crop, side, inner, random, how)
     if random.random() < how.shrink:
         image = _shrink(image, random)
@@ -64,7 +64,7 @@ def augment(crop: Image, side: int, inner: int, random: Random, how: Augmentatio
 
 
 def center(crop: Image, side: int, inner: int) -> Image:
-    """The contract's crop [side, side, 3], unchanged but for size, from the middle of a cached one."""
+    """Return the contract's crop, the center of a cached crop, resized to [side, side, 3]."""
     start = (crop.shape[0] - inner) // 2
     middle = crop[start : start + inner, start : start + inner]
     return (
@@ -75,7 +75,7 @@ def center(crop: Image, side: int, inner: int) -> Image:
 
 
 def _cut(crop: Image, side: int, inner: int, random: Random, how: Augmentation) -> Image:
-    """A random similarity around the contract's square, every second time mirrored."""
+    """Apply a random similarity transform to the contract's square; half of the crops are mirrored."""
     angle = np.deg2rad(how.rotation_deg) * random.normal()
     scale = inner / side * np.exp(how.scale * random.normal())
     shift = how.shift * inner * random.normal(size=2)
@@ -93,7 +93,7 @@ def _cut(crop: Image, side: int, inner: int, random: Random, how: Augmentation) 
 
 
 def _light(image: Image, random: Random, how: Augmentation) -> Image:
-    """Gamma, contrast, brightness and white balance, as one look-up table per channel; sometimes grey."""
+    """Change gamma, contrast, brightness and white balance, with one lookup table per channel; sometimes convert to grey."""
     gamma, contrast = np.exp(how.light * random.normal(size=2))
     brightness = how.light / 3 * random.normal()
     gains = np.exp(how.colour * random.normal(size=3))
@@ -106,7 +106,7 @@ def _light(image: Image, random: Random, how: Augmentation) -> Image:
 
 
 def _shrink(image: Image, random: Random) -> Image:
-    """A small or distant face: down by up to 4 and up again."""
+    """Imitate a small or distant face: scale down by up to 4 and up again."""
     side = image.shape[0]
     small = max(8, int(side / random.uniform(1.2, 4)))
     down = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
@@ -114,7 +114,7 @@ def _shrink(image: Image, random: Random) -> Image:
 
 
 def _blur(image: Image, random: Random) -> Image:
-    """Out of focus, or moving along one direction."""
+    """Imitate defocus, or motion blur in one direction."""
     if random.random() < 0.5:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), random.uniform(0.5, 2.0)), np.uint8)
     length = int(random.integers(3, 9))
@@ -125,7 +125,7 @@ def _blur(image: Image, random: Random) -> Image:
 
 
 def _dark(image: Image, random: Random) -> Image:
-    """Too little light: dimmed, with the sensor's noise."""
+    """Imitate low light: dim the crop and add sensor noise."""
     noise = random.standard_normal(image.shape, np.float32)
     noise *= random.uniform(2, 10)
     noise += image * np.float32(random.uniform(0.2, 0.7))
@@ -133,13 +133,13 @@ def _dark(image: Image, random: Random) -> Image:
 
 
 def _jpeg(image: Image, random: Random) -> Image:
-    """Compressed; quality 15 to 80."""
+    """Compress as JPEG at quality 15 to 80."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(15, 80))])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def _erase(image: Image, random: Random) -> Image:
-    """Something in front: a rectangle of one random colour, up to a third of each side."""
+    """Cover part of the face with a rectangle of one random colour, up to a third of each side."""
     image = image.copy()
     side = image.shape[0]
     height, width = (random.uniform(0.1, 0.35, 2) * side).astype(int)

@@ -1,4 +1,4 @@
-"""The exponential moving average of a network's weights and batch statistics: what is measured and kept."""
+"""Exponential moving average of the weights and batch-norm statistics. Validation and checkpoints use the average."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .network import NumCLIP
 
 
 class AverageState(TypedDict):
-    """What a training state keeps of an average."""
+    """The average as saved in a training state."""
 
     steps: int
     network: dict[str, Tensor]
 
 
 class Average:
-    """A second network that follows the first: w <- d w + (1 - d) w', with d rising to `decay` over the first steps."""
+    """The averaged network: w <- d w + (1 - d) w', where d rises to `decay` over the first steps."""
 
     def __init__(self, network: NumCLIP, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
@@ -28,7 +28,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """One step towards the network as it is now."""
+        """Move the average one step towards the current network."""
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 10))
         torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)  # pyright: ignore[reportPrivateUsage]
@@ -42,5 +42,5 @@ class Average:
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
-    """Weights and kept statistics, as they lie in memory (load_state_dict writes into the same tensors)."""
+    """Return weights and buffers by reference (load_state_dict writes into the same tensors)."""
     return [t for t in network.state_dict().values() if t.is_floating_point()]

@@ -1,4 +1,4 @@
-"""Training batches that are the same in every run: epoch and place decide the order and each crop's randomness."""
+"""Reproducible training batches: seed, epoch and index decide the order and the augmentation of each crop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .augment import Augmentation, augment
 
-AHEAD = 3  # batches that each process prepares while one is trained on
+AHEAD = 3  # batches that each worker prepares ahead
 
 
 class Rows(Protocol):
@@ -34,20 +34,20 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TrainingFaces:
-    """Crops with margin, several data sets in a row."""
+    """Cached training crops, with margin, of one or more data sets."""
 
     parts: tuple[Rows, ...]
     labels: npt.NDArray[np.float64]
-    """[N, 2] lowest and highest of each label, in the task's unit, equal where exact; [N, 3 + K] with what teachers said of
-    the face behind them, a number and words."""
+    """[N, 2] lower and upper end of each label, in the task's unit (equal for exact labels). With teachers [N, 3 + K]: then
+    the teachers' value and their bin probabilities for that face."""
     inner: int
-    """px of the contract's square in the middle of each crop."""
+    """Side of the contract's square in the center of each crop, px."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def crop(self, index: int) -> npt.NDArray[np.uint8]:
-        """[M, M, 3] the crop at a place in the row."""
+        """Return crop number `index`, [M, M, 3]."""
         for part in self.parts:
             if index < len(part):
                 return np.asarray(part[index])
@@ -57,24 +57,24 @@ class TrainingFaces:
 
 @dataclass(frozen=True, eq=False)
 class Epoch(Dataset[tuple[Tensor, Tensor]]):
-    """One epoch's batches by place: crops uint8 [B, side, side, 3] and labels float32 [B, 2 or more], as in `TrainingFaces`; the
-    last, smaller one is left out."""
+    """One epoch's batches by index: crops uint8 [B, side, side, 3] and labels float32 [B, 2 or more], as in `TrainingFaces`; the
+    last, incomplete batch is dropped."""
 
     faces: TrainingFaces
     number: int
-    """Of the epoch, from 0 on."""
+    """Number of the epoch, from 0."""
     batch: int
-    """Crops in a batch, of all processes together."""
+    """Crops per batch, over all processes."""
     side: int
-    """Of the crops, px."""
+    """Side of the crops, px."""
     seed: int
     how: Augmentation
     share: tuple[int, int] = (0, 1)
-    """(i, n): every n-th crop of each batch, from its i-th on, goes to this one of n processes."""
+    """(i, n): this is process i of n and takes crops i, i + n, i + 2n, ... of each batch."""
 
     @functools.cached_property
     def order(self) -> npt.NDArray[np.intp]:
-        """[N] all faces as they come in this epoch."""
+        """Return the order of all faces in this epoch, [N]."""
         return np.random.default_rng([self.seed, self.number]).permutation(len(self.faces))
 
     def __len__(self) -> int:
@@ -92,10 +92,10 @@ class Epoch(Dataset[tuple[Tensor, Tensor]]):
 
 
 def batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
-    """The epoch's batches in order, prepared ahead.
+    """Yield the epoch's batches in order, prepared ahead.
 
-    On Linux by as many processes as there are CPUs beside those that train; elsewhere, where a process starts anew instead of
-    as a copy that shares the faces, by the training itself.
+    On Linux, worker processes prepare them, one for each CPU that does not train. On other systems a worker would start without
+    sharing the faces' memory, so the training process prepares the batches itself.
     """
     training = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     workers = max(1, len(os.sched_getaffinity(0)) // training - 1) if sys.platform == "linux" else 0
@@ -107,16 +107,16 @@ def batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         multiprocessing_context="fork" if workers else None,
         worker_init_fn=_one_thread,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # its seed moves no other random number
+        generator=torch.Generator(),  # a generator of its own, so that other random numbers stay the same
     )
 
 
 def drawn(
     inputs: Tensor, labels: Tensor, *, batch: int, steps: int, seed: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """So many batches drawn with replacement, to train a head on: features [N, F], or crops [N, S, S, 3], every second mirrored.
+    """Yield `steps` batches drawn with replacement, to train a head: features [N, F], or crops [N, S, S, 3], half of them mirrored.
 
-    inputs, labels [N]: what is drawn from; each batch is brought to the device.
+    inputs, labels [N]: the pool to draw from. Each batch is moved to the device.
     """
     draw = torch.Generator().manual_seed(seed)
     for _ in range(steps):
@@ -129,5 +129,5 @@ def drawn(
 
 
 def _one_thread(_: int) -> None:
-    """OpenCV's threads do not live on in a copied process."""
+    """Use one OpenCV thread: OpenCV's thread pool does not survive a fork."""
     cv2.setNumThreads(0)

@@ -1,4 +1,4 @@
-"""A network to train, from the options: towers, prompt, method, and the weights it starts from."""
+"""Build the network to train from the options: towers, prompt, method and start weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def build_network(options: TrainOptions, task: Task, faces: TrainingFaces) -> NumCLIP:
-    """The network of the options, with every weight it starts from; raises UsageError or ModelError."""
+    """Build the network that the options describe and load its start weights; raises UsageError or ModelError."""
     own = faces.inner == input_side(options.model)
     towers = build_towers(options.model, options.pretrained, _pictures(faces), side=None if own else faces.inner)
     if options.normalisation == "imagenet":
@@ -42,7 +42,7 @@ def build_network(options: TrainOptions, task: Task, faces: TrainingFaces) -> Nu
 
 
 def from_towers(towers: Towers, task: Task, method: Method) -> NumCLIP:
-    """A network whose prompt is the task's sentences, in the embedding of the text tower's own tokens."""
+    """Build a network whose prompt is the task's sentences, embedded by the text tower's own token embedding."""
     task = task.with_ranks() if method.ranks else task
     length = towers.text.positional_embedding.shape[0]
     tokenize = open_clip.get_tokenizer(towers.record.name, context_length=length)
@@ -51,30 +51,35 @@ def from_towers(towers: Towers, task: Task, method: Method) -> NumCLIP:
 
 
 def checkpoint_gradients(tower: nn.Module) -> None:
-    """Compute a tower's inner activations again on the way back instead of keeping them."""
+    """Recompute a tower's activations in the backward pass instead of storing them."""
     switch = getattr(tower, "set_grad_checkpointing", None)
     if callable(switch):
         switch(True)
     elif hasattr(tower, "grad_checkpointing"):
-        setattr(tower, "grad_checkpointing", True)  # noqa: B010  (a Module's stubs know only tensors and modules)
+        setattr(tower, "grad_checkpointing", True)  # noqa: B010  (Module's stubs allow only tensors and modules)
     else:
-        raise ModelError("--checkpoint-gradients: this tower has no such switch; leave it out")
+        raise ModelError(
+            "--checkpoint-gradients: this tower does not support gradient checkpointing; leave the flag out"
+        )
 
 
 def start_from(network: NumCLIP, path: Path) -> None:
-    """Take over all weights of a checkpoint, whose crops may have another side."""
+    """Load all weights of a checkpoint; its crops may have a different size."""
     trained, _ = load_checkpoint(path)
     try:
         network.load_state_dict(trained.state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"--start {path}: expected the same network, with another side at most: {reason}") from None
+        raise ModelError(
+            f"--start {path}: expected the same network (only the crop size may differ), got: {reason}; "
+            "give the --model of that checkpoint"
+        ) from None
     began = trained.record
     network.record = replace(network.record, pretrained=began.pretrained, language_pretrained=began.language_pretrained)
 
 
 def _pictures(faces: TrainingFaces) -> torch.Tensor:
-    """uint8 [64, S, S, 3] contract crops, evenly from all faces."""
+    """Return 64 contract crops spread evenly over all faces, uint8 [64, S, S, 3]."""
     side = faces.inner
     start = (faces.parts[0].shape[1] - side) // 2
     chosen = np.linspace(0, len(faces) - 1, 64).astype(int)

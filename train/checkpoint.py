@@ -1,7 +1,7 @@
-"""Checkpoints: the trained weights in half precision, and everything needed to build the network again, in one file.
+"""Checkpoints: one file with the trained weights in half precision and everything needed to rebuild the network.
 
-A checkpoint is a .safetensors file whose metadata holds one JSON text under `numclip`, a CheckpointRecord. The state from
-which a training continues exactly lies apart, in `last.pt` (torch, read with weights_only=True).
+A checkpoint is a .safetensors file whose metadata has one key, `numclip`, with a CheckpointRecord as JSON. The state that
+`--resume` needs is a separate file, `last.pt` (torch, read with weights_only=True).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .towers import rebuild_towers
 
 
 def save_checkpoint(path: Path, network: NumCLIP, training: TrainingRecord) -> None:
-    """Write weights (float16) and record; under a temporary name first."""
+    """Write weights (float16) and record to a temporary file, then rename it."""
     prompt = PromptRecord(len(network.prompt.context), tuple(network.prompt.counts), network.prompt.base_ranks)
     content = CheckpointRecord(network.task, network.method, network.record, prompt, training)
     tensors = {
@@ -36,13 +36,13 @@ def save_checkpoint(path: Path, network: NumCLIP, training: TrainingRecord) -> N
         save_file(tensors, temporary, metadata={"numclip": json.dumps(to_json(content))})
         os.replace(temporary, path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be written ({error}); free space, then say --resume") from None
+        raise ModelError(f"{path}: cannot be written ({error}); free space, then continue with --resume") from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> tuple[NumCLIP, TrainingRecord]:
-    """The network in eval mode and float32, and its training record; raises ModelError saying what is wrong."""
+    """Load the network (eval mode, float32) and its training record; raises ModelError with the reason."""
     record = read_record(path)
     towers = rebuild_towers(record.towers)
     length, width = towers.text.positional_embedding.shape
@@ -52,42 +52,49 @@ def load_checkpoint(path: Path) -> tuple[NumCLIP, TrainingRecord]:
         with safe_open(path, "pt") as file:
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path}: expected a whole numclip checkpoint, failed at {str(error)[:200]}") from None
+        raise ModelError(f"{path}: expected a complete numclip checkpoint, got an error: {str(error)[:200]}") from None
     return network.float().eval(), record.training
 
 
 def read_record(path: Path) -> CheckpointRecord:
-    """What a checkpoint says about itself, without its weights; raises ModelError."""
+    """Read a checkpoint's record without its weights; raises ModelError."""
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("numclip")
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: expected a numclip checkpoint (.safetensors), it cannot be read ({error})") from None
+        raise ModelError(
+            f"{path}: expected a numclip checkpoint (.safetensors), but the file cannot be read ({error})"
+        ) from None
     if text is None:
-        raise ModelError(f"{path}: expected a numclip checkpoint, this .safetensors is another project's")
+        raise ModelError(f"{path}: expected a numclip checkpoint, got a .safetensors file without numclip's metadata")
     try:
         content = json.loads(text)
         got = content.get("schema_version") if isinstance(content, dict) else None
         if got != SCHEMA_VERSION:
-            raise ModelError(f"{path}: expected checkpoint schema_version {SCHEMA_VERSION}, got {got}; use its numclip")
+            raise ModelError(
+                f"{path}: expected checkpoint schema_version {SCHEMA_VERSION}, got {got}; "
+                "use the numclip version that wrote the file"
+            )
         return from_json(CheckpointRecord, content, "checkpoint")
     except ValueError as error:
-        raise ModelError(f"{path}: expected a whole numclip checkpoint, failed at {str(error)[:200]}") from None
+        raise ModelError(f"{path}: expected a complete numclip checkpoint, got an error: {str(error)[:200]}") from None
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """Return the SHA-256 of a file as hex."""
     with path.open("rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
 
 
 def save_state(path: Path, state: Mapping[str, object]) -> None:
-    """Write a training state whole or not at all."""
+    """Write a training state atomically."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         torch.save(dict(state), temporary)
         os.replace(temporary, path)
     except (RuntimeError, OSError) as error:
-        raise ModelError(f"{path}: cannot be written ({str(error)[:200]}); free space, then say --resume") from None
+        raise ModelError(
+            f"{path}: cannot be written ({str(error)[:200]}); free space, then continue with --resume"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)

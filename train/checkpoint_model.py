@@ -1,4 +1,4 @@
-"""The one predictor: a network run on crops in PyTorch, for choosing an epoch, for evaluating, as the reference of an export."""
+"""Run a network on crops in PyTorch: for validation, for evaluation, and as the reference of an export."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def predict(
     inputs: Rows | Tensor,
     device: torch.device | str = "cpu",
 ) -> Outputs:
-    """What a network in eval mode says of any number of faces, N >= 1; values clipped to the task's range.
+    """Run a network in eval mode on any number of faces, N >= 1; values are clipped to the task's range.
 
-    network: puts out value [N], probabilities [N, K] and embedding [N, D], and perhaps more.
-    inputs: uint8 [N, S, S, 3] RGB, or what the network reads instead.
+    network: returns value [N], probabilities [N, K] and embedding [N, D]; further outputs are ignored.
+    inputs: uint8 [N, S, S, 3] RGB, or whatever input the network takes.
     """
     parts: list[list[npt.NDArray[np.float32]]] = []
     for start in range(0, len(inputs), BATCH):
@@ -45,34 +45,34 @@ def predict(
 
 @dataclass(eq=False)
 class TorchSession:
-    """A network in PyTorch behind the runtime's session interface."""
+    """A PyTorch network with the runtime's session interface."""
 
     network: Callable[[Tensor], Sequence[Tensor]]
     task: TaskSpec
     device: str = "cpu"
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Outputs:
-        """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
+        """Run the network on crops, uint8 [N, S, S, 3] RGB, N >= 1."""
         return predict(self.network, self.task, crops, self.device)
 
     @property
     def facts(self) -> SessionFacts:
-        """Library, version, device and threads."""
+        """Return library, version, device and threads."""
         return SessionFacts("torch", torch.__version__, self.device, torch.get_num_threads())
 
     def close(self) -> None:
-        """Nothing to give back: the network is the caller's."""
+        """Do nothing: the network belongs to the caller."""
 
 
 def open_checkpoint(path: str | Path, device: str = "cpu") -> Model:
-    """A checkpoint as a Model; raises ModelError saying what is wrong."""
+    """Open a checkpoint as a Model; raises ModelError with the reason."""
     network, _ = load_checkpoint(Path(path))
     session = TorchSession(network.to(device), network.task.spec, device)
     return Model(checkpoint_spec(network, Path(path).stem), session)
 
 
 def checkpoint_spec(network: NumCLIP, name: str) -> ModelSpec:
-    """What a network alone determines of its model file's spec."""
+    """Return the part of the model file's spec that the network alone determines."""
     dim = int(network.text_tower.text_projection.shape[1])
     crop = network.task.crop(network.record.image_side)
     return ModelSpec(name, network.task.spec, crop, GraphSpec(dim))

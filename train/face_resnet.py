@@ -1,7 +1,7 @@
-"""dlib's face recognition network as an image tower: 14 residual blocks of plain 3x3 convolutions, 5.6 million weights; or 21.
+"""dlib's face recognition network as an image tower: 14 residual blocks of 3x3 convolutions, 5.6 million weights (or 21 blocks).
 
-Its published weights (CC0, the file `dlib_face_recognition_resnet_model_v1.dat`) learned to tell 7,485 persons apart on
-3 million faces; a face tower that starts there begins with eyes for faces, not for ImageNet's things.
+Its published weights (CC0, the file `dlib_face_recognition_resnet_model_v1.dat`) were trained to recognise 7,485 people on
+3 million faces, so a tower that starts from them already has features for faces.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-STAGES = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))  # channels and blocks; all but the first halve the picture
+STAGES = (
+    (32, 3),
+    (64, 4),
+    (128, 3),
+    (256, 3),
+    (256, 1),
+)  # channels and blocks per stage; all stages but the first halve the picture
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a way past them; where the picture halves, that way is averaged, not learned."""
+    """A residual block of two 3x3 convolutions; where the picture halves, the shortcut is average pooling."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -29,7 +35,7 @@ class Block(nn.Module):
         self.stride, self.added = stride, outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C', H', W']; an even side to be halved is made odd by a row of zeros."""
+        """Map [N, C, H, W] to [N, C', H', W']; before halving, an even side is padded to odd with zeros."""
         if self.stride == 2:
             x = functional.pad(x, (0, 1 - int(x.shape[3]) % 2, 0, 1 - int(x.shape[2]) % 2))
         y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
@@ -41,10 +47,10 @@ class Block(nn.Module):
 
 
 class FaceResNet(nn.Module):
-    """The trunk as open_clip's adapter for timm wants it: features [N, 256] of pictures [N, 3, S, S]."""
+    """The trunk in the form that open_clip's timm adapter expects: features [N, 256] of pictures [N, 3, S, S]."""
 
     def __init__(self, deeper: tuple[int, ...] = ()) -> None:
-        """deeper: blocks that follow the last ones of each stage and begin as nothing: the trunk starts as dlib's network."""
+        """deeper: extra blocks at the end of each stage, initialised to the identity, so the trunk starts as dlib's network."""
         super().__init__()
         self.default_cfg: dict[str, object] = {}
         self.num_features = STAGES[-1][0]
@@ -66,10 +72,10 @@ class FaceResNet(nn.Module):
                 nn.init.zeros_(block.get_submodule("bn2").get_parameter("weight"))
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        """There is none to take off."""
+        """Do nothing: the trunk has no classifier."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """[N, 3, S, S] normalised to [N, 256]."""
+        """Map normalised pictures [N, 3, S, S] to features [N, 256]."""
         x = functional.max_pool2d(torch.relu(self.bn(self.conv(pixels))), 3, 2)
         at = 0
         for stage, (_, count) in enumerate(STAGES):
@@ -83,11 +89,11 @@ class FaceResNet(nn.Module):
 
 @register_model
 def face_resnet(pretrained: bool = False, **kwargs: object) -> nn.Module:
-    """timm's entry."""
+    """Entry point for timm."""
     return FaceResNet()
 
 
 @register_model
 def face_resnet_deeper(pretrained: bool = False, **kwargs: object) -> nn.Module:
-    """timm's entry: 21 blocks, 12.1 million weights."""
+    """Entry point for timm: 21 blocks, 12.1 million weights."""
     return FaceResNet((0, 0, 2, 3, 2))

@@ -1,8 +1,8 @@
-"""A training: its data and network, the loop over epochs, and the folder it leaves.
+"""A training run: its data and network, the loop over epochs, and its output folder.
 
-OUT gets best.safetensors (averaged weights of the epoch with the lowest mean error on the `val` splits), last.pt (all that
-`resume` needs to continue exactly), log.jsonl (one line per epoch) and, with `test`, result.json. The cache folder gets some
-faces of these splits, on which an export of best.safetensors is proven.
+The output folder gets best.safetensors (averaged weights of the epoch with the lowest mean error on the `val` splits), last.pt
+(the state that `resume` continues from), log.jsonl (one line per epoch) and, with `test`, result.json. The cache folder gets
+some faces of the `val` splits: an export of best.safetensors is checked on them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .training_data import leaks, short_name, split_faces, training_faces
 from .validation import Figures, figures
 
 BEST, LAST = "best.safetensors", "last.pt"
-# what may differ between a training and its continuation
+# options that may change when a training is resumed
 FREE = {"data", "out", "pretrained", "start", "resume", "test", "checkpoint_gradients", "smoke"}
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy", "opencv-python")
 log = logging.getLogger(__name__)
@@ -54,46 +54,46 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training ends with."""
+    """The result of a training run."""
 
     out: Path
-    """The folder, with best.safetensors in it."""
+    """The output folder, with best.safetensors in it."""
     unit: str
-    """The task's."""
+    """Unit of the task."""
     selected_on: str
-    """The split that chose the epoch."""
+    """The split on which the epoch was selected."""
     epoch: int
-    """The kept one, from 1 on."""
+    """The selected epoch, from 1."""
     mae: float
-    """Mean over the data sets of the mean absolute error on that split, in the unit."""
+    """Mean absolute error on that split, averaged over the data sets, in the task's unit."""
     figures: Mapping[str, Figures]
-    """On that split, by data set."""
+    """Figures on that split, by data set."""
     faces: int
-    """Training faces in an epoch."""
+    """Number of training faces per epoch."""
     test: Mapping[str, Figures] = field(default_factory=lambda: dict[str, Figures]())
-    """On the test split, by data set, if it was asked for."""
+    """Figures on the test split, by data set; empty unless `test` was set."""
     leaks: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
-    """By data set, how many test pictures show a person of the training split, where any do."""
+    """By data set, how many test pictures show a person of the training split; data sets without any are left out."""
     first_process: bool = True
-    """Whether this is the process that writes and reports."""
+    """True in the process that writes files and reports."""
 
 
 def train(options: TrainOptions) -> TrainResult:
-    """Train, or go on training; raises UsageError, DataError or ModelError before anything is written.
+    """Train, or resume a training; raises UsageError, DataError or ModelError before anything is written.
 
-    torch's random state is set from the seed.
+    Sets torch's random state from the seed.
     """
     if (options.out / LAST).exists() and not options.resume:
-        raise UsageError(f"{options.out} already holds a training; say --resume to continue it or give another --out")
+        raise UsageError(f"{options.out} already holds a training; continue it with --resume, or give another --out")
     if options.epochs < 1 or options.batch < 2:
         raise UsageError(f"expected --epochs >= 1 and --batch >= 2, got {options.epochs} and {options.batch}")
     if options.teach_once and not options.teachers:
-        raise UsageError("expected --teacher with --teach-once, got none; name the checkpoints to ask")
+        raise UsageError("expected --teacher with --teach-once, got none; name the teacher checkpoints with --teacher")
     if not options.coverage > 0:
-        raise UsageError(f"expected --coverage above 0, got {options.coverage:g}; 1 shows what the task's crop shows")
+        raise UsageError(f"expected --coverage above 0, got {options.coverage:g}; 1 is the width of the task's crop")
     amp = usable_amp(options.amp, as_released=options.as_released)
     if amp != options.amp:
-        log.info("--amp %s is off: this device would only imitate it", options.amp)
+        log.info("--amp %s is switched off: this device has no hardware support for it", options.amp)
     torch.manual_seed(options.seed)
     fit = Fit(replace(options, amp=amp))
     fit.loop()
@@ -102,7 +102,7 @@ def train(options: TrainOptions) -> TrainResult:
 
 
 class Fit:
-    """One training: its data, network, optimiser, and where it stands."""
+    """One training run: data, network, optimiser and progress."""
 
     def __init__(self, options: TrainOptions) -> None:
         self.options, self.task = options, load_task(options.task).covering(options.coverage)
@@ -140,7 +140,7 @@ class Fit:
             )
         groups = parameter_groups(self.network, rates, options.weight_decay)
         self.epochs = options.epochs if groups else 1
-        self.learner: Learner | None = None  # None: nothing is learned
+        self.learner: Learner | None = None  # None: the method trains nothing
         if groups:
             optimizer = build_optimizer(groups, options.optimizer)
             schedule = build_schedule(optimizer, options.schedule, self.steps, options.epochs)
@@ -156,7 +156,7 @@ class Fit:
             self._resume()
 
     def loop(self) -> None:
-        """All remaining epochs: train, measure on val, write."""
+        """Run all remaining epochs: train, validate, write."""
         while self.epoch < self.epochs:
             started = time.monotonic()
             losses, wait_s = self._train_epoch()
@@ -173,7 +173,7 @@ class Fit:
             self.fabric.barrier()
 
     def keep_faces(self) -> None:
-        """Keep faces of the splits that chose the epoch, on which an export of the checkpoint is proven."""
+        """Store some validation faces in the cache; an export of the checkpoint is checked on them."""
         if not self.fabric.is_global_zero:
             return
         said = ", ".join(f"{self.options.select} of {v.name}" for v in self.validation)
@@ -181,10 +181,13 @@ class Fit:
         try:
             keep_proof(file_sha256(self.options.out / BEST), faces)
         except (OSError, OutputError) as error:
-            log.warning("warning: no faces kept for the proof of an export (%s); give it --data", error)
+            log.warning(
+                "warning: no validation faces could be stored for the export check (%s); run the export with --data",
+                error,
+            )
 
     def result(self) -> TrainResult:
-        """The kept epoch and its figures; with `test` those of the test splits, also in OUT/result.json."""
+        """Return the selected epoch and its figures; with `test`, also measure the test splits and write result.json."""
         options = self.options
         found = TrainResult(
             options.out,
@@ -209,7 +212,7 @@ class Fit:
         return found
 
     def _train_epoch(self) -> tuple[dict[str, float], float]:
-        """Mean losses of the epoch, and the seconds its steps waited for data."""
+        """Train one epoch: its mean losses, and the seconds spent waiting for data."""
         if self.learner is None:
             return {}, 0.0
         options, fabric = self.options, self.fabric
@@ -221,12 +224,12 @@ class Fit:
         return self.learner.learn(progress, name), source.waited_s
 
     def _validate(self) -> dict[str, Figures]:
-        """The figures of the averaged weights on each data set's split to choose on."""
+        """Measure the averaged weights on each data set's validation split."""
         network, words = self.average.network, self.task.spec
         return {v.name: figures(network, v.crops, v.labels, words) for v in self.validation}
 
     def _keep(self, metrics: dict[str, Figures]) -> None:
-        """Write the checkpoint if it is the best so far, and the state to continue from."""
+        """Write the checkpoint if it is the best so far, and the state for `resume`."""
         self._last = metrics
         mean = float(np.mean([m.mae for m in metrics.values()]))
         if mean < self.best:
@@ -250,7 +253,7 @@ class Fit:
 
     @staticmethod
     def _by_figure(metrics: Mapping[str, Figures]) -> dict[str, dict[str, float]]:
-        """`val_mae`, `val_cs5`, `val_coarse`: each by data set."""
+        """Return `val_mae`, `val_cs5` and `val_coarse`, each by data set."""
         keys = ("mae", "cs5", "coarse")
         return {f"val_{key}": {name: getattr(m, key) for name, m in metrics.items()} for key in keys}
 
@@ -266,7 +269,7 @@ class Fit:
         )
 
     def _flags(self) -> dict[str, Json]:
-        """The options, without this machine's folders."""
+        """Return the options without local folder names."""
         options = self.options
         names = {
             n: None if p is None else Path(p).name for n, p in vars(options).items() if n in ("pretrained", "start")
@@ -280,20 +283,23 @@ class Fit:
         }
 
     def _identity(self) -> dict[str, Json]:
-        """What must be the same for a training to continue."""
+        """Return what must not change when a training is resumed."""
         flags = {name: value for name, value in self._flags().items() if name not in FREE}
         return flags | {"faces": len(self.faces), "method": to_json(self.network.method)}
 
     def _resume(self) -> None:
         path = self.options.out / LAST
         if not path.is_file():
-            raise UsageError(f"expected {path} to resume from, found nothing; leave --resume out to start")
+            raise UsageError(
+                f"expected {path} to resume from, found no such file; leave --resume out to start a training"
+            )
         state = torch.load(path, weights_only=True, map_location=self.fabric.device)
         mine, theirs = self._identity(), state["identity"]
         for name in mine:
             if json.dumps(mine[name]) != json.dumps(theirs.get(name)):
                 raise UsageError(
-                    f"{path}: expected {name} {theirs.get(name)!r} as it began, got {mine[name]!r}; give the same"
+                    f"{path}: expected {name} {theirs.get(name)!r} as in the training to resume, got {mine[name]!r}; "
+                    "give the same value, or another --out"
                 )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])

@@ -1,4 +1,4 @@
-"""The groups of a network's parameters: which are learned, and how fast."""
+"""Parameter groups of the network: which ones are trained, and their learning rates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import UsageError
 from .network import NumCLIP
 
-# group: how its parameters' names begin
+# group: prefixes of its parameters' names
 GROUPS = {
     "image": "image_tower.",
     "adapter": "adapter.",
@@ -23,7 +23,7 @@ GROUPS = {
 
 
 class ParameterGroup(TypedDict):
-    """Parameters that an optimiser treats alike."""
+    """Parameters with the same learning rate and weight decay."""
 
     params: list[Tensor]
     lr: float
@@ -31,12 +31,12 @@ class ParameterGroup(TypedDict):
 
 
 def group_of(name: str) -> str:
-    """The group that a parameter of this name belongs to."""
+    """Return the group of the parameter with this name."""
     return next(group for group, start in GROUPS.items() if name.startswith(start))
 
 
 def parse_rates(texts: Sequence[str]) -> dict[str, float]:
-    """`image=1e-5 text=0` as numbers; raises UsageError for an unknown group."""
+    """Parse `image=1e-5 text=0`; raises UsageError for an unknown group."""
     rates: dict[str, float] = {}
     for text in texts:
         group, equals, number = text.partition("=")
@@ -50,10 +50,10 @@ def parse_rates(texts: Sequence[str]) -> dict[str, float]:
 
 
 def learning_rates(network: NumCLIP, lr: float, rates: Mapping[str, float], *, train_text: bool) -> dict[str, float]:
-    """The highest learning rate of each group; 0 where it stays as it is.
+    """Return the peak learning rate of each group; 0 for a frozen group.
 
-    The method says what is learned. The text tower and the logit scale are, beside it, where they are random, that is
-    without language pre-training, unless nothing is learned at all. `rates` overrules all of it, group by group.
+    The method decides which groups are trained. Without language pre-training the text tower and the logit scale are trained too,
+        unless the method trains nothing. `rates` overrides both, group by group.
     """
     learned = set(network.method.learns)
     if learned and not network.record.language_pretrained:
@@ -64,13 +64,13 @@ def learning_rates(network: NumCLIP, lr: float, rates: Mapping[str, float], *, t
 
 
 def lock(network: NumCLIP, rates: dict[str, float]) -> None:
-    """Let only parameters of groups with a learning rate above 0 learn."""
+    """Freeze the parameters of all groups whose learning rate is 0."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(rates[group_of(name)] > 0)
 
 
 def parameter_groups(network: NumCLIP, rates: dict[str, float], weight_decay: float) -> list[ParameterGroup]:
-    """For an optimiser: by learning rate, weight decay on matrices and kernels only; none on norms, prompts, the scale."""
+    """Group parameters for the optimiser; weight decay applies to matrices and kernels, not to norms, prompts or the scale."""
     found: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:

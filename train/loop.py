@@ -1,4 +1,4 @@
-"""The one training loop: of a whole network over an epoch's crops, or of a head alone over features of a frozen trunk."""
+"""The training loop: trains the whole network on an epoch's crops, or only a head on the features of a frozen trunk."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ LOSSES = ("image_to_text", "text_to_image", "l1")
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """A network and all that a step of its training needs."""
+    """A network and everything that a training step needs."""
 
     network: NumCLIP
     model: nn.Module
-    """The network as the processes run it."""
+    """The network as wrapped by Fabric."""
     optimizer: torch.optim.Optimizer
-    """As the processes run it."""
+    """The optimiser as wrapped by Fabric."""
     schedule: torch.optim.lr_scheduler.LRScheduler
     fabric: Fabric
     clip: float
-    """The largest norm of the gradient; 0: any."""
+    """Clip the gradient norm at this value; 0 turns clipping off."""
     loss_weights: tuple[float, float, float]
-    """Of image to text, text to image, L1."""
+    """Weights of the image-to-text loss, the text-to-image loss and L1."""
     average: Average | None = None
     teachers: Teachers | None = None
 
     def learn(self, batches: Iterable[tuple[Tensor, Tensor]], name: str) -> dict[str, float]:
-        """One step for each batch of inputs [B, ...] and labels; returns the mean of each loss.
+        """Train one step per batch of inputs [B, ...] and labels; returns the mean of each loss.
 
-        labels: float [B]; or [B, 2], the ends of bands, equal where exact; or [B, 3 + K], then what teachers said of the faces,
-        their number and words. Raises ModelError, which begins with `name`, where the loss is not finite.
+        labels: float [B]; or [B, 2], lower and upper ends (equal for exact labels); or [B, 3 + K], then the teachers' value and bin
+        probabilities. Raises ModelError, with `name` first, if the loss is not finite.
         """
         self.network.train()
         device = self.fabric.device
@@ -69,7 +69,7 @@ class Learner:
             parts = loss_parts(outputs, both[:, :2], self.network.task, self.network.method, both[:, 2:])
             loss = extra + sum(w * part for w, part in zip(self.loss_weights, parts, strict=True))
             if not torch.isfinite(loss):
-                raise ModelError(f"{name}: the loss is {loss.item()}; lower --lr or resume an earlier state")
+                raise ModelError(f"{name}: expected a finite loss, got {loss.item()}; lower --lr and train again")
             self.optimizer.zero_grad(set_to_none=True)
             backward(self.fabric, loss)
             if self.clip:
@@ -85,30 +85,30 @@ class Learner:
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """How a head is trained alone."""
+    """Options for training a head alone."""
 
     steps: int
     batch: int
-    """Pictures in a step, drawn with replacement."""
+    """Pictures per step, drawn with replacement."""
     lr: float
-    """The highest learning rate, of one cycle."""
+    """Peak learning rate of the one-cycle schedule."""
     weight_decay: float = 0.05
-    """Of matrices."""
+    """Weight decay, for matrices only."""
     seed: int = 0
-    """Decides what is drawn."""
+    """Seed of the sampling."""
     clip: float = 5.0
-    """The largest norm of the gradient; 0: any."""
+    """Clip the gradient norm at this value; 0 turns clipping off."""
     rates: Mapping[str, float] | None = None
-    """Learning rates of groups of parameters, which overrule `lr`; 0 locks a group."""
+    """Learning rates by parameter group, which override `lr`; 0 freezes a group."""
     loss_weights: tuple[float, float, float] | None = None
-    """Of image to text, text to image, L1; None: the method's own."""
+    """Weights of the image-to-text loss, the text-to-image loss and L1; None: the method's own."""
 
 
 def train_head(network: NumCLIP, inputs: Tensor, labels: Tensor, options: HeadOptions) -> NumCLIP:
-    """Train what follows a frozen trunk, in place; the network, in eval mode, is returned.
+    """Train the part of the network after a frozen trunk, in place; returns the network in eval mode.
 
-    inputs: float [N, F] what the trunk put out, `network.image_tower` being what follows it; or crops uint8 [N, S, S, 3],
-    of which every second is mirrored. labels: float [N], or the ends of bands [N, 2].
+    inputs: float [N, F], outputs of the trunk (`network.image_tower` is then only the part after it); or crops uint8
+    [N, S, S, 3], half of which are mirrored. labels: float [N], or lower and upper ends [N, 2].
     """
     rates = learning_rates(network, options.lr, options.rates or {}, train_text=False)
     lock(network, rates)
@@ -128,17 +128,17 @@ def train_head(network: NumCLIP, inputs: Tensor, labels: Tensor, options: HeadOp
 
 
 def as_ends(labels: Tensor) -> Tensor:
-    """[N, 2] lowest and highest of labels [N] or of rows that begin with these ends [N, 2 or more]."""
+    """Return lower and upper ends [N, 2] of labels [N], or of rows [N, 2 or more] that begin with these ends."""
     return torch.stack([labels, labels], dim=1) if labels.ndim == 1 else labels[:, :2]
 
 
 def loss_parts(
     outputs: Outputs, labels: Tensor, task: Task, method: Method, value_ends: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Image-to-text, text-to-image and L1, each a scalar; the weights are the method's.
+    """Return the image-to-text loss, the text-to-image loss and L1, each a scalar; the weighting is the method's.
 
-    labels: float [N], or the ends of bands [N, 2], equal where exact. value_ends: [N, 2] between what the value is sought where
-    that is not the label. L1 is the distance to them: 0 inside a band.
+    labels: float [N], or lower and upper ends [N, 2] (equal for exact labels). value_ends: [N, 2], target range of the value where
+    it differs from the label. L1 is the distance to that range: 0 inside it.
     """
     ends = as_ends(labels)
     within = ends if value_ends is None else value_ends

@@ -1,6 +1,6 @@
 """The four methods as switches of one network: zero-shot CLIP, CoOp, OrdinalCLIP, NumCLIP; and NumCLIP as released.
 
-They differ in what a bin is (the task's words, or one rank per unit of the scale), in what is learned, and in the losses.
+The methods differ in their bins (the task's words, or one rank per unit of the scale), in the trained parameters and in the losses.
 Data, towers and evaluation are the same.
 """
 
@@ -18,29 +18,29 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 @dataclass(frozen=True)
 class Method:
-    """The switches; the defaults are NumCLIP's repaired form, `as_released` is what the authors' code does."""
+    """The switches. The defaults are NumCLIP with its defects repaired; `as_released` is what the authors' code does."""
 
     weighting: Weighting = "outside"
     refinement_as_released: bool = False
-    refinement_embedding: bool = True  # the refinement also sees the image embedding, not only the K logits
-    refinement_hidden: int = 64  # 0: no refinement, the value is the expectation over the bins
+    refinement_embedding: bool = True  # give the refinement the image embedding too, not only the K logits
+    refinement_hidden: int = 64  # 0: no refinement; the value is the expectation over the bins
     adapter_ratio: float = 0.5
     adapter_hidden: int = 128  # 0: no adapter
     label_offset: float = 0.0  # subtracted from labels in training, added back to the value
-    loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # image to text, text to image, L1
+    loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # weights of image to text, text to image, L1
     name: MethodName = "numclip"
-    distance: Distance = "bins"  # what the weights of the losses grow with: bins apart, or units between their centers
-    ranks: bool = False  # one bin per unit of the scale, named by its number, instead of the task's words
-    base_ranks: int = 0  # OrdinalCLIP: so many learned embeddings, from which all ranks are interpolated; 0: words
-    learns: tuple[str, ...] = ("image", "adapter", "refinement", "words", "context")  # groups of parameters
+    distance: Distance = "bins"  # distance behind the loss weights: number of bins, or units between bin centers
+    ranks: bool = False  # one bin per unit of the scale, with its number as the word
+    base_ranks: int = 0  # OrdinalCLIP: number of learned embeddings from which all ranks are interpolated; 0: words
+    learns: tuple[str, ...] = ("image", "adapter", "refinement", "words", "context")  # parameter groups
 
     @staticmethod
     def named(name: str) -> Method:
-        """One of METHODS with its own switches; raises UsageError for another name.
+        """Return the method of this name (METHODS) with its switches; raises UsageError for any other name.
 
-        zero-shot: the task's words, nothing learned. coop (arXiv 2109.01134): a learned context before fixed numbers, one
+        zero-shot: the task's words, nothing trained. coop (arXiv 2109.01134): a learned context before fixed numbers, one
         per unit, cross-entropy. ordinalclip (arXiv 2206.02338): rank embeddings interpolated from three learned ones,
-        cross-entropy and KL. Each answers the expectation over its bins; the image tower is fine-tuned as NumCLIP's is.
+        cross-entropy and KL. The value of each is the expectation over its bins; the image tower is fine-tuned as in NumCLIP.
         """
         plain = Method(None, refinement_embedding=False, refinement_hidden=0, adapter_hidden=0, adapter_ratio=0.0)
         match name:
@@ -60,6 +60,6 @@ class Method:
 
     @staticmethod
     def as_released(label_offset: float = 1.0, *, learns_context: bool = False) -> Method:
-        """Weights inside the exponent, lower edges, logits only, adapter ratio 0.8, label - 1; the context by task."""
+        """Return NumCLIP as released: weights inside the exponent, lower edges, logits only, adapter ratio 0.8, label - 1."""
         learns = ("image", "adapter", "refinement", "words", *(("context",) if learns_context else ()))
         return Method("inside", True, False, 10, 0.8, 128, label_offset, learns=learns)

@@ -1,4 +1,4 @@
-"""The whole of NumCLIP as one module: image tower, text bins, adapter, logits, refinement (arXiv 2408.03574)."""
+"""NumCLIP as one module: image tower, text bins, adapter, logits, refinement (arXiv 2408.03574)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .towers import Towers
 
 
 class Outputs(NamedTuple):
-    """What the network says about N crops."""
+    """The network's outputs for N crops."""
 
     value: Tensor  # [N] in the task's unit, offset added back, not clipped
     probabilities: Tensor  # [N, K]
@@ -36,13 +36,13 @@ class Adapter(nn.Module):
         self.ratio = ratio
 
     def forward(self, features: Tensor) -> Tensor:
-        """[N, D] to [N, D]."""
+        """Adapt embeddings [N, D]."""
         adapted = torch.relu(self.up(torch.relu(self.down(features))))
         return self.ratio * adapted + (1 - self.ratio) * features
 
 
 class NumCLIP(nn.Module):
-    """crops uint8 [N, S, S, 3] RGB -> Outputs. The text bins are computed by the text tower at every training step."""
+    """NumCLIP: crops uint8 [N, S, S, 3] RGB -> Outputs. In training the text tower computes the text bins at every step."""
 
     mean: Tensor
     std: Tensor
@@ -72,21 +72,22 @@ class NumCLIP(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(self.record.image_std).view(1, 3, 1, 1), persistent=False)
 
     def text_bins(self) -> Tensor:
-        """[K, D] the L2-normalised embedding of each bin's sentence."""
+        """Return the L2-normalised embedding of each bin's sentence, [K, D]."""
         return functional.normalize(self.text_tower(*self.prompt()), dim=1)
 
     def embed(self, crops: Tensor) -> Tensor:
-        """uint8 [N, S, S, 3] RGB to the L2-normalised image embedding [N, D].
+        """Return the L2-normalised image embedding [N, D] of crops uint8 [N, S, S, 3] RGB.
 
-        float [N, F]: features of a frozen trunk, of which `image_tower` is then what follows; training a head alone.
+        When only a head is trained, the input is features of a frozen trunk, float [N, F], and `image_tower` is the part after it.
         """
         if crops.ndim == 4:
             crops = (crops.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
         return functional.normalize(self.adapter(self.image_tower(crops)), dim=1)
 
     def read(self, embedding: Tensor, text_bins: Tensor) -> Outputs:
-        """From image embedding [N, D] and text bins [K, D] to words and number."""
-        with torch.autocast(embedding.device.type, enabled=False):  # a cosine's error counts a hundredfold in a logit
+        """Return the outputs for image embeddings [N, D] and text bins [K, D]."""
+        # In float32: logit_scale multiplies a rounding error of the cosine by up to 100.
+        with torch.autocast(embedding.device.type, enabled=False):
             embedding = embedding.float()
             scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
             logits = scale * embedding @ text_bins.float().T  # [N, K]
@@ -94,5 +95,5 @@ class NumCLIP(nn.Module):
         return Outputs(value + self.method.label_offset, probabilities, embedding, logits)
 
     def forward(self, crops: Tensor) -> Outputs:
-        """crops: uint8 [N, S, S, 3] RGB, or features as `embed` takes them."""
+        """Return the outputs for crops uint8 [N, S, S, 3] RGB, or for features as in `embed`."""
         return self.read(self.embed(crops), self.text_bins())

@@ -1,4 +1,4 @@
-"""New words and bins for a trained checkpoint: the towers stay, the words are embedded anew."""
+"""Give a trained checkpoint new words and bins: the towers stay the same, the words are embedded again."""
 
 from __future__ import annotations
 
@@ -27,54 +27,54 @@ from .training_data import short_name, split_faces
 from .validation import Figures, figures
 
 STEPS, BATCH, LR = 600, 256, 2e-3
-FORWARD = 128  # crops at a time through the tower
+FORWARD = 128  # crops per call of the tower
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RebinOptions:
-    """What `numclip.train.rebin` is told."""
+    """Options of `numclip.train.rebin`."""
 
     checkpoint: Path
-    """A .safetensors that a training wrote."""
+    """A .safetensors checkpoint written by a training."""
     bins: Path
-    """A task file, or a JSON with `bins` and `to` alone (and `context`, if that changes too)."""
+    """A task file, or a JSON file with only `bins` and `to` (and `context`, to change that too)."""
     out: Path
-    """The .safetensors to write."""
+    """Path of the .safetensors checkpoint to write."""
     pretrained: str | None = None
-    """Where the text tower's tokens come from: the tag or file of the training."""
+    """Source of the text tower's token embedding: the tag or file that the training started from."""
     data: tuple[str, ...] = ()
-    """DATA to fit the refinement on (train) and to measure on (val); none: the refinement starts anew."""
+    """DATA to fit the refinement on (train split) and to measure it on (val split); empty: the refinement is not fitted."""
     seed: int = 0
-    """Of the new refinement and of its fit."""
+    """Seed of the new refinement and of its fit."""
 
 
 @dataclass(frozen=True)
 class RebinResult:
-    """What new words cost."""
+    """Errors before and after the words were replaced."""
 
     unit: str
-    """The task's."""
+    """Unit of the task."""
     num_bins: tuple[int, int]
-    """Before and after."""
+    """Number of bins before and after."""
     figures: dict[str, tuple[Figures, Figures]]
-    """On val, before and after, by data set; empty without data."""
+    """Figures on val before and after, by data set; empty without data."""
 
 
 def rebin(options: RebinOptions) -> RebinResult:
-    """Embed, fit, measure, write; raises UsageError, DataError or ModelError."""
+    """Embed the new words, fit the refinement, measure and write; raises UsageError, DataError or ModelError."""
     torch.manual_seed(options.seed)
     old, record = load_checkpoint(options.checkpoint)
     task = new_task(old.task, options.bins)
     spoken = old.record.language_pretrained
     if spoken and options.pretrained is None:
         raise UsageError(
-            f"expected --pretrained with the weights of {old.record.name} ({old.record.pretrained}), whose tokens "
-            "the new words need"
+            f"expected --pretrained with the weights of {old.record.name} ({old.record.pretrained}), got none; the new words "
+            "need its token embedding"
         )
     network = rebinned(old, task, options.pretrained if spoken else None)
     if not spoken:
-        log.info("this text tower has no language pre-training: words it was not trained on are noise to it")
+        log.info("this text tower has no language pre-training: words that it was not trained on get random embeddings")
     data = [open_data(text) for text in options.data]
     crop = task.crop(old.record.image_side)
     if data and network.method.refinement_hidden:
@@ -100,11 +100,13 @@ def rebin(options: RebinOptions) -> RebinResult:
 
 
 def new_task(old: Task, path: Path) -> Task:
-    """The checkpoint's task with the bins of a file: a whole task, or one's `bins` and `to` (and `context`)."""
+    """Return the checkpoint's task with the bins of a file: a complete task, or only `bins` and `to` (and `context`)."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: expected a JSON with bins and to ({error}); correct the path or the file") from None
+        raise UsageError(
+            f"{path}: expected a JSON file with the fields bins and to, got an error: {error}; correct the path or the file"
+        ) from None
     if isinstance(raw, dict) and set(cast(dict[str, object], raw)) <= {"bins", "to", "context"}:
         spec = old.spec
         rest: dict[str, object] = {
@@ -118,20 +120,23 @@ def new_task(old: Task, path: Path) -> Task:
         try:
             task = task_of(rest | raw)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}: expected bins and to as a task has them, failed at {error}") from None
+            raise ModelError(
+                f"{path}: expected the fields bins and to as in a task file, got an error: {error}; correct the file"
+            ) from None
         return replace(task, landmarks=old.landmarks, box_rules=old.box_rules)
     task = load_task(str(path))
     if task.spec.name != old.spec.name or task.spec.unit != old.spec.unit:
         raise UsageError(
-            f"{path}: expected a task of {old.spec.name} in {old.spec.unit}, got {task.spec.name} in {task.spec.unit}"
+            f"{path}: expected a task of {old.spec.name} in {old.spec.unit}, got {task.spec.name} in {task.spec.unit}; "
+            "rebin keeps the quantity that the checkpoint was trained for"
         )
     return replace(task, landmarks=old.landmarks, box_rules=old.box_rules)
 
 
 def rebinned(old: NumCLIP, task: Task, pretrained: str | None) -> NumCLIP:
-    """A network with the old one's towers, adapter and scale, new words, and a refinement that starts anew.
+    """Build a network with the old towers, adapter and scale, the new words and an untrained refinement.
 
-    Context and words that the old prompt had keep what they learned; other tokens are the tower's own.
+    Context and words that the old prompt had keep their trained embeddings; all other tokens start from the tower's own.
     """
     record = old.record
     side = record.image_side
@@ -152,7 +157,7 @@ def rebinned(old: NumCLIP, task: Task, pretrained: str | None) -> NumCLIP:
 
 @torch.no_grad()
 def _keep_learned(old: NumCLIP, new: NumCLIP, tokenize: Callable[[str], Tensor]) -> None:
-    """Copy the fixed tokens, the context if it is the same sentence, and every word that is still there."""
+    """Copy the fixed tokens, the context if it is unchanged, and every word that both prompts have."""
     new.prompt.fixed.copy_(old.prompt.fixed)
     if new.task.context == old.task.context and new.prompt.context.shape == old.prompt.context.shape:
         new.prompt.context.copy_(old.prompt.context)
@@ -165,7 +170,7 @@ def _keep_learned(old: NumCLIP, new: NumCLIP, tokenize: Callable[[str], Tensor])
 
 
 def refit(network: NumCLIP, crops: list[Rows], labels: Tensor, seed: int) -> None:
-    """Fit the refinement alone (L1) on crops [N, S, S, 3] and labels [N], in place; towers, words and scale stay."""
+    """Fit only the refinement (L1) on crops [N, S, S, 3] and labels [N], in place."""
     tower = network.image_tower
     features: list[Tensor] = []
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The options of a training as one frozen record, and what the authors' code sets."""
+"""Options of a training as one frozen record, and the settings of the authors' code."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ AMPS: tuple[Amp, ...] = get_args(Amp)
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `numclip.train.train` is told; the defaults are those of `numclip train`."""
+    """Options of `numclip.train.train`; the defaults are those of `numclip train`."""
 
     data: tuple[str, ...]
-    """DATA of labelled pictures, as `utkface:utkface.tar`."""
+    """DATA of labelled pictures, such as `utkface:utkface.tar`."""
     out: Path
-    """The folder to write."""
+    """Folder for the results."""
     task: str = "age"
     """A task in `train/tasks/`, or the path of a .json file."""
     model: str = "nano"
@@ -30,97 +30,97 @@ class TrainOptions:
     pretrained: str | None = None
     """An open_clip tag or a file of weights to start from; None: random weights."""
     start: Path | None = None
-    """A checkpoint whose weights are all taken over."""
+    """A checkpoint of the same network; the training starts from all of its weights."""
     teachers: tuple[Path, ...] = ()
-    """Checkpoints whose reading of the same crop is half of each label, and whose words are learned; of a band the reading,
-    clipped into it, is the value that is sought."""
+    """Teacher checkpoints to distil from. The target value is the mean of the label and the teachers' value; for a band it is
+    the teachers' value clipped into the band. The student also learns the teachers' bin probabilities."""
     teach_once: bool = False
-    """Ask the teachers once for each face, of the plain crop that each of them knows and its mirror image, before the training:
-    cheaper, and a teacher may see more of the face than the pupil. Else of the very crop, at every step."""
+    """Run the teachers once per face before the training, on the unaugmented crop and its mirror image. This is cheaper, and a
+    teacher may see a wider crop than the student. Off: run them at every step, on the student's augmented crop."""
     epochs: int = 20
-    """How often each training picture is seen."""
+    """Number of passes over the training pictures."""
     batch: int = 32
-    """Crops in a step, of all processes together."""
+    """Crops per step, over all processes."""
     lr: float = 1e-3
-    """The highest learning rate."""
+    """Peak learning rate."""
     weight_decay: float = 0.05
-    """Of matrices and kernels."""
+    """Weight decay, for matrices and kernels only."""
     small_side_px: int | None = None
-    """Side of the crops in the first `small_epochs`; None: the same side."""
+    """Side of the crops in the first `small_epochs`, px; None: the same side in all epochs."""
     small_epochs: int = 0
-    """Epochs on smaller crops, which are cheaper."""
+    """Number of first epochs on smaller crops, which are cheaper."""
     seed: int = 0
-    """Decides the start, the order and each crop's augmentation."""
+    """Seed of the initial weights, the order of the faces and the augmentation."""
     resume: bool = False
-    """Continue `out/last.pt` exactly."""
+    """Continue from `out/last.pt`, exactly as if the training had not stopped."""
     smoke: bool = False
-    """Use few faces of each data set: does it run?"""
+    """Use only a few faces of each data set, to test that the training runs."""
 
     method: MethodName = "numclip"
-    """The method; data, towers and evaluation are the same for all."""
+    """The method: numclip, zero-shot, coop or ordinalclip. Data, towers and evaluation are the same for all."""
     as_released: bool = False
-    """NumCLIP as its authors' code has it."""
+    """Set every switch as in the authors' code."""
     weighting: Literal["inside", "outside", "none"] = "outside"
-    """Where the weights of the ranking losses stand: inside the exponent, outside of it, or nowhere."""
+    """Where the ranking losses apply their weights: inside the exponent, outside it, or none for unweighted losses."""
     distance: Literal["bins", "values"] = "bins"
-    """What these weights grow with: bins apart, or units between the bins' centers."""
+    """Distance behind these weights: number of bins, or units between bin centers."""
     loss_weights: tuple[float, float, float] | None = None
-    """Of image to text, text to image, L1; None: the method's own."""
+    """Weights of the image-to-text loss, the text-to-image loss and L1; None: the method's own."""
     adapter_ratio: float | None = None
-    """Of adapted to plain features; None: the method's own."""
+    """Share of the adapted features in the mix of adapted and plain ones; None: the method's own."""
     logit_scale: float | None = None
-    """exp(logit scale) to start from; None: the tower's own."""
+    """Initial exp(logit_scale); None: the tower's own."""
     train_text: bool = False
-    """Train the text tower; where it is random it always is."""
+    """Train the text tower; a text tower without language pre-training is always trained."""
     rates: Mapping[str, float] | None = None
-    """Learning rates of groups of parameters, which overrule `lr`; 0 locks a group."""
+    """Learning rates by parameter group, which override `lr`; 0 freezes a group."""
     optimizer: Literal["adamw", "radam"] = "adamw"
     """The optimiser."""
     schedule: Literal["one-cycle", "step"] = "one-cycle"
-    """The course of the learning rate: one cycle, or a tenth from epoch 60 on."""
+    """Learning rate schedule: one cycle, or a step to a tenth at epoch 60."""
     clip: float = 5.0
-    """The largest norm of the gradient; 0: any."""
+    """Clip the gradient norm at this value; 0 turns clipping off."""
     ema: float = 0.999
-    """Decay of the averaged weights, which are what is kept; 0: the last weights."""
+    """Decay of the weight average, which is what checkpoints hold; 0: use the current weights."""
     select: Literal["val", "test"] = "val"
-    """The split that chooses the epoch."""
+    """The split on which the epoch is selected."""
     augment: Literal["strong", "light", "released"] = "strong"
-    """How far training crops are changed."""
+    """Strength of the augmentation."""
     normalisation: Literal["own", "imagenet"] = "own"
-    """The pixels' mean and standard deviation: the tower's own, or ImageNet's."""
+    """Pixel normalisation: the tower's own mean and standard deviation, or ImageNet's."""
 
     split_by: Literal["own", "subject", "random"] | None = None
-    """Who draws the splits; None: the data set where its splits keep persons apart, else by subject."""
+    """How to split the data; None: use the data set's own splits if no person is in two of them, else split by subject."""
     fold: tuple[int, int] | None = None
-    """I of N: fold I (from 0) tests, the rest trains."""
+    """(I, N): test on fold I (from 0) of N, train on the others."""
     shots: int | None = None
-    """Training pictures of each label at most."""
+    """Use at most this many training pictures per label."""
     shift: tuple[int, float] | None = None
-    """Of the so many most frequent labels only this share trains."""
+    """(K, share): of the K most frequent labels, keep only this share of the training pictures."""
     num_faces: int | None = None
-    """Training pictures at most, at random; None: all."""
+    """Use at most this many training pictures, chosen at random; None: all."""
     balance: bool = False
-    """Smaller data sets stand in an epoch several times, about as often as the largest."""
+    """Repeat smaller data sets within an epoch, so that all have about as many faces as the largest."""
     repeat: tuple[tuple[float, float, int], ...] = ()
-    """(from, to, times): training faces with such labels (of a band its middle) stand in an epoch so many times."""
+    """(from, to, times): repeat training faces with labels in this range within an epoch; a band counts by its middle."""
     test: bool = False
-    """Measure the test split at the end, into `out/result.json`."""
+    """Measure the test split at the end and write `out/result.json`."""
 
     side_px: int | None = None
-    """Side of the crops; None: the tower's own."""
+    """Side of the crops, px; None: the tower's own."""
     coverage: float = 1.0
-    """How much a crop shows across, as a multiple of the task's."""
+    """Width that a crop covers, as a multiple of the task's crop."""
     amp: Amp = "off"
-    """Mixed precision: float32 alone, or with bfloat16 or float16 where the device has it."""
+    """Mixed precision: off (float32), bf16 or fp16; switched off on a device without hardware support."""
     checkpoint_gradients: bool = False
-    """Compute activations again on the way back: less memory, a third more time."""
+    """Recompute activations in the backward pass: less memory, a third more time."""
 
     def protocol(self) -> Protocol:
-        """The choice of pictures."""
+        """Return how the pictures are chosen and split."""
         return Protocol(self.split_by, self.fold, self.shots, self.shift, self.num_faces, self.seed)
 
     def build_method(self, task: Task) -> Method:
-        """The method's switches."""
+        """Return the method with its switches."""
         if self.as_released:
             method = Method.as_released(task.released.label_offset, learns_context=task.released.learns_context)
         else:
@@ -136,7 +136,7 @@ class TrainOptions:
 
 
 def as_released(options: TrainOptions) -> TrainOptions:
-    """The same training with every switch as the authors' code has it for the task."""
+    """Return the same training with every switch set as in the authors' code for the task."""
     return replace(
         options,
         as_released=True,

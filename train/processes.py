@@ -1,7 +1,8 @@
-"""One process or many, one device or several, float32 or mixed: Lightning Fabric, started by torchrun where many are.
+"""Training in one or more processes, on one or more devices, in float32 or mixed precision, with Lightning Fabric.
 
-Every process reads its share of each batch. The losses compare a whole batch, so the processes exchange what the network
-put out, and each computes the loss of the whole; the gradients of the processes then add up to those of one.
+torchrun starts several processes. Each process reads its share of a batch. The losses compare the whole batch, so the processes
+exchange the network's outputs and each computes the loss of the whole batch. The sum of their gradients is the gradient that
+a single process would compute.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from ..errors import UsageError
 from .network import Outputs
 from .options import Amp
 
-NO_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # CPUs that imitate it: a step of `small` took 20 s instead of 1
+NO_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")  # emulated on most CPUs: a step of `small` took 20 s instead of 1
 T = TypeVar("T")
 
 
 def usable_amp(amp: Amp, *, as_released: bool = False) -> Amp:
-    """The mixed precision, or `off` where the device would only imitate it: bfloat16 on most CPUs.
+    """Return the requested mixed precision, or `off` if the device would only emulate it, as most CPUs do with bfloat16.
 
-    as_released: the authors' float16 is off on any CPU, where it is slower and no more exact.
+    as_released: the authors' float16 is off on every CPU, where it is slower and not more accurate.
     """
     if torch.cuda.is_available():
         return amp
@@ -39,10 +40,10 @@ def usable_amp(amp: Amp, *, as_released: bool = False) -> Amp:
 
 
 def open_fabric(amp: Amp, batch: int) -> Fabric:
-    """The processes that torchrun started, or this one alone; raises UsageError if a batch cannot be shared out."""
+    """Open Fabric for the processes that torchrun started, or for this one; raises UsageError if a batch cannot be divided."""
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if batch % world:
-        raise UsageError(f"expected --batch a multiple of the {world} processes, got {batch}")
+        raise UsageError(f"expected --batch to be a multiple of the {world} processes, got {batch}")
     fabric = Fabric(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         strategy="ddp" if world > 1 else "auto",
@@ -55,17 +56,17 @@ def open_fabric(amp: Amp, batch: int) -> Fabric:
 
 
 def synchronised(network: nn.Module, fabric: Fabric) -> nn.Module:
-    """The same network with batch norms over all processes, where the device can (CUDA); elsewhere each has its own."""
+    """Return the network with batch norms synchronised over all processes on CUDA; on other devices each process has its own."""
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         return convert_sync_batchnorm(network)
     return network
 
 
 def gathered(fabric: Fabric, outputs: Outputs, labels: Tensor) -> tuple[Outputs, Tensor]:
-    """Outputs and labels of the whole batch, in an order that all processes share; this process's part has its gradient.
+    """Gather outputs and labels of the whole batch, in the same order in all processes; only this process's part has gradients.
 
-    Nothing is exchanged on the way back: every process computes the loss of the whole batch, whose gradient to its own
-    outputs is right as it is; `backward` undoes the division by which the processes' gradients become a mean.
+    The backward pass exchanges nothing: every process computes the loss of the whole batch, so the gradient of its own outputs
+    is complete. `backward` undoes the division by which Fabric averages the processes' gradients.
     """
     if fabric.world_size == 1:
         return outputs, labels
@@ -73,19 +74,19 @@ def gathered(fabric: Fabric, outputs: Outputs, labels: Tensor) -> tuple[Outputs,
     def everyone(mine: Tensor) -> Tensor:
         parts: Any = fabric.all_gather(
             mine.detach().contiguous()
-        )  # a tensor [processes, n, ...], as a tensor was given
+        )  # a tensor goes in, so a tensor [processes, n, ...] comes out
         return torch.cat([mine if rank == fabric.global_rank else part for rank, part in enumerate(parts)])
 
     return Outputs(*(everyone(t) for t in outputs)), everyone(labels)
 
 
 def backward(fabric: Fabric, loss: Tensor) -> None:
-    """The gradient of a loss over the whole batch."""
+    """Compute the gradient of a loss over the whole batch."""
     fabric.backward(loss * fabric.world_size)
 
 
 class Waiting(Generic[T]):
-    """An iterable that counts the seconds its reader waited for it."""
+    """An iterable that measures how long its reader waits for items, in seconds."""
 
     def __init__(self, source: Iterable[T]) -> None:
         self.source, self.waited_s = source, 0.0

@@ -16,9 +16,9 @@ Tokenizer = Callable[[str], Tensor]
 class Prompt(nn.Module):
     """Context tokens shared by all bins, rank tokens of each bin, and CLIP's fixed tokens around them.
 
-    Only these rows of the token embedding are kept: a trained prompt needs no tokenizer and no vocabulary. With
-    `base_ranks` the K words are not learned one by one: each is one token, interpolated from so many learned ones that
-    stand at equal steps along the scale (OrdinalCLIP, arXiv 2206.02338, linear interpolation).
+    Only these rows of the token embedding are kept, so a trained prompt needs no tokenizer and no vocabulary. With
+    `base_ranks` the K words are not learned separately: each word is one token, interpolated linearly from that many learned
+    tokens at equal steps along the scale (OrdinalCLIP, arXiv 2206.02338).
     """
 
     fixed: Tensor
@@ -40,7 +40,7 @@ class Prompt(nn.Module):
         self.register_buffer("mix", rank_weights(len(counts), base_ranks) if base_ranks else None, persistent=False)
         self.register_buffer("fixed", torch.zeros(4, width))  # SOT, full stop, EOT, pad
         sot, stop, eot, pad = range(4)
-        slots = torch.full((len(counts), longest), pad)  # which row of [fixed, context, words] stands in each slot
+        slots = torch.full((len(counts), longest), pad)  # row of [fixed, context, words] in each slot
         first_word = 4 + context
         for k, count in enumerate(counts):
             row = [sot, *range(4, 4 + context), *range(first_word, first_word + count), stop, eot]
@@ -58,9 +58,9 @@ class Prompt(nn.Module):
         context_length: int,
         base_ranks: int = 0,
     ) -> Prompt:
-        """The prompt whose rows are the pretrained embeddings of the context sentence and the K words.
+        """Make a prompt from the pretrained embeddings of the context sentence and the K words.
 
-        With `base_ranks` the learned ranks start from noise of the embedding's own size, as OrdinalCLIP's do.
+        With `base_ranks` the learned ranks start from noise with the standard deviation of the embedding, as in OrdinalCLIP.
         """
         context_ids = token_ids(tokenize, context)
         word_ids = [[PAD] if base_ranks else token_ids(tokenize, word) for word in words]
@@ -76,14 +76,14 @@ class Prompt(nn.Module):
         return prompt
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Embeddings float [K, L, W] of the K sentences, and int64 [K] the slot of EOT in each."""
+        """Return the embeddings of the K sentences, float [K, L, W], and the slot of EOT in each, int64 [K]."""
         words = self.words if self.mix is None else self.mix @ self.words
         rows = torch.cat([self.fixed, self.context, words])
         return rows[self.slots], self.end
 
 
 def rank_weights(num_ranks: int, base_ranks: int) -> Tensor:
-    """float [K, B] how much each of B base ranks, at equal steps from the first to the last, gives to each of K ranks.
+    """Return the weight of each of B base ranks in each of K ranks, float [K, B]; base ranks are at equal steps.
 
     Linear in the distance: (1 - |i - a_j| / (K - 1)), normalised over j.
     """
@@ -93,6 +93,6 @@ def rank_weights(num_ranks: int, base_ranks: int) -> Tensor:
 
 
 def token_ids(tokenize: Tokenizer, text: str) -> list[int]:
-    """CLIP's token ids of a text, without SOT, EOT and padding; underscores are spaces."""
+    """Return CLIP's token ids of a text, without SOT, EOT and padding; underscores count as spaces."""
     ids: list[int] = tokenize(text.replace("_", " "))[0].tolist()
     return ids[1 : ids.index(EOT)]

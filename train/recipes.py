@@ -1,8 +1,7 @@
-"""Recipes: the trainings that made a shipped model, or are to make the next one, one after the other.
+"""Recipes: the sequence of trainings that made each shipped model, and recipes for models to come.
 
-A recipe is a list of TrainOptions whose `out`, `start` and `teachers` are names of its stages or checkpoints that ship, and whose
-`pretrained` is the name of the tower that start weights are for. What is left to the user is where things lie: the faces, those
-weights, the folder.
+A recipe is a list of TrainOptions. Its `out`, `start` and `teachers` are names of its stages or of shipped checkpoints; its
+`pretrained` is the name of the tower that needs start weights. The user gives only paths: faces, start weights, output folder.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from .tower_weights import read_start
 LEFT_TO_THE_USER = ("data", "out", "resume", "smoke")
 CONVERT = "python -m numclip.research.start_weights"
 SHIPPED = Path(__file__).parent / "checkpoints"
-YOUNG_AND_OLD = ((10, 19, 2), (60, 120, 2))  # ages that stand twice in an epoch
-stage = partial(TrainOptions, ())  # a stage of a recipe; the faces are the user's
+YOUNG_AND_OLD = ((10, 19, 2), (60, 120, 2))  # ages that appear twice in an epoch
+stage = partial(TrainOptions, ())  # a stage of a recipe; the user gives the faces
 _face = partial(stage, model="face-resnet", batch=128, lr=6e-4, rates={"image": 2e-4}, amp="bf16")
 _small = partial(stage, model="small", batch=64, augment="light")
 
@@ -32,13 +31,13 @@ class Recipe:
     """How a shipped model was trained."""
 
     about: str
-    """What was done and why, for people."""
+    """What the recipe does and why, for people."""
     weights: dict[str, str]
-    """Tower: the command that converts the weights it starts from."""
+    """By tower: the command that converts its start weights."""
     stages: tuple[TrainOptions, ...]
-    """In order; the last one is the model."""
+    """The stages, in order; the last one is the model."""
     only: str | None = None
-    """The one kind of data set that may be given, for the sake of its licence; None: any."""
+    """The only kind of data set allowed, because of its licence; None: any."""
 
 
 DLIB = {"face-resnet": f"{CONVERT} dlib --out face-resnet.safetensors"}
@@ -86,21 +85,21 @@ BASE = stage(
 )
 RECIPES = {
     "age-nano": Recipe(
-        "From ImageNet's MobileNetV2 20 epochs at 112 px under strong augmentation and 14 under light, because the tower was "
-        "still underfit; then at 96 px, a quarter cheaper, taught by the first stage of age-small.",
+        "From ImageNet's MobileNetV2: 20 epochs at 112 px with strong augmentation, then 14 with light, because the tower still "
+        "underfit; then 8 epochs at 96 px, a quarter cheaper, distilled from the first stage of age-small.",
         {**MOBILENET, **DLIB},
         NANO,
     ),
     "age-open": Recipe(
-        "Not trained yet. The stages of age-nano on FairFace alone, whose ages are bands, from starts whose licences allow commercial "
-        "use: ImageNet's MobileNetV2 (Apache-2.0) and, for the teacher, dlib's network (CC0-1.0).",
+        "Not trained yet. The stages of age-nano on FairFace alone, whose labels are age bands. The licences of the start weights "
+        "allow commercial use: ImageNet's MobileNetV2 (Apache-2.0) and, for the teacher, dlib's network (CC0-1.0).",
         {**MOBILENET, **DLIB},
         NANO,
         only="fairface",
     ),
     "age-nano-more": Recipe(
-        "Not trained yet. The next age-nano: from the shipped one, on exact ages and bands together, 8 epochs in which 10 to 19 and "
-        "60 and over come twice, taught by age-small, which sees more of each face and is asked once.",
+        "Not trained yet. The next age-nano. It starts from the shipped one and trains 8 epochs on exact ages and bands together; "
+        "ages 10 to 19 and 60 or older appear twice. The teacher is age-small, which sees a wider crop and is run once per face.",
         {},
         (
             stage(
@@ -117,8 +116,9 @@ RECIPES = {
         ),
     ),
     "age-small-more": Recipe(
-        "Not trained yet. The next age-small: from the shipped one, on exact ages and bands together, where 10 to 19 and 60 and over "
-        "come twice, taught on every crop by a network of age-base's size that learned the same before.",
+        "Not trained yet. The next age-small. It starts from the shipped one and trains on exact ages and bands together; ages 10 to "
+        "19 and 60 or older appear twice. The teacher is a network of age-base's size, trained before on the same data, and is "
+        "run on every crop.",
         BASE_WEIGHTS,
         (
             BASE,
@@ -136,8 +136,9 @@ RECIPES = {
         ),
     ),
     "age-base": Recipe(
-        "Not trained yet. dlib's network with seven blocks more (12 million weights) at 168 px, as much around the face as age-small "
-        "sees: 12 epochs under strong augmentation, then 5 under light, taught on every crop by itself as it was and by age-small.",
+        "Not trained yet. dlib's network with seven more blocks (12 million weights) at 168 px, with as wide a crop as age-small: "
+        "12 epochs with strong augmentation, then 5 with light. The teachers of the last 5, run on every crop, are its own earlier "
+        "weights and age-small.",
         BASE_WEIGHTS,
         (
             BASE,
@@ -156,12 +157,13 @@ RECIPES = {
         ),
     ),
     "age-small": Recipe(
-        "A MobileNet that HSE-FaceRes taught to know faces and to guess ages, 4 epochs at 112 px, then 3 at 144 px with the "
-        "face as large and more around it, both taught by another network that knows faces: dlib's at 132 px, 9 epochs under "
-        "light augmentation, its weights a third as fast as what is new, from there twice 15 epochs, and one of the two goes "
-        "on, taught by both. At last 6 epochs in which All-Age-Faces counts as much as UTKFace, taught by that network and by "
-        "itself as it was. Chosen on val: epoch 13 of strong, 11 of light, 6 of distilled, which was stopped after its 7th, 6 "
-        "of balanced; ages was planned for 7 epochs and stopped after its 4th.",
+        "The student is the MobileNet of HSE-FaceRes, pre-trained to recognise faces and then to estimate ages. The teacher is dlib's "
+        "face recognition network at 132 px: 9 epochs with light augmentation (its pre-trained weights at a third of the learning "
+        "rate), then two runs of 15 epochs from there (strong and light), then one of these distilled from both. The student "
+        "trains 4 epochs at 112 px, then 3 at 144 px with the face at the same size in a wider crop, both with that teacher. The "
+        "last 6 epochs show All-Age-Faces as often as UTKFace; the teachers are dlib's network and the student's own earlier "
+        "weights. Epochs selected on val: 13 of strong, 11 of light, 6 of distilled (stopped after its 7th) and 6 of balanced; "
+        "ages was planned for 7 epochs and stopped after its 4th.",
         {"small": f"{CONVERT} faceres faceres-deep.json --out small.safetensors", **DLIB},
         (
             FACES,
@@ -207,10 +209,10 @@ RECIPES = {
 
 
 def train_recipe(name: str, options: TrainOptions, weights: Sequence[Path]) -> TrainResult:
-    """Train all stages below `options.out`, where the last one's checkpoint is copied to; returns the last one's result.
+    """Train all stages in folders below `options.out` and copy the last checkpoint there; returns the last stage's result.
 
-    weights: converted start weights, each for one tower of the recipe; with `smoke` they may be left out.
-    Raises UsageError where a weight is missing, or where the options say more than the recipe leaves to the user.
+    weights: converted start weights, one file per tower of the recipe; optional with `smoke`.
+    Raises UsageError if start weights are missing, or if an option is set that the recipe fixes.
     """
     result = [train(one) for one in stages(name, options, weights)][-1]
     if result.first_process:
@@ -219,24 +221,27 @@ def train_recipe(name: str, options: TrainOptions, weights: Sequence[Path]) -> T
 
 
 def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[TrainOptions]:
-    """The options of each stage, with the user's faces, folder and start weights; raises UsageError."""
+    """Return the options of each stage, with the user's faces, folder and start weights; raises UsageError."""
     recipe, plain = RECIPES[name], TrainOptions(options.data, options.out)
     for field in fields(options):
         if field.name not in LEFT_TO_THE_USER and getattr(options, field.name) != getattr(plain, field.name):
             raise UsageError(
-                f"expected --recipe {name} without another {field.name}, which the recipe fixes; leave it out"
+                f"expected --recipe {name} without another {field.name}, because the recipe sets it; leave it out"
             )
     foreign = [d for d in options.data if recipe.only is not None and d.partition(":")[0] != recipe.only]
     if foreign:
         raise UsageError(
-            f"expected --recipe {name} with {recipe.only}: alone, whose licence the model is to have, got {foreign[0]}"
+            f"expected only {recipe.only}: data with --recipe {name}, because the model gets the licence of that data set, "
+            f"got {foreign[0]}; leave it out"
         )
     given = {start.model: str(path) for path in weights if (start := read_start(path)) is not None}
     missing = [command for tower, command in recipe.weights.items() if tower not in given]
-    if missing and not options.smoke:  # which would start at random, and show after hours
+    # Without this check the tower would start from random weights, which shows only after hours.
+    if missing and not options.smoke:
         towers = " and ".join(recipe.weights)
         raise UsageError(
-            f"expected --recipe {name} with --pretrained and start weights for {towers}; make them: {'; '.join(missing)}"
+            f"expected --pretrained with start weights for {towers}, which --recipe {name} needs; "
+            f"make them with: {'; '.join(missing)}"
         )
     found: list[TrainOptions] = []
     for one in recipe.stages:
@@ -259,5 +264,5 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
 
 
 def _checkpoint(named: Path, out: Path) -> Path:
-    """That of a stage below `out`, or one that ships."""
+    """Return the path of a stage's checkpoint below `out`, or of a shipped one."""
     return named if named.is_absolute() else out / named / BEST

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, as frozen records, and the one function that reads such records from JSON."""
+"""The metadata of a checkpoint as frozen records, and the function that reads such records from JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tasks_file import Task
 if TYPE_CHECKING:
     Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 else:
-    Json = object  # any value, where from_json asks
+    Json = object  # any value, as the argument of from_json
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
@@ -22,90 +22,90 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class TowersRecord:
-    """What is needed to build both towers again, and what they started from."""
+    """What is needed to rebuild both towers, and the weights that they started from."""
 
     name: str
     """open_clip's model name, or one of `train/towers/`."""
     config: Mapping[str, Json]
     """The model's config in open_clip's format."""
     pretrained: str | None
-    """The tag or the file name of the weights that the towers started from; None: random weights."""
+    """Tag or file name of the weights that the towers started from; None: random weights."""
     language_pretrained: bool
-    """Whether the text tower had read language before."""
+    """Whether the text tower was pre-trained on language."""
     image_side: int
     """Side of the crops, px."""
     image_mean: tuple[float, ...]
-    """Of the three channels, in [0, 1]."""
+    """Per channel (RGB), in [0, 1]."""
     image_std: tuple[float, ...]
-    """Of the three channels, in [0, 1]."""
+    """Per channel (RGB), in [0, 1]."""
     quick_gelu: bool
     """Whether the towers use QuickGELU, as OpenAI's do."""
 
 
 @dataclass(frozen=True)
 class PromptRecord:
-    """The sizes of the learnable sentences."""
+    """Sizes of the learnable sentences."""
 
     context: int
-    """Context tokens shared by all bins."""
+    """Number of context tokens, shared by all bins."""
     counts: tuple[int, ...]
-    """Word tokens of each bin."""
+    """Number of word tokens of each bin."""
     base_ranks: int = 0
-    """Learned embeddings from which all ranks are interpolated; 0: words."""
+    """Number of learned embeddings from which all ranks are interpolated; 0: words."""
 
 
 @dataclass(frozen=True)
 class DataCounts:
-    """How many pictures of one data set a training learned from."""
+    """Numbers of pictures of one data set in a training."""
 
     n: int
     skipped: int
-    """Without a detected face."""
+    """Pictures without a detected face."""
     copies: int
-    """Exact copies, dropped."""
+    """Duplicates (identical files) that were dropped."""
     conflicting: int
-    """Exact copies whose labels differ, all dropped."""
+    """Identical files with different labels; all were dropped."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Something that a network learned from, and the terms it comes under."""
+    """A source that a network learned from, and its licence."""
 
     kind: Literal["data", "start weights", "teacher"]
     name: str
     licence: Licence
-    """The terms it is given under."""
+    """Its licence or terms of use."""
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """Where the weights of a checkpoint come from, and how good they were on the split that chose them."""
+    """How the weights of a checkpoint were trained, and their errors on the split on which they were selected."""
 
     data: Mapping[str, DataCounts] = field(default_factory=lambda: dict[str, DataCounts]())
-    """By data set."""
+    """Numbers of pictures, by data set."""
     epoch: int = 0
-    """The epoch that was kept, from 1 on."""
+    """The selected epoch, from 1."""
     val_mae: Mapping[str, float] = field(default_factory=lambda: dict[str, float]())
     """Mean absolute error in the task's unit, by data set."""
     val_cs5: Mapping[str, float] = field(default_factory=lambda: dict[str, float]())
-    """Share of faces that are off by at most 5 units, by data set."""
+    """Share of faces with an error of at most 5 units, by data set."""
     val_coarse: Mapping[str, float] = field(default_factory=lambda: dict[str, float]())
-    """Share of faces whose likeliest word is the right one, by data set."""
+    """Share of faces whose most likely word is the correct one, by data set."""
     selected_on: str = "val"
-    """The split that chose the epoch."""
+    """The split on which the epoch was selected."""
     flags: Mapping[str, Json] = field(default_factory=lambda: dict[str, Json]())
-    """The options of the training, without this machine's folders."""
+    """The options of the training, without local folder names."""
     versions: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
-    """Of Python and of the libraries."""
+    """Versions of Python and of the libraries."""
     sources: tuple[Source, ...] | None = None
-    """All that this network, its start and its teachers learned from; None in files older than this field."""
+    """Everything that this network, its start weights and its teachers learned from; None in files older than this field."""
     rebin: Mapping[str, Json] | None = None
-    """What `numclip rebin` did to it."""
+    """What `numclip rebin` changed."""
 
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """Everything in a checkpoint beside its weights."""
+    """Everything in a checkpoint apart from its weights."""
 
     task: Task
     method: Method
@@ -116,19 +116,19 @@ class CheckpointRecord:
 
 
 def to_json(record: object) -> dict[str, Json]:
-    """A record as plain JSON values."""
+    """Convert a record to plain JSON values."""
     return cast(dict[str, Json], asdict(record))  # pyright: ignore[reportArgumentType]  (a dataclass instance)
 
 
 def from_json(kind: type[T], raw: object, where: str) -> T:
-    """A value of type `kind` from plain JSON values, records within records included.
+    """Build a value of type `kind` from plain JSON values, including nested records.
 
-    Unknown fields, missing ones and values of another type raise ValueError naming the field by its path.
+    Unknown fields, missing fields and values of a wrong type raise ValueError with the path of the field.
     """
     origin, inner = get_origin(kind), get_args(kind)
     if kind is object:  # any JSON value
         return cast(T, raw)
-    if origin in (Union, types.UnionType):  # of one type and None
+    if origin in (Union, types.UnionType):  # a type or None
         return cast(T, None if raw is None else from_json(next(k for k in inner if k is not type(None)), raw, where))
     if origin is Literal and raw in inner:
         return cast(T, raw)

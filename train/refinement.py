@@ -9,7 +9,7 @@ MIN_DENOMINATOR = 0.05  # released refinement only: 1 + delta is kept away from 
 
 
 class Expectation(nn.Module):
-    """No refinement: value = sum_k p_k b_k over the bin centers b, as CLIP, CoOp and OrdinalCLIP are read."""
+    """No refinement: value = sum_k p_k b_k over the bin centers b, as in CLIP, CoOp and OrdinalCLIP."""
 
     values: Tensor
 
@@ -19,7 +19,7 @@ class Expectation(nn.Module):
         self.register_buffer("values", (edge[:-1] + edge[1:]) / 2, persistent=False)
 
     def forward(self, logits: Tensor, embedding: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """logits float [N, K] to probabilities [N, K] and value [N]; the embedding is not looked at."""
+        """Return probabilities [N, K] and value [N] of logits float [N, K]; the embedding is ignored."""
         probabilities = torch.softmax(logits, dim=1)
         return probabilities, (probabilities * self.values).sum(dim=1)
 
@@ -27,9 +27,9 @@ class Expectation(nn.Module):
 class Refinement(nn.Module):
     """Two small layers that move each bin's value, and the expectation over the bins.
 
-    As released: value = sum_k p_k b_k / (1 + delta_k), b the lower edges, delta = tanh(A2 relu(A1 s + c1) + c2). A first
-    bin that starts at 0 can then answer nothing but 0. Repaired (the default): value = sum_k p_k (b_k + w_k delta_k),
-    b the bin centers and w the bin widths, so that every bin reaches its edges and a little beyond.
+    As released: value = sum_k p_k b_k / (1 + delta_k), b the lower edges, delta = tanh(A2 relu(A1 s + c1) + c2). If the
+    first bin starts at 0, its value is then always 0. Repaired (the default): value = sum_k p_k (b_k + w_k delta_k),
+    b the bin centers and w the bin widths, so that every bin can reach its edges and a little beyond.
     """
 
     values: Tensor
@@ -62,14 +62,14 @@ class Refinement(nn.Module):
             nn.init.normal_(self.delta.weight, std=0.001)
 
     def forward(self, logits: Tensor, embedding: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """logits float [N, K] (and embedding [N, D] if built so) to probabilities [N, K] and value [N]."""
+        """Return probabilities [N, K] and value [N] of logits float [N, K] (and of the embedding [N, D] if configured)."""
         inputs = logits if embedding is None else torch.cat([logits, embedding], dim=1)
         delta = torch.tanh(self.delta(torch.relu(self.hidden(inputs))))  # [N, K]
         probabilities = torch.softmax(logits, dim=1)
         return probabilities, self.combine(probabilities, delta)
 
     def combine(self, probabilities: Tensor, delta: Tensor) -> Tensor:
-        """[N] the refined number from probabilities [N, K] and delta [N, K] in (-1, 1)."""
+        """Return the refined value [N] of probabilities [N, K] and delta [N, K] in (-1, 1)."""
         if self.as_released:
             return (probabilities * self.values / (1 + delta).clamp_min(MIN_DENOMINATOR)).sum(dim=1)
         return (probabilities * (self.values + self.widths * delta)).sum(dim=1)

@@ -1,4 +1,4 @@
-"""The optimiser and the course of its learning rate: AdamW under one cycle, or RAdam in steps as released."""
+"""Optimiser and learning rate schedule: AdamW with one cycle, or RAdam with steps as released."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 
 from .groups import ParameterGroup
 
-UNMOVED_STEPS = 5  # the released RAdam updates nothing in its first steps, while its variance is not rectified
+UNMOVED_STEPS = 5  # the released RAdam makes no update in its first steps, until its variance can be rectified
 STEP_EPOCH, STEP_FACTOR = 60, 0.1
 
 
 def build_optimizer(groups: Sequence[ParameterGroup], name: Literal["adamw", "radam"]) -> torch.optim.Optimizer:
-    """For groups with their own rates and weight decays."""
+    """Build the optimiser for groups with their own learning rates and weight decays."""
     given = [{**group} for group in groups]
     return torch.optim.RAdam(given) if name == "radam" else torch.optim.AdamW(given)
 
@@ -22,7 +22,7 @@ def build_optimizer(groups: Sequence[ParameterGroup], name: Literal["adamw", "ra
 def build_schedule(
     optimizer: torch.optim.Optimizer, name: Literal["one-cycle", "step"], steps: int, epochs: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """A rate for each of the `steps` of every epoch; each group of parameters keeps its own highest one."""
+    """Build the schedule: one rate per step, `steps` per epoch; each parameter group keeps its own peak rate."""
     if name == "one-cycle":
         highest = [group["lr"] for group in optimizer.param_groups]
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=steps * epochs + 1, pct_start=0.1)

@@ -1,4 +1,4 @@
-"""What a network learned from, through its start and its teachers too, and on what terms each is given."""
+"""What a network learned from, including through its start weights and teachers, and the licence of each source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_RECORDED = Licence(UNSTATED, "not recorded")
 
 
 def sources_of(options: TrainOptions, data: Sequence[Dataset]) -> tuple[Source, ...]:
-    """Of a training that begins: its data sets, and all that its start weights, start and teachers learned from."""
+    """Return the sources of a new training: its data sets, and all sources of its start weights, start checkpoint and teachers."""
     found = [Source("data", short_name(d.name), LICENCES[d.kind]) for d in data]
     if options.start is None and options.pretrained is not None:
         start = read_start(Path(options.pretrained))
@@ -32,7 +32,7 @@ def sources_of(options: TrainOptions, data: Sequence[Dataset]) -> tuple[Source, 
 
 
 def recorded_sources(record: CheckpointRecord) -> tuple[Source, ...]:
-    """Of a checkpoint; of one older than the field `sources`, what its other fields tell."""
+    """Return the sources of a checkpoint; for files older than the field `sources`, those that other fields imply."""
     training, started = record.training, record.towers.pretrained
     if training.sources is not None:
         return training.sources
@@ -46,9 +46,9 @@ def recorded_sources(record: CheckpointRecord) -> tuple[Source, ...]:
 
 
 def licences_of(record: CheckpointRecord, backbone: str | None = None) -> Licences:
-    """The terms of a checkpoint's model file, from all that its weights learned from: data, start weights and teachers.
+    """Return the licences for a checkpoint's model file, from all sources of its weights: data, start weights, teachers.
 
-    backbone: the licence of the start weights, where the checkpoint does not record it.
+    backbone: the licence of the start weights, if the checkpoint does not record it.
     """
     sources = recorded_sources(record)
     data = [source.licence for source in sources if source.kind == "data"]

@@ -1,4 +1,4 @@
-"""What trained networks say of the very crops that a network learns from: half of its labels, and words to be as sure of."""
+"""Distillation: teacher networks give half of each target value, and bin probabilities for the student to match."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from .training_data import Cut, Floats
 
 
 def ask_once(paths: Sequence[Path], task: Task, device: torch.device) -> Callable[[Cut], Floats]:
-    """A way to ask checkpoints for faces: [N, 1 + K] the mean number and words over networks and mirror images.
+    """Return a function that runs the teachers on faces and gives [N, 1 + K]: value and bin probabilities.
 
-    Each sees its own crop, plain. Raises ModelError if a checkpoint cannot be read or its bins are not the task's.
+    The outputs are averaged over the teachers and over each face and its mirror image.
+
+    Each teacher gets its own crop, without augmentation. Raises ModelError if a checkpoint cannot be read or has other bins.
     """
     networks = [convert_conv2d_weight_memory_format(_teacher(p, task).to(device), torch.channels_last) for p in paths]
 
@@ -41,7 +43,7 @@ def ask_once(paths: Sequence[Path], task: Task, device: torch.device) -> Callabl
 
 
 class Mirrored:
-    """Crops [N, S, S, 3] seen in a mirror, read as they are needed."""
+    """Mirrored crops [N, S, S, 3], read on demand."""
 
     def __init__(self, crops: Rows) -> None:
         self.crops, self.shape = crops, crops.shape
@@ -56,24 +58,26 @@ class Mirrored:
 def _teacher(path: Path, task: Task) -> NumCLIP:
     network, _ = load_checkpoint(path)
     if network.task.spec.bin_edges != task.spec.bin_edges:
-        raise ModelError(f"--teacher {path}: expected a network with the bins of the task; train it on the same")
+        raise ModelError(
+            f"--teacher {path}: expected a network with the same bins as the task; choose a teacher trained on this task"
+        )
     return network
 
 
 class Teachers:
-    """The mean of some checkpoints, asked at every step, so that what is taught includes what augmentation does to a face."""
+    """Teachers that run at every step, on the student's augmented crops; their outputs are averaged."""
 
     def __init__(self, paths: Sequence[Path], task: Task, device: torch.device) -> None:
-        """Raises ModelError if a checkpoint cannot be read, if its bins are not the task's, or if it sees more of a face."""
-        # each with its text bins [K, D] and how much of a crop, across, is its own crop
+        """Raises ModelError if a checkpoint cannot be read, has other bins than the task, or needs a wider crop."""
+        # each with its text bins [K, D] and the width of its own crop as a share of the student's
         self.networks: list[tuple[NumCLIP, Tensor, float]] = []
         for path in paths:
             network = _teacher(path, task)
             share = _width(task) / _width(network.task)
             if share > 1 + 1e-9:
                 raise ModelError(
-                    f"--teacher {path}: expected a network whose crops show no more than those it teaches, got "
-                    f"{share:.2f} times as much; raise --coverage as far or say --teach-once"
+                    f"--teacher {path}: expected a teacher whose crop is not wider than the student's, got one that is "
+                    f"{share:.2f} times as wide; raise --coverage, or add --teach-once"
                 )
             network = convert_conv2d_weight_memory_format(network.to(device), torch.channels_last)
             with torch.no_grad():
@@ -81,8 +85,8 @@ class Teachers:
 
     @torch.no_grad()
     def read(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [N, S, S, 3]: values [N] and probabilities of the words [N, K]; each teacher sees its own crop, the middle of
-        these, at its own side."""
+        """Return values [N] and bin probabilities [N, K] of crops uint8 [N, S, S, 3]; each teacher sees the central part that is
+        its own crop, resized to its input side."""
         values: list[Tensor] = []
         words: list[Tensor] = []
         pixels = crops.permute(0, 3, 1, 2).float()
@@ -98,15 +102,15 @@ class Teachers:
 
 
 def _width(task: Task) -> float:
-    """How wide the face lies in the task's crops: the distance between the eyes, as a share of the side."""
+    """Return the size of the face in the task's crops: the distance between the eyes, as a share of the side."""
     return task.landmarks[1][0] - task.landmarks[0][0]
 
 
 def sought(ends: Tensor, taught: Tensor) -> tuple[Tensor, Tensor]:
-    """What a network learns from labels [N, 2] and its teachers' numbers [N]: ends for its words and for its value, [N, 2] each.
+    """Return the targets for words and for the value, ends [N, 2] each, from labels [N, 2] and the teachers' values [N].
 
-    An exact label: the middle between it and the teachers' number, for both. A band: itself for the words, and for the
-    value the teachers' number, clipped into it.
+    Exact label: both targets are the mean of the label and the teachers' value. Band: the words' target is the band; the
+    value's target is the teachers' value, clipped into the band.
     """
     exact = (ends[:, 0] == ends[:, 1])[:, None]
     number = taught.to(ends.dtype)[:, None]
@@ -115,9 +119,9 @@ def sought(ends: Tensor, taught: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inside_bands(words: Tensor, shares: Tensor) -> Tensor:
-    """Teachers' words [N, K] with what lies outside the bins of a band taken away, summing to 1 again; an exact label's as they are.
+    """Restrict the teachers' bin probabilities [N, K] to the bins of a band and renormalise; exact labels stay unchanged.
 
-    shares: [N, K] of each label in each bin. Where next to nothing lies inside, the band's own shares stand in.
+    shares: [N, K], share of each label in each bin. They take over where the teachers' probability inside is almost 0.
     """
     right = shares > 0
     inside = words * right + 1e-4 * shares
@@ -126,5 +130,5 @@ def inside_bands(words: Tensor, shares: Tensor) -> Tensor:
 
 
 def word_divergence(logits: Tensor, taught: Tensor) -> Tensor:
-    """KL from the teachers' words [N, K] to a network's logits [N, K], the mean over the batch: 0 where they agree."""
+    """Return the KL divergence of the student's logits [N, K] from the teachers' probabilities [N, K], averaged over the batch."""
     return functional.kl_div(logits.log_softmax(dim=1), taught, reduction="batchmean")

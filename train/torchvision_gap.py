@@ -1,8 +1,8 @@
-"""Let open_clip and timm import where torchvision's compiled operators do not fit the installed torch.
+"""Make open_clip and timm importable if torchvision's compiled operators do not match the installed torch.
 
-The registry's torchvision is compiled against a CUDA torch. Beside a CPU build its operators do not load, and importing
-it fails because it registers a meta kernel for an operator that nobody defined. Nothing here runs those operators, so
-declaring them is enough. Where torchvision is whole, this does nothing. Import it before open_clip or timm.
+The torchvision wheel of the default index is compiled for a CUDA build of torch. With a CPU build its operators do not load,
+and its import fails because it registers a meta kernel for an undefined operator. numclip never runs those operators, so it
+is enough to declare them. If torchvision is intact, this module does nothing. Import it before open_clip or timm.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ except RuntimeError as error:
         raise
     for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
         del sys.modules[name]
-    declared = torch.library.Library("torchvision", "DEF")  # the declarations live as long as this object
+    declared = torch.library.Library("torchvision", "DEF")  # the declarations last as long as this object
     for operator in OPERATORS:
         declared.define(operator)
     importlib.import_module("torchvision")

@@ -1,13 +1,12 @@
 """CLIP weights from a file: a .safetensors, a state dict of torch.save, or a TorchScript archive as OpenAI ships them.
 
-Nothing in the file is run but tensors: state dicts are read with weights_only, archives for their state dict alone. A file
-that is cut short, damaged or of another architecture is refused with the byte or the tensor where it fails.
+No code in the file is run: state dicts are read with weights_only, and of an archive only the state dict is used. A file
+that is truncated, damaged or of another architecture is an error that names the byte or tensor.
 
-Start weights are a .safetensors of their own, which `python -m numclip.research.start_weights` makes from other projects'
-files: the trunk of one image tower, whose norms are a gain and an offset of each channel and nothing else. Training wants
-norms that follow the pictures, so each is made anew from the mean m and variance v that its convolution puts out on pictures
-of the task: running statistics (m, v), weight gain * sqrt(v + eps), bias gain * m + offset. The trunk then computes what the
-file's network computes.
+Start weights are a .safetensors file that `python -m numclip.research.start_weights` makes from other projects' files. It holds
+the trunk of one image tower, whose norms are only a gain and an offset per channel. Training needs full batch norms, so each is
+rebuilt from the mean m and the variance v of its input on pictures of the task: running statistics (m, v), weight
+gain * sqrt(v + eps), bias gain * m + offset. The trunk then computes the same function as the file's network.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from torch import Tensor, nn
 from ..errors import ModelError, UsageError
 from .records import from_json
 
-OPENAI_FACTS = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's archives, beside the weights
+OPENAI_FACTS = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's archives that are not weights
 ZIP_MAGIC = b"PK\x03\x04"
 START_KEY = "numclip-start"  # in the metadata of start weights
-# what another project's file is recognised by: the name of its converter in research/start_weights.py
+# suffix of another project's file: name of its converter in research/start_weights.py
 CONVERTERS = {".tflite": "mobilenetv2", ".json": "faceres", ".dat": "dlib"}
 
 
@@ -48,18 +47,18 @@ class Weights:
 
 @dataclass(frozen=True)
 class StartRecord:
-    """What start weights say about themselves."""
+    """Metadata of start weights."""
 
     model: str
-    """The tower that they are for, a name in `train/towers/`."""
+    """The tower that they fit, a name in `train/towers/`."""
     name: str
     """The file that they were converted from."""
     licence: str
-    """Its terms, an SPDX identifier first."""
+    """Its licence; the text begins with an SPDX identifier."""
 
 
 def read_start(path: Path) -> StartRecord | None:
-    """The record of start weights; None for any other file, and where there is none."""
+    """Read the record of start weights; None for any other file and for a missing file."""
     if path.suffix != ".safetensors" or not path.is_file():
         return None
     _check_safetensors(path)
@@ -68,27 +67,29 @@ def read_start(path: Path) -> StartRecord | None:
             text = (file.metadata() or {}).get(START_KEY)
         return None if text is None else from_json(StartRecord, json.loads(text), START_KEY)
     except (SafetensorError, ValueError) as error:
-        raise ModelError(f"{path}: expected start weights, failed at {error}; convert them again") from None
+        raise ModelError(f"{path}: expected start weights, got an error: {error}; convert them again") from None
 
 
 def refuse_unconverted(pretrained: str) -> None:
-    """Raise UsageError, with the command that converts it, where --pretrained names another project's own file."""
+    """Raise UsageError, with the conversion command, if --pretrained names an unconverted file of another project."""
     converter = "dlib" if pretrained == "dlib" else CONVERTERS.get(Path(pretrained).suffix)
     if converter is not None:
         file = "" if pretrained == "dlib" else f" {pretrained}"
         raise UsageError(
-            f"expected --pretrained with a .safetensors, got {pretrained!r}; convert it in a checkout of numclip: "
+            f"expected --pretrained with a .safetensors file, got {pretrained!r}; convert it in a checkout of numclip with: "
             f"python -m numclip.research.start_weights {converter}{file} --out start.safetensors"
         )
 
 
 def fill_trunk(trunk: nn.Module, path: Path, start: StartRecord, name: str, pixels: Tensor) -> None:
-    """Put start weights into the trunk of the image tower `name`, its norms measured on pictures of the task.
+    """Load start weights into the trunk of the image tower `name`; its batch norms get the statistics of pictures of the task.
 
-    pixels: float [N, 3, S, S] normalised. Raises ModelError where the file is for another tower.
+    pixels: float [N, 3, S, S] normalised. Raises ModelError if the file is for another tower.
     """
     if start.model != name:
-        raise ModelError(f"{path}: expected start weights for {name}, they are for {start.model}; choose that --model")
+        raise ModelError(
+            f"{path}: expected start weights for {name}, got those for {start.model}; choose --model {start.model}"
+        )
     state = safetensors.torch.load_file(path)
     _check_shapes(state, trunk.state_dict(), f"{path}", name)
     trunk.load_state_dict(state)
@@ -102,7 +103,7 @@ def fill_trunk(trunk: nn.Module, path: Path, start: StartRecord, name: str, pixe
 
 
 def _settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Let a norm that is a gain and an offset compute the same from statistics of what comes in."""
+    """Turn a norm that is only a gain and an offset into a batch norm with the statistics of its input; its output stays the same."""
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
     mean, variance = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3), unbiased=False)
     gain, offset = norm.weight.clone(), norm.bias.clone()
@@ -113,7 +114,7 @@ def _settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 def read_weights(path: Path) -> Weights:
-    """The tensors of a file, on the CPU; raises ModelError saying which byte or record is wrong."""
+    """Read the tensors of a file to the CPU; raises ModelError that names the wrong byte or record."""
     with path.open("rb") as file:
         start = file.read(8)
     if path.suffix == ".safetensors":
@@ -126,19 +127,19 @@ def read_weights(path: Path) -> Weights:
             raise ModelError(f"{path}: expected a TorchScript archive, {_first_line(error)}") from None
     try:
         return _weights(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises what it happens upon: pickle, EOF, runtime errors
+    except Exception as error:  # torch raises many types: pickle, EOF and runtime errors
         raise ModelError(
-            f"{path}: expected weights (.safetensors, a state dict, a TorchScript archive) in {path.stat().st_size} bytes, "
+            f"{path}: expected weights (.safetensors, a state dict or a TorchScript archive), got {path.stat().st_size} bytes: "
             f"{_first_line(error)}"
         ) from None
 
 
 def fill(clip: nn.Module, weights: Weights, path: Path, name: str) -> None:
-    """Put a file's weights into the open_clip model `name`; raises ModelError naming the first tensor that does not fit.
+    """Load a file's weights into the open_clip model `name`; raises ModelError that names the first tensor that does not fit.
 
-    Positions of another crop side are interpolated.
+    Position embeddings for another crop side are interpolated.
     """
-    network = cast(Any, clip)  # open_clip says less of its functions' arguments than they take
+    network = cast(Any, clip)  # open_clip's annotations are narrower than what its functions accept
     state: dict[str, Tensor] = dict(open_clip.convert.convert_state_dict(network, dict(weights.state)))
     if "positional_embedding" in state and not hasattr(network, "positional_embedding"):
         state = open_clip.model.convert_to_custom_text_state_dict(state)
@@ -148,7 +149,7 @@ def fill(clip: nn.Module, weights: Weights, path: Path, name: str) -> None:
     advice = "choose the --model that the file was made for"
     for tensor in expected:
         if tensor not in state:
-            raise ModelError(f"{path}: expected the weights of {name}, it has no tensor {tensor}; {advice}")
+            raise ModelError(f"{path}: expected the weights of {name}, but the file has no tensor {tensor}; {advice}")
     _check_shapes({n: t for n, t in state.items() if "positional_embedding" not in n}, expected, f"{path}", name)
     open_clip.model.resize_pos_embed(state, network)
     open_clip.model.resize_text_pos_embed(state, network)
@@ -160,14 +161,16 @@ def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], w
     advice = "choose the --model that the file was made for"
     for tensor, value in state.items():
         if tensor not in expected:
-            raise ModelError(f"{where}: expected the weights of {name}, which has no tensor {tensor}; {advice}")
+            raise ModelError(
+                f"{where}: expected the weights of {name}, got a tensor {tensor}, which {name} does not have; {advice}"
+            )
         want, got = list(expected[tensor].shape), list(value.shape)
         if want != got:
-            raise ModelError(f"{where}: tensor {tensor}: expected {want} as {name} has it, got {got}; {advice}")
+            raise ModelError(f"{where}: tensor {tensor}: expected shape {want} as in {name}, got {got}; {advice}")
 
 
 def _weights(content: object) -> Weights:
-    """The state dict inside of what a file holds, without a training's wrapping."""
+    """Return the state dict in a file's content, without the keys that a training adds around it."""
     for key in ("state_dict", "model"):
         inner = cast(Mapping[str, object], content).get(key) if isinstance(content, Mapping) else None
         content = cast(object, inner) if isinstance(inner, Mapping) else content
@@ -180,37 +183,43 @@ def _weights(content: object) -> Weights:
 
 
 def _check_safetensors(path: Path) -> None:
-    """Raise ModelError if the file ends before its header, or before a tensor that the header promises."""
+    """Raise ModelError if the file ends within its header or before the end of a tensor."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 + length or length < 2:
-            raise ModelError(f"{path}: expected a .safetensors, its header should end at byte {8 + length} of {size}")
+            raise ModelError(
+                f"{path}: expected a complete .safetensors file, but its header should end at byte {8 + length} and the file has {size}; download it again"
+            )
         try:
             header: dict[str, dict[str, list[int]]] = json.loads(file.read(length))
         except ValueError:
-            raise ModelError(f"{path}: expected a .safetensors, bytes 8 to {8 + length} are no header") from None
+            raise ModelError(
+                f"{path}: expected a .safetensors file, but bytes 8 to {8 + length} are not its JSON header; check the file"
+            ) from None
     ends = {name: 8 + length + entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"}
     for name, end in sorted(ends.items(), key=lambda item: item[1]):
         if end > size:
             raise ModelError(
-                f"{path}: cut short: tensor {name} should end at byte {end}, the file has {size}; get it again"
+                f"{path}: truncated: tensor {name} should end at byte {end}, but the file has {size}; download it again"
             )
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Whether a zip holds code beside its tensors; raises ModelError for a damaged zip, naming record and byte."""
+    """Return whether a zip is a TorchScript archive; raises ModelError, with record and byte, for a damaged zip."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             damaged = archive.testzip()
             if damaged is not None:
                 at = archive.getinfo(damaged).header_offset
-                raise ModelError(f"{path}: damaged: the record {damaged} at byte {at} fails its check; get it again")
+                raise ModelError(
+                    f"{path}: damaged: the record {damaged} at byte {at} has a wrong checksum; download it again"
+                )
     except zipfile.BadZipFile:
         size = path.stat().st_size
         raise ModelError(
-            f"{path}: cut short: its directory should follow byte {size}, where it ends; get it again"
+            f"{path}: truncated: the zip directory is missing, the file ends at byte {size}; download it again"
         ) from None
     return any(name.endswith("/constants.pkl") for name in names)
 

@@ -1,7 +1,7 @@
-"""The two towers, from open_clip: any of its models, a local checkpoint, or the project's own compact configs.
+"""The image and text tower, built with open_clip: any of its models, a local checkpoint, or the project's compact configs.
 
-The compact towers are JSON files in open_clip's model-config format in `train/towers/`. `build_towers` makes them with
-weights to start from; `rebuild_towers` makes the same architecture empty, from what a checkpoint recorded.
+The compact towers are JSON files in open_clip's model-config format in `train/towers/`. `build_towers` builds the towers with
+their start weights; `rebuild_towers` builds the architecture that a checkpoint recorded, without weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from . import (
-    face_resnet,  # noqa: F401  # pyright: ignore[reportUnusedImport]  (timm knows it from here on)
+    face_resnet,  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the tower with timm)
     torchvision_gap,  # noqa: F401  # pyright: ignore[reportUnusedImport]  (before open_clip)
 )
 
@@ -30,20 +30,20 @@ HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """The parts of a CLIP that NumCLIP uses, and what is needed to build them again."""
+    """The parts of a CLIP model that NumCLIP uses, and the record to rebuild them."""
 
     image: nn.Module
-    """Pixels float [N, 3, S, S], normalised, to features [N, D]."""
+    """Maps normalised pixels, float [N, 3, S, S], to features [N, D]."""
     text: TextTower
     token_embedding: nn.Embedding
-    """Its rows are copied into the prompt, then it is let go."""
+    """The token embedding; the prompt copies some of its rows, and the rest is discarded."""
     logit_scale: float
-    """In log space."""
+    """CLIP's logit scale, in log space."""
     record: TowersRecord
 
 
 class TextTower(nn.Module):
-    """open_clip's causal text transformer, fed with embeddings instead of token ids."""
+    """open_clip's causal text transformer, with embeddings instead of token ids as input."""
 
     attn_mask: Tensor
 
@@ -53,7 +53,7 @@ class TextTower(nn.Module):
         missing = [p for p in ("transformer", "positional_embedding", "ln_final", "attn_mask") if not hasattr(parts, p)]
         if missing:
             raise ModelError(
-                f"expected a text tower with CLIP's own transformer, this one has no {missing[0]}; choose a CLIP model"
+                f"expected a text tower with CLIP's own transformer, got one without {missing[0]}; choose another --model"
             )
         self.transformer = parts.transformer
         self.positional_embedding = parts.positional_embedding
@@ -67,7 +67,7 @@ class TextTower(nn.Module):
     def forward(self, embedded: Tensor, end: Tensor) -> Tensor:
         """embedded: float [K, L, W] token embeddings; end: int64 [K] the slot of EOT. Returns features [K, D].
 
-        Attention is causal, so slots after the last EOT change nothing and L may be shorter than the context.
+        Attention is causal: slots after the last EOT have no effect, so L may be shorter than the context length.
         """
         length = embedded.shape[1]
         x = embedded + self.positional_embedding[:length]
@@ -77,10 +77,10 @@ class TextTower(nn.Module):
 
 
 def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: int | None = None) -> Towers:
-    """Build both towers by open_clip's model name (or one of ours), with weights from a tag or a file.
+    """Build both towers of an open_clip model (or one of ours) with weights from a tag or a file.
 
-    pictures: uint8 [N, S, S, 3] RGB crops of the task, on which batch norms are measured where a file has none.
-    side: of the crops, px, where it is not the model's own; a transformer's positions are then interpolated.
+    pictures: uint8 [N, S, S, 3] RGB crops of the task; they give the batch-norm statistics that start weights lack.
+    side: crop side in px if it is not the model's own; a transformer's position embeddings are then interpolated.
     Raises UsageError for an unknown name or tag, ModelError for a file that does not fit.
     """
     config = model_config(name)
@@ -111,14 +111,15 @@ def build_towers(name: str, pretrained: str | None, pictures: Tensor, *, side: i
 
 
 def rebuild_towers(record: TowersRecord) -> Towers:
-    """The architecture that a checkpoint recorded, without weights; needs no network."""
+    """Build the architecture that a checkpoint recorded, without weights; needs no internet access."""
     config = model_config(record.name)
-    # a checkpoint records the side of its crops by itself
+    # the crop side is a field of its own in the checkpoint, so it is not compared
     theirs: Mapping[str, Any] = record.config
     now, then = ({**c, "vision_cfg": {**c["vision_cfg"], "image_size": 0}} for c in (config, theirs))
     if now != then:
         raise ModelError(
-            f"the checkpoint's tower {record.name!r} has another config than this installation's; use its versions"
+            f"expected the tower config {record.name!r} that the checkpoint recorded, got a different one from this "
+            "installation; install the versions that the checkpoint records"
         )
     own = config["vision_cfg"].get("image_size") == record.image_side
     clip = _create(record.name, None, quick_gelu=record.quick_gelu, side=None if own else record.image_side)
@@ -127,7 +128,7 @@ def rebuild_towers(record: TowersRecord) -> Towers:
 
 
 def model_config(name: str) -> dict[str, Any]:
-    """A model's config in open_clip's format, ours included; raises UsageError for an unknown name."""
+    """Return a model's config in open_clip's format, including our compact towers; raises UsageError for an unknown name."""
     if "nano" not in open_clip.list_models():
         open_clip.add_model_config(TOWERS)
     if name not in open_clip.list_models():
@@ -139,13 +140,13 @@ def model_config(name: str) -> dict[str, Any]:
 
 
 def input_side(name: str) -> int:
-    """The side in px of the crops that a model's image tower reads; raises UsageError for an unknown name."""
+    """Return the crop side, px, of a model's image tower; raises UsageError for an unknown name."""
     size = model_config(name)["vision_cfg"].get("image_size", 224)
     return int(size[0] if isinstance(size, (tuple, list)) else size)
 
 
 def _with_weights(name: str, pretrained: str | None, side: int | None) -> Any:
-    """A model with the weights of a tag or a file, and with the activation that they were trained with."""
+    """Create a model with the weights of a tag or a file, and with the activation function that they were trained with."""
     if pretrained is None:
         return _create(name, None, side=side)
     path = Path(pretrained)
@@ -157,7 +158,7 @@ def _with_weights(name: str, pretrained: str | None, side: int | None) -> Any:
     tags = [tag for model, tag in open_clip.list_pretrained() if model == name]
     if pretrained not in tags:
         known = ", ".join(tags) or "no tags"
-        raise UsageError(f"expected --pretrained a file or a tag of {name} ({known}), got {pretrained!r}")
+        raise UsageError(f"expected --pretrained with a file or a tag of {name} ({known}), got {pretrained!r}")
     facts = open_clip.get_pretrained_cfg(name, pretrained)
     return _create(name, pretrained, quick_gelu=bool(facts.get("quick_gelu")), side=side)
 
@@ -169,4 +170,4 @@ def _create(name: str, tag: str | None, *, quick_gelu: bool = False, side: int |
         )
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"--model {name} --pretrained {tag}: cannot be loaded ({reason})") from None
+        raise ModelError(f"--model {name} --pretrained {tag}: the model cannot be loaded ({reason})") from None

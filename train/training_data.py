@@ -1,4 +1,4 @@
-"""From data sets to what a training reads: crops with margin to learn from, contract crops to select on."""
+"""Prepare the faces of a training: crops with margin for training, contract crops for validation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from ..runtime.faces.crops import scaled_crop
 from .batches import Rows, TrainingFaces
 from .records import DataCounts
 
-MARGIN = 9 / 7  # side of a cached training crop over the model's side
+MARGIN = 9 / 7  # side of a cached training crop divided by the model's side
 SMOKE_FACES = 256  # faces per data set with --smoke
 OWN = Protocol()
 Floats: TypeAlias = "npt.NDArray[np.float64]"
-Repeat: TypeAlias = tuple[float, float, int]  # labels from, to, both included (a band's middle counts): how many times
+Repeat: TypeAlias = tuple[
+    float, float, int
+]  # labels from, to, inclusive (a band counts by its middle), and the number of repetitions
 Cut: TypeAlias = Callable[[CropSpec], Crops]
 
 
@@ -38,7 +40,7 @@ class ValidationFaces:
     crops: Crops
     """uint8 [N, S, S, 3]."""
     labels: npt.NDArray[np.float64]
-    """[N, 2] lowest and highest of each, in the task's unit, equal where exact."""
+    """[N, 2] lower and upper end of each label, in the task's unit; equal for exact labels."""
 
 
 def training_faces(
@@ -51,12 +53,12 @@ def training_faces(
     repeat: Sequence[Repeat] = (),
     asked: Callable[[Cut], Floats] | None = None,
 ) -> tuple[TrainingFaces, dict[str, DataCounts]]:
-    """The train splits in a row, copies dropped, those that the protocol leaves, and how many of what by data set.
+    """Return the training faces of all data sets, without duplicates and as the protocol selects, and the counts by data set.
 
-    balance: a smaller data set stands in the row as many whole times as come closest to the largest.
-    repeat: faces of some labels stand in the row several times. asked: what is known of each face beside its label,
-    [N, T] columns behind it; it is given a way to cut the faces, in order, by any crop contract.
-    Faces are cut before the protocol chooses, so that another seed, fold or number of shots cuts nothing again.
+    balance: repeat a smaller data set a whole number of times, to come closest to the size of the largest.
+    repeat: repeat faces with labels in some ranges. asked: a function that gives further columns [N, T] for the faces; its
+    argument is a function that crops the faces, in order, by any crop contract.
+    All faces are cropped before the protocol selects, so that another seed, fold or number of shots reuses the crops.
     """
     larger = scaled_crop(crop, 2 * round(crop.side * MARGIN / 2))
     found: list[FaceCrops] = []
@@ -88,20 +90,20 @@ def training_faces(
 
 
 def repeated(middles: Sequence[float], repeat: Sequence[Repeat]) -> npt.NDArray[np.intp]:
-    """The places of labels, each as often as the first range that holds it says; once where none does."""
+    """Return the indices of labels, each repeated as its first matching range says; once if none matches."""
     times = [next((n for low, high, n in repeat if low <= middle <= high), 1) for middle in middles]
     return np.repeat(np.arange(len(times), dtype=np.intp), times)
 
 
 def _cut(source: Dataset, samples: Sequence[Sample], crop: CropSpec) -> Crops:
-    """[N, S, S, 3] the same faces by another crop contract."""
+    """Crop the same faces by another crop contract, [N, S, S, 3]."""
     return face_crops(source, crop).take(samples).crops
 
 
 def split_faces(
     dataset: Dataset, split: str, crop: CropSpec, smoke: bool = False, protocol: Protocol = OWN
 ) -> ValidationFaces:
-    """One split of one data set, cut by the contract: val to choose on, test to report."""
+    """Return one split of one data set as contract crops, for validation or test."""
     drawn = protocol.splits(dataset)
     chosen = _few(drawn.select(split), smoke)
     faces = face_crops(chosen if drawn is dataset or smoke else dataset, crop).take(chosen.samples)
@@ -109,7 +111,7 @@ def split_faces(
 
 
 def leaks(data: Sequence[Dataset], protocol: Protocol) -> dict[str, str]:
-    """By data set, how many test pictures show a person of the training split, where any do."""
+    """Return, by data set, how many test pictures show a person of the training split; data sets without any are left out."""
     found: dict[str, str] = {}
     for dataset in data:
         shared = leaking(protocol.splits(dataset))
@@ -123,15 +125,15 @@ def _few(dataset: Dataset, smoke: bool) -> Dataset:
 
 
 def short_name(text: str) -> str:
-    """`utkface:/long/path/utkface.tar` without the folders: records name no machine."""
+    """Return `utkface:/long/path/utkface.tar` without folders, because records must not name local paths."""
     kind, _, path = text.partition(":")
     return f"{kind}:{Path(path).name}"
 
 
 def parse_repeat(text: str) -> Repeat:
-    """`13-19:2`: labels from 13 to 19 stand twice; raises UsageError."""
+    """Parse `13-19:2`: labels from 13 to 19 appear twice; raises UsageError."""
     found = re.fullmatch(r"(\d+)-(\d+):(\d+)", text)
     low, high, times = (0.0, 0.0, 0) if found is None else (float(found[1]), float(found[2]), int(found[3]))
     if times < 1 or high < low:
-        raise UsageError(f"expected --repeat FROM-TO:TIMES, as 13-19:2, got {text!r}")
+        raise UsageError(f"expected --repeat FROM-TO:TIMES, such as 13-19:2, got {text!r}")
     return low, high, times

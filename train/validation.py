@@ -1,4 +1,4 @@
-"""How good a network is on crops: mean absolute error, share within 5 units, and the coarse accuracy of the words."""
+"""Measure a network on crops: mean absolute error, share within 5 units, and accuracy of the most likely word."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of one network on one data set's split."""
+    """Figures of one network on one split of a data set."""
 
     mae: float
-    """Mean absolute error in the task's unit; of a band the distance to it."""
+    """Mean absolute error in the task's unit; for a band the distance to it."""
     cs5: float
-    """Share of faces that are off by at most 5 units."""
+    """Share of faces with an error of at most 5 units."""
     coarse: float
-    """Share of faces whose likeliest word is the right one; of a band any that it reaches into."""
+    """Share of faces whose most likely word is correct; for a band, any word whose bin it overlaps."""
 
 
 def figures(network: NumCLIP, crops: Rows | Tensor, labels: Floats, words: TaskSpec) -> Figures:
-    """The figures of a network in eval mode on labelled crops [N, S, S, 3]; labels [N], or the ends of bands [N, 2].
+    """Measure a network in eval mode on crops [N, S, S, 3] with labels [N], or lower and upper ends [N, 2].
 
-    words: the task whose bins count for `coarse`. A network that has one bin per unit is asked for the sum of the
-    probabilities within each of these bins, so that all methods are alike.
+    words: the task whose bins define `coarse`. For a network with one bin per unit, the probabilities within each of these bins
+    are summed, so that all methods are measured alike.
     """
     said = predict(network, network.task.spec, crops, network.mean.device)
     error = distance_to(said.value.astype(np.float64), labels)
@@ -44,7 +44,7 @@ def figures(network: NumCLIP, crops: Rows | Tensor, labels: Floats, words: TaskS
 
 
 def coarse_bins(task: TaskSpec, probabilities: Floats, words: TaskSpec) -> npt.NDArray[np.intp]:
-    """[N] the likeliest bin of `words`, from probabilities [N, K] over the bins of `task`, by where their centers lie."""
+    """Return the most likely bin of `words`, [N], from probabilities [N, K] over the bins of `task`, assigned by bin centers."""
     homes = bins_of(np.array(task.bin_centers), words)  # [K]
     mass = np.zeros((len(probabilities), words.num_bins))
     np.add.at(mass.T, homes, probabilities.T)
@@ -52,5 +52,5 @@ def coarse_bins(task: TaskSpec, probabilities: Floats, words: TaskSpec) -> npt.N
 
 
 def bins_of(labels: Floats, task: TaskSpec) -> npt.NDArray[np.intp]:
-    """[N] the bin of each label; what lies outside falls into the end bins."""
+    """Return the bin of each label, [N]; labels outside fall into the first or last bin."""
     return np.searchsorted(np.array(task.bin_edges[1:-1]), labels, side="right")

@@ -1,1 +1,1 @@
-"""The browser: the TypeScript library and page in this folder, and the commands that write and serve the static site."""
+"""numclip in the browser: the TypeScript library and page, and the functions that write and serve the static site."""

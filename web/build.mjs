@@ -1,5 +1,5 @@
-// Builds what comes out of this folder: dist/lib, the npm package, dist/site, the static page that `numclip web` completes
-// with model files, and ../server/dist/page, the page of `numclip serve`.  node build.mjs
+// Build the outputs of this folder: dist/lib (the npm package), dist/site (the static page, to which `numclip web` adds model
+// files), and ../server/dist/page (the page of `numclip serve`). Run: node build.mjs
 import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -14,7 +14,7 @@ const common = { bundle: true, format: "esm", target: "es2022", charset: "utf8",
 
 rmSync(join(here, "dist"), { recursive: true, force: true });
 
-// The package: the worker keeps importing onnxruntime-web, which the user's bundler puts in place.
+// The package: the worker imports onnxruntime-web, which the user's bundler resolves.
 const lib = join(here, "dist/lib");
 await build({
   ...common, entryPoints: { index: "src/index.ts", worker: "src/worker.ts" }, outdir: lib,
@@ -23,7 +23,7 @@ await build({
 const tsc = [join(here, "node_modules/typescript/bin/tsc"), "-p", join(here, "tsconfig.lib.json")];
 execFileSync(process.execPath, tsc, { stdio: "inherit" });
 
-// The page: everything in a handful of files; onnxruntime-web's own two stay as they are, for its threads start from them.
+// The page: a few bundled files. onnxruntime-web's two files are not bundled, because its threads start from them.
 const site = join(here, "dist/site");
 const paged = { ...common, minify: true, outdir: site, conditions: ["onnxruntime-web-use-extern-wasm"] };
 await build({ ...paged, splitting: true, chunkNames: "shared", entryPoints: { app: "page/main.ts", bench: "bench/bench.ts", numclip: "src/index.ts" } });
@@ -34,7 +34,7 @@ for (const file of ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"]
   copyFileSync(join(runtime, file), join(site, file));
 }
 
-// The page of `numclip serve`, in the server's own folder, so that it ships with the server: the same look, and code shared.
+// The page of `numclip serve`, in the server's folder, so that it ships with the server; it shares design and code.
 const live = join(here, "../server/dist/page");
 rmSync(join(here, "../server/dist"), { recursive: true, force: true });
 await build({ ...common, minify: true, outdir: live, entryPoints: { live: "live/main.ts" } });

@@ -1,7 +1,7 @@
-"""Writes the static site: the built page, the runtime's WebAssembly, a model and the face finder, and nothing else.
+"""Write the static site: the built page, the runtime's WebAssembly, a model and the face finder.
 
-The page is built from the TypeScript in this folder by `make web`, and lies in web/dist/site; a wheel brings it along.
-What is written runs on any static host, and offline after the first visit.
+`make web` builds the page from the TypeScript in this folder into web/dist/site; a wheel contains it.
+The site runs on any static host, and offline after the first visit.
 """
 
 from __future__ import annotations
@@ -20,67 +20,71 @@ from ..runtime.contract.model_file import FINDER, read_faces_spec, read_spec, re
 from ..runtime.sessions.model import check_calibration
 
 BUILT = Path(__file__).parent / "dist" / "site"
-MARK = "site.json"  # what tells a folder that this module wrote from any other
+MARK = "site.json"  # marks a folder that this module wrote
 
 
 @dataclass(frozen=True)
 class SiteOptions:
-    """What a site holds, and where it is written."""
+    """Options of `write_site`."""
 
-    out: Path  # a new or empty folder, or one that holds a site, which is then replaced
+    out: Path  # output folder: new, empty, or with an earlier site, which is replaced
     model: str = "age-nano.int8"  # a name or an .onnx file; the browser reads fp32 and int8
     finder: str = FINDER  # the face finder, a name or an .onnx file
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site that was written."""
+    """A written site."""
 
     folder: Path
     model: str  # the model's name
-    sizes: dict[str, tuple[int, int]]  # bytes of each file, as it is and gzipped
+    sizes: dict[str, tuple[int, int]]  # bytes of each file, plain and gzipped
 
     @property
     def size_bytes(self) -> int:
-        """All files together."""
+        """Size of all files."""
         return sum(size for size, _ in self.sizes.values())
 
     @property
     def gzipped_bytes(self) -> int:
-        """All files together as a host sends them."""
+        """Size of all files gzipped, as a host sends them."""
         return sum(gzipped for _, gzipped in self.sizes.values())
 
     def to_json(self) -> dict[str, object]:
-        """The site as one JSON object."""
+        """Return the site as one JSON object."""
         files = {name: {"bytes": size, "gzipped_bytes": gzipped} for name, (size, gzipped) in self.sizes.items()}
         total = {"bytes": self.size_bytes, "gzipped_bytes": self.gzipped_bytes}
         return {"folder": str(self.folder), "model": self.model, **total, "files": files}
 
 
 def write_site(options: SiteOptions) -> Site:
-    """Write the site whole or not at all.
+    """Write the site atomically.
 
     Raises UsageError for a folder that holds something else, ModelError for a model that the browser cannot run,
-    OutputError where the page was not built or the folder cannot be written.
+    OutputError if the page was not built or the folder cannot be written.
     """
     out = options.out
     if out.exists() and not out.is_dir():
-        raise UsageError(f"expected a folder for the site, {out} is a file; name another")
+        raise UsageError(f"expected a folder for the site, but {out} is a file; give another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise UsageError(f"expected a new or empty folder, or a site to replace, {out} holds other files; name another")
+        raise UsageError(
+            f"expected a new or empty folder or an earlier site, but {out} holds other files; give another --out"
+        )
     if not (BUILT / "index.html").is_file():
-        raise OutputError("the page of the browser is not built in this checkout; with node 20 or newer, run: make web")
+        raise OutputError(
+            "expected the built browser page, found none in this checkout; run (node 20 or newer): make web"
+        )
     model, finder = resolve(options.model), resolve(options.finder)
     for file in (model, finder):
         if file.suffix != ".onnx":
             raise ModelError(
-                f"{file}: expected an .onnx, an engine runs only where it was built; give the file it was built from"
+                f"{file}: expected an .onnx file, because a browser cannot run an engine; give the .onnx that it was built from"
             )
     spec = read_spec(model)
     check_calibration(model, spec)
     read_faces_spec(finder)
     if "whole" in spec.crop.box_rules:
-        raise ModelError(f"{model}: expected a model about faces, this one reads whole pictures; use numclip run")
+        raise ModelError(f"{model}: expected a model for faces, got one for whole pictures; use numclip run")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
@@ -112,7 +116,9 @@ def _fill(site: Path, model: Path, finder: Path) -> None:
     kept = ["./", *(file for file in files if file not in ("sw.js", "index.html"))]
     for placed, value in (("__VERSION__", f"numclip-{digest.hexdigest()[:16]}"), ('["__FILES__"]', json.dumps(kept))):
         if placed not in text:
-            raise OutputError(f"{worker.name}: expected the place {placed} in the built page; run: make web")
+            raise OutputError(
+                f"{worker.name}: expected the placeholder {placed} in the built page, found none; run: make web"
+            )
         text = text.replace(placed, value)
     worker.write_text(text, encoding="utf-8")
 

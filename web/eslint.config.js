@@ -5,7 +5,7 @@ export default eslint.config(
   ...eslint.configs.strict,
   {
     rules: {
-      "@typescript-eslint/no-non-null-assertion": "off", // indices that a loop bounds
+      "@typescript-eslint/no-non-null-assertion": "off", // array indices bounded by a loop
       eqeqeq: ["error", "always", { null: "ignore" }],
       "no-console": ["error", { allow: ["log"] }],
       "prefer-const": "error",

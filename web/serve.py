@@ -1,4 +1,4 @@
-"""Serves a site at localhost, with the headers that a host should send: docs/web.md has them for nginx and Caddy."""
+"""Serve a site on localhost with the headers that a host should send; docs/web.md lists them for nginx and Caddy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POLICY = (
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",  # these two isolate the page, which may then use threads
+    "Cross-Origin-Opener-Policy": "same-origin",  # this and the next isolate the page, so that it may use threads
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
@@ -43,13 +43,13 @@ TYPES = {
 
 
 class SiteServer(http.server.ThreadingHTTPServer):
-    """A server of one folder at 127.0.0.1; port 0 takes a free one. It notes the path of every request."""
+    """A server of one folder on 127.0.0.1; port 0 picks a free port. It records the path of every request."""
 
     daemon_threads = True
 
     def __init__(self, folder: Path, port: int = 0, isolated: bool = True, max_age_s: int = 0) -> None:
-        """isolated: send all headers; False stands for a static host that sends none of them. max_age_s: how long a
-        browser may keep files without asking; 0 is right for a site that changes under the same address."""
+        """isolated: send all headers; False imitates a static host that sends none of them. max_age_s: how long a
+        browser may cache files without revalidation; use 0 for a site that changes at the same address."""
         headers = dict(HEADERS) if isolated else {}
         headers["Cache-Control"] = f"max-age={max_age_s}" if max_age_s else "no-cache"
         self.requests: list[str] = []
@@ -57,18 +57,18 @@ class SiteServer(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the site is."""
+        """Address of the site."""
         return f"http://localhost:{self.server_address[1]}/"
 
 
 def show(folder: Path, port: int, say: Callable[[str], None], open_browser: bool = False) -> int:
-    """Serve a site until Ctrl-C; `say` gets its address. Raises OutputError for a port that is taken."""
+    """Serve a site until Ctrl-C; `say` gets its address. Raises OutputError if the port is in use."""
     try:
         server = SiteServer(folder, port)
     except OSError as error:
-        raise OutputError(f"port {port}: cannot be served ({error.strerror}); choose another with --port") from None
+        raise OutputError(f"cannot serve on port {port} ({error.strerror}); choose another with --port") from None
     with server:
-        say(f"{server.url}  (Ctrl-C ends)")
+        say(f"{server.url}  (stop with Ctrl-C)")
         if open_browser:
             webbrowser.open(server.url)
         try:
@@ -79,7 +79,7 @@ def show(folder: Path, port: int, say: Callable[[str], None], open_browser: bool
 
 
 def show_temporary(model: str, finder: str, port: int, say: Callable[[str], None], open_browser: bool = False) -> int:
-    """The same for a site that is written for the occasion."""
+    """Write a site into a temporary folder and serve it until Ctrl-C."""
     with tempfile.TemporaryDirectory(prefix="numclip-web-") as temporary:
         return show(write_site(SiteOptions(Path(temporary) / "site", model, finder)).folder, port, say, open_browser)
 
@@ -93,19 +93,19 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*args, directory=directory)  # pyright: ignore[reportArgumentType]
 
     def do_GET(self) -> None:
-        """Answer, and note what was asked."""
+        """Record the path and serve the file."""
         self._requests.append(self.path)
         super().do_GET()
 
     def end_headers(self) -> None:
-        """Every answer carries the headers."""
+        """Add the headers to every response."""
         for name, value in self._headers.items():
             self.send_header(name, value)
         super().end_headers()
 
     def list_directory(self, path: str | object) -> None:
-        """A folder without a page is no page."""
+        """Respond 404: folders are not listed."""
         self.send_error(404)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: who visits is nobody's business."""
+        """Log nothing: visits are private."""

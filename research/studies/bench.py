@@ -1,8 +1,8 @@
-"""What the studies train on: labelled pictures cut by the contract, seen once through a tower that stays as it is.
+"""The studies' training inputs: contract crops of labelled pictures, or their features from a frozen tower.
 
-With `tower` frozen a picture is its features before the tower's last projection; they are computed once, kept in the
-cache folder, and a run trains the projection and everything after it in seconds. With `tower` trained a picture is its
-crop, and a run trains the whole network.
+With `tower` frozen, the input is a picture's features before the tower's last projection. They are computed once and cached, and
+a run trains the projection and everything after it in seconds. With `tower` trained, the input is the crop, and a run trains the
+whole network.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from ...train.training_data import MARGIN, short_name
 from .settings import Settings
 
 Crops = npt.NDArray[np.uint8]
-FORWARD = 64  # crops at a time through the frozen tower
-PICTURES = 64  # on which a start's batch norms are measured
+FORWARD = 64  # crops per call of the frozen tower
+PICTURES = 64  # number of crops for the batch-norm statistics of start weights
 
 
 def without_folders(settings: Settings) -> Settings:
-    """For a results file, which names no machine's folders; converted start weights have their first name."""
+    """Remove local folders from a name for a results file; converted start weights get the name of their source."""
     start = None if settings.pretrained is None else read_start(Path(settings.pretrained))
     pretrained = start.name if start else None if settings.pretrained is None else Path(settings.pretrained).name
     checkpoint = None if settings.checkpoint is None else Path(settings.checkpoint).name
@@ -49,7 +49,7 @@ def without_folders(settings: Settings) -> Settings:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """N labelled pictures as a network's head takes them in."""
+    """N labelled pictures in the form that the network's head takes."""
 
     inputs: Tensor  # float32 [N, F] features, or uint8 [N, S, S, 3] crops
     samples: tuple[Sample, ...]
@@ -60,13 +60,13 @@ class Pictures:
         return np.array([s.label for s in self.samples], np.float64)
 
     def take(self, samples: tuple[Sample, ...]) -> Pictures:
-        """Those of some of the samples."""
+        """Select some of the samples."""
         place = {s.file: i for i, s in enumerate(self.samples)}
         return Pictures(self.inputs[torch.tensor([place[s.file] for s in samples], dtype=torch.long)], samples)
 
 
 class Bench:
-    """Data sets, task and tower of a study, each made when first asked for."""
+    """Data sets, task and tower of a study, each created on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -78,16 +78,16 @@ class Bench:
     def task(self) -> Task:
         return load_task(self.settings.task)
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019  (a bench lives as long as its study)
+    @functools.lru_cache(maxsize=8)  # noqa: B019  (a bench exists as long as its study)
     def pictures(self, at: int, split: str) -> Pictures:
-        """The `train` or `val` pictures of data set number `at`."""
+        """Return the `train` or `val` pictures of data set number `at`."""
         crops, samples = self.crops(at, split)
         if self.settings.tower == "trained":
             return Pictures(torch.from_numpy(crops), samples)
         return Pictures(self._features(crops), samples)
 
     def towers(self) -> Towers:
-        """Towers to train, new from torch's random state; a frozen image tower is reduced to what follows its features."""
+        """Build new towers from torch's random state; a frozen image tower is reduced to the part after its features."""
         settings = self.settings
         if settings.tower == "trained":
             return build_towers(settings.model, settings.pretrained, self._first_pictures)
@@ -103,7 +103,7 @@ class Bench:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019
     def crops(self, at: int, split: str) -> tuple[Crops, tuple[Sample, ...]]:
-        """uint8 [N, S, S, 3] and the samples; training pictures come from the crops with margin that a training keeps."""
+        """Return crops uint8 [N, S, S, 3] and their samples; training pictures come from the training's cached crops with margin."""
         if at >= len(self.data):
             raise UsageError(f"expected at least {at + 1} --data sets for this study, got {len(self.data)}")
         dataset, crop = self.data[at].select(split), self.task.crop(self.side)
@@ -117,7 +117,7 @@ class Bench:
         return np.stack(crops), chosen
 
     def _features(self, crops: Crops) -> Tensor:
-        """float32 [N, F] of the frozen tower, from the cache where they are there (keyed by tower and pixels)."""
+        """Return the frozen tower's features, float32 [N, F], from the cache if present (keyed by tower and pixels)."""
         trunk, mean, std = self._trunk
         key = hashlib.sha256(crops.tobytes())
         for name, tensor in trunk.state_dict().items():
@@ -142,7 +142,7 @@ class Bench:
 
     @functools.cached_property
     def _trunk(self) -> tuple[nn.Module, Tensor, Tensor]:
-        """The frozen part of the image tower with its weights, and its normalisation in pixel levels [1, 3, 1, 1]."""
+        """Return the frozen part of the image tower with its weights, and its normalisation in pixel levels [1, 3, 1, 1]."""
         torch.manual_seed(0)
         towers = build_towers(self.settings.model, self.settings.pretrained, self._first_pictures)
         trunk = split_tower(towers.image)[0].eval().to(self.device)
@@ -153,7 +153,7 @@ class Bench:
 
 
 def split_tower(tower: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """What may stay frozen, and what follows it: trunk and projection of a timm tower, else the whole tower and nothing."""
+    """Split a tower into the part to freeze and the part after it: trunk and projection of a timm tower, else all and nothing."""
     trunk, head = getattr(tower, "trunk", None), getattr(tower, "head", None)
     if isinstance(trunk, nn.Module) and isinstance(head, nn.Module):
         return trunk, head

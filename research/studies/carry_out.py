@@ -1,4 +1,4 @@
-"""One study from its name to its page: the missing runs, then table and plot."""
+"""Carry out a study by name: do the missing runs, then write table and plot."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NAMES = ("coarse", "loss", "features", "granularity", "extrapolation", "overhead
 
 
 def study_named(name: str) -> Study:
-    """A study by its name; only its own module is imported. Raises UsageError."""
+    """Return a study by name; only its own module is imported. Raises UsageError."""
     if name not in NAMES:
         raise UsageError(f"expected a study ({', '.join(NAMES)}, or all), got {name!r}{did_you_mean(name, NAMES)}")
     return importlib.import_module(f".{name.replace('-', '_')}", __package__).STUDY
 
 
 def carry_out_and_write(study: Study, settings: Settings, seeds: int, out: Path) -> Results:
-    """The missing runs, then page and plot."""
+    """Do the missing runs, then write page and plot."""
     settings = settings if study.needs_data else replace(settings, data=())
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{study.name}.json"

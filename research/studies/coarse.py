@@ -1,4 +1,4 @@
-"""`coarse`: how far do the words alone carry, and what does the refinement add?"""
+"""`coarse`: how good are the words alone, and what does the refinement add?"""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rows(base: Settings) -> Mapping[str, Changes]:
 
 
 def measure(bench: Bench, run: Run) -> Measured:
-    """A training; or what remains as error where the right word's center is always answered."""
+    """Train and measure; or compute the error of always choosing the center of the right word."""
     if ONCE not in run.changes:
         return train_and_judge(bench, run)
     labels, task = bench.pictures(0, "val").labels, bench.task.spec
@@ -52,9 +52,9 @@ def draw(figure: Figure, results: Results) -> None:
 
 STUDY = Study(
     "coarse",
-    "Coarse classification alone: how good is the number that the words give by themselves, how much of the error is the "
-    "words' own width (the last row answers the center of the right word, always), and what do the L1 loss and the "
-    "refinement add? `MAE of the likeliest` answers the center of the likeliest word.",
+    "Coarse classification alone. How good is the value that the words give without refinement? How much of the error is due to "
+    "the width of the bins? (The last row always chooses the center of the right word.) What do the L1 loss and the refinement "
+    "add? `MAE of the likeliest` is the error of choosing the center of the most likely word.",
     rows,
     measure,
     lambda base: (MAE, Column("mae_likeliest", "MAE of the likeliest"), CS5, COARSE, NEAR),

@@ -1,4 +1,4 @@
-"""`domains`: two tasks that have nothing to do with faces, added by a task file each and nothing else."""
+"""`domains`: two tasks without faces, each added by a task file only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def measure(bench: Bench, run: Run) -> Measured:
 
 @functools.lru_cache(maxsize=4)
 def _bench_of(bench: Bench, task: str) -> Bench:
-    """The same tower and steps on a domain's pictures."""
+    """Return a bench with the same tower and steps for a domain's pictures."""
     return Bench(replace(bench.settings, data=(domain_data(task),), task=task))
 
 
@@ -55,9 +55,9 @@ def draw(figure: Figure, results: Results) -> None:
 
 STUDY = Study(
     "domains",
-    "Two ordinal tasks from other domains, each a task file (`train/tasks/count.json`, `digits.json`) and a table of "
-    "pictures: counting 1 to 20 drawn objects, in six words from `one` to `a crowd`, and scikit-learn's handwritten digits, "
-    "one word each. `exact`: the value rounds to the label.",
+    "Two ordinal tasks from other domains, each defined by a task file (`train/tasks/count.json`, `digits.json`) and a table of "
+    "pictures: counting 1 to 20 drawn objects, with six words from `one` to `a crowd`, and scikit-learn's handwritten digits, "
+    "with one word per digit. `exact`: share of pictures whose value rounds to the label.",
     rows,
     measure,
     lambda base: (MAE, EXACT, COARSE, NEAR),

@@ -1,4 +1,4 @@
-"""`extrapolation`: labels that no training picture has."""
+"""`extrapolation`: labels outside the range of the training pictures."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .settings import Settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOW, HIGH = 0.1, 0.6  # shares of the scale: of ages, below 10 and from 60 on
+LOW, HIGH = 0.1, 0.6  # shares of the scale; for ages, below 10 and from 60
 WAYS = {"NumCLIP": NUMCLIP, "OrdinalCLIP": ORDINALCLIP, "L1 alone": L1_ALONE}
 
 
 def limits(task: str) -> tuple[float, float]:
-    """Where the low part of the scale ends and the high part begins."""
+    """Return the end of the low part of the scale and the start of the high part."""
     edges = load_task(task).spec.bin_edges
     return edges[0] + LOW * (edges[-1] - edges[0]), edges[0] + HIGH * (edges[-1] - edges[0])
 
@@ -36,7 +36,7 @@ def rows(base: Settings) -> Mapping[str, Changes]:
 
 
 def measure(bench: Bench, run: Run) -> Measured:
-    """Errors and biases by part of the scale."""
+    """Measure errors and biases by part of the scale."""
     network, n = train(bench, Recipe.of(run), run.seed)
     pictures = bench.pictures(0, "val")
     error = answers(network, pictures.inputs).value.astype(np.float64) - pictures.labels
@@ -71,8 +71,8 @@ def draw(figure: Figure, results: Results) -> None:
 
 STUDY = Study(
     "extrapolation",
-    "Labels outside the training range: one end of the scale is cut from the training split, the validation split stays "
-    "whole. The bins still cover the whole scale, so NumCLIP has words there that no picture ever was a positive of.",
+    "Labels outside the training range: one end of the scale is removed from the training split; the validation split is "
+    "unchanged. The bins still cover the whole scale, so NumCLIP has words at that end without any positive training picture.",
     rows,
     measure,
     columns,

@@ -1,4 +1,4 @@
-"""`features`: are the image embeddings and the text bins in order? A t-SNE picture, and numbers."""
+"""`features`: are the image embeddings and the text bins in order? A t-SNE plot, and numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PICTURED = 500  # pictures in a t-SNE panel at most
+PICTURED = 500  # maximum number of pictures in a t-SNE panel
 UNTRAINED = "the tower's own features"
 TRAINED = {
     "NumCLIP, weights outside": NUMCLIP,
@@ -36,7 +36,7 @@ TRAINED = {
 
 
 def rows(base: Settings) -> Mapping[str, Changes]:
-    """Nothing trained; each way to train; and, where --checkpoint names one, a network whose tower was trained."""
+    """Return the rows: nothing trained; each method; and, with --checkpoint, a network whose tower was trained."""
     found = {UNTRAINED: {ONCE: "features"}, **{name: dict(changes) for name, changes in TRAINED.items()}}
     if base.checkpoint is not None:
         found[f"{Path(base.checkpoint).name}, its tower trained"] = {ONCE: "checkpoint"}
@@ -44,7 +44,7 @@ def rows(base: Settings) -> Mapping[str, Changes]:
 
 
 def measure(bench: Bench, run: Run) -> Measured:
-    """Ordinality of the val split's embeddings and of the text bins; with the first seed, the t-SNE picture."""
+    """Measure the ordinality of the val split's embeddings and of the text bins; with the first seed, make the t-SNE plot."""
     pictures = bench.pictures(0, "val")
     found: dict[str, float | None] = {}
     if run.changes.get(ONCE) == "features":
@@ -70,7 +70,7 @@ def measure(bench: Bench, run: Run) -> Measured:
 
 
 def _with_picture(measured: Measured, embedding: npt.NDArray[np.float32], labels: npt.NDArray[np.float64]) -> Measured:
-    """With a t-SNE of some of the pictures: places scaled to a square of side 2, and their labels."""
+    """Add a t-SNE of some of the pictures: positions scaled to a square of side 2, and labels."""
     from sklearn.manifold import TSNE
 
     chosen = np.linspace(0, len(labels) - 1, min(PICTURED, len(labels))).astype(int)
@@ -84,7 +84,7 @@ def _with_picture(measured: Measured, embedding: npt.NDArray[np.float32], labels
 
 
 def draw(figure: Figure, results: Results) -> None:
-    """One panel for each row, coloured by label."""
+    """Draw one panel per row, coloured by label."""
     panels = [r for r in results.runs if r.measured.places is not None]
     columns = min(4, len(panels))
     figure.set_size_inches(9, 2.4 * -(-len(panels) // columns))
@@ -103,9 +103,9 @@ def draw(figure: Figure, results: Results) -> None:
 STUDY = Study(
     "features",
     "Are the embeddings in order? `pictures`: Spearman's correlation, over all pairs of validation pictures, between the "
-    "difference of their labels and the cosine distance of their embeddings (1: perfectly in order, 0: not at all). `text "
-    "bins`: the same over pairs of words; `steps outwards`: of all steps from a word's neighbour away from it, the share "
-    "that lowers the similarity to it (chance: 50 %). Below, t-SNE of the embeddings, first seed, coloured by label.",
+    "difference of their labels and the cosine distance of their embeddings (1: perfect order, 0: no order). `text bins`: the "
+    "same over pairs of words. `steps outwards`: take a word and move away from it word by word; the share of steps that lower "
+    "the similarity to it (chance: 50 %). The plot is a t-SNE of the embeddings of the first seed, coloured by label.",
     rows,
     measure,
     lambda base: (

@@ -1,4 +1,4 @@
-"""`few-shot`: one to sixteen training pictures of each label."""
+"""`few-shot`: one to sixteen training pictures per label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SHOTS = (1, 2, 4, 8, 16)
 WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE, "OrdinalCLIP": ORDINALCLIP}
-SHOTS_OF = {"NumCLIP": SHOTS, "L1 alone": SHOTS, "OrdinalCLIP": (1, 4, 16)}  # 101 ranks take their time
+SHOTS_OF = {"NumCLIP": SHOTS, "L1 alone": SHOTS, "OrdinalCLIP": (1, 4, 16)}  # fewer runs, because 101 ranks are slow
 
 
 def rows(base: Settings) -> Mapping[str, Changes]:
@@ -36,8 +36,8 @@ def draw(figure: Figure, results: Results) -> None:
 
 STUDY = Study(
     "few-shot",
-    "Few training pictures of each label (of each year, not of each word); a seed draws the pictures and the start. A "
-    "training takes the same number of steps whatever it has to learn from.",
+    "Few training pictures per label (per year, not per word). The seed determines the pictures and the initial weights. Every "
+    "training has the same number of steps, whatever the number of pictures.",
     rows,
     train_and_judge,
     lambda base: (MAE, CS5, COARSE, TRAIN_N),

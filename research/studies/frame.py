@@ -1,7 +1,7 @@
-"""A study: a question, named runs over seeds, and a file that keeps each finished run, so that a killed study goes on.
+"""A study: a question, named runs over seeds, and a file with every finished run, so that an interrupted study can continue.
 
-The file is `OUT/NAME.json`: the study's settings, then one record per run with what it changed and what was measured.
-It is written whole under a temporary name after every run; a study that is started again does the missing runs only.
+The file is `OUT/NAME.json`: the study's settings, then one record per run with its changes and measurements. It is written
+atomically after every run; a study that is started again does only the missing runs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from .bench import Bench
 
-Changes = Mapping[str, Json]  # what a run changes of the base
-Row = Mapping[str, float | None]  # the figures of one row and seed; None: not measured
+Changes = Mapping[str, Json]  # changes of a run to the base settings
+Row = Mapping[str, float | None]  # figures of one row and seed; None: not measured
 ONCE = "once"
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training or measurement: a row of the table, what it changes of the base, and its seed."""
+    """One training or measurement: its row of the table, its changes to the base settings, and its seed."""
 
     row: str
     changes: Changes
@@ -41,28 +41,28 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Equal for equal runs, also after a way through JSON."""
+        """Return a key that is equal for equal runs, also after conversion to JSON and back."""
         return json.dumps([self.row, self.changes, self.seed], sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run found: figures, or the figures of several rows at once, and what a plot or a page needs besides."""
+    """Results of one run: figures, or the figures of several rows at once, and data for plot and page."""
 
     figures: Row | None = None
     rows: Mapping[str, Row] | None = None
     val_n: Mapping[str, int] | None = None
-    """Validation pictures by part of the scale."""
+    """Number of validation pictures by part of the scale."""
     places: tuple[tuple[float, ...], ...] | None = None
-    """[N, 2] of a t-SNE picture."""
+    """Positions [N, 2] of a t-SNE plot."""
     labels: tuple[float, ...] | None = None
-    """[N] of the same pictures."""
+    """Labels [N] of the same pictures."""
     threads: int | None = None
-    """CPU threads of a measurement of time."""
+    """CPU threads during a time measurement."""
     sizes: tuple[int, ...] | None = None
-    """Numbers of pictures whose time was taken."""
+    """Numbers of pictures that were timed."""
     batch: int | None = None
-    """Pictures read at a time."""
+    """Pictures per call."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,17 @@ class Record:
     seconds: float = 0.0
 
     def rows(self) -> Mapping[str, Row]:
-        """The figures by row."""
+        """Return the figures by row."""
         return self.measured.rows or {self.run.row: self.measured.figures or {}}
 
     def to_json(self) -> dict[str, Json]:
-        """A line of the results file."""
+        """Return the run as a line of the results file."""
         found = {name: value for name, value in asdict(self.measured).items() if value is not None}
         return {**asdict(self.run), **found, "seconds": self.seconds}
 
     @staticmethod
     def from_json(raw: Mapping[str, object]) -> Record:
-        """A line of the results file; raises ValueError naming the field that is wrong."""
+        """Read a line of the results file; raises ValueError that names the wrong field."""
         known = [{f.name for f in fields(kind)} for kind in (Run, Measured)]
         run, measured = ({name: raw[name] for name in raw if name in names} for names in known)
         found = from_json(Measured, measured, "run")
@@ -95,37 +95,37 @@ class Record:
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of the table."""
+    """A column of the table."""
 
     key: str
-    """In a row's figures."""
+    """Key of the figure in a row."""
     title: str
     digits: int = 2
     percent: bool = False
-    """A share, shown in per cent."""
+    """Whether the figure is a share, shown in per cent."""
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What a study's module says about it."""
+    """The definition of a study."""
 
     name: str
     question: str
     """The first paragraph of its page."""
     rows: Callable[[Settings], Mapping[str, Changes]]
-    """What each row changes."""
+    """Returns the changes of each row."""
     measure: Callable[[Bench, Run], Measured]
     columns: Callable[[Settings], Sequence[Column]]
-    """Of the table."""
+    """Returns the columns of the table."""
     draw: Callable[[Figure, Results], None]
     needs_data: bool = True
     set_up: Callable[[Results], str] | None = None
-    """The conditions, where they are not those of a training."""
+    """Returns the text on the set-up, if it differs from that of a training."""
 
 
 @dataclass(eq=False)
 class Results:
-    """A study's finished runs and the settings they share."""
+    """A study's finished runs and their common settings."""
 
     study: str
     base: Settings
@@ -133,17 +133,17 @@ class Results:
     versions: Mapping[str, str] = field(default_factory=lambda: {p: version(p) for p in PACKAGES})
 
     def missing(self, wanted: Sequence[Run]) -> list[Run]:
-        """Those of the wanted runs that are not there yet, in their order."""
+        """Return the planned runs that are not finished yet, in order."""
         have = {record.run.key for record in self.runs}
         return [run for run in wanted if run.key not in have]
 
     def sort(self, wanted: Sequence[Run]) -> None:
-        """Bring the runs into the order of the plan, also those that were done late; what is not wanted goes last."""
+        """Sort the runs in the order of the plan; runs that are not planned go last."""
         place = {run.key: at for at, run in enumerate(wanted)}
         self.runs.sort(key=lambda record: place.get(record.run.key, len(place)))
 
     def rows(self) -> dict[str, list[Row]]:
-        """The figures of each row, one for each seed, in the order of first appearance."""
+        """Return the figures of each row, one per seed, in order of first appearance."""
         found: dict[str, list[Row]] = {}
         for record in self.runs:
             for row, figures in record.rows().items():
@@ -152,9 +152,9 @@ class Results:
 
 
 def plan(study: Study, base: Settings, seeds: int) -> list[Run]:
-    """All runs of a study: every row with the first seed, then every row with the next, so that a part is a whole table.
+    """Return all runs of a study: every row with the first seed, then with the next, so that a partial study has a complete table.
 
-    A row whose changes hold ONCE has nothing random in it and is measured with the first seed only.
+    A row whose changes contain ONCE is not random and is measured with the first seed only.
     """
     rows = study.rows(base)
     return [
@@ -168,7 +168,7 @@ def plan(study: Study, base: Settings, seeds: int) -> list[Run]:
 def carry_out(
     study: Study, bench: Bench, wanted: Sequence[Run], results: Results, path: Path, say: Callable[[str], None]
 ) -> None:
-    """Do the missing runs one by one; each is on disk before the next begins."""
+    """Do the missing runs one by one; each is saved before the next begins."""
     missing = results.missing(wanted)
     for number, run in enumerate(missing, start=len(wanted) - len(missing) + 1):
         started = time.monotonic()
@@ -181,7 +181,7 @@ def carry_out(
 
 
 def save(results: Results, path: Path) -> None:
-    """Write the file whole or not at all; raises OutputError."""
+    """Write the file atomically; raises OutputError."""
     content = {"study": results.study, "base": asdict(results.base), "versions": dict(results.versions)}
     lines = ",\n".join("  " + json.dumps(run.to_json(), allow_nan=False) for run in results.runs)
     head = json.dumps(content, indent=1, allow_nan=False)
@@ -196,18 +196,18 @@ def save(results: Results, path: Path) -> None:
 
 
 def load(path: Path) -> Results:
-    """A study's file; raises DataError saying what is wrong with it."""
+    """Load a study's file; raises DataError with the reason."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         base, runs = from_json(Settings, raw["base"], "base"), [Record.from_json(run) for run in raw["runs"]]
         results = Results(str(raw["study"]), base, runs, from_json(Mapping[str, str], raw["versions"], "versions"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: expected a study's results, it cannot be read ({error}); remove it") from None
+        raise DataError(f"{path}: expected a study's results, got an error: {error}; remove the file") from None
     return results
 
 
 def open_results(path: Path, study: str, base: Settings) -> Results:
-    """The file's results to go on with, or none yet; raises DataError where they were made with other settings."""
+    """Open the file's results to continue, or start new ones; raises DataError if the file has other settings."""
     if not path.exists():
         return Results(study, base)
     results = load(path)
@@ -215,14 +215,14 @@ def open_results(path: Path, study: str, base: Settings) -> Results:
     for name in wanted:
         if wanted[name] != have[name]:
             raise DataError(
-                f"{path}: expected {name} {have[name]!r} as it began, got {wanted[name]!r}; give the same, or another --out"
+                f"{path}: expected {name} {have[name]!r} as in its earlier runs, got {wanted[name]!r}; give the same value, or another --out"
             )
     return results
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over seeds."""
+    """Mean and deviation of a figure over seeds."""
 
     mean: float
     deviation: float | None  # sample standard deviation; None for a single seed
@@ -230,7 +230,7 @@ class Spread:
 
 
 def spread(rows: Sequence[Row], key: str) -> Spread | None:
-    """Mean and sample standard deviation of one figure over the rows that have it; None where none has."""
+    """Return mean and sample standard deviation of a figure over the rows that have it; None if no row has it."""
     values = [value for row in rows if (value := row.get(key)) is not None]
     if not values:
         return None

@@ -19,7 +19,7 @@ COUNTS = {REFINED: (2, 3, 5, 11, 25), ALONE: (2, 5, 25)}
 
 
 def rows(base: Settings) -> Mapping[str, Changes]:
-    """Equal bins and the task's own words, with the refinement and without."""
+    """Return the rows: equal bins and the task's own words, with and without the refinement."""
     from ...train.tasks_file import load_task
 
     edges = load_task(base.task).spec.bin_edges
@@ -48,8 +48,8 @@ def draw(figure: Figure, results: Results) -> None:
 
 STUDY = Study(
     "granularity",
-    "How many bins? Equal bins from two to one per unit of the scale, named by their ends, beside the task's own words and "
-    "edges; with the refinement (and L1), and with the words alone (expectation over the bin centers, no L1).",
+    "How many bins? Equal bins, from two bins to one per unit of the scale, named by their ends, compared with the task's own "
+    "words and edges. `refined`: with refinement and L1. `words alone`: expectation over the bin centers, without L1.",
     rows,
     train_and_judge,
     lambda base: (MAE, Column("mae_likeliest", "MAE of the likeliest"), CS5),

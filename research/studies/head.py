@@ -1,4 +1,4 @@
-"""One run: a network by recipe, trained for a number of steps on a study's pictures, and measured on others."""
+"""One run: build a network from a recipe, train it for a number of steps, and measure it on other pictures."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from .frame import Measured, Run
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run may change; the defaults are NumCLIP on the first data set's whole training split."""
+    """The settings that a run may change; the defaults are NumCLIP on the first data set's complete training split."""
 
     method: dict[str, Json] | None = None
-    """`name`, or `as_released`, then fields of Method."""
+    """`name` or `as_released`, and fields of Method."""
     bins: int | None = None
-    """So many equal bins over the scale instead of the task's words."""
+    """Number of equal bins over the scale, instead of the task's words."""
     train_on: tuple[int, ...] = (0,)
-    """Data sets by their place in --data."""
+    """Data sets to train on, by index in --data."""
     keep: tuple[float | None, float | None] = (None, None)
-    """Only labels from .. up to, but without, .. train."""
+    """[from, to): train only on labels in this range; None: no limit."""
     shots: int | None = None
-    """Training pictures of each label."""
+    """Number of training pictures per label."""
     shift: tuple[int, float] | None = None
-    """Of the so many most frequent labels only this share trains."""
+    """[K, share]: of the K most frequent labels, train on this share of the pictures only."""
     scale: float | None = None
-    """exp(logit_scale), fixed."""
+    """Fixed value of exp(logit_scale)."""
 
     @staticmethod
     def of(run: Run) -> Recipe:
-        """What a run changes; raises ValueError for what no recipe has."""
+        """Read a run's changes; raises ValueError for an unknown setting."""
         return from_json(Recipe, run.changes, run.row)
 
     def build_method(self, task: Task) -> Method:
-        """The method with its switches; raises ValueError for one that there is not."""
+        """Return the method with its switches; raises ValueError for an unknown switch."""
         raw = dict(self.method or {})
         if raw.pop("as_released", False):
             method = Method.as_released(task.released.label_offset, learns_context=task.released.learns_context)
@@ -62,7 +62,7 @@ class Recipe:
 
 
 def train_and_judge(bench: Bench, run: Run) -> Measured:
-    """The way of most runs: train by the recipe, measure on the first data set's val split."""
+    """Train by the recipe and measure on the first data set's val split, as most runs do."""
     network, n = train(bench, Recipe.of(run), run.seed)
     pictures = bench.pictures(0, "val")
     found = figures(answers(network, pictures.inputs), pictures.labels, network.task.spec, bench.task.spec)
@@ -70,11 +70,11 @@ def train_and_judge(bench: Bench, run: Run) -> Measured:
 
 
 def train(bench: Bench, recipe: Recipe, seed: int) -> tuple[NumCLIP, int]:
-    """A trained network in eval mode, and on how many pictures; raises DataError where none are left."""
+    """Train a network; returns it in eval mode, and the number of pictures. Raises DataError if no pictures are left."""
     parts = [_training_part(bench.pictures(at, "train"), recipe, seed) for at in recipe.train_on]
     inputs = torch.cat([p.inputs for p in parts])
     labels = torch.from_numpy(np.concatenate([p.labels for p in parts])).float()
-    torch.manual_seed(seed)  # after the pictures, which may have needed a tower of their own
+    torch.manual_seed(seed)  # after loading the pictures, which may build a tower and so use random numbers
     network, base = build(bench, recipe), bench.settings
     rates = None if recipe.scale is None else {"scale": 0.0}
     options = HeadOptions(base.steps, base.batch, base.lr, base.weight_decay, seed, rates=rates)
@@ -86,12 +86,14 @@ def _training_part(pictures: Pictures, recipe: Recipe, seed: int) -> Pictures:
     kept = tuple(s for s in pictures.samples if low <= s.label < high)
     chosen = Protocol(shots=recipe.shots, shift=recipe.shift, seed=seed).training(kept)
     if not chosen:
-        raise DataError(f"expected training pictures with labels from {low} to {high}, there are none; widen the range")
+        raise DataError(
+            f"expected training pictures with labels from {low} to {high}, found none; choose a wider range"
+        )
     return pictures if len(chosen) == len(pictures.samples) else pictures.take(chosen)
 
 
 def build(bench: Bench, recipe: Recipe) -> NumCLIP:
-    """The untrained network, from torch's random state."""
+    """Build the untrained network from torch's random state."""
     towers = bench.towers()
     task = bench.task if recipe.bins is None else equal_bins(bench.task, recipe.bins)
     network = from_towers(towers, task, recipe.build_method(bench.task))
@@ -102,7 +104,7 @@ def build(bench: Bench, recipe: Recipe) -> NumCLIP:
 
 
 def equal_bins(task: Task, count: int) -> Task:
-    """The task with `count` bins of equal width, named by their ends."""
+    """Return the task with `count` bins of equal width, named by their ends."""
     edges = np.linspace(task.spec.bin_edges[0], task.spec.bin_edges[-1], count + 1)
     words = tuple(f"{a:g} to {b:g} {task.spec.unit}" for a, b in pairwise(np.round(edges, 1)))
     spec = replace(task.spec, bin_edges=tuple(float(e) for e in edges), words=words)
@@ -110,16 +112,16 @@ def equal_bins(task: Task, count: int) -> Task:
 
 
 def answers(network: NumCLIP, inputs: Tensor) -> Outputs:
-    """What a network in eval mode says of N pictures; values clipped to the task's range."""
+    """Run a network in eval mode on N pictures; values are clipped to the task's range."""
     return predict(network, network.task.spec, inputs, network.mean.device)
 
 
 def figures(outputs: Outputs, labels: npt.NDArray[np.float64], own: TaskSpec, words: TaskSpec) -> dict[str, float]:
-    """The figures of a run: errors in the task's unit, and how good the words of the task `words` are.
+    """Return the figures of a run: errors in the task's unit, and the accuracy for the words of the task `words`.
 
-    own: the task of the network, whose bins are those of its probabilities.
-    `coarse`: the likeliest word is the right one; `near`: or its neighbour; `mae_likeliest`: the error of answering the
-    center of the likeliest of the network's own bins.
+    own: the task of the network, whose bins its probabilities refer to.
+    `coarse`: share of faces whose most likely word is right; `near`: right or next to it; `mae_likeliest`: the error of choosing
+    the center of the most likely of the network's own bins.
     """
     probabilities = outputs.probabilities.astype(np.float64)
     error = outputs.value.astype(np.float64) - labels

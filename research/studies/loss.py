@@ -19,7 +19,7 @@ DIRECTIONS = {"image to text": [1.0, 0.0, 1.0], "text to image": [0.0, 1.0, 1.0]
 
 
 def rows(base: Settings) -> Mapping[str, Changes]:
-    """Each weighting in each direction, L1 beside all of them, and L1 alone."""
+    """Return the rows: each weighting in each direction, always with L1, and L1 alone."""
     found: dict[str, Changes] = {
         f"{name}, {direction}": {"method": {"weighting": weighting, "loss_weights": weights}}
         for name, weighting in WEIGHTINGS.items()
@@ -38,8 +38,8 @@ def draw(figure: Figure, results: Results) -> None:
 STUDY = Study(
     "loss",
     "The contrastive losses: plain (cross-entropy and KL) against the ranking losses, whose weights grow with the distance "
-    "between bins, inside the exponent as in the released code or outside as in the paper; from image to text, from text to "
-    "image, or both. L1 with weight 1 stands beside each.",
+    "between bins. The weights are inside the exponent, as in the released code, or outside, as in the paper. The direction is "
+    "image to text, text to image, or both. Every row but the last adds L1 with weight 1; the last row is L1 alone.",
     rows,
     train_and_judge,
     lambda base: (MAE, CS5, COARSE, NEAR),

@@ -1,6 +1,6 @@
-"""Two ordinal data sets from other domains, made here: drawn objects to count, and scikit-learn's handwritten digits.
+"""Two generated ordinal data sets from other domains: drawn objects to count, and scikit-learn's handwritten digits.
 
-Each is a folder of pictures with a table beside them, in the cache folder, the same in every run.
+Each is a folder of pictures with a table, in the cache folder, identical in every run.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy.typing as npt
 from ...runtime.places import cache_dir
 
 Image = npt.NDArray[np.uint8]
-VERSION = 1  # raise when the pictures change
+VERSION = 1  # increase this when the pictures change
 SIDE = 112
-COUNTED, MOST = 2600, 20  # pictures, and objects in one at most
-VAL_SHARE = 4  # one of so many pictures is for validation
+COUNTED, MOST = 2600, 20  # number of pictures, and maximum number of objects in one
+VAL_SHARE = 4  # one in this many pictures is for validation
 
 
 def domain_data(name: str) -> str:
-    """DATA of a domain, `count` or `digits`; made if it is not there yet."""
+    """Return DATA of a domain, `count` or `digits`; generate it if it does not exist."""
     folder = cache_dir() / "studies" / f"{name}-{VERSION}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def _write(folder: Path, table: str, pictures: Iterator[tuple[Image, int]]) -> N
 
 
 def counted_objects() -> Iterator[tuple[Image, int]]:
-    """Pictures [112, 112, 3] of 1 to 20 discs, squares and triangles of any colour and size on a plain ground, and how many."""
+    """Generate pictures [112, 112, 3] of 1 to 20 discs, squares and triangles on a plain ground, and their counts."""
     random = np.random.default_rng(0)
     for _ in range(COUNTED):
         count = int(random.integers(1, MOST + 1))
@@ -59,7 +59,7 @@ def counted_objects() -> Iterator[tuple[Image, int]]:
 
 
 def draw_objects(count: int, random: np.random.Generator) -> Image:
-    """uint8 [112, 112, 3]: `count` objects that do not touch; where one finds no room, all begin anew, smaller."""
+    """Draw `count` objects that do not touch, uint8 [112, 112, 3]; if one does not fit, start again with smaller ones."""
     ground = random.integers(0, 256, 3)
     largest = 14.0
     while True:
@@ -79,7 +79,7 @@ def draw_objects(count: int, random: np.random.Generator) -> Image:
 def _free_spot(
     placed: list[tuple[float, float, float]], largest: float, random: np.random.Generator
 ) -> tuple[float, float, float] | None:
-    """(x, y, radius) px with four pixels to the next object; None after 100 tries."""
+    """Find a place (x, y, radius) px at least 4 px from the next object; None after 100 tries."""
     for _ in range(100):
         radius = float(random.uniform(4, max(4.5, largest)))
         x, y = (float(v) for v in random.uniform(radius + 1, SIDE - radius - 1, 2))
@@ -89,7 +89,7 @@ def _free_spot(
 
 
 def _colour(ground: npt.NDArray[np.int64], random: np.random.Generator) -> tuple[int, ...]:
-    """A colour that stands out from the ground."""
+    """Choose a colour that contrasts with the ground."""
     while True:
         colour = random.integers(0, 256, 3)
         if np.abs(colour - ground).sum() > 150:
@@ -108,7 +108,7 @@ def _object(image: Image, spot: tuple[float, float, float], colour: tuple[int, .
 
 
 def digits() -> Iterator[tuple[Image, int]]:
-    """scikit-learn's 1,797 handwritten digits (8 x 8 px, 17 levels of grey) as [112, 112, 3], in an order drawn once."""
+    """Return scikit-learn's 1,797 handwritten digits (8 x 8 px, 17 grey levels) as [112, 112, 3], in a fixed random order."""
     from sklearn.datasets import load_digits
 
     found: Any = load_digits()

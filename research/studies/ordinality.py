@@ -1,4 +1,4 @@
-"""How ordinal an embedding is: numbers for pictures and for text bins."""
+"""Measures of how well an embedding preserves the order of labels, for pictures and for text bins."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Floats = npt.NDArray[np.float64]
 
 
 def cosine_distances(embeddings: Floats) -> Floats:
-    """[N, N] 1 - cosine between the rows of [N, D]."""
+    """Return 1 - cosine between the rows of [N, D], [N, N]."""
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     return 1 - unit @ unit.T
 
 
 def ordinality(labels: Floats, embeddings: Floats) -> float:
-    """Spearman's rank correlation, over all pairs, of |difference of labels| with the cosine distance of embeddings.
+    """Return Spearman's rank correlation, over all pairs, of |difference of labels| and the cosine distance of embeddings.
 
-    1: the further apart two labels, the further apart their embeddings, always; 0: no relation. labels [N], embeddings
+    1: a larger difference of labels always means a larger distance of embeddings; 0: no relation. labels [N], embeddings
     [N, D]; needs scipy (the extra `study`).
     """
     from scipy.stats import spearmanr
@@ -30,10 +30,10 @@ def ordinality(labels: Floats, embeddings: Floats) -> float:
 
 
 def falling_share(bins: Floats) -> float:
-    """Of all steps from a bin's neighbour outwards, the share that leads further away from that bin.
+    """Return the share of outward steps from a bin, from its neighbour on, that lower the similarity to it.
 
-    bins: [K, D] in the order of the scale. For every bin i and every j beyond it on either side, a step from j to the
-    next one outwards should lower the similarity to i. 1: all do; one half is what chance gives. K >= 3.
+    bins: [K, D] in the order of the scale. For every bin i and every other bin j, the step from j to the next bin further
+    from i should lower the similarity to i. 1: every step does; 0.5: chance. K >= 3.
     """
     distance = cosine_distances(bins)
     rises: list[bool] = []

@@ -1,4 +1,4 @@
-"""`overhead`: what NumCLIP costs against plain CLIP zero-shot, by the number of pictures."""
+"""`overhead`: the cost of NumCLIP compared with plain CLIP zero-shot, by the number of pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MODELS = ("nano", "ViT-B-32")
-ROUNDS = {1: 9, 10: 5, 50: 3}  # pictures: rounds
+ROUNDS = {1: 9, 10: 5, 50: 3}  # number of pictures: number of rounds
 BATCH = 25
 FROZEN, CACHED = "NumCLIP, words frozen", "zero-shot, words cached"
 TEXT_ONCE, EVERY = "zero-shot, text tower once", "NumCLIP as released, text tower for every batch"
@@ -42,7 +42,7 @@ Answer = Callable[[Tensor], list[Tensor]]
 
 
 def rows(base: Settings) -> Mapping[str, Changes]:
-    """One measurement for each tower; all contenders take turns in it."""
+    """Return one row per tower; its measurement runs all contenders in turns."""
     return {model: {"model": model, ONCE: "rounds"} for model in dict.fromkeys((base.model, *MODELS))}
 
 
@@ -71,12 +71,12 @@ def measure(bench: Bench, run: Run) -> Measured:
 
 
 def contenders(model: str, task_name: str) -> dict[str, tuple[Answer, int]]:
-    """Each contender as a function of crops uint8 [N, S, S, 3], and the bytes of the weights that it holds."""
+    """Return each contender as a function of crops uint8 [N, S, S, 3], and the bytes of its weights."""
     return {name: contender(model, task_name, name) for name in CONTENDERS}
 
 
 def contender(model: str, task_name: str, name: str) -> tuple[Answer, int]:
-    """One contender; weights are random, which changes no time."""
+    """Build one contender with random weights, which take the same time as trained ones."""
     torch.manual_seed(0)
     task = load_task(task_name)
     towers = build_towers(model, None, torch.empty(0))
@@ -103,24 +103,24 @@ def contender(model: str, task_name: str, name: str) -> tuple[Answer, int]:
     size = sum(t.nbytes for part in parts for t in part.state_dict().values()) + fixed.nbytes
     if name in (TEXT_ONCE, EVERY):
         size += sum(t.nbytes for t in network.text_tower.state_dict().values()) + embedding.weight.nbytes
-        answer.__dict__["holds"] = embedding  # a zero-shot CLIP keeps its vocabulary
+        answer.__dict__["holds"] = embedding  # a zero-shot CLIP keeps its vocabulary in memory
     else:
         del network.text_tower, network.prompt
     return answer, size
 
 
 def plain_text_bins(network: NumCLIP, length: int) -> Tensor:
-    """[K, D] as CLIP computes them: sentences padded to its whole context length. The numbers are those of text_bins()."""
+    """Return text bins [K, D] with sentences padded to CLIP's full context length; the numbers equal those of text_bins()."""
     embedded, end = network.prompt()
     pad = network.prompt.fixed[3].expand(len(embedded), length - embedded.shape[1], -1)
     return torch.nn.functional.normalize(network.text_tower(torch.cat([embedded, pad], dim=1), end), dim=1)
 
 
 def take_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of the processor for each call in each round, after one call to warm up.
+    """Return the processor time, s, of each call in each round, after one warm-up call.
 
-    The processor's time, not the clock's: on one thread it is what the call takes on a machine that has nothing else to
-    do, and a busy machine changes it little.
+    Processor time, not wall-clock time: on one thread it equals the duration of the call on an idle machine, and other load
+    changes it little.
     """
     for call in calls.values():
         call()
@@ -135,14 +135,14 @@ def take_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 def flops(answer: Answer, side: int) -> int:
-    """Floating point operations for one picture (a multiply-add is two), as torch counts them."""
+    """Return the floating-point operations for one picture (a multiply-add counts as two), as counted by torch."""
     with FlopCounterMode(display=False) as counter:
         answer(torch.zeros(1, side, side, 3, dtype=torch.uint8))
     return counter.get_total_flops()
 
 
 def memory_mb(model: str, task: str, name: str) -> float | None:
-    """By how much a process of its own grows that opens one contender and answers a batch; None where it cannot be read."""
+    """Return the memory growth, MB, of a new process that opens one contender and runs a batch; None if it cannot be read."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_growth_mb, model, task, name).result()
 
@@ -152,7 +152,9 @@ def _growth_mb(model: str, task: str, name: str) -> float | None:
         return None
     torch.set_num_threads(1)
     side = input_side("nano")
-    contender("nano", task, CACHED)[0](torch.zeros(1, side, side, 3, dtype=torch.uint8))  # the libraries' own memory
+    contender("nano", task, CACHED)[0](
+        torch.zeros(1, side, side, 3, dtype=torch.uint8)
+    )  # allocates the libraries' own memory first
     gc.collect()
     before = _resident_mb()
     answer, _ = contender(model, task, name)
@@ -191,11 +193,12 @@ def draw(figure: Figure, results: Results) -> None:
 
 STUDY = Study(
     "overhead",
-    "Cost in PyTorch on the CPU against plain CLIP zero-shot on the same tower, by the number of pictures (read in batches "
-    "of at most 25). Plain CLIP reads the words with its text tower, padded to 77 tokens, once for all pictures, or has "
-    "them cached; the released code of NumCLIP reads them for every batch; NumCLIP frozen has them as constants and adds "
-    "adapter and refinement. Times are the processor's; weights are random, which changes no time. `x NumCLIP`: median over rounds of the ratio of "
-    "times in the same round. `memory`: growth of a process of its own that opens it and answers one picture.",
+    "Cost in PyTorch on the CPU compared with plain CLIP zero-shot on the same tower, by the number of pictures (in batches of at "
+    "most 25). Plain CLIP runs its text tower on the words, padded to 77 tokens, once for all pictures, or has them cached. The "
+    "released code of NumCLIP runs it for every batch. NumCLIP frozen stores the words as constants and adds adapter and "
+    "refinement. Times are processor times; the weights are random, which does not affect the time. `x NumCLIP`: median over "
+    "rounds of the ratio of times in the same round. `memory`: memory growth of a new process that opens the network and runs it "
+    "on one picture.",
     rows,
     measure,
     columns,

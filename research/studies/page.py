@@ -1,4 +1,4 @@
-"""A study's page: question, set-up, table and plot, generated; what people wrote around the generated part stays."""
+"""A study's page: generated question, set-up, table and plot; text that people wrote around the generated part is kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END = "<!-- end of what is generated -->"
 
 
 def table(rows: Mapping[str, Sequence[Row]], columns: Sequence[Column]) -> str:
-    """Markdown: one line per row, `mean ± sample standard deviation` over its seeds, `-` where nothing was measured."""
+    """Return a Markdown table: one line per row, `mean ± sample standard deviation` over its seeds, `-` if not measured."""
     lines = [f"| | {' | '.join(c.title for c in columns)} | seeds |", "|---" * (len(columns) + 2) + "|"]
     for row, records in rows.items():
         lines.append(f"| {row} | {' | '.join(cell(records, c) for c in columns)} | {len(records)} |")
@@ -22,7 +22,7 @@ def table(rows: Mapping[str, Sequence[Row]], columns: Sequence[Column]) -> str:
 
 
 def cell(records: Sequence[Row], column: Column) -> str:
-    """One cell of the table."""
+    """Return one cell of the table."""
     found = spread(records, column.key)
     if found is None:
         return "-"
@@ -32,34 +32,34 @@ def cell(records: Sequence[Row], column: Column) -> str:
 
 
 def generated(study: Study, results: Results) -> str:
-    """The part of the page that follows from the results file alone."""
+    """Return the generated part of the page, which depends only on the results file."""
     conditions = (study.set_up or set_up)(results)
     body = table(results.rows(), study.columns(results.base))
     return "\n".join([BEGIN, study.question, "", conditions, "", body, "", f"![{study.name}]({study.name}.png)", END])
 
 
 def set_up(results: Results) -> str:
-    """Under which conditions a table of trainings was made."""
+    """Describe the set-up of a table of trainings."""
     base = results.base
     start = f"started from {base.pretrained}" if base.pretrained else "with random weights"
-    tower = "frozen; its features are computed once, a run trains what follows" if base.tower == "frozen" else "trained"
-    faces = "all training pictures" if base.faces is None else f"at most {base.faces} training pictures of a set"
+    tower = "frozen (a run trains only the part after it)" if base.tower == "frozen" else "trained"
+    faces = "all training pictures" if base.faces is None else f"at most {base.faces} training pictures per data set"
     lines = [
         f"Set-up: {', '.join([*base.data, faces])}, measured on the split `val`. Image tower `{base.model}` {start}, "
-        f"{tower}. Task `{base.task}`; {base.steps} steps of {base.batch} pictures, learning rate up to "
+        f"{tower}. Task `{base.task}`; {base.steps} steps of {base.batch} pictures, peak learning rate "
         f"{base.lr:g}. Mean ± sample standard deviation over seeds."
     ]
     if base.checkpoint:
         lines.append(f"`{base.checkpoint}`: SHA-256 {(base.checkpoint_sha256 or '')[:12]}….")
     if not base.pretrained or Path(base.pretrained).suffix in CONVERTERS:
         lines.append(
-            "The text tower starts at random: without language pre-training a word is only the name of its bin."
+            "The text tower starts with random weights: without language pre-training, a word only identifies its bin."
         )
     return "\n".join(lines)
 
 
 def write_page(path: Path, study: Study, results: Results) -> None:
-    """Write or renew the page; raises OutputError."""
+    """Write the page, or update its generated part; raises OutputError."""
     part = generated(study, results)
     try:
         old = (
@@ -70,7 +70,7 @@ def write_page(path: Path, study: Study, results: Results) -> None:
         before, begin, rest = old.partition(BEGIN)
         _, end, after = rest.partition(END)
         if not (begin and end):
-            raise OutputError(f"{path}: expected the marks of a study's page, found none; move it away")
+            raise OutputError(f"{path}: expected the markers of a study's page, found none; move the file away")
         temporary = path.with_name(f".{path.name}.part")
         temporary.write_text(before + part + after, encoding="utf-8")
         temporary.replace(path)

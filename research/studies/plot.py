@@ -1,4 +1,4 @@
-"""The plots of the studies: dots with spread, lines with spread. matplotlib is imported when one is drawn."""
+"""Plots of the studies: dots or lines with their spread. matplotlib is imported when a plot is drawn."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ SIZE_INCHES, DOTS_PER_INCH = (7.0, 3.6), 110
 
 
 def write_plot(path: Path, study: Study, results: Results) -> None:
-    """Draw a study into a PNG; raises DeviceError without matplotlib, OutputError where it cannot be written."""
+    """Draw a study's plot as PNG; raises DeviceError without matplotlib, OutputError if it cannot be written."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise DeviceError("the plot: expected matplotlib, it is not installed; pip install 'numclip[study]'") from None
+        raise DeviceError(
+            "expected matplotlib for the plot, but it is not installed; run: pip install 'numclip[study]'"
+        ) from None
     figure = Figure(SIZE_INCHES, DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     study.draw(figure, results)
@@ -38,7 +40,7 @@ def write_plot(path: Path, study: Study, results: Results) -> None:
 
 
 def dots(axes: Axes, rows: Mapping[str, Sequence[Row]], key: str, title: str) -> None:
-    """One dot per row, with its spread over seeds."""
+    """Draw one dot per row, with its spread over seeds."""
     found = [(row, s) for row, records in rows.items() if (s := spread(records, key)) is not None]
     means, deviations = [s.mean for _, s in found], [s.deviation or 0.0 for _, s in found]
     axes.errorbar(
@@ -53,7 +55,7 @@ def dots(axes: Axes, rows: Mapping[str, Sequence[Row]], key: str, title: str) ->
 def lines(
     axes: Axes, series: Mapping[str, Sequence[tuple[float, Sequence[Row]]]], key: str, labels: tuple[str, str]
 ) -> None:
-    """One line per series over x, with its spread over seeds. labels: of x and y."""
+    """Draw one line per series over x, with its spread over seeds. labels: of the x and y axes."""
     for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
         found = [(x, s) for x, records in points if (s := spread(records, key)) is not None]
         x, y = [p for p, _ in found], [s.mean for _, s in found]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .frame import Changes, Column
 
-# ways to train, all on the same pictures, tower and steps
+# methods, all with the same pictures, tower and steps
 NUMCLIP: Changes = {}
-PLAIN: Changes = {"method": {"weighting": None}}  # NumCLIP without distances in its losses
-L1_ALONE: Changes = {"method": {"loss_weights": [0.0, 0.0, 1.0]}}  # the same network, no word is taught
+PLAIN: Changes = {"method": {"weighting": None}}  # NumCLIP without distance weights in its losses
+L1_ALONE: Changes = {"method": {"loss_weights": [0.0, 0.0, 1.0]}}  # the same network, trained without words
 WORDS_ALONE: Changes = {
     "method": {"loss_weights": [1.0, 1.0, 0.0], "refinement_hidden": 0, "refinement_embedding": False}
 }

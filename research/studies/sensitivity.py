@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def rows(base: Settings) -> Mapping[str, Changes]:
-    """The default, and each choice away from it."""
+    """Return the rows: the default, and each single change to it."""
     weights = {
         "image to text": [[w, 1.0, 1.0] for w in (0.3, 3.0)],
         "text to image": [[1.0, w, 1.0] for w in (0.3, 3.0)],
@@ -37,8 +37,8 @@ def draw(figure: Figure, results: Results) -> None:
 
 STUDY = Study(
     "sensitivity",
-    "One choice at a time away from the default (all weights 1, logit scale learned from 14.3 on, distance in bins, weights "
-    "outside, adapter ratio 0.5).",
+    "One change at a time to the default (all loss weights 1, logit scale learned and starting at 14.3, distance in bins, weights "
+    "outside the exponent, adapter ratio 0.5).",
     rows,
     train_and_judge,
     lambda base: (MAE, CS5, COARSE, NEAR),

@@ -1,4 +1,4 @@
-"""What all runs of a study share."""
+"""Settings that all runs of a study share."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Settings:
-    """What all runs of a study share."""
+    """Settings that all runs of a study share."""
 
     data: tuple[str, ...] = ()
-    """DATA, as it was given; in a results file without folders."""
+    """DATA as given; without folders in a results file."""
     task: str = "age"
     """A task in `train/tasks/`, or the path of a .json file."""
     model: str = "nano"
-    """open_clip's model name, or one of ours."""
+    """An open_clip model name, or one of our towers."""
     pretrained: str | None = None
-    """The tag or file of the weights to start from."""
+    """Tag or file of the initial weights."""
     tower: Literal["frozen", "trained"] = "frozen"
-    """The image tower."""
+    """Whether the image tower is frozen or trained."""
     faces: int | None = 6000
-    """Training pictures per data set at most, at random; None: all."""
+    """Maximum number of training pictures per data set, chosen at random; None: all."""
     steps: int = 200
-    """Of a training."""
+    """Number of training steps."""
     batch: int = 128
-    """Pictures in a step."""
+    """Pictures per step."""
     lr: float = 1e-3
-    """The highest learning rate."""
+    """Peak learning rate."""
     weight_decay: float = 0.05
-    """Of matrices and kernels."""
+    """Weight decay, for matrices and kernels only."""
     checkpoint: str | None = None
-    """A trained network to look at beside the others."""
+    """A trained network to include in the comparison."""
     checkpoint_sha256: str | None = None

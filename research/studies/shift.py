@@ -1,4 +1,4 @@
-"""`shift`: the most frequent labels are cut from the training split, the validation split stays."""
+"""`shift`: pictures of the most frequent labels are removed from the training split; the validation split is unchanged."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE}
 WAYS_OF = {
     0.2: {"NumCLIP": TOP},
     0.1: {"NumCLIP": TOP, "L1 alone": (40,)},
-}  # share that stays: way: labels that are cut
+}  # share that is kept: method: numbers of labels that are cut
 
 
 def rows(base: Settings) -> Mapping[str, Changes]:
-    """Nothing cut; then every cut."""
+    """Return the rows: nothing cut, then every cut."""
     found: dict[str, Changes] = {f"nothing cut, {way}": dict(changes) for way, changes in WAYS.items()}
     for share, ways in WAYS_OF.items():
         for way, tops in ways.items():
@@ -48,8 +48,8 @@ def _row(top: int, share: float, way: str) -> str:
 
 STUDY = Study(
     "shift",
-    "A training split whose labels are distributed otherwise: of each of the most frequent labels only a part stays, the "
-    "validation split is untouched. A seed draws which pictures stay.",
+    "A training split with another distribution of labels: of each of the most frequent labels only a share of the pictures is "
+    "kept. The validation split is unchanged. The seed determines which pictures are kept.",
     rows,
     train_and_judge,
     lambda base: (MAE, CS5, COARSE, TRAIN_N),

@@ -1,4 +1,4 @@
-"""`transfer`: train on one data set, test on another, and on both."""
+"""`transfer`: train on one data set or on all, test on each."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WAYS = {"NumCLIP": NUMCLIP, "L1 alone": L1_ALONE}
 
 
 def kinds(data: Sequence[str]) -> list[str]:
-    """The data sets' kinds, as `utkface`; raises UsageError unless there are two or more."""
+    """Return the data sets' kinds, such as `utkface`; raises UsageError if there are fewer than two."""
     if len(data) < 2:
-        raise UsageError(f"expected two or more --data sets to go from one to another, got {len(data)}; add one")
+        raise UsageError(f"expected two or more --data sets for the study transfer, got {len(data)}; add one")
     names = [text.partition(":")[0] for text in data]
     return names if len(set(names)) == len(names) else [f"{name} {at}" for at, name in enumerate(names, start=1)]
 
@@ -38,7 +38,7 @@ def rows(base: Settings) -> Mapping[str, Changes]:
 
 
 def measure(bench: Bench, run: Run) -> Measured:
-    """MAE and bias on every data set's val split."""
+    """Measure MAE and bias on every data set's val split."""
     network, n = train(bench, Recipe.of(run), run.seed)
     found: dict[str, float | None] = {"train_n": n}
     for at in range(len(bench.data)):
@@ -68,8 +68,8 @@ def draw(figure: Figure, results: Results) -> None:
 
 STUDY = Study(
     "transfer",
-    "Train on one data set, test on another: every network is measured on the validation split of each set. Trained on all, "
-    "it sees as many pictures in all as the others, drawn from the sets put together.",
+    "Train on one data set, test on another. Every network is measured on the validation split of each set. The networks trained on "
+    "all sets see the same total number of pictures as the others, drawn from all sets together.",
     rows,
     measure,
     columns,

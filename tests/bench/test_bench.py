@@ -1,4 +1,4 @@
-"""Whole runs of `numclip bench` (never a time): what a report says, each scenario, devices, faces, pictures, bad flags."""
+"""Complete runs of `numclip bench`, without checking times: reports, scenarios, devices, pictures, bad flags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUICK = ["--device", "cpu", "--seconds", "0.2", "--restarts", "2"]
 
 
 def bench(capfd: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
-    """A report from the command, checked against the schema of the docs."""
+    """Run the command and return its report, validated against the schema in the docs."""
     capfd.readouterr()
     assert main(["bench", *flags, "--json", "-"]) == 0
     report = json.loads(capfd.readouterr().out)
@@ -42,17 +42,17 @@ def portrait() -> np.ndarray:
 
 
 def test_a_report_says_what_ran_where(capfd: pytest.CaptureFixture[str]) -> None:
-    """Rows carry hash, error, parity, work, memory, load and first call apart, percentiles with n; no host is named."""
+    """Rows have hash, error, parity, work, memory, load time, first-call time, and percentiles with n; no host name appears."""
     report = bench(capfd, "age-nano", "--batch", "1,2", *QUICK)
     assert [row["batch"] for row in report["rows"]] == [1, 2] and report["scenario"] == "single-stream"
     one, two = report["rows"]
     assert len(one["sha256"]) == 64 and one["load_ms"] > 0 and one["first_call_ms"] > 0 and one["rss_mb"] > 0
     assert one["latency_ms"]["n"] >= 36 and one["latency_ms"]["p90"]["low"] <= one["latency_ms"]["p90"]["high"]
-    assert one["latency_ms"]["p99.9"] is None, "3,688 samples it would take"
+    assert one["latency_ms"]["p99.9"] is None, "p99.9 needs 3,688 samples"
     assert [m["data"] for m in one["mae"]] and one["parity"]["fp32"]["unit"] == "years"
     assert one["flop_per_call"] == 2 * one["multiply_adds"] and two["flop_per_call"] == 4 * two["multiply_adds"]
     assert two["bytes_per_call"] - one["bytes_per_call"] == read_spec(MODELS / "age-nano.onnx").crop.side ** 2 * 3, (
-        "one more face, the same weights"
+        "one more face uses the same weights"
     )
     assert 0 < one["gemm_share"] < 2 and 0 < one["copy_share"] < 2 and 0 <= one["interrupted"] <= 1
     ends = {key: one["ratio_to_first"][key] for key in ("value", "low", "high")}
@@ -61,7 +61,7 @@ def test_a_report_says_what_ran_where(capfd: pytest.CaptureFixture[str]) -> None
 
 
 def test_scenarios_of_mlperf(capfd: pytest.CaptureFixture[str]) -> None:
-    """multi-stream has eight faces and samples for its p99, offline 32 faces and a rate."""
+    """multi-stream uses eight faces and enough samples for p99; offline uses 32 faces and reports a rate."""
     multi = bench(capfd, "age-nano", "--scenario", "multi-stream", *QUICK)["rows"][0]
     assert multi["batch"] == 8 and multi["latency_ms"]["n"] >= 368 and multi["latency_ms"]["p99"] is not None
     offline = bench(capfd, "age-nano", "--scenario", "offline", *QUICK)["rows"][0]
@@ -69,7 +69,7 @@ def test_scenarios_of_mlperf(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sustained_watches_for_drift(capfd: pytest.CaptureFixture[str]) -> None:
-    """Windows in time order, their last third over their first as a ratio, and a verdict."""
+    """A sustained run reports windows in time order, the ratio of their last third to their first third, and a verdict."""
     report = bench(capfd, "age-nano", "age-nano", "--scenario", "sustained", *QUICK, "--seconds", "2")
     assert len(report["rows"]) == 2
     row = report["rows"][0]
@@ -80,7 +80,7 @@ def test_sustained_watches_for_drift(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_device_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
-    """Asked for alone it is an error in one sentence; with --skip-absent it is listed with the sentence, and the rest runs."""
+    """An absent device is an error in one sentence; with --skip-absent it is listed with that sentence, and the others run."""
     assert main(["bench", "age-nano", "--device", "cpu,cuda", "--seconds", "0.1"]) == 1
     sentence = capfd.readouterr().err.removeprefix("numclip: ").strip()
     assert "\n" not in sentence and "cuda" in sentence
@@ -90,7 +90,7 @@ def test_a_device_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_real_faces_are_timed(portrait: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """--pictures takes pictures; one without a face is refused, exit code 1."""
+    """--pictures accepts pictures with faces; a picture without a face is an error, exit code 1."""
     cv2.imwrite(str(tmp_path / "face.png"), portrait)
     cv2.imwrite(str(tmp_path / "wall.png"), np.full((90, 90, 3), 99, np.uint8))
     report = bench(capfd, "age-nano", *QUICK, "--detector", "haar", "--pictures", str(tmp_path / "face.png"))
@@ -100,7 +100,7 @@ def test_real_faces_are_timed(portrait: np.ndarray, tmp_path: Path, capfd: pytes
 
 
 def test_pipeline_stages_add_up(portrait: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Stage by stage for 0 to 16 faces, each with n, and the last is the whole."""
+    """The pipeline report has all stages, each with n, for 0 to 16 faces; the last stage is the total."""
     writer = VideoWriter(tmp_path / "clip.mp4", 20)
     for i in range(25):
         writer.write(np.asarray(portrait, np.uint8), i / 20)
@@ -121,12 +121,12 @@ def test_pipeline_stages_add_up(portrait: np.ndarray, tmp_path: Path, capfd: pyt
     assert [row["faces"] for row in rows][-6:] == [0, 1, 2, 4, 8, 16]
     for row in rows:
         middles = [found["p50"]["value"] for found in row["stages"].values() if found["p50"] is not None]
-        assert not middles or max(middles) == middles[-1], "too few frames of a crowd have no middle"
+        assert not middles or max(middles) == middles[-1], "no median from too few frames of a crowd"
     assert "faces: 16" in (tmp_path / "stages.svg").read_text()
 
 
 def test_a_picture_for_a_talk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """SVG with the contenders' names as text, PNG as a picture that opens; another suffix is refused before timing."""
+    """A plot is SVG with the contenders' names as text, or a readable PNG; any other suffix is an error before timing begins."""
     pytest.importorskip("matplotlib", reason="needs the extra demo")
     bench(capfd, "age-nano", *QUICK, "--plot", str(tmp_path / "a.svg"))
     svg = (tmp_path / "a.svg").read_text()
@@ -139,7 +139,7 @@ def test_a_picture_for_a_talk(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 
 
 def test_tables_for_a_page(capfd: pytest.CaptureFixture[str]) -> None:
-    """Without --json the report is Markdown: every line of a table has as many cells as its head."""
+    """Without --json the report is Markdown: every row of a table has as many cells as its header."""
     assert main(["bench", "age-nano", "--batch", "1,4", *QUICK]) == 0
     page = capfd.readouterr().out
     for block in (b.splitlines() for b in page.split("\n\n") if b.startswith("|")):
@@ -148,7 +148,7 @@ def test_tables_for_a_page(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_bad_flags(capfd: pytest.CaptureFixture[str]) -> None:
-    """No model, a pipeline without a clip, no seconds, a batch of zero and an unknown device are refused, exit code 2."""
+    """No model, a pipeline without a clip, zero seconds, a batch of zero and an unknown device are errors, exit code 2."""
     assert main(["bench"]) == 2
     assert main(["bench", "age-nano", "--scenario", "pipeline"]) == 2
     assert main(["bench", "age-nano", "--seconds", "0"]) == 2
@@ -160,7 +160,7 @@ def test_bad_flags(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_bytes_that_run_are_named() -> None:
-    """The report has the file's name, hash and size, and the library that runs it, for a name and for a path."""
+    """For a model name and for a path, the report has the file's name, hash and size, and the library that runs it."""
     file = MODELS / "age-nano.int8.onnx"
     opened = load(file, "auto", 1)
     facts = facts_of("age-nano.int8", opened, "auto", 1)

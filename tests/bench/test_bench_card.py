@@ -1,4 +1,4 @@
-"""The card: its commands are commands, its sentences follow from the figures, and the committed one is a real run's."""
+"""The benchmark card: its commands are valid, its sentences follow from the figures, and the committed one is from a real run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def parsed(line: str) -> BenchOptions:
-    """A line as `numclip bench` reads it."""
+    """Parse a line as `numclip bench` does."""
     return options_of(build_parser("bench").parse_args(shlex.split(line)[2:]))
 
 
 def test_sections_are_commands() -> None:
-    """Every section is a line that numclip bench takes; models in other precisions stand beside their float sibling."""
+    """Every section is a valid numclip bench command; models in other precisions appear together with their float32 version."""
     made = {s.title: s.options for s in sections(["age-nano"], cores=2)}
     assert {s.title: parsed(s.command) for s in sections(["age-nano"], cores=2)} == made
     assert made["Eight faces"].models == ("age-nano", "eager:nano", "compiled:nano", "clip:nano", "clip-cached:nano")
@@ -36,7 +36,7 @@ def test_sections_are_commands() -> None:
 
 
 def test_a_command_asks_for_the_same() -> None:
-    """Every option goes through the command line and back; what stands at its default is not written."""
+    """Every option survives conversion to a command line and back; options at their default are left out."""
     every = BenchOptions(
         ("a b.onnx", "eager:nano"),
         "sustained",
@@ -65,7 +65,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ContestReport:
 
 
 def as_if(report: ContestReport, names: list[str], p50_ms: list[float]) -> ContestReport:
-    """A report of these contenders (NAME, or NAME@DEVICE) with these medians, the first being the yardstick."""
+    """Make a report of these contenders (NAME or NAME@DEVICE) with these medians; the first one is the reference."""
     made = copy.deepcopy(report)
     made["rows"] = []
     for name, ms in zip(names, p50_ms, strict=True):
@@ -80,7 +80,7 @@ def as_if(report: ContestReport, names: list[str], p50_ms: list[float]) -> Conte
 
 
 def test_findings_by_hand(report: ContestReport) -> None:
-    """A head of 2.01 over 2.00 ms is +0.50 %; clip 17 against 9 ms cached; nano four times the smallest class."""
+    """Hand-computed: a head at 2.01 ms against 2.00 ms is +0.50 %; clip 17 ms against 9 ms cached; nano 4 times the smallest class."""
     head = as_if(report, ["onnx-tower:nano (random weights)", "onnx:nano (random weights)"], [2.0, 2.01])
     zero = as_if(report, ["age-nano", "eager:nano", "clip:nano", "clip-cached:nano"], [2.0, 8.5, 17.0, 9.0])
     small = as_if(report, ["mobilenet-025 (random weights)", "age-nano"], [0.5, 2.0])
@@ -92,9 +92,10 @@ def test_findings_by_hand(report: ContestReport) -> None:
 
 
 def test_the_fastest_sessions_by_hand(report: ContestReport) -> None:
-    """Float32 at 2.0 and 1.6 ms (bf16, at 0.5, is none), INT8 at 1.0: 1.60 times as fast; auto's float32 at 1.7 ms
-    is 1.06 times float32's fastest; eager takes 6.0 / 2.0 = 3.00 times ONNX Runtime's float32, and another network's rows change none of it.
-    With random weights auto at 31 ms is 1.03 times the float32 file's best 30."""
+    """Hand-computed: float32 at 2.0 and 1.6 ms (bf16 at 0.5 ms does not count as float32), INT8 at 1.0 ms is 1.60 times as fast.
+
+    auto's float32 at 1.7 ms is 1.06 times the fastest float32. Eager PyTorch takes 6.0 / 2.0 = 3.00 times ONNX Runtime's float32.
+    Rows of another network do not change this. With random weights, auto at 31 ms is 1.03 times the float32 file's best 30 ms."""
     times = {
         "age-nano": 2.0,
         "age-nano@openvino": 1.6,
@@ -119,7 +120,7 @@ def test_the_fastest_sessions_by_hand(report: ContestReport) -> None:
 
 
 def test_the_card_is_written(report: ContestReport, tmp_path: Path) -> None:
-    """Page, figures and picture from the same reports; the page shows each command and no machine's path."""
+    """Page, figures and plot come from the same reports; the page shows each command and no local path."""
     pytest.importorskip("skimage", reason="needs the extra demo")
     asked: list[BenchOptions] = []
 
@@ -137,9 +138,9 @@ def test_the_card_is_written(report: ContestReport, tmp_path: Path) -> None:
 
 
 def test_the_committed_card_is_a_real_run() -> None:
-    """Each section of docs/bench_card.json is a valid report by the schema of the docs, and the page holds its medians."""
+    """Each section of docs/bench_card.json is valid by the schema in the docs, and the page contains its medians."""
     if not (DOCS / "bench_card.json").is_file():
-        pytest.skip("no card by this program is committed yet: numclip bench --card docs, on a quiet machine")
+        pytest.skip("no card of this version is committed yet; make one on an idle machine: numclip bench --card docs")
     schema = json.loads((DOCS / "bench.schema.json").read_text())
     page = (DOCS / "bench_card.md").read_text()
     card = json.loads((DOCS / "bench_card.json").read_text())

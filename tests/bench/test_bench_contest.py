@@ -1,4 +1,4 @@
-"""Turns and warm-up on a clock of our own, and real sessions against timing by hand, ONNX Runtime's profile and a brake."""
+"""Turns and warm-up on a simulated clock; real sessions against manual timing, ONNX Runtime's profile and a known delay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Call = Callable[[], object]
 
 
 class Clock:
-    """A clock that only the calls move, by latencies known beforehand, in seconds."""
+    """A clock that advances only during calls, by given latencies, s."""
 
     def __init__(self, latencies_s: list[float]) -> None:
         self.now, self.left = 0.0, latencies_s
@@ -37,12 +37,12 @@ class Clock:
 
 
 def test_percentiles_of_known_latencies_are_exact() -> None:
-    """A session that takes 1 to 1000 units in any order: every percentile is the one that counting gives."""
+    """For latencies of 1 to 1000 units in any order, every percentile equals the one found by counting."""
     unit_s = 2.0**-10  # exact in binary
     random = np.random.default_rng(0)
     clock = Clock([unit_s] * 3 + [float(k) * unit_s for k in random.permutation(np.arange(1, 1001))])
     contender = Contender(lambda: clock.work, clock)
-    contender.start()  # one first call and two windows of one second would take more: stable after two
+    contender.start()  # a first call and two windows of one second would take longer, so it is stable after two windows
     assert clock.left and len(clock.left) < 1000
     clock.left = [float(k) * unit_s for k in random.permutation(np.arange(1, 1001))]
     taken = [contender.timed().ms for _ in range(1000)]
@@ -50,11 +50,11 @@ def test_percentiles_of_known_latencies_are_exact() -> None:
     assert got["n"] == 1000
     known = [estimate["value"] for estimate in (got["p50"], got["p90"], got["p95"], got["p99"]) if estimate is not None]
     assert [value / (1000 * unit_s) for value in known] == [500, 900, 950, 990]
-    assert got["p99.9"] is None, "1,000 are too few"
+    assert got["p99.9"] is None, "1,000 samples are too few"
 
 
 def test_contenders_take_turns() -> None:
-    """A B B A in every round, in an order that changes; every restart opens both anew."""
+    """Contenders run as A B B A in every round, in changing order; every restart opens both again."""
     log: list[str] = []
     opened: list[str] = []
 
@@ -75,7 +75,7 @@ def test_contenders_take_turns() -> None:
 
 
 def test_warm_up_waits_until_it_is_stable() -> None:
-    """Ten calls at 5 ms, then 1 ms for ever: stable at the third window, not before, and only later calls count."""
+    """With ten calls at 5 ms and then 1 ms, the warm-up ends at the third window, and only later calls count."""
     clock = Clock([0.5] + [0.005] * 10 + [0.001] * 100)
     contender = Contender(lambda: clock.work, clock)
     contender.start()
@@ -86,8 +86,8 @@ def test_warm_up_waits_until_it_is_stable() -> None:
 
 @pytest.mark.parametrize(("call_s", "made", "counted"), [(0.003, 5, 4), (0.5, 1, 1)])
 def test_a_turn_brings_back_the_caches(call_s: float, made: int, counted: int) -> None:
-    """A turn of 10 ms at 3 ms a call is one call that does not count and four that do; a call of half a second is a
-    turn. How slow the first call of all was does not matter."""
+    """A turn of 10 ms at 3 ms per call is one call that does not count and four that do; a call of half a second is a turn of
+    its own. The duration of the very first call does not matter."""
     clock = Clock([0.7] + [call_s] * 99)
     contender = Contender(lambda: clock.work, clock)
     contender.start()
@@ -97,7 +97,7 @@ def test_a_turn_brings_back_the_caches(call_s: float, made: int, counted: int) -
 
 
 def real_session() -> Call:
-    """The shipped model on one thread."""
+    """Open the shipped model on one thread."""
     session = load("age-nano", "cpu", 1).session
     return lambda: session.run(CROP)
 
@@ -106,10 +106,9 @@ def real_session() -> Call:
     ("calls", "within"), [(300, 0.06), pytest.param(2000, 0.03, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 def test_p50_is_what_timing_by_hand_gives(calls: int, within: float) -> None:
-    """Interleaved with time.perf_counter around the same session, 2,000 calls each, the p50 is within 3 % (300: 6 %).
+    """The p50 is within 3 % (with 300 calls: 6 %) of manual timing of the same session, 2,000 interleaved calls each.
 
-    Of both, calls during which the system switched to another process are left out: where that is every second call, the
-    median call is half somebody else's.
+    Calls during which the system ran another process are left out of both; on a busy machine they would distort the median.
     """
     contender = Contender(real_session)
     contender.start()
@@ -129,8 +128,8 @@ def test_p50_is_what_timing_by_hand_gives(calls: int, within: float) -> None:
 
 
 def test_p50_is_what_onnxruntime_says_itself(tmp_path: Path) -> None:
-    """Of the same calls with two faces, none took less than ONNX Runtime's own profile says, and the one that was
-    disturbed least took at most 5 % more; so it is however busy the machine is."""
+    """For the same calls with two faces, no measured time is below ONNX Runtime's own profile, and the least disturbed call is at
+    most 5 % above it, however busy the machine is."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
@@ -145,7 +144,7 @@ def test_p50_is_what_onnxruntime_says_itself(tmp_path: Path) -> None:
 
 
 def share_of_a_core() -> float:
-    """How much of a core this process gets now."""
+    """Return the share of a core that this process gets now."""
     wall, cpu = time.perf_counter(), time.process_time()
     while time.perf_counter() - wall < 1:
         pass
@@ -155,8 +154,8 @@ def share_of_a_core() -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_same_is_the_same_and_five_percent_are_seen() -> None:
-    """Ten runs: the same artifact twice contains 1 in at least nine, and one braked by 5 % of its p50 (a busy wait) is
-    told apart in at least nine. On a busy machine a run takes longer, as long as its share of a core asks for."""
+    """In at least nine of ten A/A runs the interval of the ratio contains 1; in at least nine of ten runs against the same file
+    slowed by 5 % of its p50 (a busy wait) it does not. On a busy machine a run takes longer, according to its share of a core."""
     contains = told = 0
     for _ in range(10):
         wait_s = [0.0]

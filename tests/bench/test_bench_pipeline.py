@@ -1,4 +1,4 @@
-"""Where a frame's time goes: the stages add up, faces cost model time, and the plain loop is read by turns."""
+"""Time per stage of a frame: the stages add up, faces cost model time, and the plain loop alternates with the pipeline."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def rows(hopper: np.ndarray, yunet_model: Path, tmp_path_factory: pytest.TempPat
 
 
 def test_the_stages_add_up(rows: list[dict]) -> None:
-    """For the clip and each number of faces: the means of all stages, waiting among them, sum to the mean capture-to-result
-    within 2 %."""
+    """For the clip and each number of faces, the means of all stages, including waiting, sum to the mean capture-to-result
+    latency within 2 %."""
     assert [row["faces"] for row in rows] == ["clip", *FACE_COUNTS]
     for row in rows:
         assert list(row["stages"]) == list(STAGES)
@@ -39,17 +39,17 @@ def test_the_stages_add_up(rows: list[dict]) -> None:
 
 
 def test_what_the_rows_say(rows: list[dict]) -> None:
-    """The clip has all its frames after the warm-up and a share of its own work; a crowd says
-    how many of its faces were shown (none where a busy machine saw fewer than three frames of it)."""
+    """The clip's row has all frames after the warm-up and the share of its own work. A crowd's row has the number of faces
+    shown (none if a busy machine processed fewer than three of its frames)."""
     assert rows[0]["stages"]["total"]["n"] == 20 and 0 < rows[0]["own_share"] < 1 and set(OWN) < set(STAGES)
     assert rows[1]["shown"] == 0 and all(0 <= row["shown"] <= row["faces"] for row in rows[1:])
     assert all(row["stages"]["total"]["n"] >= 1 and row["dropped"] >= 0 for row in rows[1:])
 
 
 def test_the_plain_loop_took_its_turns(rows: list[dict]) -> None:
-    """Frames per second of both and their quotient with its range; on a still picture both show the
-    same number within two years: what the codec makes of it still drifts by 1.7 years over these 20 frames, which the
-    plain loop's number follows at once and the pipeline's, a mean of looks, later."""
+    """The report has the frame rates of both loops and their ratio with its range. On a still picture both show the same age
+    within two years: because of the codec, single predictions drift by 1.7 years over these 20 frames; the plain loop
+    follows them at once and the pipeline, which averages looks, later."""
     rival = rows[0]["against_plain_loop"]
     assert rival["frames_per_s"] > 0 < rival["plain_frames_per_s"] and rival["times"]["rounds"] == 3
     assert rival["times"]["low"] <= rival["times"]["value"] <= rival["times"]["high"]
@@ -57,7 +57,8 @@ def test_the_plain_loop_took_its_turns(rows: list[dict]) -> None:
 
 
 def test_likeness_by_hand() -> None:
-    """One track shown as 30, 31, 30 where the plain loop says 28, 34, 30: 1/3 and 2 about the medians, which are the same."""
+    """Hand-computed: a track shown as 30, 31, 30, and 28, 34, 30 in the plain loop: mean deviations from the common median of 1/3
+    and 2."""
     box = np.array([[0, 0, 10, 10]], np.float32)
     far = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
     ours = Seen(1.0, [box] * 3, [[30.0], [31.0], [30.0]], [[1]] * 3)

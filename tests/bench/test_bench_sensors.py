@@ -1,4 +1,4 @@
-"""Sensors read from trees of files as a Jetson and an Intel machine have them: a stand-in for hardware that is not here."""
+"""Sensors, read from file trees like those of a Jetson and an Intel machine (stand-ins for absent hardware)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ JETSON = {
 
 
 def test_a_jetsons_rails_are_named(tmp_path: Path) -> None:
-    """5,000 mV at 1,200 mA on VDD_IN are 6 W; a rail that is off and the sum of shunts are no rails."""
+    """5,000 mV at 1,200 mA on VDD_IN are 6 W; a rail that is off and the sum of shunts do not count as rails."""
     rails = Sensors(write(tmp_path, JETSON)).rails
     assert [(r.name, r.watts()) for r in rails if r.watts] == [
         ("INA3221 VDD_IN", 6.0),
@@ -62,7 +62,7 @@ def test_a_jetsons_rails_are_named(tmp_path: Path) -> None:
 
 
 def test_a_jetsons_state(tmp_path: Path) -> None:
-    """Clocks in MHz, the power mode by its name, the zones that tell a temperature, and no fan among what slows."""
+    """A Jetson's state has clocks in MHz, the power mode's name and the zones with a temperature; a fan is not a throttle device."""
     state = Sensors(write(tmp_path, JETSON)).state()
     assert (state["cpu_mhz"], state["gpu_mhz"], state["power_mode"]) == (1510, 625, "nvpmodel 7W")
     assert state["temperature_c"] == {"cpu-thermal": 51.5}
@@ -78,7 +78,7 @@ def test_a_jetsons_state(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_that_was_held_back_is_known(tmp_path: Path, file: str, text: str, said: str) -> None:
-    """Over-current events, cooling by slowing and another power mode each make a run invalid, also if it passes again."""
+    """Over-current events, thermal throttling and a change of power mode each make a run invalid, even if temporary."""
     watch = Watch(Sensors(write(tmp_path, JETSON)))
     watch.look()
     assert not watch.said
@@ -90,7 +90,7 @@ def test_a_run_that_was_held_back_is_known(tmp_path: Path, file: str, text: str,
 
 
 def test_a_fan_is_no_throttling(tmp_path: Path) -> None:
-    """A fan that turns faster does not make a run invalid."""
+    """A faster fan does not make a run invalid."""
     sensors = Sensors(write(tmp_path, JETSON))
     before = sensors.state()
     write(tmp_path, {"sys/class/thermal/cooling_device1/cur_state": "4"})
@@ -98,7 +98,7 @@ def test_a_fan_is_no_throttling(tmp_path: Path) -> None:
 
 
 def test_intels_counters(tmp_path: Path) -> None:
-    """RAPL counts uJ and tells where it wraps; throttle counts rise from what they were, which alone is no fault."""
+    """RAPL counts uJ up to a wrap-around value; only an increase of the throttle counts makes a run invalid."""
     rapl, heat = "sys/class/powercap/intel-rapl:0", "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
     files = {f"{rapl}/name": "package-0", f"{rapl}/energy_uj": "2500000", f"{rapl}/max_energy_range_uj": "9000000"}
     sensors = Sensors(write(tmp_path, {**files, heat: "7"}))
@@ -112,7 +112,7 @@ def test_intels_counters(tmp_path: Path) -> None:
 
 
 def test_a_counter_that_may_not_be_read_is_named(tmp_path: Path) -> None:
-    """Where the energy counter is there but unreadable (here: a folder in its place) the report names it and the line to type."""
+    """If the energy counter exists but cannot be read (here: a folder in its place), the report names it and the command to run."""
     (tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj").mkdir(parents=True)
     sensors = Sensors(write(tmp_path, {"sys/class/powercap/intel-rapl:0/name": "package-0"}))
     assert sensors.rails == []
@@ -120,7 +120,7 @@ def test_a_counter_that_may_not_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
-    """No files: no rails, nulls, and a run that is not called throttled."""
+    """Without sensor files there are no rails, values are null, and the run does not count as throttled."""
     sensors = Sensors(tmp_path)
     state = sensors.state()
     assert sensors.rails == [] and state["cpu_mhz"] is None and state["temperature_c"] == {}
@@ -144,7 +144,7 @@ def nvmlDeviceGetCurrentClocksThrottleReasons(card): return reasons[0]
 
 
 def test_an_nvidia_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NVML's mJ become J, its clock and memory are told, and a power cap makes a run invalid (a stand-in library)."""
+    """NVML's mJ become J, clock and memory are reported, and a power cap makes a run invalid (with a stand-in library)."""
     (tmp_path / "pynvml.py").write_text(NVML)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)
@@ -160,7 +160,7 @@ def test_an_nvidia_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_energy_per_face_by_hand() -> None:
-    """A rail at 2 W, and a counter that rises by 10 mJ a call: at 4 faces a call, 2.5 mJ a face and the share of 2 W."""
+    """Hand-computed: a counter that rises by 10 mJ per call of 4 faces gives 2.5 mJ per face; a rail at 2 W gives its share."""
     joules = [0.0]
 
     def call() -> None:
@@ -175,7 +175,7 @@ def test_energy_per_face_by_hand() -> None:
 
 
 def test_a_counter_that_wraps() -> None:
-    """A counter that starts again at zero after 5 J still gives what was used."""
+    """A counter that wraps around to zero after 5 J still gives the energy used."""
     joules = [4.9]
 
     def call() -> None:
@@ -187,5 +187,5 @@ def test_a_counter_that_wraps() -> None:
 
 
 def test_no_rails_no_figures() -> None:
-    """Without sensors nothing runs and nothing is claimed."""
+    """Without sensors nothing runs and no energy is reported."""
     assert energy_per_face(lambda: pytest.fail("called"), 1, []) == []

@@ -1,4 +1,4 @@
-"""`numclip compare`: ratios of like runs, refusal of unlike ones."""
+"""`numclip compare`: ratios of comparable runs, and errors for runs that are not comparable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compare(tmp_path: Path, a: dict[str, Any], b: dict[str, Any]) -> int:
 
 
 def test_like_runs(report: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Restarts at 2, 2 and 2 ms against 1, 1 and 1 are 2.00 (2.00-2.00); the page says where intervals come from."""
+    """Restarts at 2, 2 and 2 ms against 1, 1 and 1 give 2.00 (2.00-2.00); the output explains the intervals."""
     slow, fast = copy.deepcopy(report), copy.deepcopy(report)
     for row in slow["rows"]:
         row["restarts"] = [{"p50_ms": 2.0, "undisturbed_p50_ms": None}] * 3
@@ -42,7 +42,7 @@ def test_like_runs(report: dict[str, Any], tmp_path: Path, capfd: pytest.Capture
 
 
 def test_a_run_against_itself(report: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A run is 1.00 times itself, with an interval as wide as its restarts scatter."""
+    """The ratio of a run to itself is 1.00; its interval reflects the scatter of the restarts."""
     assert compare(tmp_path, report, report) == 0
     assert capfd.readouterr().out.count("| 1.00 (") == 2
 
@@ -63,7 +63,7 @@ UNLIKE = {
 def test_unlike_runs_are_refused(
     name: str, report: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What differs is named with both values in one sentence, exit code 2."""
+    """Runs that differ are an error, exit code 2, with the difference and both values in one sentence."""
     where, value, named = UNLIKE[name]
     other = copy.deepcopy(report)
     inner: Any = other
@@ -86,13 +86,13 @@ ALONE = {
 def test_a_run_that_no_other_could_match(
     name: str, report: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A throttled run, one without a spread, and a pipeline are refused although both files agree."""
+    """A throttled run, one without a spread, and a pipeline are errors, even if both files agree."""
     change, said = ALONE[name]
     assert compare(tmp_path, {**report, **change}, {**report, **change}) == 2
     assert said in capfd.readouterr().err
 
 
 def test_other_files_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A file that is no report is refused in one sentence."""
+    """A file that is not a report is an error in one sentence."""
     assert compare(tmp_path, {}, {}) == 2
     assert "expected a report of numclip bench" in capfd.readouterr().err

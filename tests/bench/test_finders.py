@@ -1,4 +1,4 @@
-"""Face finders as contenders: what they are called, what they look at, and that YuNet in ONNX Runtime is YuNet."""
+"""Face finders as contenders: their names, their input, and that YuNet in ONNX Runtime equals YuNet in OpenCV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numclip.runtime.faces.yunet import YuNetDetector
 
 
 def test_one_picture_holds_the_portraits_four_to_a_square(hopper: np.ndarray) -> None:
-    """Of one portrait: [91, 91, 3], the upper left quarter is the portrait at 46 px; gray without portraits."""
+    """One portrait fills the upper left quarter of a [91, 91, 3] picture at 46 px; without portraits the picture is grey."""
     picture = square([hopper], 91)
     assert picture.shape == (91, 91, 3)
     quarter = cv2.resize(hopper, (46, 46), interpolation=cv2.INTER_AREA)
@@ -26,7 +26,7 @@ def test_one_picture_holds_the_portraits_four_to_a_square(hopper: np.ndarray) ->
 
 
 def test_yunet_in_onnx_runtime_is_yunet(yunet_model: Path, hopper: np.ndarray) -> None:
-    """Four portraits in 640 px: the same faces as in OpenCV, boxes and landmarks within 1 px."""
+    """On four portraits in 640 px it finds the same faces as in OpenCV, with boxes and landmarks within 1 px."""
     picture = square([hopper], 640)
     ours, theirs = YuNetOnnx(640, 1).detect(picture), YuNetDetector().detect(picture)
     assert len(ours) == len(theirs) == 4
@@ -37,7 +37,7 @@ def test_yunet_in_onnx_runtime_is_yunet(yunet_model: Path, hopper: np.ndarray) -
 
 
 def test_a_finder_and_a_model_are_one_row(hopper: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
-    """faces-nano alone and with age-nano behind it take turns; both rows name the finder's file and were timed."""
+    """faces-nano alone and faces-nano with age-nano are timed in turns; both rows name the finder's file."""
     names = ["faces-nano@320", "faces-nano@320+age-nano"]
     assert main(["bench", *names, "--device", "cpu", "--seconds", "0.2", "--restarts", "1", "--json", "-"]) == 0
     alone, whole = json.loads(capfd.readouterr().out)["rows"]
@@ -46,7 +46,7 @@ def test_a_finder_and_a_model_are_one_row(hopper: np.ndarray, capfd: pytest.Capt
 
 
 def test_the_whole_finds_and_reads_four_faces(hopper: np.ndarray) -> None:
-    """The call of finder and model gives four ages of the picture of four portraits; the finder's alone four faces."""
+    """On the picture of four portraits, finder and model give four ages; the finder alone gives four faces."""
     faces = open_finder("faces-nano@640", "cpu", 1, [hopper]).open()()
     assert isinstance(faces, Detections) and len(faces) == 4
     readings = open_finder("faces-nano@640+age-nano", "cpu", 1, [hopper]).open()()
@@ -55,6 +55,6 @@ def test_the_whole_finds_and_reads_four_faces(hopper: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", ["faces-nano@9", "yunet-onnx@320"])
 def test_a_size_that_cannot_be_is_refused(name: str, yunet_model: Path) -> None:
-    """A side below 32 px, and YuNet's file in ONNX Runtime at another side than its own."""
+    """A side below 32 px is an error, and so is YuNet's file in ONNX Runtime at a side other than its own."""
     with pytest.raises(UsageError, match="expected"):
         open_finder(name, "cpu", 1, [])

@@ -1,4 +1,4 @@
-"""Rivals take the model file's own crops and say what they are."""
+"""Comparison networks take the model file's crops and describe themselves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from numclip.runtime.sessions.session import Outputs
     ],
 )
 def test_rivals_answer_crops(name: str, library: str) -> None:
-    """One answer per face from each opening, and the work per face where a call has no other."""
+    """Each network gives one output per face; the work per face is reported if a call does no other work."""
     rival = open_rival(name, threads=1)
     assert rival.session["library"] == library and (rival.multiply_adds is None) == (name == "clip:nano")
     for call in (rival.open(), rival.open()):
@@ -40,7 +40,7 @@ def test_rivals_answer_crops(name: str, library: str) -> None:
 
 
 def test_the_class_rivals_size() -> None:
-    """MobileNet-0.25 at 112 px: 10.6 million multiply-adds to two digits, 0.2 million weights."""
+    """MobileNet-0.25 at 112 px has about 10.6 million multiply-adds and 0.2 million weights."""
     rival = open_rival("mobilenet-025", threads=1)
     assert rival.side == 112 and rival.multiply_adds is not None
     assert rival.multiply_adds / 1e6 == pytest.approx(10.6, abs=0.3)
@@ -48,13 +48,13 @@ def test_the_class_rivals_size() -> None:
 
 
 def test_cached_zero_shot_does_not_read_the_text_tower() -> None:
-    """The bytes a call moves: zero-shot with cached text needs the image tower alone, without it both."""
+    """Zero-shot with cached text reads only the bytes of the image tower; without the cache, those of both towers."""
     both, image = (open_rival(name, 1).weight_bytes for name in ("clip:nano", "clip-cached:nano"))
     assert image == pytest.approx(open_rival("eager-tower:nano", 1).weight_bytes, rel=0.01) and both > image
 
 
 def test_rivals_take_turns_with_models(capfd: pytest.CaptureFixture[str]) -> None:
-    """One command: a model file, PyTorch and the bare tower, each one row, the rivals marked as random."""
+    """One command times a model file, PyTorch and the bare tower, one row each; networks with random weights are marked."""
     names = ["age-nano", "eager:nano", "onnx-tower:nano"]
     assert main(["bench", *names, "--device", "cpu", "--seconds", "0.2", "--restarts", "1", "--json", "-"]) == 0
     rows = json.loads(capfd.readouterr().out)["rows"]
@@ -63,7 +63,7 @@ def test_rivals_take_turns_with_models(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_random_network_in_int8() -> None:
-    """`random-int8:nano` runs in a session like any model file: ages come, from weights in a quarter of the bytes."""
+    """`random-int8:nano` runs in a session like any model file and gives ages, with weights of a quarter of the size."""
     whole, small = open_rival("random:nano", 1), open_rival("random-int8:nano", 1)
     answers = small.open()(np.zeros((2, small.side, small.side, 3), np.uint8))
     assert isinstance(answers, Outputs) and np.isfinite(answers.value).all()
@@ -71,7 +71,7 @@ def test_a_random_network_in_int8() -> None:
 
 
 def test_a_rival_that_is_none(capfd: pytest.CaptureFixture[str]) -> None:
-    """An unknown kind is refused with those there are, and CUDA without a card with what PyTorch sees."""
+    """An unknown kind is an error that lists the known kinds; CUDA without a card is an error that says what PyTorch finds."""
     assert main(["bench", "keras:nano", "--device", "cpu"]) == 2
     assert "compiled" in capfd.readouterr().err
     import torch

@@ -1,4 +1,4 @@
-"""A collection is read whole, once, and the same whatever happened on the way."""
+"""A collection is read completely, each input once, with the same result whatever interrupts the run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def errors_of(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def pictures(hopper: np.ndarray, collins: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of two people, two of which are damaged."""
+    """Twelve pictures of two people; two of the pictures are damaged."""
     folder = tmp_path_factory.mktemp("collection")
     for i in range(12):
         image = (hopper, collins)[i % 2]
@@ -55,20 +55,20 @@ def pictures(hopper: np.ndarray, collins: np.ndarray, tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="module")
 def options(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> BulkOptions:
-    """One process, three pictures a unit."""
+    """Options with one process and three pictures per unit."""
     out = tmp_path_factory.mktemp("result") / "out"
     return BulkOptions((str(pictures),), out, device="cpu", workers=1, unit_size=3)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(options: BulkOptions) -> list[dict[str, object]]:
-    """The rows of a run that nothing disturbed."""
+    """The rows of an uninterrupted run."""
     bulk(options)
     return rows_of(options.out)
 
 
 def test_rows_are_those_of_read(pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]]) -> None:
-    """Each row is a face that numclip.read finds, with its age; each damaged file has a sentence of its own."""
+    """The rows are the faces and ages of numclip.read; each damaged file has its own error."""
     expected = []
     for path in sorted(pictures.glob("*.jpg")):
         if path.name not in ("05.jpg", "06.jpg"):
@@ -85,7 +85,7 @@ def test_rows_are_those_of_read(pictures: Path, options: BulkOptions, undisturbe
 def test_archives_hold_the_same_pictures(
     pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:
-    """A .tar, a .tar.gz and a .zip give the rows of the folder, under ARCHIVE::MEMBER."""
+    """A .tar, a .tar.gz and a .zip give the same rows as the folder, with ARCHIVE::MEMBER as the source."""
     files = sorted(pictures.glob("*.jpg"))
     with tarfile.open(tmp_path / "a.tar", "w") as plain, tarfile.open(tmp_path / "b.tar.gz", "w:gz") as packed:
         for file in files:
@@ -101,14 +101,14 @@ def test_archives_hold_the_same_pictures(
         expected = [f"{tmp_path / name}::{Path(str(row['source'])).name}" for row in undisturbed]
         assert [row["source"] for row in rows] == expected
         values = [row["value"] for row in undisturbed]
-        assert [row["value"] for row in rows] == pytest.approx(values, abs=1e-4)  # other pictures share a call
+        assert [row["value"] for row in rows] == pytest.approx(values, abs=1e-4)  # the pictures of a call differ
         assert len(errors_of(out)) == 2
 
 
 def test_a_killed_run_goes_on(
     pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:
-    """kill -9 of the whole process group, again and again: the rows at the end are those of an undisturbed run."""
+    """After repeated kill -9 of the whole process group, the final rows are those of an uninterrupted run."""
     out = tmp_path / "out"
     words = [sys.executable, "-m", "numclip.cli.main", "bulk", str(pictures), "--out", str(out), "--device", "cpu"]
     words += ["--workers", "2", "--unit-size", "3"]
@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on(
 def test_a_worker_that_dies_is_replaced(
     pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:
-    """kill -9 of one reading process: its unit is read again by another."""
+    """After kill -9 of one worker process, another one reads its unit again."""
     psutil = pytest.importorskip("psutil")
     out = tmp_path / "out"
     words = [sys.executable, "-m", "numclip.cli.main", "bulk", str(pictures), "--out", str(out), "--device", "cpu"]
@@ -148,7 +148,7 @@ def test_a_worker_that_dies_is_replaced(
 
 
 def test_an_input_that_kills_is_left_out(tmp_path: Path) -> None:
-    """After two deaths in a unit its inputs are read one by one; an input during which the process dies twice more is an error."""
+    """After two crashes in a unit its inputs are read one by one; an input that then crashes the process twice is an error."""
     path = tmp_path / "unit.journal"
     for death in range(UNEXPLAINED + DEATHS):
         journal = Journal(path)
@@ -161,7 +161,7 @@ def test_an_input_that_kills_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_changed_input_is_named(pictures: Path, options: BulkOptions, tmp_path: Path) -> None:
-    """A second run of a folder whose files changed is refused, naming one; --update reads again what changed."""
+    """A second run on a folder with changed files is an error that names one; --update reads the changed files again."""
     folder = tmp_path / "folder"
     shutil.copytree(pictures, folder)
     again = replace(options, inputs=(str(folder),), out=tmp_path / "out")
@@ -175,16 +175,16 @@ def test_a_changed_input_is_named(pictures: Path, options: BulkOptions, tmp_path
 
 
 def test_other_settings_are_named(options: BulkOptions, undisturbed: list[dict[str, object]]) -> None:
-    """A folder holds rows of one model and one choice of flags."""
+    """A run with other flags into the same folder is an error that names the difference."""
     assert undisturbed
-    with pytest.raises(UsageError, match=r"level was 0\.9, is 0\.5"):
+    with pytest.raises(UsageError, match=r"level was 0\.9, now 0\.5"):
         bulk(replace(options, level=0.5))
 
 
 def test_shards_together_are_the_whole(
     options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:
-    """Two shards in one folder hold each row once."""
+    """Two shards in one folder together have each row once."""
     for part in (1, 2):
         bulk(replace(options, out=tmp_path / "out", shard=(part, 2)))
 
@@ -195,7 +195,7 @@ def test_shards_together_are_the_whole(
 def test_copies_are_read_once(
     pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:
-    """With dedupe a copy has the rows of the first file of the same bytes, under its own name."""
+    """With dedupe, a duplicate gets the rows of the first identical file, under its own name."""
     folder = tmp_path / "folder"
     shutil.copytree(pictures, folder)
     shutil.copy(folder / "00.jpg", folder / "z.jpg")
@@ -209,7 +209,7 @@ def test_copies_are_read_once(
 
 
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
-    """A link to a folder above it is one error; the files beside it are listed once."""
+    """A link to a parent folder is one error; the other files are listed once."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "x.jpg").write_bytes(b"1")
     (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
@@ -217,12 +217,12 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
 
     assert [f.source for f in found if not f.fault] == [str(tmp_path / "a" / "x.jpg")]
     assert [f.fault for f in found if f.fault] == [
-        f"{tmp_path}/a/b/up: a link to a folder that contains it; not followed"
+        f"{tmp_path}/a/b/up: not read, because it links to a folder that contains it; remove the link"
     ]
 
 
 def test_units_are_named_by_their_inputs(pictures: Path) -> None:
-    """The same files make the same units; another size of unit, or another file, makes others."""
+    """The same files give the same unit names; another unit size or another file gives other names."""
     inputs = list(list_inputs([str(pictures)]))
     names = [unit.name for unit in cut(inputs, 5)]
 
@@ -232,7 +232,7 @@ def test_units_are_named_by_their_inputs(pictures: Path) -> None:
 
 
 def test_a_video_has_one_row_per_person(shared_data: Path, options: BulkOptions, tmp_path: Path) -> None:
-    """Each person followed is a row; two runs write the same bytes; with --video 2.0 every second second is read."""
+    """Each tracked person is a row; two runs write the same bytes; --video 2.0 writes rows every two seconds."""
     clip = str(next((shared_data / "video").glob("two_people*.h264")))
     for name in ("a", "b"):
         bulk(replace(options, inputs=(clip,), out=tmp_path / name))
@@ -243,11 +243,11 @@ def test_a_video_has_one_row_per_person(shared_data: Path, options: BulkOptions,
     assert max(table["frames"].to_pylist()) >= 290 and set(table["track"].to_pylist()) >= {1, 2}
     bulk(replace(options, inputs=(clip,), out=tmp_path / "c", video="2.0"))
     times = pq.read_table(tmp_path / "c" / "faces")["time_s"].to_pylist()
-    assert sorted(set(times))[-4:] == pytest.approx([2, 4, 6, 8], abs=0.2)  # nobody is shown in the very first frame
+    assert sorted(set(times))[-4:] == pytest.approx([2, 4, 6, 8], abs=0.2)  # no track is shown in the first frame
 
 
 def test_the_report_shows_no_face_unless_asked(options: BulkOptions, undisturbed: list[dict[str, object]]) -> None:
-    """The page needs no other file; its pictures are blurred until --show-faces."""
+    """The report is self-contained; its faces are blurred unless --show-faces is given."""
     assert undisturbed
     blurred = write_report(options.out).read_text()
     shown = write_report(options.out, show_faces=True).read_text()
@@ -258,7 +258,7 @@ def test_the_report_shows_no_face_unless_asked(options: BulkOptions, undisturbed
 
 
 def test_the_columns_are_documented(repo: Path) -> None:
-    """docs/bulk.md has a row for each column, with the text that the schema carries."""
+    """docs/bulk.md has a row for each column, with the same text as the schema."""
     page = (repo / "docs" / "bulk.md").read_text()
 
     for field in FACES:
@@ -271,7 +271,7 @@ def test_the_columns_are_documented(repo: Path) -> None:
     [
         (
             ["nowhere.tar", "--out", "o"],
-            "nowhere.tar: expected a file, folder, glob, archive or address, found nothing",
+            "nowhere.tar: expected a file, folder, glob, archive or address, found no such file",
         ),
         (["--out", "o"], "expected at least one INPUT, or --from-file FILE"),
         ([".", "--out", "o", "--shard", "3"], "expected --shard I/N such as 3/8"),
@@ -282,7 +282,7 @@ def test_the_columns_are_documented(repo: Path) -> None:
 def test_wrong_requests_are_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What cannot be done is said in one line, and nothing is written."""
+    """Wrong arguments give an error in one line, and nothing is written."""
     monkeypatch.chdir(tmp_path)
 
     assert main(["bulk", *words]) != 0
@@ -291,7 +291,7 @@ def test_wrong_requests_are_one_sentence(
 
 
 def test_a_report_needs_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder without summary.json is refused in one sentence, and stays as it is."""
+    """A folder without summary.json is an error in one sentence, and stays unchanged."""
     assert main(["bulk", "report", str(tmp_path)]) == 2
     assert "expected the folder of a finished numclip bulk run" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -350,7 +350,7 @@ def test_an_input_that_crashes_the_process_is_an_error(
 
 @pytest.mark.slow
 def test_ray_gives_the_same_rows(options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path) -> None:
-    """Ray Data with two actors on this machine writes the rows of the local engine."""
+    """Ray Data with two actors on this machine writes the same rows as the local engine."""
     pytest.importorskip("ray", reason="needs the extra ray")
     bulk(replace(options, out=tmp_path / "out", engine="ray", workers=2))
 

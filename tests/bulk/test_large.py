@@ -1,6 +1,6 @@
-"""Large collections: the rows, memory, kills and a full disk, at the size that people have. Slow; the rates are printed.
+"""Large collections at realistic sizes: rows, memory, kills and a full disk. Slow; the rates are printed.
 
-NUMCLIP_BULK_PICTURES (20000) and NUMCLIP_BULK_MINUTES of video (120) make them smaller.
+NUMCLIP_BULK_PICTURES (default 20000) and NUMCLIP_BULK_MINUTES of video (default 120) set the sizes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ json.dump({"seconds": time.perf_counter() - started, "rows": rows}, open(sys.arg
 
 
 class Memory(threading.Thread):
-    """Resident memory of a process and its children together, MB, five times a second."""
+    """Samples the resident memory of a process and its children, MB, five times per second."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -91,7 +91,7 @@ def rows_of(out: Path) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def archives(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Twenty archives of small pictures, and fifty damaged ones spread among them."""
+    """Twenty archives of small pictures, fifty of which are damaged."""
     count = int(os.environ.get("NUMCLIP_BULK_PICTURES", "20000")) // ARCHIVES
     folder = tmp_path_factory.mktemp("archives")
     with tarfile.open(shared_data / "data" / "utkface.tar") as tar:
@@ -122,7 +122,7 @@ def count_of(archive: Path) -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The result of a run that nothing disturbed, with the memory that it took beside it."""
+    """The result of an uninterrupted run, and its memory use."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     run = subprocess.Popen(bulk_words(archives, out, "--workers", "2"), stderr=subprocess.DEVNULL)
     memory = Memory(run.pid)
@@ -135,7 +135,7 @@ def undisturbed(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_rows_and_memory(archives: list[Path], undisturbed: Path) -> None:
-    """Fifty errors; less than 1.5 GB over all processes, and no more in the last third than in the second."""
+    """A run gives fifty errors, uses less than 1.5 GB over all processes, and no more in its last third than in its second."""
     errors = pq.read_table(undisturbed / "errors.parquet").to_pylist()
     mb = json.loads((undisturbed.parent / "memory.json").read_text())
     third = len(mb) // 3
@@ -151,8 +151,8 @@ def test_rows_and_memory(archives: list[Path], undisturbed: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_the_rows_are_those_of_a_loop(archives: list[Path], undisturbed: Path, tmp_path: Path) -> None:
-    """Two processes, one process with one thread, and a loop over numclip.read, in turns: the same faces and ages. The pictures
-    per second of each, and the median of the rounds' ratios, are printed."""
+    """Two processes, one process with one thread, and a loop over numclip.read give the same faces and ages. They run in turns;
+    their rates and the median ratio are printed."""
     rates: dict[str, list[float]] = {"two processes": [], "one process": [], "loop": []}
     pictures = [count_of(path) for path in archives]
     by_loop: list[tuple[str, float | None]] = []
@@ -184,7 +184,7 @@ def test_the_rows_are_those_of_a_loop(archives: list[Path], undisturbed: Path, t
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_twenty_kills(archives: list[Path], undisturbed: Path, tmp_path: Path) -> None:
-    """kill -9 of the whole process group at twenty random moments: row for row the undisturbed run."""
+    """After kill -9 of the whole process group at twenty random moments, the rows equal those of an uninterrupted run."""
     out, kills, moment = tmp_path / "out", 0, random.Random(7)
     whole_s = json.loads((undisturbed / "summary.json").read_text())["seconds"]
     words = bulk_words(archives, out, "--workers", "2", "--unit-size", "50")
@@ -205,11 +205,12 @@ def test_twenty_kills(archives: list[Path], undisturbed: Path, tmp_path: Path) -
         {**row, "value": 0, "low": 0, "high": 0} for row in rows_of(undisturbed)
     ]
     ours, theirs = (np.array([row["value"] for row in rows_of(folder)], float) for folder in (out, undisturbed))
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)  # other pictures share a call in units of fifty
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)  # with units of fifty, the pictures of a call differ
 
 
 def test_a_full_disk_loses_nothing(hopper: np.ndarray, tmp_path: Path) -> None:
-    """A file that may not grow, as on a full disk: one sentence, exit code 1; with room the same command ends with every row."""
+    """If a file cannot grow, as on a full disk, the run ends with one sentence and exit code 1; with space, the same command
+    completes all rows."""
     import cv2
 
     (tmp_path / "in").mkdir()
@@ -230,7 +231,7 @@ def test_a_full_disk_loses_nothing(hopper: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_a_small_tmpfs_fills_up(hopper: np.ndarray, tmp_path: Path) -> None:
-    """The same on a real file system of 60 kB, where mounting is allowed."""
+    """The same holds on a real file system of 60 kB, if mounting is allowed."""
     import cv2
 
     disk = tmp_path / "disk"
@@ -253,7 +254,7 @@ def test_a_small_tmpfs_fills_up(hopper: np.ndarray, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def long_video(two_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """A clip, over and over, as one video of so many minutes, and one of a quarter of that."""
+    """A clip repeated to a video of the given minutes, and one of a quarter of that."""
     av = pytest.importorskip("av")
     minutes = float(os.environ.get("NUMCLIP_BULK_MINUTES", "120"))
     folder = tmp_path_factory.mktemp("long")
@@ -292,7 +293,7 @@ def test_a_long_video(long_video: tuple[Path, Path], tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_a_million_files_are_listed(tmp_path: Path) -> None:
-    """A million empty files in one folder are a million inputs, listed once each, in order."""
+    """A million empty files in one folder are listed as a million inputs, each once, in order."""
     from numclip.bulk.inputs import cut, list_inputs
 
     for i in range(1_000_000):
@@ -303,7 +304,7 @@ def test_a_million_files_are_listed(tmp_path: Path) -> None:
 
 
 def test_duckdb_and_pandas_read_the_result(hopper: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two examples of docs/bulk.md, on a result named as there."""
+    """The two examples of docs/bulk.md run on a result."""
     import re
 
     import cv2

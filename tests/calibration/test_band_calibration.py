@@ -1,4 +1,4 @@
-"""Intervals fitted on bands contain bands whole; quantiles of every set hold on the worst; a set that is left out is judged."""
+"""Intervals fitted on bands contain whole bands; --every-set covers the worst data set; a left-out set is measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Floats = np.ndarray
 
 
 def _read(n: int, seed: int, noise: float = 4.0) -> LabelledReadings:
-    """Ages 10 to 80, read with an error of so many years; the words say nothing of it."""
+    """Make predictions of ages 10 to 80 with a given error in years; the words do not depend on it."""
     random = np.random.default_rng(seed)
     truth = np.floor(random.uniform(10, 80, n))
     values = (truth + noise * random.normal(size=n)).clip(0, 120)
@@ -43,14 +43,14 @@ def _ends(table: ConformalTable, faces: LabelledReadings, level: float = 0.9) ->
 
 
 def test_intervals_contain_bands_whole() -> None:
-    """Fitted on 2,000 faces in bands of ten years, 90 % intervals contain 90 % of new bands whole, and so more of the exact ages;
-    fitted on the exact ages they contain far fewer bands and are narrower. 80 % and 50 % hold what they say as well."""
+    """Fitted on 2,000 faces in ten-year bands, 90 % intervals contain 90 % of new bands completely, and more of the exact ages.
+    Fitted on exact ages they contain far fewer bands and are narrower. 80 % and 50 % intervals have their coverage too."""
     seen, new = _read(2000, 0), _read(2000, 1)
     table, bands = fit_table(_in_bands(seen), TASK), _in_bands(new)
     for level in (0.5, 0.8, 0.9):
         ends = _ends(table, bands, level)
         share = ((ends[:, 0] <= bands.labels) & (ends[:, 1] >= bands.highs)).mean()
-        # each side is held by itself, so both together may hold more
+        # each side is covered separately, so both together may be covered more often
         assert level - 0.03 <= share <= level + 0.06, level
     ends, narrow = _ends(table, bands), _ends(fit_table(seen, TASK), new)
     assert ((ends[:, 0] <= new.labels) & (ends[:, 1] >= new.labels)).mean() > 0.95
@@ -59,14 +59,14 @@ def test_intervals_contain_bands_whole() -> None:
 
 
 def test_bands_of_no_width_are_exact_labels() -> None:
-    """Ends that are equal give the table of exact labels, number by number."""
+    """Bands with equal ends give the same table as exact labels, number by number."""
     faces = _read(600, 2)
     assert fit_table(replace(faces, highs=faces.labels.copy()), TASK) == fit_table(faces, TASK)
 
 
 def test_quantiles_of_every_set() -> None:
-    """Of two sets, one read twice as badly: intervals fitted on both together miss the worse one, those of every set hold on it, and
-    are no narrower anywhere."""
+    """If the error on one of two data sets is twice as large, intervals fitted on both together undercover it; those fitted per set
+    cover it, and are nowhere narrower."""
     sets = [_read(1500, 3, 3.0), _read(500, 4, 6.0)]
     faces = LabelledReadings.join(sets)
     together, each = fit_table(faces, TASK), fit_table(faces, TASK, sources=source_of(sets))
@@ -81,8 +81,8 @@ def test_quantiles_of_every_set() -> None:
 
 
 def test_a_set_left_out_is_judged_by_the_others() -> None:
-    """The set that is read twice as badly is covered by far less than 90 % of intervals fitted on the two others, each of which is
-    covered by at least as much; one set alone is not judged."""
+    """A data set with twice the error is covered far less than 90 % by intervals fitted on the two others, and each of the others at
+    least 90 %; with only one data set there is no such measurement."""
     sets = {"good": _read(600, 6, 3.0), "also": _read(600, 7, 3.0), "bad": _read(600, 8, 6.0)}
     found = left_out(sets, TASK)
     assert found["bad"].coverage < 0.7 and found["good"].coverage > 0.9 and found["also"].coverage > 0.9
@@ -98,8 +98,8 @@ def _faces(ends: list[tuple[float, float | None]]) -> FaceCrops:
 
 
 def test_what_labels_are_taken_for() -> None:
-    """Bands alone stay bands; beside exact labels a thousand faces of 20-29 are taken for each of the ten ages a hundred times, to
-    two; open bands are left out of both; a set of open bands alone is refused."""
+    """Bands alone are fitted as bands. Mixed with exact labels, a thousand faces of 20-29 count about a hundred times (+-2) as each
+    of the ten ages. Open-ended bands are left out of both; a set with only open-ended bands is an error."""
     banded = _faces([(20.0, 29.0), (70.0, math.inf), (0.0, 2.0)])
     (alone,) = known_labels([banded])
     assert (alone.lows.tolist(), alone.highs.tolist()) == ([20, 0], [29, 2])
@@ -114,8 +114,8 @@ def test_what_labels_are_taken_for() -> None:
 
 
 def test_the_command_on_bands(shared_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Two tables of 60 faces in bands: the file gets intervals, and each table's coverage without it is said; --every-set never makes
-    them narrower. Who is 10 to 19 counts for no gate of 18, so few faces leave none."""
+    """With two tables of 60 faces in bands the file gets intervals, and the coverage of each table when left out is reported.
+    --every-set never makes the intervals narrower. Bands of 10 to 19 do not count for a gate at 18, so no gate is fitted."""
     data = open_data(f"fairface:{shared_data / 'data' / 'fairface.tar'}").select("calibration")
     tables: list[str] = []
     for part in range(2):

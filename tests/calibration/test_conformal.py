@@ -1,4 +1,4 @@
-"""Intervals hold what they promise: finite-sample quantiles, coverage, probabilities of passing a threshold."""
+"""Conformal intervals: finite-sample quantiles, coverage, and probabilities of exceeding a threshold."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TASK = TaskSpec("age", "years", 0, 120, (0.0, 20.0, 40.0, 60.0, 100.0), ("a", "b
 
 
 def _faces(n: int, seed: int, shift: float = 0.0, blur: float = 0.0) -> LabelledReadings:
-    """A predictor whose error grows with its spread, with age and with blur, at ages 10 to 80."""
+    """Make predictions at ages 10 to 80 whose error grows with spread, age and blur."""
     random = np.random.default_rng(seed)
     truth = random.uniform(10, 80, n)
     unsure = random.uniform(0.02, 0.6, n)
@@ -60,7 +60,7 @@ def test_equal_weights_are_split_conformal(n: int, level: float) -> None:
 
 
 def test_coverage_over_a_thousand_draws() -> None:
-    """1,000 times 200 calibration faces and one new face: it lies inside as often as asked, to three binomial errors."""
+    """In 1,000 repetitions with 200 calibration faces and one new face, coverage is nominal within three binomial errors."""
     inside = dict.fromkeys((0.5, 0.8, 0.9, 0.95), 0)
     for seed in range(1000):
         both = _faces(201, seed)
@@ -73,14 +73,14 @@ def test_coverage_over_a_thousand_draws() -> None:
 
 
 def test_every_part_of_the_range_is_covered() -> None:
-    """At 90 %, at least 85 % are covered among faces read as young, middle and old, though their errors differ 2:1."""
+    """90 % intervals cover at least 85 % of faces predicted as young, middle and old, although their errors differ by 2:1."""
     table, new = fit_table(_faces(3000, 1), TASK), _faces(6000, 2)
     for low, high in ((0, 30), (30, 60), (60, 120)):
         assert _covered(table, new.take((new.values >= low) & (new.values < high)), 0.9) >= 0.85
 
 
 def test_narrower_than_one_global_quantile() -> None:
-    """At the same coverage the intervals are narrower on average than one quantile for everybody."""
+    """At the same coverage the intervals are narrower on average than with one global quantile."""
     faces, new = _faces(3000, 1), _faces(6000, 2)
     table = fit_table(faces, TASK)
     ends = table.interval(*judged(new, table, TASK), 0.9, TASK)
@@ -89,7 +89,7 @@ def test_narrower_than_one_global_quantile() -> None:
 
 
 def test_at_least_is_calibrated() -> None:
-    """Among faces said to be at least 35 with probability p, a share p is, in every tenth of p, to 6 points."""
+    """Of faces with probability p of being at least 35, a share p is, in every decile of p, to 6 percentage points."""
     table, new = fit_table(_faces(3000, 1), TASK), _faces(20000, 2)
     p = table.at_least(*judged(new, table, TASK), 35)
     for low in np.arange(0.05, 0.95, 0.1):
@@ -98,7 +98,7 @@ def test_at_least_is_calibrated() -> None:
 
 
 def test_blurred_faces_get_wider_intervals() -> None:
-    """Blur beyond the calibration's faces triples the errors: without widening 90 % falls under 60 %, with it holds 85 %."""
+    """Blur beyond the calibration's faces triples the errors: 90 % intervals cover under 60 % without widening and 85 % with it."""
     faces = _faces(2000, 1)
     ladder = LabelledReadings.join([_faces(300, 10 + i, blur=blur) for i, blur in enumerate((0.3, 0.6, 0.9, 1.2))])
     plain, widened, blurred = fit_table(faces, TASK), fit_table(faces, TASK, ladder), _faces(3000, 3, blur=1.0)
@@ -107,7 +107,7 @@ def test_blurred_faces_get_wider_intervals() -> None:
 
 
 def test_a_site_layer_restores_coverage() -> None:
-    """A model that says 4 years too many covers too few; a layer from 100 faces covers 90 % again, over 100 sites."""
+    """A model that predicts 4 years too much undercovers; a site layer from 100 faces restores 90 % coverage, over 100 sites."""
     base, far = fit_table(_faces(2000, 1), TASK), _faces(4000, 2, shift=4)
     assert _covered(base, far, 0.9) < 0.85
     layers = [fit_layer(_faces(100, 100 + seed, shift=4), base, TASK) for seed in range(100)]
@@ -116,7 +116,7 @@ def test_a_site_layer_restores_coverage() -> None:
 
 
 def test_temperature_by_hand() -> None:
-    """Words that say 90 % and are right in 60 % of cases are cooled until they say 60 %."""
+    """If the top word has 90 % probability but is right in 60 % of cases, the temperature lowers it to 60 %."""
     probabilities = np.tile([0.9, 0.1 / 3, 0.1 / 3, 0.1 / 3], (1000, 1))
     labels = np.where(np.arange(1000) % 10 < 6, 10.0, 30.0)
     labels[labels == 30] = np.resize([30.0, 50.0, 80.0], 400)
@@ -125,7 +125,7 @@ def test_temperature_by_hand() -> None:
 
 
 def test_words_by_hand() -> None:
-    """Half on 0-20 and half on 20-40: below 10 lies a quarter, below 30 three quarters, so the odds of 30 are 1 to 3."""
+    """Hand-computed: with half on 0-20 and half on 20-40, a quarter is below 10 and three quarters below 30: odds of 30 are 1 to 3."""
     half = np.array([[0.5, 0.5, 0, 0]])
     assert words_below(half, 10, TASK).tolist() == [0.25] and words_below(half, 200, TASK).tolist() == [1]
     assert words_below(np.repeat(half, 2, axis=0), np.array([10.0, 30.0]), TASK).tolist() == [0.25, 0.75]
@@ -133,7 +133,7 @@ def test_words_by_hand() -> None:
 
 
 def test_look_correlation() -> None:
-    """Errors of which 80 % of the variance is common to all looks at a face give 0.8; independent looks give 0."""
+    """Look correlation is 0.8 if 80 % of the error's variance is common to all looks at a face, and 0 for independent looks."""
     random = np.random.default_rng(0)
     own, common = random.normal(size=(2000, 8)), random.normal(size=(2000, 1))
     assert look_correlation(0.8**0.5 * common + 0.2**0.5 * own) == pytest.approx(0.8, abs=0.02)
@@ -143,7 +143,7 @@ def test_look_correlation() -> None:
 @given(st.integers(0, 1000), st.floats(5, 100))
 @settings(max_examples=30, deadline=None)
 def test_intervals_and_probabilities_agree(seed: int, threshold: float) -> None:
-    """Intervals nest with rising level, stay in the task's range, and passing a threshold falls as it rises."""
+    """Intervals are nested in their level and stay in the task's range; the probability of exceeding a threshold falls with it."""
     table, new = fit_table(_faces(200, seed), TASK), _faces(50, seed + 1)
     values, difficulty = judged(new, table, TASK)
     ends = [table.interval(values, difficulty, level, TASK) for level in (0.5, 0.8, 0.9, 0.95)]
@@ -155,13 +155,13 @@ def test_intervals_and_probabilities_agree(seed: int, threshold: float) -> None:
 
 
 def test_cross_coverage_is_honest() -> None:
-    """The coverage written beside the table is measured on faces held out of the fit."""
+    """The coverage stored with the table is measured on faces that were held out of the fit."""
     got = cross_coverage(_faces(1000, 3), TASK, (0.5, 0.9))
     assert got["0.9"] == pytest.approx(0.9, abs=0.03) and got["0.5"] == pytest.approx(0.5, abs=0.05)
 
 
 def test_too_few_faces() -> None:
-    """29 faces are refused, 30 give one knot and finite, wide intervals; knots without faces near them are left out."""
+    """29 faces are an error, 30 give one knot and finite, wide intervals; knots without nearby faces are left out."""
     with pytest.raises(DataError, match="expected at least 30 labelled faces to calibrate, got 29"):
         fit_table(_faces(29, 0), TASK)
     table = fit_table(_faces(30, 0), TASK)
@@ -172,7 +172,7 @@ def test_too_few_faces() -> None:
 
 
 def test_json_and_back() -> None:
-    """A table survives JSON to the last digit it writes; a malformed one is refused by the field's name."""
+    """A table survives conversion to JSON and back; a malformed one is an error that names the field."""
     table = fit_table(_faces(500, 0), TASK).rounded()
     raw = json.loads(json.dumps(table.to_json()))
     assert ConformalTable.from_json(Fields(raw)) == table and len(raw["levels"]) == len(LEVELS)
@@ -190,12 +190,12 @@ def test_json_and_back() -> None:
 
 
 def test_spread_by_hand() -> None:
-    """Half on the bin centered at 10 and half on 30, read as 20: every word is 10 years off, so the spread is 10."""
+    """Hand-computed: half on the bin centered at 10, half on 30, predicted 20: every word is 10 years off, so the spread is 10."""
     assert spread(np.array([20.0]), np.array([[0.5, 0.5, 0, 0]]), TASK).tolist() == [10]
 
 
 def test_crepes_finds_the_same_intervals() -> None:
-    """With one knot, 200 faces' intervals at 80, 90 and 95 % are those of crepes' normalised conformal predictive system."""
+    """With one knot, the intervals of 200 faces at 80, 90 and 95 % equal those of crepes' normalised conformal predictive system."""
     crepes = pytest.importorskip("crepes", reason="needs the extra dev")
     random = np.random.default_rng(0)
     labels, values = random.uniform(10, 80, 200), random.uniform(10, 80, 50)

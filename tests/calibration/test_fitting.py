@@ -40,11 +40,12 @@ def _data(shared_data: Path, kind: str) -> str:
 
 
 def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> None:
-    """The shipped 90 % intervals hold 90 +- 2.5 % of the UTKFace test faces, 90 +- 3.5 % of All-Age-Faces'.
+    """The shipped 90 % intervals cover 90 +- 2.5 % of UTKFace's test faces and 90 +- 3.5 % of All-Age-Faces'.
 
-    To one standard error of so many faces; 50, 80 and 95 % hold that share to three, of the test's and the
-    calibration's faces; and at 90 % no band of the value with 100 faces or more holds under 85 %, by the same rule. They are narrower than one
-    quantile for everybody, and no wider, to 1 %, than the words alone would make them, at the same coverage.
+    This allows one standard error for that many faces. 50, 80 and 95 % intervals have their coverage within three standard errors
+    of the test and calibration faces. At 90 % no band of predicted values with 100 faces or more is covered less than 85 %, by the
+    same rule. At the same coverage the intervals are narrower than with one global quantile, and at most 1 % wider than intervals
+    from the words alone.
     """
     model = numclip.load("age-nano", device="cpu")
     assert model.spec.calibration is not None
@@ -71,7 +72,7 @@ def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> Non
 
 
 def test_reading_cost(shared_data: Path, yunet_model: Path) -> None:
-    """Interval and gate of 32 faces take less than a tenth of the processor time in which the model reads them."""
+    """Interval and gate of 32 faces take less than a tenth of the processor time of the model."""
     model = numclip.load("age-nano", device="cpu", threads=1)
     side = model.spec.crop.side
     crops = np.random.default_rng(0).integers(0, 255, (32, side, side, 3), np.uint8)
@@ -90,7 +91,7 @@ def test_reading_cost(shared_data: Path, yunet_model: Path) -> None:
 
 
 def test_calibrating_writes_the_spec_only(shared_data: Path, yunet_model: Path, model: Path, capfd) -> None:
-    """Calibrating a copy leaves its graph's hash, names data and n, and is right in cross-validation to 5 points."""
+    """Calibrating a copy keeps the graph's hash, records data and n, and its cross-validated coverage is right to 5 points."""
     before = model_file.graph_sha256(model)
     command = ["calibrate", str(model), "--data", _data(shared_data, "aaf"), "--out", str(model), "--json", "-"]
     assert main(command) == 0
@@ -104,7 +105,7 @@ def test_calibrating_writes_the_spec_only(shared_data: Path, yunet_model: Path, 
 
 @pytest.fixture
 def site(shared_data: Path, tmp_path: Path) -> Callable[[int], str]:
-    """A table of so many All-Age-Faces test pictures, as a site would label its own, four years too old."""
+    """Make a table of All-Age-Faces test pictures as a site would label its own, with ages four years too high."""
 
     def make(n: int) -> str:
         data = open_data(_data(shared_data, "aaf")).select("test")
@@ -119,7 +120,7 @@ def site(shared_data: Path, tmp_path: Path) -> Callable[[int], str]:
 
 
 def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[int], str], capfd) -> None:
-    """A layer from 40 faces shifts what is read and says they are few; taken off, the file is what it was, byte for byte."""
+    """A layer from 40 faces shifts the predictions and warns of few faces; removing it restores the file byte for byte."""
     before = model.read_bytes()
     side = model_file.read_spec(model).crop.side
     crops = np.random.default_rng(0).integers(0, 255, (3, side, side, 3), np.uint8)
@@ -145,7 +146,7 @@ def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[
 
 
 def test_another_graphs_calibration_is_refused(model: Path) -> None:
-    """A spec whose calibration names another graph is not opened."""
+    """A spec whose calibration names another graph is an error."""
     spec = model_file.read_spec(model)
     assert spec.calibration is not None
     model_file.write_spec(model, spec.with_calibration(replace(spec.calibration, graph_sha256="0" * 64)))
@@ -154,7 +155,7 @@ def test_another_graphs_calibration_is_refused(model: Path) -> None:
 
 
 def test_without_calibration_nothing_is_promised(model: Path) -> None:
-    """An uncalibrated model gives values, and a sentence with the command instead of an interval."""
+    """An uncalibrated model gives values; asking for an interval is an error with the command to run."""
     spec = model_file.read_spec(model)
     model_file.write_spec(model, spec.with_calibration(None))
     reading = numclip.load(model)(np.zeros((1, spec.crop.side, spec.crop.side, 3), np.uint8))[0]
@@ -165,7 +166,7 @@ def test_without_calibration_nothing_is_promised(model: Path) -> None:
 
 
 def test_a_wrong_calibration_can_be_replaced(yunet_model: Path, model: Path, site: Callable[[int], str], capfd) -> None:
-    """A calibration of another graph is refused under a layer, and a new one takes its place."""
+    """A calibration of another graph is an error for a site layer; a new calibration replaces it."""
     spec = model_file.read_spec(model)
     assert spec.calibration is not None
     model_file.write_spec(model, spec.with_calibration(replace(spec.calibration, graph_sha256="0" * 64)))
@@ -176,7 +177,7 @@ def test_a_wrong_calibration_can_be_replaced(yunet_model: Path, model: Path, sit
 
 
 def test_bad_input(yunet_model: Path, model: Path, site: Callable[[int], str], tmp_path: Path, capfd) -> None:
-    """Each is one sentence, and the model file stays as it was."""
+    """Each bad input is an error in one sentence, and the model file stays unchanged."""
     (tmp_path / "t.csv").write_text("file,label,split\na.png,20,train\n")
     (tmp_path / "old.csv").write_text("file,label\na.png,200\n")
     before = model.read_bytes()
@@ -200,7 +201,7 @@ def test_bad_input(yunet_model: Path, model: Path, site: Callable[[int], str], t
 
 
 def test_a_model_without_bins(model: Path, capfd) -> None:
-    """A spec without words is refused by that field; an uncalibrated model takes no layer."""
+    """A spec without words is an error that names the field; a site layer on an uncalibrated model is an error."""
     spec = model_file.read_spec(model)
     model_file.write_spec(model, spec.with_calibration(None))
     flags = ["calibrate", str(model), "--data", "table:none.csv"]
@@ -212,7 +213,7 @@ def test_a_model_without_bins(model: Path, capfd) -> None:
 def test_a_new_file_is_written(
     yunet_model: Path, site: Callable[[int], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
-    """Without --out a name gives ./NAME.calibrated.onnx; the shipped file stays; the package's folder is refused."""
+    """Without --out, a model name gives ./NAME.calibrated.onnx; the shipped file is unchanged; writing into the package is an error."""
     monkeypatch.chdir(tmp_path)
     before, data = SHIPPED.read_bytes(), site(60)
     assert main(["calibrate", "age-nano", "--data", data, "--split", "all"]) == 0

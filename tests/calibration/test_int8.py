@@ -1,4 +1,4 @@
-"""INT8 of the shipped model: two flavours, a float head, a small file, and layers that stay float."""
+"""INT8 of the shipped model: two flavours, a float head, a small file, and layers that are kept in float."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CROPS = probe_crops(SPEC.crop.side, 24)
 
 @pytest.fixture(scope="module")
 def plans() -> dict[str, graphs.Plan]:
-    """A plan of each flavour, from ranges on smooth pictures."""
+    """A plan of each flavour, with ranges from smooth synthetic pictures."""
     return {flavour: graphs.make_plan(SHIPPED, SPEC, CROPS, flavour, "minmax") for flavour in graphs.FLAVOURS}
 
 
@@ -43,8 +43,8 @@ def written(model: ModelProto, path: Path) -> Path:
 
 @pytest.mark.parametrize("flavour", graphs.FLAVOURS)
 def test_a_flavour_opens_and_answers_alike(flavour: str, plans: dict[str, graphs.Plan], tmp_path: Path) -> None:
-    """The INT8 graph keeps the contract and answers near the float one on the pictures it was fitted to."""
-    first = frozenset(list(plans[flavour].layers)[:4])  # kept in float: they see the widest range
+    """The INT8 graph keeps the contract, and its outputs are close to the float graph's on the calibration pictures."""
+    first = frozenset(list(plans[flavour].layers)[:4])  # kept in float: they have the widest range
     path = written(graphs.quantized(plans[flavour], first), tmp_path / "q.onnx")
     onnx.checker.check_model(onnx.load(path))
     found = difference(
@@ -56,14 +56,14 @@ def test_a_flavour_opens_and_answers_alike(flavour: str, plans: dict[str, graphs
 
 
 def test_the_cpu_flavour_is_small(plans: dict[str, graphs.Plan], tmp_path: Path) -> None:
-    """At most 3 MB, of 10.5 in float32 or 5.4 with half weights."""
+    """The CPU flavour has at most 3 MB (float32: 10.5 MB, with float16 weights 5.4 MB)."""
     path = written(graphs.quantized(plans["cpu"], frozenset({ONE_LAYER})), tmp_path / "q.onnx")
     assert path.stat().st_size <= 3_000_000
 
 
 @pytest.mark.parametrize("flavour", graphs.FLAVOURS)
 def test_types_of_a_flavour(flavour: str, plans: dict[str, graphs.Plan]) -> None:
-    """Activations unsigned for CPUs, signed and symmetric for TensorRT; weights signed; no product of the head is quantized."""
+    """Activations are unsigned for CPUs, signed and symmetric for TensorRT; weights are signed; the head is not quantized."""
     graph = graphs.quantized(plans[flavour], frozenset()).graph
     constants = {t.name: t for t in graph.initializer}
     wanted = onnx.TensorProto.UINT8 if flavour == "cpu" else onnx.TensorProto.INT8
@@ -78,18 +78,18 @@ def test_types_of_a_flavour(flavour: str, plans: dict[str, graphs.Plan]) -> None
 
 
 def test_kept_layers_stay_float(plans: dict[str, graphs.Plan]) -> None:
-    """A kept convolution reads no dequantized weight, its neighbours do."""
+    """A convolution kept in float has no dequantized weight; its neighbours do."""
     plan = plans["cpu"]
     graph = graphs.quantized(plan, frozenset({ONE_LAYER})).graph
     makers = {name: n.op_type for n in graph.node for name in n.output}
     weights = {n.name: makers.get(n.input[1]) for n in graph.node if n.op_type == "Conv"}
-    assert weights[plan.layers[ONE_LAYER]] == "Cast"  # stored in half
+    assert weights[plan.layers[ONE_LAYER]] == "Cast"  # stored as float16
     assert sum(maker == "DequantizeLinear" for maker in weights.values()) == len(plan.layers) - 1
 
 
 def test_harm_of_layers(plans: dict[str, graphs.Plan]) -> None:
-    """With every layer in float only the rounding of stored weights is left. With all depthwise ones in float the harm is at
-    most what it is with none: a kept layer is really computed in float, although ONNX Runtime would like it in int8."""
+    """With every layer in float, only the rounding of stored weights remains. With all depthwise layers in float the difference is at
+    most that with none: a kept layer is really computed in float, although ONNX Runtime's optimiser would use int8."""
     proof = ProofFaces(CROPS, np.full(24, 30.0), "smooth pictures")
     trial = int8.Trial(plans["cpu"], SPEC, proof, answers(open_session(SHIPPED, SPEC, "cpu"), CROPS))
     depthwise = frozenset(name for name in plans["cpu"].layers if name.endswith("conv_dw"))
@@ -98,7 +98,7 @@ def test_harm_of_layers(plans: dict[str, graphs.Plan]) -> None:
 
 
 def test_only_float_files_are_quantized(plans: dict[str, graphs.Plan], tmp_path: Path) -> None:
-    """An INT8 file is refused, with the way back to the float one."""
+    """Quantizing an INT8 file is an error that names the float file to use."""
     path = written(graphs.quantized(plans["cpu"], frozenset()), tmp_path / "q.onnx")
     write_spec(path, replace(SPEC, graph=replace(SPEC.graph, precision="int8")))
     with pytest.raises(UsageError, match="expected a float32 model, this one is int8"):
@@ -107,8 +107,8 @@ def test_only_float_files_are_quantized(plans: dict[str, graphs.Plan], tmp_path:
 
 @pytest.mark.slow
 def test_the_command(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
-    """On 1,200 faces the INT8 file's MAE is within 0.05 years of float32's, in at most 3 MB; what was kept, if any, is named; the
-    calibration, which belongs to another graph, is gone, and its origin is recorded."""
+    """On 1,200 faces the INT8 file's MAE is within 0.05 years of float32's, in at most 3 MB. Kept layers, if any, are named. The
+    calibration, which belongs to the float graph, is removed, and the origin is recorded."""
     data = [f"{kind}:{shared_data}/data/{kind}.tar" for kind in ("utkface", "aaf")]
     out, report = tmp_path / "age.int8.onnx", tmp_path / "report.json"
     assert main(["quantize", "age-nano", "--data", *data, "--out", str(out), "--widen", "--json", str(report)]) == 0
@@ -127,7 +127,7 @@ def test_beyond_its_limits_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With limits that no INT8 can hold the command fails, names the figures and --widen, and leaves no file."""
+    """With limits that no INT8 file can meet the command fails, names the figures and --widen, and leaves no file."""
     from numclip.calibration.measure import parity
 
     monkeypatch.setitem(parity.LIMITS, "int8", {"mean": 1e-4})

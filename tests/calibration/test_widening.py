@@ -1,4 +1,4 @@
-"""The layers that must stay wide are found from what each does alone."""
+"""The search for layers to keep in float ranks them by the effect of each layer alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def nothing() -> None:
 
 @given(st.lists(st.floats(0, 3), min_size=20, max_size=20))
 def test_the_shortest_prefix_of_the_worst(harms: list[float]) -> None:
-    """Where harms add up, what is kept is the worst layers, as few as pass, and they do pass."""
+    """If the effects of layers add up, the search keeps the worst layers, as few as possible, and the result passes."""
     of = dict(zip(LAYERS, harms))
 
     def harm(kept: frozenset[str]) -> float:
@@ -31,7 +31,7 @@ def test_the_shortest_prefix_of_the_worst(harms: list[float]) -> None:
 
 
 def test_a_pair_that_overflows_together() -> None:
-    """A large value passes from one layer to the next: both are kept and no other."""
+    """If a large value passes from one layer to the next, exactly these two are kept."""
 
     def harm(kept: frozenset[str]) -> float:
         return 0.1 if {"layer7", "layer8"} <= kept else float("inf")
@@ -40,7 +40,7 @@ def test_a_pair_that_overflows_together() -> None:
 
 
 def test_nothing_is_kept_where_all_narrow_passes() -> None:
-    """A graph that passes as it is keeps no layer, and no layer is tried."""
+    """If the graph passes unchanged, no layer is kept and none is tried."""
     tried: list[frozenset[str]] = []
 
     def harm(kept: frozenset[str]) -> float:
@@ -51,6 +51,6 @@ def test_nothing_is_kept_where_all_narrow_passes() -> None:
 
 
 def test_what_no_layer_can_save_is_refused() -> None:
-    """If even every layer wide does not pass, the reason lies elsewhere, and that is said."""
+    """If the graph fails even with every layer kept, the error says that the cause lies elsewhere."""
     with pytest.raises(ModelError, match="every layer in higher precision"):
         widen(LAYERS, lambda kept: 2.0, lambda kept: 2.0, nothing)

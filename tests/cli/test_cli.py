@@ -1,4 +1,4 @@
-"""The command's manners: suggestions, exit codes, and one sentence for every error."""
+"""The command line: suggestions, exit codes, and one sentence per error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numclip.cli import main as cli
 
 @pytest.fixture
 def verb(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
-    """A verb `probe` whose action a test can set."""
+    """A command `probe` whose action a test can set."""
     module = types.ModuleType("numclip.cli.probe", "A verb for tests.")
     state = types.SimpleNamespace(action=lambda args: 0)
 
@@ -38,26 +38,26 @@ def raising(error: BaseException) -> object:
 
 
 def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
-    """One version, in pyproject."""
+    """--version prints the version in pyproject.toml."""
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"numclip {version('numclip')}\n"
 
 
 def test_no_verb_is_an_error_and_help_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    """Both list every verb."""
+    """Both list every command."""
     assert cli.main([]) == 2
     assert cli.main(["--help"]) == 0
     assert all(f"  {name} " in capsys.readouterr().out for name in ["run"])
 
 
 def test_a_wrong_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
-    """`rnu` is taken for run."""
+    """`rnu` gets the suggestion run."""
     assert cli.main(["rnu"]) == 2
     assert "did you mean run?" in capsys.readouterr().err
 
 
 def test_a_wrong_flag_gets_a_suggestion(verb: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--minface` is taken for --min-face; abbreviations are not accepted."""
+    """`--minface` gets the suggestion --min-face; abbreviations are not accepted."""
     for flag in ("--minface", "--min-fac"):
         with pytest.raises(SystemExit) as stopped:
             cli.main(["probe", flag, "30"])
@@ -80,7 +80,7 @@ def test_a_wrong_flag_gets_a_suggestion(verb: types.SimpleNamespace, capsys: pyt
 def test_each_error_has_its_code_and_one_sentence(
     verb: types.SimpleNamespace, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
 ) -> None:
-    """No traceback for what a person can put right."""
+    """An error that the user can fix has no traceback."""
     verb.action = raising(error)
 
     assert cli.main(["probe"]) == code
@@ -90,7 +90,7 @@ def test_each_error_has_its_code_and_one_sentence(
 
 
 def test_a_bug_keeps_its_traceback(verb: types.SimpleNamespace) -> None:
-    """An import that no extra brings, and any other exception, is not hidden."""
+    """A failed import of a package that no extra installs, and any other unexpected exception, shows its traceback."""
     verb.action = raising(ModuleNotFoundError("no", name="numclip.runtime.gone"))
 
     with pytest.raises(ModuleNotFoundError):
@@ -98,7 +98,7 @@ def test_a_bug_keeps_its_traceback(verb: types.SimpleNamespace) -> None:
 
 
 def test_a_reader_that_leaves_is_quiet() -> None:
-    """`numclip … | head` ends without a traceback, also at interpreter exit."""
+    """`numclip … | head` ends without a traceback, even at interpreter exit."""
     code = (
         "import sys, types, numclip.cli.main as c\n"
         "m = types.ModuleType('numclip.flood', 'x'); m.add_arguments = lambda p: None\n"

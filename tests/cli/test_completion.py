@@ -1,4 +1,4 @@
-"""`numclip completion`: the script is one that the shell takes, and it completes."""
+"""`numclip completion`: the shell accepts the script, and it completes words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytest.importorskip("shtab", reason="needs the extra completion")
 
 from numclip.cli.main import COMMANDS, main
 
-# What bash does at TAB: it calls the function that was registered, with the words typed so far.
+# What bash does at TAB: it calls the registered function with the words typed so far.
 PRESS_TAB = """
 source "$1"; shift
 COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
@@ -23,16 +23,16 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def completed(script: Path, *words: str) -> set[str]:
-    """What bash offers for the last word."""
+    """Return bash's suggestions for the last word."""
     command = ["bash", "-c", PRESS_TAB, "bash", str(script), "numclip", *words]
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
 @pytest.fixture(scope="module")
 def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The script for bash, from the command."""
+    """The bash script that the command prints."""
     if shutil.which("bash") is None:
-        pytest.skip("there is no bash here")
+        pytest.skip("needs bash")
     import contextlib
     import io
 
@@ -45,7 +45,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_bash_completes(bash_script: Path) -> None:
-    """Commands, flags and choices."""
+    """bash completes commands, flags and choices."""
     assert set(COMMANDS) <= completed(bash_script, "")
     assert completed(bash_script, "ben") == {"bench"}
     assert completed(bash_script, "bench", "--sce") == {"--scenario"}
@@ -54,7 +54,7 @@ def test_bash_completes(bash_script: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_take_the_script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """It names every command, and the shell itself parses it where it is installed."""
+    """The scripts for other shells contain every command, and the shell, if installed, parses them."""
     assert main(["completion", shell]) == 0
     text = capsys.readouterr().out
     assert all(command in text for command in COMMANDS)

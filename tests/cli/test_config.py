@@ -1,4 +1,4 @@
-"""`--config FILE` and `--print-config`: a file says what flags say, and what is printed is such a file."""
+"""`--config FILE` and `--print-config`: a file sets flags, and the printed configuration is such a file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if sys.version_info < (3, 11):
 
 
 def parsed(verb: str, argv: list[str]) -> argparse.Namespace:
-    """What a command's flags come to, a file among them read."""
+    """Parse a command's flags, including a configuration file."""
     parser = build_parser(verb)
     return parser.parse_args(config.with_config(parser, argv))
 
 
 def test_a_file_says_what_flags_say(tmp_path: Path) -> None:
-    """Positional, list, number and switch; a dash or an underscore in the name; what is typed wins."""
+    """A file sets positional, list, number and switch arguments, with dashes or underscores; typed flags override it."""
     file = tmp_path / "bench.toml"
     file.write_text(
         'models = ["age-nano", "age-small"]\nbatch = [1, 8]\nseconds = 0.5\nskip_absent = true\nthreads = 2\n'
@@ -36,7 +36,7 @@ def test_a_file_says_what_flags_say(tmp_path: Path) -> None:
 
 
 def test_a_kind_of_a_command(tmp_path: Path) -> None:
-    """`deploy jetson` and `deploy triton` have flags of their own; a required one may stand in the file."""
+    """`deploy jetson` and `deploy triton` have their own flags; a required flag may be in the file."""
     (tmp_path / "a.toml").write_text('out = "kit"\nsource = "csi://0"\n')
     said = parsed("deploy", ["jetson", f"--config={tmp_path / 'a.toml'}"])
 
@@ -54,7 +54,7 @@ def test_a_kind_of_a_command(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The key is named, exit code 2, and nothing runs."""
+    """A wrong file is an error that names the key, exit code 2, and nothing runs."""
     (tmp_path / "a.toml").write_text(text)
 
     assert main(["bench", "age-nano", "--config", str(tmp_path / "a.toml")]) == 2
@@ -64,7 +64,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, said: str, caps
 
 
 def test_a_wrong_value_is_refused_like_a_typed_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Choices and types hold for a file too."""
+    """Choices and types are checked for values in a file too."""
     (tmp_path / "a.toml").write_text('scenario = "sprint"')
 
     with pytest.raises(SystemExit) as stopped:
@@ -74,7 +74,7 @@ def test_a_wrong_value_is_refused_like_a_typed_one(tmp_path: Path, capsys: pytes
 
 
 def test_a_switch_is_off_where_it_is_false(tmp_path: Path) -> None:
-    """`open-to-all = false` leaves the switch --open-to-all off, true puts it on."""
+    """`open-to-all = false` leaves the switch --open-to-all off; true turns it on."""
     for said, meant in (("false", False), ("true", True)):
         (tmp_path / "a.toml").write_text(f"open-to-all = {said}\n")
         assert parsed("serve", ["--config", str(tmp_path / "a.toml")]).open_to_all is meant
@@ -82,7 +82,7 @@ def test_a_switch_is_off_where_it_is_false(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_what_is_printed_is_such_a_file(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of every command: printed with its defaults, read back, and printed again, it is the same."""
+    """For every command the printed configuration, read and printed again, is the same."""
     pytest.importorskip("torch", reason="some commands need the extras train and export")
     kind = {"deploy": ["jetson"], "audit": ["verify"]}.get(verb, [])
     assert main([verb, *kind, "--print-config"]) == 0
@@ -95,7 +95,7 @@ def test_what_is_printed_is_such_a_file(verb: str, tmp_path: Path, capsys: pytes
 
 
 def test_printed_values_are_those_in_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A typed flag is printed as typed, one from a file as there, and a flag without a value as a comment."""
+    """Flags are printed with their value, typed or from a file; a flag without a value is printed as a comment."""
     (tmp_path / "a.toml").write_text("restarts = 3\n")
     main(["bench", "age-nano", "--batch", "1,8", "--config", str(tmp_path / "a.toml"), "--print-config"])
     lines = capsys.readouterr().out.splitlines()

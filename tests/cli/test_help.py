@@ -1,4 +1,4 @@
-"""Every verb's --help, as stored in docs/help: a changed flag is seen in a review. `make help` stores it anew."""
+"""The --help of every command equals the text in docs/help, so that changes show in a review. `make help` updates it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = "100"
 
 
 def help_of(verb: str | None) -> str:
-    """The text a person sees, in a terminal of a known width."""
+    """Return the help text in a terminal of a fixed width."""
     from numclip.cli.main import main
 
     text = io.StringIO()
@@ -29,7 +29,7 @@ def help_of(verb: str | None) -> str:
 
 
 def names() -> dict[str, str | None]:
-    """Each stored file's name and its verb; `numclip` is the overview."""
+    """Return each stored file's name and its command; `numclip` is the overview."""
     from numclip.cli.main import COMMANDS
 
     return {"numclip": None, **{verb: verb for verb in COMMANDS}}
@@ -37,20 +37,22 @@ def names() -> dict[str, str | None]:
 
 @pytest.mark.parametrize("name", names())
 def test_the_help_is_the_stored_one(name: str) -> None:
-    """Word for word; Python's releases break its lines at other places."""
+    """The words are the same; line breaks differ between Python versions."""
     file = STORED / f"{name}.txt"
-    assert file.is_file(), "store it with: make help"
+    assert file.is_file(), "store the help with: make help"
 
-    assert help_of(names()[name]).split() == file.read_text(encoding="utf-8").split(), "store it anew with: make help"
+    assert help_of(names()[name]).split() == file.read_text(encoding="utf-8").split(), (
+        "update the stored help with: make help"
+    )
 
 
 def test_nothing_else_is_stored() -> None:
-    """A verb that is gone has no help left."""
+    """There is no stored help of a removed command."""
     assert {file.stem for file in STORED.glob("*")} == set(names())
 
 
 def test_no_help_names_a_place() -> None:
-    """A default that depends on the machine would be stored with it."""
+    """No help text contains a local path, for example as a default."""
     for file in STORED.glob("*.txt"):
         text = file.read_text(encoding="utf-8")
         assert str(Path.home()) not in text
@@ -58,7 +60,7 @@ def test_no_help_names_a_place() -> None:
 
 
 def refresh() -> None:
-    """Store every verb's help, and remove what belongs to none."""
+    """Store the help of every command, and remove files of removed commands."""
     STORED.mkdir(parents=True, exist_ok=True)
     for file in STORED.glob("*"):
         if file.stem not in names():

@@ -1,4 +1,4 @@
-"""`numclip run` with no source: the first camera, and it is said which."""
+"""`numclip run` without a source reads the first camera and says which one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numclip.runtime.live import webcams
 def test_the_first_camera_is_read(
     hopper: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It is named and read; a picture stands in for the camera that is not here."""
+    """The first camera is named and read (a picture stands in for the camera)."""
     (tmp_path / "video1").write_bytes(cv2.imencode(".png", hopper)[1].tobytes())
     monkeypatch.setattr(webcams, "cameras", lambda: [tmp_path / "video1", tmp_path / "video2"])
     assert main(["run", "--detector", "haar", "--device", "cpu"]) == 0
@@ -24,7 +24,7 @@ def test_the_first_camera_is_read(
 
 
 def test_nodes_are_taken_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """video2 comes before video10, and a node that captures nothing (a webcam's metadata) is none."""
+    """video2 comes before video10, and a node that cannot capture (a webcam's metadata) is not a camera."""
     for name in ("video10", "video2", "video0"):
         (tmp_path / name).write_text("")
     monkeypatch.setattr(webcams, "formats", lambda node: [] if node.name == "video0" else ["MJPG"])
@@ -32,7 +32,7 @@ def test_nodes_are_taken_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_source_and_no_camera(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """One sentence that says what to type, exit code 2."""
+    """Without a source and a camera there is one sentence that says what to type, exit code 2."""
     monkeypatch.setattr(webcams, "cameras", list)
     assert main(["run"]) == 2
     said = capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Freed memory stays in the process: what the training asks of the C library."""
+"""The training tells the C library to keep freed memory in the process."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ print(faults(100))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is asked, on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc's allocator on Linux")
 def test_a_freed_block_is_used_again_without_new_pages() -> None:
-    """The third block of 100 MB costs a tenth of the page faults at most that it costs unasked (25,600 of 4 kB or 50 of 2 MB)."""
+    """With the setting, the third block of 100 MB causes at most a tenth of the page faults (25,600 of 4 kB or 50 of 2 MB without)."""
     pytest.importorskip("torch", reason="needs the extra train")
     kept, plain = (
         int(subprocess.run([sys.executable, "-c", SCRIPT, how], capture_output=True, check=True, text=True).stdout)

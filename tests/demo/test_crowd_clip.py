@@ -1,4 +1,4 @@
-"""One, five and twenty real faces at 1280 x 720: what many faces cost, and what they lose by it."""
+"""One, five and twenty real faces at 1280 x 720: the cost of many faces, and the effect on their ages."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from numclip.runtime.live.pipeline import Pipeline, Rules
 from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.sources import open_source
 
-LOOKS = 5  # the budget of these tests, in looks
+LOOKS = 5  # the budget of these tests, in looks (runs of the model on a face)
 
 
 @pytest.fixture(scope="module")
 def cards(shared_data: Path, yunet_model: Path) -> list[np.ndarray]:
-    """Twenty faces of UTKFace's validation split, 15 to 75 years old, that YuNet is sure of."""
+    """Twenty faces of UTKFace's validation split, 15 to 75 years old, with a high YuNet score."""
     with (shared_data / "data" / "utkface.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "val" and 15 <= float(row["age"]) <= 75]
     picked = {rows[i]["file"] for i in np.random.default_rng(1).permutation(len(rows))[:80]}
@@ -61,7 +61,7 @@ def _look_ms(model) -> float:
 
 
 def _read_by_turns(model, clips: list[Path], rules: Rules) -> list[list[FrameResult]]:
-    """The clips' results; the clips take turns frame by frame, so that a busy machine harms all alike."""
+    """Read the clips in turns, frame by frame, so that other load affects all alike; returns their results."""
     results: list[list[FrameResult]] = [[] for _ in clips]
     pipelines = [Pipeline(model, open_detector("yunet"), rules) for _ in clips]
     for frames in zip_longest(*(iter(open_source(str(clip))) for clip in clips)):
@@ -71,7 +71,7 @@ def _read_by_turns(model, clips: list[Path], rules: Rules) -> list[list[FrameRes
 
 
 def _everything(model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> list[FrameResult]:
-    """Every face of every frame detected and looked at."""
+    """Detect and read every face in every frame."""
     with monkeypatch.context() as patch:
         patch.setattr(sight, "DETECT_EVERY_S", 0.0)
         patch.setattr(look_budget, "SPACING_S", 1e-6)
@@ -81,7 +81,7 @@ def _everything(model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> list[Fram
 
 
 def _numbers(result: FrameResult) -> list[tuple[float, float, float]]:
-    """(x, y, number) of each face."""
+    """Return (x, y, age) of each face."""
     boxes = [(f.box_xyxy, f.reading) for f in result.faces]
     return [((b[0] + b[2]) / 2, (b[1] + b[3]) / 2, r.value) for b, r in boxes if r is not None]
 
@@ -112,22 +112,21 @@ def _claims(model, cards, folder: Path, frames: int, monkeypatch: pytest.MonkeyP
 
 
 def _first_number_s(results: list[FrameResult], number: int) -> float:
-    """When face `number` (by track) first had a number, in the clip's time."""
+    """Return the time in the clip when track `number` first had an age."""
     return next(r.frame.time_s for r in results for f in r.faces if f.track_id == number + 1 and f.reading is not None)
 
 
 @pytest.mark.slow
 def test_twenty_faces_cost_hardly_more_than_one(model, cards, tmp_path: Path, monkeypatch) -> None:
-    """5 s of 1, 5 and 20 faces with a budget of five looks a frame: the median capture-to-result with 20 is at most 1.5 times
-    that with 1; p95 of model and scheduling time stays within the budget and a look's jitter; every face has its first
-    number within 0.5 s of the clip; after 5 s the shown ages are within 0.5 years (mean) of looking at every face in every
-    frame."""
+    """For 5 s of 1, 5 and 20 faces with a budget of five looks per frame: the median capture-to-result latency with 20 faces is at
+    most 1.5 times that with 1. The p95 of model and scheduling time is within the budget plus a look's jitter. Every face has an
+    age within 0.5 s of the clip. After 5 s the shown ages are within 0.5 years (mean) of reading every face in every frame."""
     _claims(model, cards, tmp_path, 150, monkeypatch)
 
 
 def test_every_face_of_a_crowd_is_read_soon(model, cards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1 s of 20 faces where a look takes 2 ms by the clock that the budget sees: all 20 have a number within 0.5 s of the
-    clip, and no frame has more than the five looks of 10 ms."""
+    """For 1 s of 20 faces, with looks of 2 ms on the budget's clock: all 20 have an age within 0.5 s of the clip, and no frame has
+    more than the five looks that 10 ms allow."""
     spent = LookBudget.spent
     monkeypatch.setattr(LookBudget, "spent", lambda self, faces, seconds: spent(self, faces, 0.002 * faces))
     pipeline = Pipeline(model, open_detector("yunet"), Rules(budget_ms=2 * LOOKS))
@@ -139,7 +138,7 @@ def test_every_face_of_a_crowd_is_read_soon(model, cards, tmp_path: Path, monkey
 
 
 def test_a_crowd_has_its_people() -> None:
-    """n white cards on 720 x 1280 are n separate squares, in every frame; nobody is a plain picture."""
+    """n white cards on 720 x 1280 are n separate squares in every frame; with no cards the picture is plain."""
     card = np.full((50, 50, 3), 255, np.uint8)
     for people in (0, 1, 5, 20):
         for image in crowd([card], people, 4):

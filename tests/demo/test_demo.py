@@ -1,4 +1,4 @@
-"""`numclip demo`: two people, one track each, and the files it promises, without YuNet."""
+"""`numclip demo`, without YuNet: two people, one track each, and the documented files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def refuse(*_: object) -> None:
 def test_the_demo_gives_each_person_one_track(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One track id covers at least 90 % of the frames in which its person is fully visible; no network is used."""
+    """Each person's track covers at least 90 % of the frames in which the person is fully visible; the network is not used."""
     if not (REPO / "runtime/models/age-nano.onnx").is_file():
         pytest.skip("the default model runtime/models/age-nano.onnx is not there yet")
     monkeypatch.chdir(tmp_path)
@@ -69,7 +69,7 @@ def test_the_demo_gives_each_person_one_track(
 def test_without_its_extra_the_demo_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], absent: tuple[str, ...], wanted: str
 ) -> None:
-    """One sentence, exit 1, the line to type in it."""
+    """Without its packages the demo prints one sentence with the command to run, exit code 1."""
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in absent else find(name, *a))
 
@@ -81,7 +81,7 @@ def test_without_its_extra_the_demo_says_what_to_install(
 
 
 def test_the_table_names_both_people_and_says_when_there_is_no_interval() -> None:
-    """Median and range per track, worked by hand."""
+    """The table has hand-computed median and range per track."""
 
     def face(track: int, x: float, age: float | None) -> demo_sheet.FaceLine:
         return {"track": track, "box": [x, 100.0, x + 80, 180.0], "age": age, "low": None, "high": None}

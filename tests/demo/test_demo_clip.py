@@ -1,4 +1,4 @@
-"""The demo's clip: two real faces, where the clip says they are."""
+"""The demo's clip: two real faces at the stated places."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numclip.runtime.faces.opening import open_detector
 
 
 def test_the_clip_is_six_to_eight_seconds_and_both_faces_are_mostly_visible() -> None:
-    """640x480 at 25 fps, and each face is fully visible in nearly all frames after the slide-in."""
+    """The clip is 640x480 at 25 fps, and each face is fully visible in nearly all frames after the slide-in."""
     assert 6 * demo_clip.FPS <= demo_clip.NUM_FRAMES <= 8 * demo_clip.FPS
     for person in demo_clip.PEOPLE:
         visible = [demo_clip.fully_visible(person, index) for index in range(demo_clip.NUM_FRAMES)]
@@ -21,7 +21,7 @@ def test_the_clip_is_six_to_eight_seconds_and_both_faces_are_mostly_visible() ->
 
 
 def test_the_cards_never_overlap() -> None:
-    """After the slide-in Hopper's card ends before Collins' begins, so no face is ever covered."""
+    """After the slide-in, Hopper's card ends to the left of Collins', so no face is covered."""
     for index in range(demo_clip.NUM_FRAMES):
         hopper_x, _, hopper_side = demo_clip.card_at(demo_clip.HOPPER, index)
         collins_x, _, collins_side = demo_clip.card_at(demo_clip.COLLINS, index)
@@ -30,7 +30,7 @@ def test_the_cards_never_overlap() -> None:
 
 
 def test_the_haar_cascade_sees_both_people_and_nobody_else() -> None:
-    """Every 10th frame: each fully visible face holds exactly one detection's center."""
+    """In every 10th frame, each fully visible face contains the center of exactly one detection."""
     detector = open_detector("haar")
     frames = demo_clip.frames()
     for index in range(0, demo_clip.NUM_FRAMES, 10):

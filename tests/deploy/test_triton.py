@@ -1,4 +1,4 @@
-"""The Triton repository against Triton's own published schema."""
+"""The Triton repository, checked against Triton's published schema."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SPEC = read_spec(SHIPPED)
 
 @pytest.fixture(scope="module")
 def schema() -> ModuleType:
-    """model_config.proto as tritonclient ships it, without importing the client around it."""
+    """model_config.proto from tritonclient, loaded without importing the client."""
     found = importlib.util.find_spec("tritonclient")
     if found is None or not found.submodule_search_locations:
-        pytest.skip("needs tritonclient, of the extra dev")
+        pytest.skip("needs tritonclient, from the extra dev")
     path = Path(found.submodule_search_locations[0]) / "grpc/model_config_pb2.py"
     spec = importlib.util.spec_from_file_location("model_config_pb2", path)
     assert spec is not None and spec.loader is not None
@@ -43,7 +43,7 @@ def schema() -> ModuleType:
 def test_the_config_is_tritons(
     suffix: str, backend: str, file: str, name: str, schema: ModuleType, tmp_path: Path
 ) -> None:
-    """Every field is one that Triton knows; names, types and shapes are the contract's; faces are batched and warmed up."""
+    """Every field exists in Triton's schema; names, types and shapes follow the contract; batching and warm-up are set."""
     from google.protobuf import text_format
 
     model = tmp_path / f"m{suffix}"
@@ -65,7 +65,7 @@ def test_the_config_is_tritons(
 
 
 def test_one_face_at_a_time(schema: ModuleType, tmp_path: Path) -> None:
-    """A largest batch of one is named once, in batches and in warm-up."""
+    """With a maximum batch of one, batch sizes and warm-up list it only once."""
     from google.protobuf import text_format
 
     place = write_repository(tmp_path, SHIPPED, replace(SPEC, name="one"), max_batch=1)
@@ -74,7 +74,7 @@ def test_one_face_at_a_time(schema: ModuleType, tmp_path: Path) -> None:
 
 
 def test_the_command_and_the_call_write_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`numclip deploy triton age-nano` and `triton_repository("age-nano")`: one file each, equal byte for byte."""
+    """`numclip deploy triton age-nano` and `triton_repository("age-nano")` write identical files."""
     assert main(["deploy", "triton", "age-nano", "--out", str(tmp_path / "a")]) == 0
     assert "next: tritonserver" in capsys.readouterr().out
     place = triton_repository("age-nano", tmp_path / "b")
@@ -86,7 +86,7 @@ def test_the_command_and_the_call_write_the_same(tmp_path: Path, capsys: pytest.
     ("words", "said"), [(["--max-batch", "0"], "at least 1"), (["--max-batchh", "1"], "did you mean")]
 )
 def test_wrong_flags_of_triton(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Refused with exit code 2, and nothing is written."""
+    """Wrong flags are errors with exit code 2, and nothing is written."""
     try:
         code = main(["deploy", "triton", "age-nano", "--out", str(tmp_path / "a"), *words])
     except SystemExit as stopped:
@@ -97,7 +97,7 @@ def test_wrong_flags_of_triton(words: list[str], said: str, tmp_path: Path, caps
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    """A file where a folder is needed is one sentence."""
+    """A file in a folder's place is an error in one sentence."""
     (tmp_path / "taken").write_text("")
     with pytest.raises(NumclipError, match="cannot be written"):
         write_repository(tmp_path / "taken", SHIPPED, SPEC)

@@ -1,4 +1,4 @@
-"""`numclip doctor` finds planted faults, and the very line it prints makes each go away."""
+"""`numclip doctor` finds planted problems, and the command that it prints fixes each of them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ LEFT_OUT = (".git", ".venv", "build", "dist", "runs", "*.egg-info", "__pycache__
 
 @dataclass(frozen=True)
 class Said:
-    """One finding as a person reads it."""
+    """One finding as printed."""
 
     ok: bool
     said: str
-    fix: str  # the line to type, or nothing
+    fix: str  # the command to run, or empty
 
 
 def shell(line: str, env: dict[str, str], cwd: Path | None = None, wrap: tuple[str, ...] = ()) -> dict[str, Said]:
-    """What doctor prints when a line that ends in it is typed."""
+    """Run a shell line that ends with doctor; returns doctor's findings."""
     command = [*wrap, "bash", "-c", line]
     done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, 1), f"{line}\n{done.stdout}\n{done.stderr}"
@@ -44,12 +44,12 @@ def shell(line: str, env: dict[str, str], cwd: Path | None = None, wrap: tuple[s
 
 
 def here(env: dict[str, str]) -> dict[str, str]:
-    """This environment's `numclip` first on the path."""
+    """An environment with this `numclip` first on the path."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **env}
 
 
 def printed(text: str) -> dict[str, Said]:
-    """Columns: the answer, the check, what was said; the line to type stands under what was said."""
+    """Parse the printed columns: status, check, message; the command to run is below the message."""
     found: dict[str, Said] = {}
     check = ""
     for row in text.splitlines():
@@ -62,7 +62,7 @@ def printed(text: str) -> dict[str, Said]:
 
 
 def typed(env: dict[str, str], check: str, cwd: Path | None = None, wrap: tuple[str, ...] = ()) -> tuple[Said, Said]:
-    """A check before, and after the line printed for it was typed to the letter in the same shell."""
+    """Return a check's finding before and after its printed command was run exactly in the same shell."""
     before = shell("numclip doctor --all", env, cwd, wrap)[check]
     assert before.fix, before
     return before, shell(f"{{ {before.fix}\n}} >&2 && numclip doctor --all", env, cwd, wrap)[check]
@@ -70,7 +70,7 @@ def typed(env: dict[str, str], check: str, cwd: Path | None = None, wrap: tuple[
 
 @pytest.fixture
 def published(tmp_path: Path, yunet_model: Path) -> Iterator[dict[str, str]]:
-    """A proxy on loopback that answers for the detector's published address: the variables that lead to it."""
+    """A local proxy that serves the detector's published URL; returns the environment variables that select it."""
     trustme = pytest.importorskip("trustme", reason="the test's certificate is made with trustme")
     host = str(urlsplit(fetch.YUNET_URL).hostname)
     authority, content = trustme.CA(), yunet_model.read_bytes()
@@ -83,7 +83,7 @@ def published(tmp_path: Path, yunet_model: Path) -> Iterator[dict[str, str]]:
         while True:
             try:
                 plain = listener.accept()[0]
-            except OSError:  # closed: the test is over
+            except OSError:  # closed at the end of the test
                 return
             with plain:
                 assert plain.recv(65536).startswith(f"CONNECT {host}:443".encode())
@@ -108,7 +108,7 @@ def published(tmp_path: Path, yunet_model: Path) -> Iterator[dict[str, str]]:
 
 
 def test_a_missing_detector(published: dict[str, str]) -> None:
-    """No YuNet anywhere is no problem; `numclip fetch yunet` brings it, over TLS, from its published address."""
+    """A missing YuNet is not a problem; `numclip fetch yunet` downloads it over TLS from its published URL."""
     env = here(published)
     before = shell("numclip doctor --all", env)["detector yunet"]
     after = shell("numclip fetch yunet >&2 && numclip doctor --all", env)["detector yunet"]
@@ -118,7 +118,7 @@ def test_a_missing_detector(published: dict[str, str]) -> None:
 
 
 def test_a_spoilt_detector(published: dict[str, str], yunet_model: Path) -> None:
-    """One changed byte in the cached detector is found by its hash; fetching replaces it."""
+    """A changed byte in the cached detector is found by its hash; `numclip fetch yunet` replaces the file."""
     data = bytearray(yunet_model.read_bytes())
     data[1000] ^= 1
     cached = Path(published["NUMCLIP_CACHE"]) / yunet_model.name
@@ -132,7 +132,7 @@ def test_a_spoilt_detector(published: dict[str, str], yunet_model: Path) -> None
 
 
 def test_a_wrong_detector_path(tmp_path: Path, yunet_model: Path) -> None:
-    """NUMCLIP_YUNET naming nothing: without it the cached detector is taken."""
+    """If NUMCLIP_YUNET names a missing file, the printed command unsets it, and the cached detector is used."""
     shutil.copy(yunet_model, tmp_path)
     before, after = typed(here({"NUMCLIP_YUNET": "/nowhere.onnx", "NUMCLIP_CACHE": str(tmp_path)}), "detector yunet")
 
@@ -143,7 +143,7 @@ def test_a_wrong_detector_path(tmp_path: Path, yunet_model: Path) -> None:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder above a git checkout of this package."""
+    """The parent folder of a git checkout of this package."""
     above = tmp_path_factory.mktemp("a checkout")
     shutil.copytree(REPO, above / "numclip", ignore=shutil.ignore_patterns(*LEFT_OUT))
     git = ["git", "-C", above / "numclip", "-c", "user.name=x", "-c", "user.email=x@example.org"]
@@ -154,7 +154,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("fault", ["cut short", "one byte changed", "gone", "another kind of file"])
 def test_a_corrupt_model(checkout: Path, fault: str) -> None:
-    """A spoilt shipped model is found, also where only its calibration's hash can tell; git brings the file back."""
+    """A corrupt shipped model is found, even if only the calibration's hash shows it; git restores the file."""
     model = checkout / "numclip/runtime/models/age-nano.onnx"
     data = bytearray(model.read_bytes())
     data[len(data) // 2] ^= 1
@@ -170,12 +170,12 @@ def test_a_corrupt_model(checkout: Path, fault: str) -> None:
 
 
 def test_a_read_only_cache(tmp_path: Path) -> None:
-    """A cache folder that takes no files: the line names one that does."""
+    """For a cache folder that cannot be written, the command names a writable one."""
     (tmp_path / "cache").mkdir(mode=0o500)
     wrap: tuple[str, ...] = ()
-    if os.geteuid() == 0:  # root may write anywhere, unless it lays that right down
+    if os.geteuid() == 0:  # root may write anywhere unless it drops that capability
         if shutil.which("setpriv") is None:
-            pytest.skip("root needs util-linux's setpriv to be refused anything")
+            pytest.skip("running as root needs util-linux's setpriv to drop privileges")
         wrap = ("setpriv", "--bounding-set=-dac_override")
     env = {"NUMCLIP_CACHE": str(tmp_path / "cache"), "XDG_CACHE_HOME": str(tmp_path / "usual")}
     before, after = typed(here(env), "cache", wrap=wrap)
@@ -187,7 +187,7 @@ def test_a_read_only_cache(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_a_folder(tmp_path: Path) -> None:
-    """The usual place taken by a file: the line names another folder, here the current one's."""
+    """If a file is in the cache folder's place, the command names another folder, here one in the current folder."""
     (tmp_path / "usual").write_text("")
     before, after = typed(here({"NUMCLIP_CACHE": "", "XDG_CACHE_HOME": str(tmp_path / "usual")}), "cache", cwd=tmp_path)
 
@@ -197,7 +197,7 @@ def test_a_cache_that_cannot_be_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_camera_path_that_is_none(tmp_path: Path) -> None:
-    """A mistyped source: the line names the one beside it; typed, that one opens."""
+    """For a mistyped source, the command names the similar file in the same folder, which then opens."""
     picture = tmp_path / "entrance.png"
     shutil.copy(REPO / "docs/demo.png", picture)
     before = shell(f"numclip doctor --camera {tmp_path}/entrence.png", here({}))["camera"]
@@ -208,7 +208,7 @@ def test_a_camera_path_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_camera_that_is_not_plugged_in() -> None:
-    """Video node 63: the line takes a camera that is there, or none where there is none."""
+    """For the missing camera 63, the command names an existing camera, or there is no command if there is none."""
     before = shell("numclip doctor --camera /dev/video63", here({}))["camera"]
 
     assert not before.ok
@@ -216,13 +216,13 @@ def test_a_camera_that_is_not_plugged_in() -> None:
 
 
 def test_a_problem_is_an_exit_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """1 while a problem stands, with the line under it and the count at the end."""
+    """With a problem, doctor exits with 1, prints the command below it, and the count at the end."""
     assert main(["doctor", "--camera", str(tmp_path / "none.mp4")]) == 1
     assert "type the line" in capfd.readouterr().out
 
 
 def test_problems_first_and_the_rest_folded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without --all only problems have rows, and what is fine is one line with every check's name; with it, rows follow."""
+    """Without --all only problems have rows, and one line lists the checks without problems; with --all every check has a row."""
     missing = str(tmp_path / "none.mp4")
     main(["doctor", "--camera", missing])
     short = capfd.readouterr().out
@@ -232,14 +232,16 @@ def test_problems_first_and_the_rest_folded(tmp_path: Path, capfd: pytest.Captur
     assert not any(said.ok for said in printed(short).values())
     folded = next(line for line in short.splitlines() if " checks are fine: " in line)
     names = folded.partition(": ")[2].partition(" (--all")[0].split(", ")
-    assert [name[:18] for name in names] == [check for check, said in rows.items() if said.ok], "rows show 18 letters"
+    assert [name[:18] for name in names] == [check for check, said in rows.items() if said.ok], (
+        "rows show 18 characters"
+    )
     assert [line.startswith("PROBLEM") for line in long.splitlines() if line[:3] in ("ok ", "PRO")] == sorted(
         (line.startswith("PROBLEM") for line in long.splitlines() if line[:3] in ("ok ", "PRO")), reverse=True
     )
 
 
 def test_the_report_names_no_one(tmp_path: Path, yunet_model: Path) -> None:
-    """Planted names of a person, a firm and a host are in the printed findings, and none is in the JSON."""
+    """Planted names of a person, a company and a host are printed, but the JSON report contains none of them."""
     private = tmp_path / "Ann Example" / "Customer AG"
     private.mkdir(parents=True)
     env = {
@@ -274,7 +276,7 @@ def test_the_report_names_no_one(tmp_path: Path, yunet_model: Path) -> None:
 
 @functools.cache
 def _wheel(folder: Path, name: str, version: str, module: str, code: str) -> None:
-    """A wheel by hand, in the place of a package that is large: real pip installs and removes it."""
+    """Make a small wheel in place of a large package; the real pip installs and removes it."""
     import zipfile
 
     label = f"{name.replace('-', '_')}-{version}"
@@ -296,7 +298,7 @@ NO_LIBGL = "raise ImportError('libGL.so.1: cannot open shared object file: No su
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """An environment without a single package, pip's only source a folder of small wheels, and numclip on the path."""
+    """An empty environment whose pip installs only from a folder of small wheels, with numclip on the path."""
     folder = tmp_path_factory.mktemp("bare")
     wheels = folder / "wheels"
     wheels.mkdir()
@@ -347,9 +349,9 @@ PLANTED = [
 
 @pytest.mark.parametrize(("check", "plant", "said"), PLANTED, ids=[f"{c}-{len(p)}-{s[:9]}" for c, p, s in PLANTED])
 def test_a_broken_install(bare: tuple[Path, dict[str, str]], check: str, plant: tuple[str, ...], said: str) -> None:
-    """Two packages with the same files, no libGL, an old or no package: doctor still runs, and its line mends it.
+    """With two packages that share files, without libGL, or with an old or missing package, doctor runs and its command fixes it.
 
-    The packages are small stand-ins; pip and the line typed are real.
+    The packages are small stand-ins; pip and the command are real.
     """
     folder, env = bare
     pip = [folder / "venv/bin/python", "-m", "pip"]
@@ -368,7 +370,7 @@ def test_a_broken_install(bare: tuple[Path, dict[str, str]], check: str, plant: 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_both_opencvs_for_real(tmp_path: Path) -> None:
-    """The real opencv-python and its headless twin in one environment: found, and the line leaves one that works."""
+    """With opencv-python and opencv-python-headless in one environment, doctor's command leaves one working OpenCV."""
     (tmp_path / "path").mkdir()
     (tmp_path / "path/numclip").symlink_to(REPO)
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)

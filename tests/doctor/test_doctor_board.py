@@ -1,4 +1,4 @@
-"""The board, read from a Jetson's files laid out in a folder: a stand-in for the hardware, which no test here has."""
+"""The board checks, with a Jetson's files in a folder as a stand-in for the hardware."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ORIN_NANO = {
 
 
 def lay_out(root: Path, **changed: str) -> Path:
-    """A board's files below `root`, some of them changed (by the last part of their name)."""
+    """Write a board's files into `root`, with changes to some of them (by file name)."""
     for name, text in ORIN_NANO.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def lay_out(root: Path, **changed: str) -> Path:
 
 
 def test_a_board_out_of_the_box(tmp_path: Path) -> None:
-    """Model, L4T, JetPack, power mode, clocks and memory, with the lines that make it faster."""
+    """A new board: model, L4T, JetPack, power mode, clocks and memory are reported, with the commands that make it faster."""
     found = [(f.check, f.ok, f.said, f.fix) for f in doctor_board.checks(lay_out(tmp_path))]
 
     assert found == [
@@ -49,7 +49,7 @@ def test_a_board_out_of_the_box(tmp_path: Path) -> None:
 
 
 def test_after_its_lines(tmp_path: Path) -> None:
-    """What nvpmodel and jetson_clocks leave behind: the strongest mode, and one frequency."""
+    """After nvpmodel and jetson_clocks, the strongest mode and fixed clocks are reported."""
     root = lay_out(tmp_path, status="pmode:0002", min_freq="1020000000", scaling_min_freq="1728000")
 
     assert doctor_board.power_mode(root).said == "MAXN_SUPER"
@@ -58,7 +58,7 @@ def test_after_its_lines(tmp_path: Path) -> None:
 
 
 def test_one_free_clock_is_enough(tmp_path: Path) -> None:
-    """A held GPU beside a free CPU is not locked."""
+    """With a fixed GPU clock but a free CPU clock, the clocks do not count as locked."""
     assert doctor_board.clocks(lay_out(tmp_path, min_freq="1020000000")).said.startswith("not locked")
 
 
@@ -71,7 +71,7 @@ def test_one_free_clock_is_enough(tmp_path: Path) -> None:
     ],
 )
 def test_a_small_board_needs_swap(tmp_path: Path, swaps: str, ok: bool) -> None:
-    """4 GB alone, or with zram, is too little to build an engine in; 8 GB of swap on disk is enough."""
+    """4 GB, with or without zram, is too little to build an engine; with 8 GB of swap on disk it is enough."""
     found = doctor_board.memory(lay_out(tmp_path, meminfo="MemTotal:  3956084 kB\n", swaps=swaps))
 
     assert found.ok == ok
@@ -93,7 +93,7 @@ def test_a_small_board_needs_swap(tmp_path: Path, swaps: str, ok: bool) -> None:
     ],
 )
 def test_releases(tmp_path: Path, release: str, expected: str, ok: bool) -> None:
-    """The JetPack of an L4T release; older than 6.1 is a problem."""
+    """L4T releases map to JetPack versions; JetPack older than 6.1 is a problem."""
     found = {f.check: f for f in doctor_board.checks(lay_out(tmp_path, nv_tegra_release=release))}["jetpack"]
 
     assert found.said.partition(";")[0].endswith(f"JetPack {expected}")
@@ -113,12 +113,12 @@ def test_releases(tmp_path: Path, release: str, expected: str, ok: bool) -> None
     ],
 )
 def test_a_tensorrt_that_knows_no_jetson(version: str, release: L4T | None, fit: bool) -> None:
-    """TensorRT 11 before 11.4.1 supports no JetPack, and 11.4.1 needs JetPack 7.2.2; elsewhere any will do."""
+    """TensorRT 11 before 11.4.1 supports no JetPack, and 11.4.1 needs JetPack 7.2.2; on other machines any version is fine."""
     assert (unfit_for_board(version, release) is None) == fit
 
 
 def test_what_a_report_says_of_the_board(tmp_path: Path) -> None:
-    """A benchmark's and a bug report's environment read the same files as the checks."""
+    """The environment in benchmark and bug reports comes from the same files as the checks."""
     said = environment(lay_out(tmp_path))
 
     assert said["jetpack"] == "6.2 (L4T 36.4.3)"
@@ -127,14 +127,14 @@ def test_what_a_report_says_of_the_board(tmp_path: Path) -> None:
 
 
 def test_another_machine(tmp_path: Path) -> None:
-    """Without L4T it is no Jetson, and nothing else is asked."""
+    """A machine without L4T is not a Jetson, and nothing else is checked."""
     assert [f.said for f in doctor_board.checks(tmp_path)] == ["not a Jetson"]
     assert not is_jetson(tmp_path)
 
 
 @given(text=st.text(max_size=200))
 def test_odd_files_are_unknown_and_no_crash(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    """Whatever stands in the files, looking at them ends in findings."""
+    """Any file content gives findings, never a crash."""
     root = tmp_path_factory.mktemp("odd")
     changed = {Path(name).name.replace(".", "_"): text for name in ORIN_NANO if "tegra" not in name}
     root = lay_out(root, **changed)

@@ -1,4 +1,4 @@
-"""Cameras: what is measured, what is listed, and the line for one that is none. No test here has a camera."""
+"""Camera checks: measurement, listing, and the command for a wrong source. No test here needs a camera."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from numclip.runtime.live.webcams import FMTDESC, formats
         ([(0, 1.0)], None),
         ([(0, 1.0), (1, 1.0)], None),
         ([(0, 1.0), (1, 1.1), (2, 1.2)], 10.0),  # three frames, two gaps
-        ([(0, 1.0), (30, 2.0)], 30.0),  # 29 were dropped because newer ones were there; the camera sent them
+        ([(0, 1.0), (30, 2.0)], 30.0),  # 29 frames were dropped for newer ones, but the camera sent them
     ],
 )
 def test_frames_per_second(times: list[tuple[int, float]], expected: float | None) -> None:
-    """n frames span n - 1 gaps, and a dropped frame was sent all the same."""
+    """The frame rate counts n - 1 gaps for n frames, and counts dropped frames."""
     assert frames_per_s(times) == pytest.approx(expected)
 
 
 def test_formats_are_the_kernel_s(tmp_path: Path) -> None:
-    """Four letters per format until the kernel says there are no more; the kernel's answers are laid out by hand."""
+    """Formats are read as four-letter codes until the kernel's list ends (the kernel's replies are simulated)."""
     kinds = [b"MJPG", b"YUYV"]
 
     def ioctl(file: int, request: int, wanted: bytes) -> bytes:
@@ -45,7 +45,7 @@ def test_formats_are_the_kernel_s(tmp_path: Path) -> None:
 
 
 def test_a_file_is_no_camera(tmp_path: Path) -> None:
-    """The real ioctl on a plain file, and on nothing: no formats."""
+    """The real ioctl on a plain file, and on a missing file, gives no formats."""
     (tmp_path / "video0").write_text("")
 
     assert formats(tmp_path / "video0") == formats(tmp_path / "video1") == []
@@ -53,7 +53,7 @@ def test_a_file_is_no_camera(tmp_path: Path) -> None:
 
 
 def test_a_stream_is_opened_and_timed(stream_url: str) -> None:
-    """A real stream over loopback: size and measured frame rate."""
+    """A real stream over loopback gives its size and measured frame rate."""
     found = camera(stream_url)
 
     assert found.ok, found
@@ -64,7 +64,7 @@ def test_a_stream_is_opened_and_timed(stream_url: str) -> None:
 
 
 def test_the_line_for_a_wrong_source(tmp_path: Path) -> None:
-    """A near name beside it, else a camera that is there, else none."""
+    """The command for a wrong source names a similar file, else an existing camera, else none."""
     (tmp_path / "door.mp4").write_text("")
 
     assert another(str(tmp_path / "dor.mp4"), tmp_path) == f"numclip doctor --camera {tmp_path}/door.mp4"
@@ -74,7 +74,7 @@ def test_the_line_for_a_wrong_source(tmp_path: Path) -> None:
 
 
 def test_the_line_prefers_a_camera_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With another camera plugged in, that one is named."""
+    """If another camera is connected, the command names it."""
     monkeypatch.setattr(webcams, "formats", functools.partial(lambda kinds, node: kinds, ["MJPG"]))
     (tmp_path / "video2").write_text("")
 

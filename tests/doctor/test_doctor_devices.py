@@ -1,4 +1,4 @@
-"""Devices really run the model; a GPU that is there and does not run is a problem with a line."""
+"""Device checks run the model; a GPU that is present but does not run it is a problem with a command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ORIN_LIKE = Card("a GPU", "8.7", True, 8000, "12.6")
 
 
 def test_every_device_is_looked_at() -> None:
-    """Each device that --device offers has its finding; the CPU runs the model."""
+    """Each device that --device offers has a finding; the CPU runs the model."""
     found = {f.check: f for f in devices(None)}
 
     assert set(found) == {f"device {name}" for name in sessions.DEVICES if name != "auto"}
@@ -24,7 +24,7 @@ def test_every_device_is_looked_at() -> None:
 
 
 def test_a_gpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a GPU in the machine, CUDA that refuses is a problem; without one it is told. (The GPU is a stand-in.)"""
+    """If the machine has a GPU (a stand-in), a CUDA failure is a problem; without one it is only information."""
     monkeypatch.setattr(doctor_devices, "_reason_not_to_run", lambda device: None if device == "cpu" else "refused")
     with_gpu = {f.check: f for f in devices(ORIN_LIKE)}["device cuda"]
     without = {f.check: f for f in devices(None)}["device cuda"]
@@ -36,7 +36,7 @@ def test_a_gpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anything that stops the CPU is a problem, whatever the machine."""
+    """A failure on the CPU is a problem on every machine."""
 
     def refuse(*_: object) -> np.ndarray:
         raise DeviceError("device cpu: refused")
@@ -48,7 +48,7 @@ def test_a_cpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_driver_is_asked() -> None:
-    """Where NVIDIA's driver is, a name, memory and CUDA version; elsewhere None."""
+    """With NVIDIA's driver, name, memory and CUDA version are reported; without it, None."""
     gpu = find_card()
 
     assert gpu is None or (gpu.name and gpu.memory_mb > 0 and gpu.driver[0].isdigit())

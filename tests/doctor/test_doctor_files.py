@@ -1,4 +1,4 @@
-"""The line for a cache without room. Corrupt models, spoilt detectors and read-only caches: test_doctor.py."""
+"""The cache check on a full disk. For corrupt models and detectors and read-only caches see test_doctor.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numclip.doctor import files as doctor_files
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little room is a problem that says how much there is and how much is needed. (The disk is not really full.)"""
+    """Too little free space is a problem that names the free and the needed space (the disk is simulated)."""
     monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(doctor_files, "_free_mb", lambda folder: 12)
     (found,) = doctor_files.cache()
@@ -22,7 +22,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_last_resort_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no known folder takes files, the line makes one."""
+    """If no known folder is writable, the command creates one."""
     monkeypatch.setattr(doctor_files, "_takes_files", lambda folder: False)
     line = doctor_files._other_cache(0)
     done = subprocess.run(
@@ -36,7 +36,7 @@ def test_the_last_resort_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_looking_for_a_folder_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder is named in a line before it exists."""
+    """Searching for a writable folder creates nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NUMCLIP_CACHE", "")
     line = doctor_files._other_cache(0)

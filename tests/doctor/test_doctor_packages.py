@@ -1,4 +1,4 @@
-"""How OpenCV was built, and system packages that a virtual environment hides. Broken installs: test_doctor.py."""
+"""OpenCV's build information, and system packages hidden by a virtual environment. For broken installs see test_doctor.py."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from numclip.doctor.packages import _built_with, hidden_from_here, open_environm
     ],
 )
 def test_a_row_of_the_build_information(info: str, name: str, has: bool) -> None:
-    """As OpenCV's wheels, its headless wheels and distributions print it."""
+    """Build information is parsed in the forms of OpenCV's wheels, headless wheels and distributions."""
     assert _built_with(info, name) is has
 
 
 def test_the_real_build_information() -> None:
-    """This OpenCV reads video files; numclip's wheels of it always do."""
+    """The installed OpenCV reports that it reads video files."""
     assert "FFMPEG yes" in doctor_packages.opencv_parts().said
 
 
 def test_a_package_that_the_environment_hides(tmp_path: Path) -> None:
-    """TensorRT in the system's folder, not in this environment: hidden; a package that can be imported is not."""
+    """TensorRT in the system's folder but not in the environment counts as hidden; an importable package does not."""
     if sys.prefix == sys.base_prefix:
-        pytest.skip("only a virtual environment hides packages")
+        pytest.skip("needs a virtual environment")
     for name in ("tensorrt_of_the_system", "numpy"):
         (tmp_path / "python3.10/dist-packages" / name).mkdir(parents=True)
 
@@ -48,7 +48,7 @@ def test_a_package_that_the_environment_hides(tmp_path: Path) -> None:
 
 
 def test_the_line_opens_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The printed line, typed: the environment then looks at the packages of the Python it was made from."""
+    """After the printed command, the environment also uses the packages of its base Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "a venv"], check=True)
     python = tmp_path / "a venv/bin/python"
     ask = "import site, sys; print(site.ENABLE_USER_SITE is not False, [p for p in sys.path if sys.base_prefix in p and p.endswith('-packages')])"

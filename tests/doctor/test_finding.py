@@ -1,4 +1,4 @@
-"""The lines doctor tells to type, and the report that names no one."""
+"""The commands that doctor prints, and the report without personal data."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ NAME = st.text(st.characters(codec="ascii", categories=["Ll", "Lu", "Nd"]), min_
     ],
 )
 def test_what_a_report_leaves_out(text: str, expected: str) -> None:
-    """Private paths, logins, addresses and serial numbers go; what every machine has stays."""
+    """The report removes private paths, logins, addresses and serial numbers, and keeps common paths."""
     assert without_names(text) == expected
 
 
 @given(user=NAME, folder=NAME, host=NAME)
 def test_no_name_survives(user: str, folder: str, host: str) -> None:
-    """Whatever stands in a path below a private folder or in a URL is not in the report."""
+    """No part of a path in a private folder or of a URL appears in the report."""
     text = without_names(f"/home/q{user}q/z{folder}z/age.engine and http://q{user}q@h{host}h.example/video: no")
 
     assert not any(name in text for name in (f"q{user}q", f"z{folder}z", f"h{host}h"))
 
 
 def test_the_user_and_the_host_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As words of their own, wherever they stand."""
+    """User and host names are removed wherever they appear as separate words."""
     monkeypatch.setenv("USER", "annalena")
     monkeypatch.setattr("platform.node", lambda: "kiosk7.shop.example")
 
@@ -54,7 +54,7 @@ def test_the_user_and_the_host_are_hidden(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_typed_source_is_hidden() -> None:
-    """A relative path names people as well as an absolute one; a camera's number names nobody."""
+    """A relative or absolute source path is removed; a camera's number is not."""
     findings = [Finding("camera", False, "ann.mp4: gives no frame", "numclip doctor --camera ann.mp4")]
     made = json.dumps(Diagnosis(tuple(findings), ("ann.mp4",)).to_json(), ensure_ascii=False)
 
@@ -65,12 +65,12 @@ def test_a_typed_source_is_hidden() -> None:
 
 
 def test_the_pip_line_is_this_interpreter_s() -> None:
-    """The line holds for the environment doctor runs in, and a shell reads it back as the same words."""
+    """The pip command is for doctor's own environment, and a shell parses it into the same words."""
     assert shlex.split(pip("install", "a>=1,<2")) == [sys.executable, "-m", "pip", "install", "a>=1,<2"]
 
 
 def test_a_file_comes_back_from_where_the_package_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkout restores one file with git; an installed package installs itself again."""
+    """The command restores a file with git in a checkout, and reinstalls an installed package."""
     monkeypatch.setattr("numclip.doctor.finding.PACKAGE", tmp_path)
     assert restore("runtime/models/age-nano.onnx").startswith(f"{sys.executable} -m pip install --force-reinstall")
     (tmp_path / ".git").write_text("gitdir: elsewhere")
@@ -78,7 +78,7 @@ def test_a_file_comes_back_from_where_the_package_came(tmp_path: Path, monkeypat
 
 
 def test_a_first_line(tmp_path: Path) -> None:
-    """Without the zero that ends a device-tree string; None for what is empty or not there."""
+    """A first line is read without the zero byte of a device-tree string; None for an empty or missing file."""
     (tmp_path / "model").write_bytes(b"NVIDIA Jetson Orin Nano\0")
     (tmp_path / "empty").write_bytes(b"")
 

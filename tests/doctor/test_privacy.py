@@ -1,4 +1,4 @@
-"""The privacy doctor: a clean run leaves nothing, and a planted upload, a planted file and a native connection are caught."""
+"""The privacy check: a clean run leaves nothing; a planted upload, a planted file and a native connection are found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numclip.doctor import PrivacyOptions, privacy
 from numclip.doctor.tracing import _strace_works, read_strace, watch
 from numclip.errors import DeviceError, SourceError
 
-needs_strace = pytest.mark.skipif(not _strace_works(), reason="needs strace, and leave to trace")
+needs_strace = pytest.mark.skipif(not _strace_works(), reason="needs strace, and permission to trace")
 TRACERS = [pytest.param("strace", marks=needs_strace), "hooks"]
 
 
@@ -29,7 +29,7 @@ def portrait() -> Path:
 
 @pytest.fixture
 def server() -> Iterator[tuple[int, list[bytes]]]:
-    """A real server on this machine that takes what is sent; its port, and what came."""
+    """A local server that records what it receives; returns its port and the records."""
     taken: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(60)
@@ -49,7 +49,7 @@ def server() -> Iterator[tuple[int, list[bytes]]]:
 
 @pytest.mark.parametrize("tracer", TRACERS)
 def test_a_run_leaves_nothing(portrait: Path, tracer: str) -> None:
-    """Of a run on a picture nothing leaves but the JSON lines that a flag asked for."""
+    """A run on a picture writes only the JSON lines that a flag asked for."""
     found = privacy(PrivacyOptions(portrait, tracer=tracer))
     assert found.clean and found.sockets == found.files == () and found.exit_code == 0
     assert [Path(path).name for path in found.asked] == ["ages.jsonl"]
@@ -57,7 +57,7 @@ def test_a_run_leaves_nothing(portrait: Path, tracer: str) -> None:
 
 @needs_strace
 def test_what_flags_ask_for_is_no_leak(portrait: Path, tmp_path: Path) -> None:
-    """An audit file and its head, a table and a recording are asked for, and are listed as that."""
+    """An audit file with its head, a table and a recording are listed as requested by flags."""
     names = [tmp_path / name for name in ("audit", "out.csv", "run.rec")]
     flags = ["--gate", "18", "--audit", str(names[0]), "--csv", str(names[1]), "--record", str(names[2])]
     found = privacy(PrivacyOptions(portrait, flags))
@@ -66,7 +66,7 @@ def test_what_flags_ask_for_is_no_leak(portrait: Path, tmp_path: Path) -> None:
 
 
 def _plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Code that runs inside the traced process, as a bad dependency would."""
+    """Plant code that runs inside the traced process, as a malicious dependency would."""
     (tmp_path / "sitecustomize.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
@@ -104,7 +104,7 @@ if not os.environ.get("PLANTED"):
 
 @pytest.mark.parametrize("tracer", TRACERS)
 def test_a_planted_upload_is_caught(portrait, tmp_path, monkeypatch, server, tracer, capsys) -> None:
-    """The server did get the bytes, its address is listed, and the exit code is 1."""
+    """The server received the bytes, its address is listed, and the exit code is 1."""
     port, taken = server
     _plant(tmp_path, monkeypatch, UPLOAD.format(port=port))
     assert main(["doctor", "--privacy", "--clip", str(portrait), "--tracer", tracer, "--json", "-"]) == 1
@@ -115,7 +115,7 @@ def test_a_planted_upload_is_caught(portrait, tmp_path, monkeypatch, server, tra
 
 @pytest.mark.parametrize("tracer", TRACERS)
 def test_a_planted_file_is_caught(portrait, tmp_path, monkeypatch, tracer, capsys) -> None:
-    """The file is there, is listed by its path, and the exit code is 1."""
+    """The file exists, its path is listed, and the exit code is 1."""
     path = tmp_path / "stolen"
     _plant(tmp_path, monkeypatch, FILE.format(path=str(path)))
     assert main(["doctor", "--privacy", "--clip", str(portrait), "--tracer", tracer]) == 1
@@ -127,7 +127,7 @@ def test_a_planted_file_is_caught(portrait, tmp_path, monkeypatch, tracer, capsy
 @needs_strace
 @pytest.mark.parametrize("code", [NATIVE, CHILD], ids=["native code", "a child process"])
 def test_what_python_does_not_see_is_caught(portrait, tmp_path, monkeypatch, server, code: str) -> None:
-    """A connection and a file made by native code, or by a child process: strace lists both."""
+    """A connection and a file made by native code, or by a child process, are found by strace."""
     (port, taken), path = server, tmp_path / "stolen"
     _plant(tmp_path, monkeypatch, code.format(port=port, path=str(path)))
     found = privacy(PrivacyOptions(portrait, tracer="strace"))
@@ -137,7 +137,7 @@ def test_what_python_does_not_see_is_caught(portrait, tmp_path, monkeypatch, ser
 
 @needs_strace
 def test_ways_to_write(tmp_path: Path) -> None:
-    """Made, renamed to, linked, a folder, in a folder of its own, and given up again: each is listed; reading is not."""
+    """Files that are created, renamed, linked or deleted again, and new folders, are listed; reads are not."""
     code = f"""
 import os
 os.chdir({str(tmp_path)!r})
@@ -151,7 +151,8 @@ open("renamed").close()
 
 
 def test_lines_of_a_trace() -> None:
-    """Addresses of both families, tried in vain too; a call that was interrupted; local sockets by path; reading is nothing."""
+    """Trace lines give addresses of both families, failed attempts included, interrupted calls, and local sockets; reads give
+    nothing."""
     lines = [
         '7 connect(3<TCP:[1]>, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("192.0.2.7")}, 16) = -1 EINPROGRESS (Now)',
         '7 sendto(4<UDPv6:[2]>, ""..., 9, 0, {sa_family=AF_INET6, sin6_port=htons(53), sin6_flowinfo=htonl(0), inet_pton(AF_INET6, "2001:db8::1", &sin6_addr), sin6_scope_id=0}, 28) = 9',
@@ -168,7 +169,7 @@ def test_lines_of_a_trace() -> None:
 
 
 def test_bad_asks(tmp_path: Path) -> None:
-    """A clip that is not there and a tracer that does not exist are one sentence."""
+    """A missing clip and a missing tracer are errors in one sentence."""
     with pytest.raises(SourceError, match="expected a video or picture, found nothing"):
         privacy(PrivacyOptions(tmp_path / "none.mp4"))
     with pytest.raises(DeviceError, match="expected the tracer strace, hooks or auto"):

@@ -1,4 +1,4 @@
-"""The image tower written for export computes what the original computes."""
+"""The image tower rewritten for export computes the same as the original."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ nn = torch.nn
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_attention_is_torchs(bias: bool) -> None:
-    """Same weights, same output as nn.MultiheadAttention, with and without biases."""
+    """With the same weights, Attention gives the output of nn.MultiheadAttention, with and without biases."""
     torch.manual_seed(0)
     old = nn.MultiheadAttention(24, 3, bias=bias, batch_first=True).eval()
     if bias:
@@ -25,7 +25,7 @@ def test_attention_is_torchs(bias: bool) -> None:
 
 
 def test_pooled_attention_is_clips() -> None:
-    """Same weights, same output as CLIP ResNet's attention pool."""
+    """With the same weights, PooledAttention gives the output of CLIP ResNet's attention pooling."""
     from open_clip.modified_resnet import AttentionPool2d
 
     torch.manual_seed(0)
@@ -34,14 +34,14 @@ def test_pooled_attention_is_clips() -> None:
 
 
 def test_attend_by_hand() -> None:
-    """One query that fits the second key far better takes the second value; equal keys give the mean."""
+    """Hand-computed: a query close to the second key gives the second value; equal keys give the mean."""
     q, k, v = (torch.tensor(x).reshape(1, 1, -1, 1) for x in ([100.0], [0.0, 1.0], [3.0, 7.0]))
     assert attend(q, k, v).item() == pytest.approx(7.0)
     assert attend(q, torch.zeros_like(k), v).item() == pytest.approx(5.0)
 
 
 def test_half_softmax_is_an_island() -> None:
-    """In half, scores that differ by less than half can tell are still told apart by the float32 softmax's sum."""
+    """In half precision, attention is within 2e-3 of float32, because its softmax is computed in float32."""
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 400, 16).half() for _ in range(3))
     exact = attend(q.double().float(), k.float(), v.float())
@@ -49,7 +49,7 @@ def test_half_softmax_is_an_island() -> None:
 
 
 def test_a_tower_is_rewritten_whole() -> None:
-    """Attention, pooled projection and adaptive mean are all replaced, and the tower's output stays."""
+    """Attention, pooled projection and adaptive mean are all replaced, and the tower's output stays the same."""
 
     class Tower(nn.Module):
         def __init__(self) -> None:
@@ -77,6 +77,6 @@ def test_a_tower_is_rewritten_whole() -> None:
 
 
 def test_attention_of_another_form_is_refused() -> None:
-    """Time-first attention is refused in one sentence, not exported wrongly."""
-    with pytest.raises(ModelError, match="batch first"):
+    """Attention without batch_first is an error in one sentence, not a wrong export."""
+    with pytest.raises(ModelError, match="batch_first"):
         Attention(nn.MultiheadAttention(8, 2, batch_first=False))

@@ -1,4 +1,4 @@
-"""Weights stored in half: half the bytes, and not one weight changed."""
+"""Weights stored as float16: half the bytes, and no weight changes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FOLDED = HALVES * FACTOR[:, None, None, None]
 
 
 def test_half_weights_are_stored_as_they_are() -> None:
-    """Weights that are half numbers are stored as such, and come back bit by bit."""
+    """Weights that float16 represents exactly are stored as float16 and restored bit by bit."""
     model = product(HALVES)
     store_half(model, {})
     onnx.checker.check_model(model)
@@ -50,7 +50,7 @@ def test_half_weights_are_stored_as_they_are() -> None:
 
 
 def test_folded_weights_are_stored_with_their_factor() -> None:
-    """Half weights times a batch norm's factor are stored as both, and come back bit by bit."""
+    """Float16 weights times a batch norm's factor are stored as weight and factor and restored bit by bit."""
     model = product(FOLDED)
     store_half(model, {"w": FACTOR})
     onnx.checker.check_model(model)
@@ -59,7 +59,7 @@ def test_folded_weights_are_stored_with_their_factor() -> None:
 
 
 def test_other_weights_are_left() -> None:
-    """Weights that no half numbers give exactly, and those too large for half, stay float32."""
+    """Weights that float16 cannot represent exactly, or that are too large for it, stay float32."""
     for weight in (FOLDED, 1e6 * np.ones_like(HALVES)):
         model = product(weight)
         store_half(model, {})

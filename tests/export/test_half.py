@@ -1,4 +1,4 @@
-"""The half network: what breaks in half is named, and kept in float32; the typed graph says its types."""
+"""The half-precision network: a layer that fails is named and can be kept in float32; the graph has explicit types."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def proof_for(network) -> ProofFaces:
 
 
 def sabotaged(network):
-    """The values of one block's attention 1e7 times as large, and its output as much smaller: the same function, but in half
-    the product overflows."""
+    """A network in which the values of one block's attention are 1e7 times as large and its output weights as much smaller: the same
+    function, but the product overflows in half precision."""
     attention = network.image_tower.transformer.resblocks[1].attn
     width = attention.embed_dim
     with torch.no_grad():
@@ -55,7 +55,8 @@ def sabotaged(network):
 
 
 def test_a_network_that_overflows_fails_and_is_widened(network) -> None:
-    """Same answers in float32; in half it fails and the layer is named; widened it passes, with that layer kept."""
+    """The network is unchanged in float32; in half precision it fails with the layer's name; with --widen it passes and keeps that
+    layer in float32."""
     proof = proof_for(network)
     spec = checkpoint_spec(network, "half-test")
     before = predict(Frozen(network).eval(), spec.task, proof.crops)
@@ -70,7 +71,7 @@ def test_a_network_that_overflows_fails_and_is_widened(network) -> None:
 
 
 def test_a_sound_network_keeps_nothing(network) -> None:
-    """Where half passes as it is, --widen keeps no layer."""
+    """If half precision passes, --widen keeps no layer in float32."""
     proof, frozen = proof_for(network), Frozen(network).eval()
     reference = predict(frozen, network.task.spec, proof.crops)
     _, wide = proven_half(frozen, checkpoint_spec(network, "x"), proof, reference, None, may_widen=True)
@@ -97,7 +98,7 @@ def test_the_typed_graph(network) -> None:
 
 
 def test_a_kept_layer_stays_float32(network) -> None:
-    """Layers that are kept hold float32 weights, and so does the one that reads pixels; all others half."""
+    """Kept layers and the first layer have float32 weights; all others have float16 weights."""
     keep = "tower.transformer.resblocks.0.mlp.c_fc"
     half = half_network(Frozen(network).eval(), {keep})
     modules = half.image_tower.named_modules()

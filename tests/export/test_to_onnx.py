@@ -1,4 +1,4 @@
-"""Random-weight NumCLIPs of several towers, whose ages spread, answer in years the same in PyTorch, ONNX and half."""
+"""NumCLIPs with random weights and several towers give the same ages in PyTorch, ONNX and half precision."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TOWERS = [
 
 @dataclass(frozen=True, eq=False)
 class Random:
-    """A random-weight NumCLIP whose ages spread over real faces."""
+    """A NumCLIP with random weights whose ages vary over real faces."""
 
     network: Any
     spec: Any
@@ -55,8 +55,11 @@ class Random:
 
 
 def random_numclip(tower: str, data: Path, n: int) -> Random:
-    """Scale 100, and text bins around the mean embedding, apart along the axes on which faces differ, by as little as makes the
-    ages spread: then random weights tell faces apart, and an error shows in years."""
+    """Build a NumCLIP with random weights whose ages vary, so that an error shows in years.
+
+    Its logit scale is 100. Its text bins lie around the mean embedding, separated along the axes on which faces differ, just far
+    enough for the ages to vary.
+    """
     for name, config in (("tiny-vit-test", TINY_VIT), ("tiny-resnet-test", TINY_RESNET)):
         open_clip.factory._MODEL_CONFIGS[name] = config
     torch.manual_seed(0)
@@ -75,11 +78,11 @@ def random_numclip(tower: str, data: Path, n: int) -> Random:
         embedding = torch.cat([network.embed(crops[i : i + 8]) for i in range(0, len(crops), 8)])
         mean = embedding.mean(dim=0)
         center = torch.nn.functional.normalize(mean, dim=0)
-        axes = torch.linalg.svd(embedding - mean)[2][: task.spec.num_bins]  # where faces differ
+        axes = torch.linalg.svd(embedding - mean)[2][: task.spec.num_bins]  # the axes on which faces differ
         axes = axes - (axes @ center)[:, None] * center
         apart = torch.nn.functional.normalize(torch.randn(task.spec.num_bins, len(axes)) @ axes, dim=1)
         bins = apart
-        for share in SHARES:  # CLIP's sentences are alike too: the words are a small part of each
+        for share in SHARES:  # CLIP's sentences are similar too: the word is a small part of each
             bins = (1 - share**2) ** 0.5 * center + share * apart
             if network.read(embedding, bins).value.std() >= SPREAD_YEARS:
                 break
@@ -88,7 +91,7 @@ def random_numclip(tower: str, data: Path, n: int) -> Random:
 
 
 def settle_norms(network: Any, crops: Any) -> None:
-    """Give batch norms the statistics of faces, as training does, and weight to those that a fresh ResNet starts at zero."""
+    """Give batch norms the statistics of faces, as training does, and a weight to those that a new ResNet starts at zero."""
     norms = [m for m in network.image_tower.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         torch.nn.init.ones_(norm.weight)
@@ -101,9 +104,9 @@ def settle_norms(network: Any, crops: Any) -> None:
 
 @pytest.mark.parametrize(("tower", "n"), TOWERS)
 def test_every_precision_in_years(tower: str, n: int, shared_data: Path, tmp_path: Path) -> None:
-    """Float32 ONNX within 0.02 years of PyTorch; the half module within 0.1 in the mean and 0.5 at p99; its file opens."""
+    """Float32 ONNX is within 0.02 years of PyTorch; the half module is within 0.1 years (mean) and 0.5 (p99), and its file opens."""
     made = random_numclip(tower, shared_data, n)
-    assert np.std(made.reference.value) >= 8, "the ages must spread, or the parity says nothing"
+    assert np.std(made.reference.value) >= 8, "the parity test needs ages that vary"
     frozen = Frozen(made.network).eval()
     side = made.spec.crop.side
     path = tmp_path / "fp32.onnx"

@@ -1,4 +1,4 @@
-"""The way of a weight is short: what one small export enters; and what it says of licences is true."""
+"""A small export enters few functions and changes rooms seldom, and its licences are correct."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from numclip.train.checkpoint import file_sha256
 
 CHECKPOINT = "train/checkpoints/age-nano.safetensors"
 
-# Functions entered, and entries into one room; lower them when the way gets shorter. 132 and 10 when it needed data sets.
+# Maximum functions entered, and maximum entries into one room; lower them when the code gets simpler. 132 and 10 with data sets.
 MOST_FUNCTIONS, MOST_ENTRIES = 65, 3
-MOST_WITH_DATA, MOST_ENTRIES_WITH_DATA = 180, 6  # detecting and cutting faces, and the face finder's file
+MOST_WITH_DATA, MOST_ENTRIES_WITH_DATA = 180, 6  # detecting and cropping faces, and opening the face finder
 
 COUNT = """
 import inspect, json, os, sys, threading
@@ -53,7 +53,7 @@ sys.exit(code)
 
 @pytest.fixture(scope="module")
 def faces(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Twelve faces in a table of one's own, as DATA."""
+    """Twelve faces in a user's table, as DATA."""
     if sys.version_info < (3, 11):
         pytest.skip("names of functions in their class are there from Python 3.11 on")
     folder = tmp_path_factory.mktemp("faces")
@@ -69,7 +69,7 @@ def faces(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def counted_export(repo: Path, folder: Path, *flags: str) -> tuple[Path, list[list[str]]]:
-    """age-nano exported into a folder; the file, and the functions entered, in order."""
+    """Export age-nano into a folder; returns the file and the functions entered, in order."""
     out, count = folder / "mine.onnx", folder / "count.json"
     words = [sys.executable, "-c", COUNT, str(repo), str(count), "export", str(repo / CHECKPOINT), "--out", str(out)]
     subprocess.run([*words, *flags], check=True, capture_output=True)
@@ -77,21 +77,21 @@ def counted_export(repo: Path, folder: Path, *flags: str) -> tuple[Path, list[li
 
 
 def most_entries(order: list[list[str]]) -> int:
-    """How often the room (top-level folder) that is entered most is entered."""
+    """Return the number of entries into the most entered room (top-level folder)."""
     return max(Counter(room for room, _ in groupby(Path(file).parts[0] for file, _ in order)).values())
 
 
 @pytest.fixture(scope="module")
 def with_data(repo: Path, faces: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[str]]]:
-    """Exported with faces of one's own."""
+    """An export with the user's own faces."""
     return counted_export(repo, tmp_path_factory.mktemp("way"), "--data", faces)
 
 
 def test_the_way_of_a_weight_is_short(repo: Path, faces: str, tmp_path: Path) -> None:
-    """An export on the faces that a training kept enters few functions and changes rooms seldom; the spec says which faces."""
+    """An export on the faces that a training stored enters few functions and changes rooms seldom; the spec names the faces."""
     checkpoint = repo / CHECKPOINT
     proof = proof_faces([open_data(faces)], read_spec(resolve("age-nano")), 12)
-    keep_proof(file_sha256(checkpoint), proof)  # as a training does at its end
+    keep_proof(file_sha256(checkpoint), proof)  # as at the end of a training
     out, order = counted_export(repo, tmp_path)
     assert len(order) <= MOST_FUNCTIONS and most_entries(order) <= MOST_ENTRIES, (len(order), order)
     spec = read_spec(out)
@@ -100,14 +100,14 @@ def test_the_way_of_a_weight_is_short(repo: Path, faces: str, tmp_path: Path) ->
 
 
 def test_with_data_it_is_longer(with_data: tuple[Path, list[list[str]]]) -> None:
-    """With --data faces are found, cut and measured too: more functions, and more changes of room."""
+    """With --data, detection, cropping and measuring add functions and changes of room."""
     out, order = with_data
     assert len(order) <= MOST_WITH_DATA and most_entries(order) <= MOST_ENTRIES_WITH_DATA
     assert [(m.data, m.n) for m in read_spec(out).metrics] == [("table:mine.csv", 12)]
 
 
 def test_faces_of_ones_own_do_not_free_the_weights(with_data: tuple[Path, list[list[str]]]) -> None:
-    """age-nano learned from UTKFace: whatever faces proved its export, the file's licences are for research only."""
+    """age-nano learned from UTKFace, so the file's licences are for research only, whatever faces the export is checked on."""
     from numclip.cli.model_screen import screen
     from numclip.runtime.info import model_info
 

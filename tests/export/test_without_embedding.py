@@ -1,4 +1,4 @@
-"""A model file without an embedding: the same ages, two outputs, and nothing to compare faces by."""
+"""A model file without an embedding: the same ages, two outputs, and nothing to match faces with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from numclip.runtime.live.running_age import RunningAge  # noqa: E402
 
 @pytest.fixture(scope="module")
 def data(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Twelve people of UTKFace's test split in two looks each, with their names."""
+    """Twelve people of UTKFace's test split with two looks each and their identities."""
     folder, random = tmp_path_factory.mktemp("faces"), np.random.default_rng(0)
     found = open_data(f"utkface:{shared_data / 'data' / 'utkface.tar'}").select("test")
     rows = ["file,label,subject"]
@@ -35,7 +35,7 @@ def data(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def files(repo: Path, data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """age-nano exported as ever, and without its embedding."""
+    """age-nano exported with and without its embedding."""
     folder = tmp_path_factory.mktemp("exported")
     checkpoint = str(repo / "train/checkpoints/age-nano.safetensors")
     whole, bare = folder / "whole.onnx", folder / "bare.onnx"
@@ -45,7 +45,7 @@ def files(repo: Path, data: str, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 
 def test_the_file_has_two_outputs_and_the_same_ages(files: tuple[Path, Path]) -> None:
-    """The graph gives value and probabilities alone, equal to the whole file's to the last bit; a reading's embedding is empty."""
+    """The graph returns only value and probabilities, bit-identical to the complete file's; a reading's embedding is empty."""
     whole, bare = files
     assert [output.name for output in onnx.load(bare).graph.output] == ["value", "probabilities"]
     models = [numclip.load(file, device="cpu") for file in (whole, bare)]
@@ -61,7 +61,7 @@ def test_the_file_has_two_outputs_and_the_same_ages(files: tuple[Path, Path]) ->
 def test_it_runs_and_has_nothing_to_tell_people_apart_by(
     files: tuple[Path, Path], data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """evaluate --identity finds words and age alone in it; the whole file has an embedding too."""
+    """evaluate --identity measures only words and age of this file; for the complete file it measures the embedding too."""
     for file, outputs in zip(files, ({"embedding", "probabilities", "age"}, {"probabilities", "age"}), strict=True):
         assert main(["evaluate", str(file), "--data", data, "--identity", "--json", "-"]) == 0
         found = json.loads(capsys.readouterr().out)["identity"]
@@ -69,7 +69,7 @@ def test_it_runs_and_has_nothing_to_tell_people_apart_by(
 
 
 def test_another_person_on_a_track_is_noticed_by_the_age_alone(files: tuple[Path, Path]) -> None:
-    """Without an embedding many looks at one person stay one person, and a far older one makes a second."""
+    """Without an embedding, many looks at one person stay one person, and a much older person becomes a second."""
     model = numclip.load(files[1], device="cpu")
     side = model.spec.crop.side
     crops = np.random.default_rng(0).integers(0, 255, (40, side, side, 3), np.uint8)

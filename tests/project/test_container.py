@@ -1,4 +1,4 @@
-"""The container image's own steps, run in a Debian root file system: the demo without network, unprivileged, on a read-only root.
+"""The container image's steps in a Debian root file system: the demo runs unprivileged, without network, with a read-only root.
 
 Docker's engine and its base image are not needed: mmdebstrap makes the base, and bubblewrap runs each step of the Dockerfile.
 """
@@ -25,7 +25,7 @@ UNPRIVILEGED = 10001
 
 @dataclass
 class Stage:
-    """One FROM of a Dockerfile, as it stands after its steps."""
+    """One FROM stage of a Dockerfile, after its steps."""
 
     root: Path
     env: dict[str, str] = field(default_factory=dict[str, str])
@@ -36,14 +36,14 @@ class Stage:
 
 
 def steps_of(text: str) -> list[tuple[str, str]]:
-    """(instruction, the rest) of each step, comments out and continued lines joined."""
+    """Return (instruction, arguments) of each step, without comments and with continued lines joined."""
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in joined.splitlines() if line.strip()]
 
 
 def pip_settings() -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """This machine's settings of pip as environment variables, and what of it they need: (path here, path in the image)."""
+    """Return this machine's pip settings as environment variables, and the files they need: (path here, path in the image)."""
     asked = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     env = {
@@ -51,7 +51,7 @@ def pip_settings() -> tuple[dict[str, str], list[tuple[str, str]]]:
         for name, value in re.findall(r"^(?:global|:env:)\.([\w-]+)=(.*)$", listed, re.M)
     }
     needed = [("/etc/resolv.conf", "/etc/resolv.conf")]
-    if "PIP_CERT" in env:  # not at its own path, where the image's package of certificates writes
+    if "PIP_CERT" in env:  # another path, because the image's certificate package writes to this one
         needed.append((env["PIP_CERT"], "/mnt/certificates.crt"))
         env["PIP_CERT"] = "/mnt/certificates.crt"
     paths = {word.removeprefix("file://") for value in env.values() for word in value.split()}
@@ -63,7 +63,7 @@ def pip_settings() -> tuple[dict[str, str], list[tuple[str, str]]]:
 
 
 def build_step(stage: Stage, command: str, settings: tuple[dict[str, str], list[tuple[str, str]]]) -> None:
-    """RUN: the command as root inside the stage, with network."""
+    """RUN: run the command as root in the stage, with network."""
     env, paths = settings
     words = ["bwrap", "--bind", str(stage.root), "/", "--dev", "/dev", "--proc", "/proc", "--cap-add", "ALL"]
     words += ["--perms", "1777", "--tmpfs", "/tmp"]
@@ -76,7 +76,7 @@ def build_step(stage: Stage, command: str, settings: tuple[dict[str, str], list[
 
 
 def copy_step(stage: Stage, words: list[str], stages: dict[str, Stage]) -> None:
-    """COPY: from another stage, or the checkout without what .dockerignore names."""
+    """COPY: copy from another stage, or from the checkout without the files in .dockerignore."""
     flags, (source, target) = [w for w in words if w.startswith("--")], [w for w in words if not w.startswith("--")]
     if flags:
         shutil.copytree(stages[flags[0].partition("=")[2]].root / source[1:], stage.root / target[1:], symlinks=True)
@@ -122,13 +122,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Stage:
         elif what == "ENTRYPOINT":
             stage.entry = json.loads(rest)
         else:
-            assert what == "CMD", f"the test does not know {what}"
+            assert what == "CMD", f"unknown instruction: {what}"
             stage.words = json.loads(rest)
     return stage
 
 
 def inside(image: Stage, work: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run words in the image: read-only root, no network, the image's user, /results the only place to write."""
+    """Run a command in the image: read-only root, no network, the image's user; only /results is writable."""
     box = [
         "bwrap",
         "--ro-bind",
@@ -150,7 +150,7 @@ def inside(image: Stage, work: Path, *words: str) -> subprocess.CompletedProcess
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_demo_runs_in_the_image(image: Stage, tmp_path: Path) -> None:
-    """Both portraits are read in at least 90 % of the frames; the root cannot be written, and there is no network."""
+    """Both portraits get an age in at least 90 % of the frames; the root is read-only, and there is no network."""
     work = tmp_path / "work"
     work.mkdir()
     work.chmod(0o777)
@@ -169,7 +169,7 @@ def test_the_demo_runs_in_the_image(image: Stage, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_image_is_small(image: Stage, tmp_path: Path) -> None:
-    """Compressed, as a registry stores it and a machine fetches it, the whole image is under 350 MB."""
+    """The compressed image, as stored in a registry, is under 350 MB."""
     packed = tmp_path / "image.tar.gz"
     with tarfile.open(packed, "w:gz", compresslevel=6) as archive:
         archive.add(image.root, arcname="/", filter=lambda member: None if member.isdev() else member)
@@ -179,6 +179,6 @@ def test_the_image_is_small(image: Stage, tmp_path: Path) -> None:
 
 
 def test_a_step_is_read_whole() -> None:
-    """Continued lines are one step, comments none, and an unknown instruction would fail the build above."""
+    """Continued lines are one step, comments are none, and an unknown instruction fails the build above."""
     text = "# a comment\nFROM debian:bookworm-slim AS build\n# hadolint ignore=DL3008\nRUN a \\\n    && b\nUSER 10001\n"
     assert steps_of(text) == [("FROM", "debian:bookworm-slim AS build"), ("RUN", "a && b"), ("USER", "10001")]

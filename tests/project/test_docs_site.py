@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, its links lead somewhere, its notebooks run, its pictures are what the script draws."""
+"""The documentation site builds without warnings, its links work, its notebooks run, and its pictures match their script."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def build(config: Path, out: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built strictly: a warning is an error."""
+    """The site, built in strict mode: a warning is an error."""
     need_docs()
     out = tmp_path_factory.mktemp("site")
     done = build(REPO / "mkdocs.yml", out)
@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """The ids of a page, and where its links and pictures lead."""
+    """The ids of a page, and the targets of its links and pictures."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 
 def dead_links(site: Path) -> list[str]:
-    """`PAGE -> TARGET` of each link inside the site that leads nowhere."""
+    """Return `PAGE -> TARGET` for each broken link inside the site."""
     pages = {file: Page(file) for file in site.rglob("*.html") if file.name != "404.html"}
     dead: list[str] = []
     for file, page in pages.items():
@@ -72,18 +72,18 @@ def dead_links(site: Path) -> list[str]:
 
 
 def test_every_link_inside_the_site_leads_somewhere(site: Path) -> None:
-    """Pages, pictures, files and anchors, in what a browser gets."""
+    """All links to pages, pictures, files and anchors in the built HTML work."""
     assert dead_links(site) == []
 
 
 def test_nothing_is_fetched_from_another_host(site: Path) -> None:
-    """No script, style, font or picture of a page comes from elsewhere."""
+    """No script, style, font or picture of a page comes from another host."""
     start = (site / "index.html").read_text(encoding="utf-8")
     assert re.findall(r'(?:src=|<link[^>]+rel="(?:stylesheet|preconnect)"[^>]+href=)"?(https?://[^"\s>]+)', start) == []
 
 
 def test_the_reference_has_every_command_and_name(site: Path) -> None:
-    """Each stored --help is a section; `load`, `read` and `stream` are described."""
+    """Each stored --help is a section of the reference; `load`, `read` and `stream` are described."""
     commands = (site / "reference/cli/index.html").read_text(encoding="utf-8")
     for file in (DOCS / "help").glob("*.txt"):
         name = "numclip" if file.stem == "numclip" else f"numclip-{file.stem}"
@@ -94,7 +94,7 @@ def test_the_reference_has_every_command_and_name(site: Path) -> None:
 
 
 def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
-    """The strict build and the check of links can fail."""
+    """The strict build and the link check fail for a broken link."""
     need_docs()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/index.md").write_text("[away](nowhere.md)\n")
@@ -107,7 +107,7 @@ def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("notebook", sorted((DOCS / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_the_notebooks_run(notebook: Path, tmp_path: Path) -> None:
-    """Every cell, in order, in a fresh kernel; they are stored without outputs."""
+    """Every cell of every notebook runs in order in a new kernel; the notebooks are stored without outputs."""
     pytest.importorskip("nbclient", reason='pip install "numclip[docs]"')
     pytest.importorskip("ipykernel", reason='pip install "numclip[docs]"')
     pytest.importorskip("skimage", reason='the notebooks read a portrait: pip install "numclip[demo]"')
@@ -122,7 +122,7 @@ def test_the_notebooks_run(notebook: Path, tmp_path: Path) -> None:
 
 
 def test_the_pictures_are_what_the_script_draws(tmp_path: Path) -> None:
-    """The boxes of the two ways and every number shown; where letters stand depends on the version of matplotlib."""
+    """The pictures have the boxes and numbers that the script draws; text positions depend on the version of matplotlib."""
     pytest.importorskip("skimage", reason='pip install "numclip[demo]"')
     subprocess.run([sys.executable, DOCS / "pictures/draw.py", tmp_path], check=True, timeout=300)
     drawn = sorted(p.name for p in tmp_path.iterdir())
@@ -132,12 +132,12 @@ def test_the_pictures_are_what_the_script_draws(tmp_path: Path) -> None:
 
 
 def words_of(picture: Path) -> list[str]:
-    """The texts in an SVG, in order."""
+    """Return the texts in an SVG, in order."""
     return re.findall(r"<text[^>]*>([^<]*)</text>", picture.read_text(encoding="utf-8"))
 
 
 def test_the_schema_of_lines_refuses_what_it_should() -> None:
-    """An age without a reason, an unknown field, and an event of an unknown kind are not valid lines."""
+    """A null age without a reason, an unknown field, and an unknown event are invalid by the schema of JSON lines."""
     schema = json.loads((DOCS / "reference/lines.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     check = jsonschema.Draft202012Validator(schema)
@@ -151,7 +151,7 @@ def test_the_schema_of_lines_refuses_what_it_should() -> None:
 
 
 def test_the_reader_in_the_reference_is_short() -> None:
-    """At most 40 lines of code, the standard library alone."""
+    """The reader in the reference has at most 40 lines of code and uses only the standard library."""
     text = (DOCS / "reference/model-file.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     lines = [line for line in code.splitlines() if line.strip() and not line.strip().startswith('"""')]

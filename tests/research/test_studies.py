@@ -1,4 +1,4 @@
-"""`python -m numclip.research`: every study runs from flags to page, at a tiny size, on drawn pictures; bad requests are one sentence."""
+"""`python -m numclip.research`: every study runs from flags to page on a few drawn pictures; wrong flags give one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from numclip.research.studies.made_pictures import draw_objects
 
 @pytest.fixture(scope="module")
 def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two data sets of 60 drawings to count, 45 for training."""
+    """Two counting data sets of 60 drawings, 45 of them for training."""
     found: list[str] = []
     for name in ("one", "two"):
         folder, random = tmp_path_factory.mktemp(name), np.random.default_rng(len(name) + len(found))
@@ -42,7 +42,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A cache of its own, few pictures, no large tower."""
+    """A separate cache, few pictures, no large tower."""
     monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(made_pictures, "COUNTED", 40)
     every = made_pictures.digits
@@ -58,7 +58,7 @@ def _flags(name: str, out: Path, *more: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "overhead" else ()) for n in NAMES])
 def test_every_study_runs(name: str, drawings: list[str], tmp_path: Path) -> None:
-    """From flags to JSON, page and plot: every row of the table has been measured, and the plot is a picture."""
+    """Each study writes JSON, page and plot; every row of the table is measured, and the plot is a readable picture."""
     assert main(_flags(name, tmp_path, "--data", *drawings)) == 0
     results = load(tmp_path / f"{name}.json")
     page = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def test_every_study_runs(name: str, drawings: list[str], tmp_path: Path) -> Non
 def test_a_finished_study_trains_nothing_and_writes_its_page_again(
     drawings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The second call does no run, renews a lost page and prints the same results as JSON."""
+    """A second call does no run, writes a deleted page again, and prints the same results as JSON."""
     assert main(_flags("coarse", tmp_path, "--data", drawings[0])) == 0
     page = (tmp_path / "coarse.md").read_text()
     (tmp_path / "coarse.md").unlink()
@@ -86,7 +86,7 @@ def test_a_finished_study_trains_nothing_and_writes_its_page_again(
 
 
 def test_a_trained_tower_is_trained(drawings: list[str], tmp_path: Path) -> None:
-    """With --tower trained the crops themselves go through the whole network."""
+    """With --tower trained, crops go through the whole network."""
     assert main(_flags("coarse", tmp_path, "--data", drawings[0], "--tower", "trained")) == 0
     assert load(tmp_path / "coarse.json").base.tower == "trained"
 
@@ -97,35 +97,35 @@ def test_a_trained_tower_is_trained(drawings: list[str], tmp_path: Path) -> None
         (["los", "--data", "table:x.csv"], 2, "did you mean loss?"),
         (["loss"], 2, "expected --data"),
         (["all", "--data", "table:x.csv"], 2, "expected two or more --data sets"),
-        (["loss", "--data", "table:x.csv", "--steps", "0"], 2, "expected --steps of at least 1, got 0"),
-        (["loss", "--data", "table:x.csv", "--num-faces", "0"], 2, "expected --num-faces of at least 1, got 0"),
+        (["loss", "--data", "table:x.csv", "--steps", "0"], 2, "expected --steps to be at least 1, got 0"),
+        (["loss", "--data", "table:x.csv", "--num-faces", "0"], 2, "expected --num-faces to be at least 1, got 0"),
         (["loss", "--data", "table:nothing.csv"], 1, "found nothing at"),
     ],
 )
 def test_a_bad_request_is_one_sentence(flags: list[str], code: int, sentence: str, tmp_path: Path, capfd) -> None:
-    """A wrong name, no data, no steps, a path to nothing."""
+    """A wrong name, no data, no steps, and a missing file are errors in one sentence."""
     assert main([*flags, "--out", str(tmp_path / "out")]) == code
     err = capfd.readouterr().err
     assert sentence in err and "Traceback" not in err
 
 
 def test_transfer_needs_two_data_sets(drawings: list[str], tmp_path: Path, capfd) -> None:
-    """From one set to another takes two."""
+    """The study transfer needs two data sets."""
     assert main(_flags("transfer", tmp_path, "--data", drawings[0])) == 2
     assert "expected two or more --data sets" in capfd.readouterr().err
 
 
 def test_another_size_is_another_study(drawings: list[str], tmp_path: Path, capfd) -> None:
-    """Results that were begun with other steps are neither mixed nor overwritten."""
+    """Results with another number of steps are neither mixed nor overwritten."""
     assert main(_flags("coarse", tmp_path, "--data", drawings[0])) == 0
     before = (tmp_path / "coarse.json").read_bytes()
     assert main([*_flags("coarse", tmp_path, "--data", drawings[0]), "--steps", "3"]) == 1
-    assert "expected steps 2 as it began, got 3" in capfd.readouterr().err
+    assert "expected steps 2 as in its earlier runs, got 3" in capfd.readouterr().err
     assert (tmp_path / "coarse.json").read_bytes() == before
 
 
 def test_the_command_of_earlier_versions_says_where_it_is(capfd) -> None:
-    """`numclip study` is one sentence with the command to type instead, and exit code 2."""
+    """`numclip study` prints one sentence with the new command, exit code 2."""
     assert numclip_main(["study", "loss"]) == 2
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and "python -m numclip.research" in said

@@ -1,4 +1,4 @@
-"""`numclip info`: one screen for a person, everything for a program, and a verdict that follows what a model learned from."""
+"""`numclip info`: one screen of text, complete JSON, and a licence verdict from everything that the model learned from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ SHIPPED = MODELS / "age-nano.onnx"
 
 @pytest.mark.parametrize("name", [*shipped_models(), FINDER])
 def test_one_screen(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """At most 24 lines of at most 110 characters, the path's line apart; no long list of numbers, one line on commercial use."""
+    """The text has at most 24 lines of at most 110 characters (except the path), no long list of numbers, and one line on commercial
+    use."""
     assert main(["info", name]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith(name) and len(rest) < 24 and max(map(len, rest)) <= WIDTH
@@ -29,7 +30,7 @@ def test_one_screen(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_a_person_wants_to_know(capsys: pytest.CaptureFixture[str]) -> None:
-    """The default model: what it reads, how wrong it is on which faces, its interval, parity, size and why not commercially."""
+    """For the default model the text has task, errors by data set, interval, parity, size and the reason against commercial use."""
     assert main(["info", "age-nano"]) == 0
     said = capsys.readouterr().out
     for words in (
@@ -46,7 +47,7 @@ def test_what_a_person_wants_to_know(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_errors_by_band(tmp_path: Path) -> None:
-    """Where the spec holds them, each band's error is in the line of its faces."""
+    """If the spec has errors by band, they are in the line of their data set."""
     spec = read_spec(SHIPPED)
     bands = (Band(0, 13, 300, 3.21, 0.5), Band(13, None, 200, 4.04, 1.0))
     write_spec(SHIPPED, replace(spec, metrics=(replace(spec.metrics[0], bands=bands),)), tmp_path / "age.onnx")
@@ -55,8 +56,8 @@ def test_errors_by_band(tmp_path: Path) -> None:
 
 
 def test_a_table_of_ones_own_does_not_wash_a_model_clean(tmp_path: Path) -> None:
-    """Taught on UTKFace, exported and calibrated with a table of one's own: still for research only, with the part that says so.
-    Of permissive parts alone it is a yes."""
+    """A model trained on UTKFace, exported and calibrated with a user's table, is still for research only, with the reason. With only
+    permissive parts commercial use is allowed."""
     utkface = Licence("LicenseRef-UTKFace-research", "UTKFace: non-commercial research use only")
     own, spec = Licence("CC0-1.0", "a table of the user's own"), read_spec(SHIPPED)
 
@@ -73,7 +74,7 @@ def test_a_table_of_ones_own_does_not_wash_a_model_clean(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["age-nano", FINDER])
 def test_a_program_reads_json(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """`--json -` prints one object and nothing else; to a file it is the same object."""
+    """`--json -` prints one object and nothing else; a file gets the same object."""
     assert main(["info", name, "--json", "-"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["name"] == name and printed["graph_sha256"] == graph_sha256(MODELS / f"{name}.onnx")
@@ -84,6 +85,6 @@ def test_a_program_reads_json(name: str, capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_an_unknown_model_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    """A name that does not exist: exit 1 and one line."""
+    """An unknown model is an error in one line, exit code 1."""
     assert main(["info", "age-naon"]) == 1
     assert capsys.readouterr().err.count("\n") == 1

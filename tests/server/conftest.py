@@ -1,4 +1,4 @@
-"""A real server for these tests: `numclip serve` as a process of its own, on a free port."""
+"""A real server for these tests: `numclip serve` as a separate process on a free port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKEN = "a-token-of-this-test-0123456789"
 
 
 class Served:
-    """`numclip serve` with some flags."""
+    """A `numclip serve` process with given flags."""
 
     def __init__(self, flags: tuple[str, ...], log: Path, env: dict[str, str]) -> None:
         self._flags, self._log, self._env = flags, log, env
@@ -31,7 +31,7 @@ class Served:
         self.port = 0
 
     def start(self, port: int = 0) -> Served:
-        """Start it, and return when it listens."""
+        """Start the server and return when it listens."""
         words = [sys.executable, "-m", "numclip.cli.main", "serve", "--port", str(port), *self._flags]
         log = self._log.open("wb")
         self.process = subprocess.Popen(words, stderr=log, stdout=log, env={**os.environ, **self._env})
@@ -47,32 +47,32 @@ class Served:
 
     @property
     def said(self) -> str:
-        """What it wrote so far."""
+        """The server's output so far."""
         return self._log.read_text()
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The server's URL."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def memory_mb(self) -> float:
-        """Its resident memory."""
+        """The server's resident memory, MB."""
         assert self.process is not None
         return psutil.Process(self.process.pid).memory_info().rss / 1e6
 
     def client(self, **options: object) -> httpx.Client:
-        """A client of it."""
+        """A client of the server."""
         return httpx.Client(base_url=self.url, timeout=30, **options)  # type: ignore[arg-type]
 
     def stop(self) -> int:
-        """SIGTERM; its exit code."""
+        """Send SIGTERM; returns the exit code."""
         assert self.process is not None
         self.process.terminate()
         return self.process.wait(40)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill the server with SIGKILL."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -83,7 +83,7 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts servers; they end with the test."""
+    """Starts servers, which are stopped at the end of the test."""
     servers: list[Served] = []
 
     def start(*flags: str, port: int = 0, **env: str) -> Served:
@@ -98,7 +98,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One server with its defaults for a file's tests."""
+    """One server with default flags for the tests of a file."""
     served = Served((), tmp_path_factory.mktemp("server") / "server.log", {}).start()
     yield served
     served.kill()
@@ -106,7 +106,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def api(server: Served) -> Iterator[httpx.Client]:
-    """A client of it."""
+    """A client of the server."""
     with server.client() as client:
         yield client
 

@@ -1,10 +1,10 @@
-"""A load generator of bounded size, as a process of its own.
+"""A load generator with a limited number of clients, as a separate process.
 
     python load.py PORT PICTURE CLIENTS SECONDS [RATE]
 
-Without RATE each client sends its next picture when the last is answered, and waits as Retry-After says (a closed load). With RATE
-pictures are sent at so many per second whether or not the others are answered (an open load), over at most CLIENTS connections.
-It prints one JSON object: counts by status, answers per second, answers by client, latencies in ms of the answered ones.
+Without RATE each client sends its next picture after the last response, and waits as long as Retry-After says (a closed load). With
+RATE pictures are sent at that rate per second, whether or not responses have arrived (an open load), over at most CLIENTS
+connections. It prints one JSON object: counts by status, responses per second, responses by client, latencies in ms.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 
 class Client:
-    """One connection that is kept."""
+    """One persistent connection."""
 
     def __init__(self, port: int, picture: bytes) -> None:
         head = f"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
@@ -29,7 +29,7 @@ class Client:
         self._pipe: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self) -> tuple[int, float]:
-        """Status, and Retry-After in s. A connection that the server closed while it was idle is opened again, as HTTP clients do."""
+        """Send a request; returns the status and Retry-After in s. Reopens an idle connection that the server closed, as HTTP clients do."""
         kept = self._pipe is not None
         if self._pipe is None:
             self._pipe = await asyncio.open_connection("127.0.0.1", self._port)
@@ -49,7 +49,7 @@ class Client:
 
 
 class Tally:
-    """What came of it."""
+    """Results of the load."""
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
@@ -57,7 +57,7 @@ class Tally:
         self.by_client: Counter[int] = Counter()
 
     async def ask(self, client: Client, number: int) -> float:
-        """Ask once; how long to wait before the next."""
+        """Send one request; returns the wait before the next, s."""
         started = time.perf_counter()
         try:
             status, retry_after_s = await client.ask()

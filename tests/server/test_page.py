@@ -1,4 +1,4 @@
-"""The server's page in a real Chromium: its sources, the visitor's own camera, the token; and what becomes of a browser that goes."""
+"""The server's page in a real Chromium: sources, the visitor's camera, the token, and browsers that disconnect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def built() -> None:
 
 @pytest.fixture(scope="module")
 def coded_clip(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Hopper, still, with the picture's number as ten squares of 16 px: 300 pictures of 640 x 480 for the fake camera."""
+    """A clip for the fake camera: 300 pictures of 640 x 480 of a still Hopper, with the number as ten squares of 16 px."""
     path = tmp_path_factory.mktemp("camera") / "coded.mjpeg"
     canvas = np.full((480, 640, 3), 90, np.uint8)
     canvas[40:480, 130:505] = cv2.resize(hopper, (375, 440))
@@ -46,7 +46,7 @@ def coded_clip(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def screenshots(tmp_path: Path) -> Path:
-    """Where pictures of the page go: NUMCLIP_SCREENSHOTS, for people to look at, else a folder that is forgotten."""
+    """The folder for screenshots: NUMCLIP_SCREENSHOTS, for people to look at, else a temporary one."""
     folder = Path(os.environ.get("NUMCLIP_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -56,8 +56,8 @@ def screenshots(tmp_path: Path) -> Path:
 def test_a_source_is_shown_with_its_ages_and_its_hour(
     built: None, browser: Any, serve: Serve, camera: Any, screenshots: Path, look: str
 ) -> None:
-    """A camera of the server: its picture, one person with an age, that person once in the plot of the last hour; axe finds no
-    serious fault, nothing is wider than the window, the console says nothing."""
+    """A camera source is shown with its picture, one person with an age, and that person once in the plot of the last hour. axe finds
+    no serious violation, nothing is wider than the window, and the console is empty."""
     camera.start(640, 480)
     served = serve(camera.url)
     seen = browser(
@@ -77,7 +77,8 @@ def test_a_source_is_shown_with_its_ages_and_its_hour(
 def test_the_visitor_s_camera_gets_its_age(
     built: None, browser: Any, serve: Serve, coded_clip: str, hopper: np.ndarray, screenshots: Path
 ) -> None:
-    """A fake camera that shows Hopper: her age of `numclip.read` on the page, within 5 years, and her track in the plot; its source is gone after the visit."""
+    """For a fake camera with Hopper the page shows her age as in `numclip.read`, within 5 years, and her track in the plot; the source
+    is removed after the visit."""
     served = serve()
     seen = browser(
         "live", url=served.url, state="camera", ms=4000, clip=coded_clip, folder=str(screenshots), name="own", axe=True
@@ -95,7 +96,7 @@ def test_the_visitor_s_camera_gets_its_age(
 
 
 def test_the_page_asks_for_the_token(built: None, browser: Any, serve: Serve, screenshots: Path) -> None:
-    """A wrong token is told; the right one opens the page, and scripts cannot see the cookie."""
+    """A wrong token gives an error; the right one opens the page, and scripts cannot read the cookie."""
     served = serve("--token", TOKEN)
     seen = browser(
         "live", url=served.url, state="login", token=TOKEN, camera="none", folder=str(screenshots), name="login"
@@ -105,7 +106,7 @@ def test_the_page_asks_for_the_token(built: None, browser: Any, serve: Serve, sc
 
 
 def gone(served: Served) -> None:
-    """No camera is left within 5 s."""
+    """Check that no camera is left after 5 s."""
     with served.client() as client:
         deadline = time.monotonic() + 5
         while client.get("/v1/sources").json()["sources"]:
@@ -114,7 +115,7 @@ def gone(served: Served) -> None:
 
 
 def test_a_browser_that_vanishes_frees_its_camera(server: Served, portrait: bytes) -> None:
-    """Its machine is switched off: no word comes, not even an answer to a ping. Within 5 s its source is gone."""
+    """A browser that vanishes without any message, as if switched off, has its source removed within 5 s."""
     key = base64.b64encode(bytes(16)).decode()
     head = f"GET /v1/camera HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as silent:
@@ -129,7 +130,8 @@ def test_a_browser_that_vanishes_frees_its_camera(server: Served, portrait: byte
 def test_two_browsers_see_their_ages_within_half_a_second(
     built: None, browser: Any, serve: Serve, coded_clip: str
 ) -> None:
-    """Two at once for 20 s: from a picture on the screen to its age on the page, p95 under 500 ms in each; then both are gone."""
+    """With two browsers for 20 s, the p95 from a picture on the screen to its age on the page is under 500 ms in each; then both
+    sources are removed."""
     served, seen = serve(), list[dict[str, Any]]()
 
     def visit() -> None:
@@ -150,12 +152,12 @@ def test_two_browsers_see_their_ages_within_half_a_second(
 
 
 def test_the_page_s_files_are_all_there_and_nothing_else(built: None, api: httpx.Client) -> None:
-    """Each file with its type; the page asks for nothing from elsewhere."""
+    """Every file of the page is served with its type, and the page requests nothing from other hosts."""
     kinds = {path: api.get(path).headers["content-type"].partition(";")[0] for path in page_files()}
     assert kinds == {"/": "text/html", "/app.css": "text/css", "/live.css": "text/css", "/live.js": "text/javascript", "/icon.svg": "image/svg+xml"}  # fmt: skip
     assert "http://" not in api.get("/").text.replace("http://www.w3.org", "")
 
 
 def test_a_checkout_without_the_page_says_how_to_build_it(tmp_path: Path) -> None:
-    """The API works without it."""
+    """Without the built page, the server says how to build it, and the API works."""
     assert b"make web" in page_files(tmp_path)["/"]

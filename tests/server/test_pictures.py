@@ -1,4 +1,4 @@
-"""What is checked before a picture is decoded, and that it is then the picture that `numclip.read` sees."""
+"""Checks before a picture is decoded, and that decoding equals that of `numclip.read`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sent(data: bytes) -> Sent:
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG whose head says this size."""
+    """Return a PNG with this size in its header."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -40,7 +40,7 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
     "name", ["face.jpg", "face.jfif", "face.gif", "face.jp2", "face.avif", "face.heic", "sideways.jfif"]
 )
 def test_each_format_is_the_picture_that_read_sees(shared_data: Path, name: str) -> None:
-    """Pixel by pixel, turned as its EXIF says."""
+    """Each format decodes to the same pixels as in `numclip.read`, rotated by its EXIF."""
     if name.endswith("heic"):
         pytest.importorskip("pillow_heif", reason="needs the extra heic")
     data = (shared_data / "bugs" / name).read_bytes()
@@ -49,7 +49,7 @@ def test_each_format_is_the_picture_that_read_sees(shared_data: Path, name: str)
 
 @pytest.mark.parametrize(("form", "size"), [("PNG", (100_000, 100_000)), ("PNG", (1001, 1000)), ("JPEG", (1001, 1000)), ("WEBP", (1001, 1000)), ("TIFF", (1001, 1000)), ("GIF", (1001, 1000)), ("BMP", (1001, 1000)), ("JPEG2000", (1001, 1000)), ("AVIF", (1001, 1000))])  # fmt: skip
 def test_too_many_pixels_are_refused_by_the_head_alone(form: str, size: tuple[int, int]) -> None:
-    """One column more than a million pixels, and 100,000 x 100,000: 413. One column less is read."""
+    """A picture one column above a million pixels, and one of 100,000 x 100,000, get 413; one column less is read."""
     if size[0] > 2000:
         data = png(*size, zlib.compress(bytes(100)))
     else:
@@ -65,7 +65,7 @@ def test_too_many_pixels_are_refused_by_the_head_alone(form: str, size: tuple[in
 
 
 def test_a_jpeg_of_many_scans_is_refused() -> None:
-    """Each scan of a progressive JPEG costs as much as a picture; ten are usual, 101 are an attack."""
+    """A progressive JPEG with 101 scans is rejected: each scan costs as much as a picture, and ten are usual."""
     image = np.zeros((64, 64, 3), np.uint8)
     data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     assert 2 < data.count(b"\xff\xda") < 20
@@ -81,14 +81,14 @@ def test_a_jpeg_of_many_scans_is_refused() -> None:
     [(b"", 422), (b"hello", 415), (b"\x00\x00\x00\x18ftypmp42" + bytes(100), 415), (png(10, 10, b"no zlib"), 422), (png(0, 10), 415), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415), (b"%PDF-1.7", 415)],
 )  # fmt: skip
 def test_what_is_no_picture_has_its_status(data: bytes, status: int) -> None:
-    """Nothing, a text, a video's head, a PNG of garbage or of no pixel, an SVG, a PDF."""
+    """An empty body, a text, a video's header, a PNG of garbage or without pixels, an SVG and a PDF get their status."""
     with pytest.raises(Problem) as refused:
         decode(sent(data), MOST)
     assert refused.value.status == status
 
 
 def status_of(data: bytes) -> int:
-    """200 for a picture within the limit, a problem's status otherwise."""
+    """Return 200 for a picture within the limit, otherwise the problem's status."""
     try:
         height, width, channels = decode(sent(data), MOST).shape
     except Problem as problem:
@@ -102,14 +102,14 @@ HEADS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0",
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(HEADS), st.binary(max_size=300))
 def test_any_bytes_are_a_picture_or_a_problem(head: bytes, rest: bytes) -> None:
-    """Nothing else is raised."""
+    """Any bytes are a picture or a problem; no other exception is raised."""
     assert status_of(head + rest) in (200, 413, 415, 422)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "AVIF"]), st.data())
 def test_a_damaged_picture_is_a_picture_or_a_problem(form: str, data: st.DataObject) -> None:
-    """A real picture of 32 x 32 with up to eight bytes changed, and cut short somewhere."""
+    """A picture of 32 x 32 with up to eight changed bytes, truncated somewhere, is a picture or a problem."""
     file = BytesIO()
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (32, 32, 3), np.uint8)).save(file, form)
     damaged = bytearray(file.getvalue())

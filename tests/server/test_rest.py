@@ -1,4 +1,4 @@
-"""The REST API of a real server over real sockets: what it reads, what it refuses, and who may ask."""
+"""The REST API of a real server: reading pictures, errors, and access control."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JPEG = {"Content-Type": "image/jpeg"}
 
 
 def assert_problem(answer: httpx.Response, status: int, says: str) -> None:
-    """RFC 9457: the media type, and status, title and detail; the detail says what was expected."""
+    """Check a problem document (RFC 9457): media type, status, title and detail; the detail says what was expected."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     told = answer.json()
@@ -36,7 +36,7 @@ def assert_problem(answer: httpx.Response, status: int, says: str) -> None:
 
 
 def assert_same(told: dict[str, Any], result: Any) -> None:
-    """A result over the wire is the result of `numclip.read`, up to its rounding."""
+    """Check that a result from the server equals that of `numclip.read`, up to rounding."""
     mine = result.to_dict()
     assert len(told["faces"]) == len(mine["faces"])
     for got, wanted in zip(told["faces"], mine["faces"], strict=True):
@@ -47,7 +47,7 @@ def assert_same(told: dict[str, Any], result: Any) -> None:
 
 
 def test_a_picture_gets_what_read_says(api: httpx.Client, portrait: bytes) -> None:
-    """The same faces, boxes and ages to 1e-5, as the body, with any of three content types."""
+    """A picture as the body, with any of three content types, gives the faces, boxes and ages of `numclip.read`, to 1e-5."""
     wanted = numclip.read(portrait)
     assert wanted.faces
     for kind in ({}, JPEG, {"Content-Type": "application/octet-stream"}):
@@ -59,7 +59,7 @@ def test_a_picture_gets_what_read_says(api: httpx.Client, portrait: bytes) -> No
 
 
 def test_several_pictures_in_one_request(api: httpx.Client, portrait: bytes, collins: np.ndarray) -> None:
-    """As a form with file names, and as base64: results in the order of the pictures."""
+    """Several pictures, as a form with file names or as base64, give results in order."""
     second = cv2.imencode(".png", collins)[1].tobytes()
     wanted = numclip.read([portrait, second])
     form = [("a", ("one.jpg", portrait, "image/jpeg")), ("a", ("two.png", second, "image/png"))]
@@ -73,7 +73,7 @@ def test_several_pictures_in_one_request(api: httpx.Client, portrait: bytes, col
 
 
 def test_every_answer_is_what_the_document_says(api: httpx.Client, portrait: bytes) -> None:
-    """The bodies of all plain operations by their schemas in /openapi.json, which is OpenAPI 3.1."""
+    """The bodies of all plain operations are valid by their schemas in /openapi.json, which is OpenAPI 3.1."""
     document = api.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     asked: list[tuple[str, str, dict[str, Any]]] = [
@@ -101,7 +101,7 @@ def test_every_answer_is_what_the_document_says(api: httpx.Client, portrait: byt
 
 
 def test_the_gate_answers_with_the_nonce(api: httpx.Client, portrait: bytes) -> None:
-    """Hopper is at least 18; the answer names the model's file, and what was asked."""
+    """The gate answers yes for Hopper at 18, with the nonce, the model's file and the request."""
     answer = api.post("/v1/gate", params={"threshold": 18, "nonce": "x-1"}, content=portrait).json()
     look = numclip.read(portrait).faces[0].look
     assert look is not None
@@ -112,7 +112,7 @@ def test_the_gate_answers_with_the_nonce(api: httpx.Client, portrait: bytes) -> 
 
 
 def test_the_gate_asks_where_it_does_not_see_one_person(api: httpx.Client, hopper: np.ndarray) -> None:
-    """Nobody, and two: ask, with the reason; a threshold that the model does not hold is refused and the others are named."""
+    """With no person or two the gate answers ask, with a reason; a threshold without a gate is an error that lists the others."""
     for image, reason in (
         (np.zeros((200, 200, 3), np.uint8), "no face"),
         (np.hstack([hopper, hopper]), "several faces"),
@@ -124,7 +124,7 @@ def test_the_gate_asks_where_it_does_not_see_one_person(api: httpx.Client, hoppe
 
 
 def test_models_say_what_they_are(api: httpx.Client) -> None:
-    """The age model and the finder, by name, hash and gates; no path of this machine."""
+    """The age model and the finder are described by name, hash and gates, without local paths."""
     answer = api.get("/v1/models")
     age, faces = answer.json()["models"]
     assert (age["name"], age["unit"], age["calibrated"]) == ("age-nano", "years", True)
@@ -153,33 +153,33 @@ def test_models_say_what_they_are(api: httpx.Client) -> None:
     ],
 )
 def test_bad_bodies_are_told_what_was_expected(api: httpx.Client, options: Any, status: int, says: str) -> None:
-    """One sentence each, and the server goes on."""
+    """Each bad body gets one sentence that says what was expected, and the server keeps working."""
     assert_problem(api.post("/v1/read", **options), status, says)
 
 
 def test_one_bad_picture_of_several_is_named(api: httpx.Client, portrait: bytes) -> None:
-    """The second of two is no picture: the answer says which."""
+    """If the second of two bodies is not a picture, the error names it."""
     form = [("a", ("one.jpg", portrait)), ("a", ("two.jpg", b"hello"))]
     assert_problem(api.post("/v1/read", files=form), 415, "pictures.1: ")
 
 
 @pytest.mark.parametrize("path", ["/nope", "/v1/sources/0", "/v1/sources/0/frame.jpg", "/v1/sources/..%2f..%2fetc%2fpasswd", "/../../etc/passwd", "/app.css/../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"])  # fmt: skip
 def test_what_is_not_there_is_404(api: httpx.Client, path: str) -> None:
-    """Unknown paths and sources, and paths that try to leave."""
+    """Unknown paths and sources, and path traversal, get 404."""
     request = httpx.Request("GET", api.base_url.join("/"))
     request.url = request.url.copy_with(raw_path=path.encode())
     assert_problem(api.send(request), 404, "")
 
 
 def test_other_methods_are_405(api: httpx.Client) -> None:
-    """With the header Allow, as HTTP asks."""
+    """Other methods get 405 with the header Allow."""
     answer = api.delete("/v1/read")
     assert_problem(answer, 405, "")
     assert answer.headers["allow"] == "POST"
 
 
 def test_every_answer_carries_the_security_headers(api: httpx.Client) -> None:
-    """A page, a result, a refusal: none is framed, sniffed or kept, none loads from elsewhere."""
+    """Pages, results and errors have the security headers: no framing, sniffing, caching or foreign content."""
     for answer in (
         api.get("/"),
         api.get("/v1/models"),
@@ -196,7 +196,7 @@ def test_every_answer_carries_the_security_headers(api: httpx.Client) -> None:
 
 
 def test_metrics_count_what_was_asked(serve: Serve, portrait: bytes) -> None:
-    """Two pictures, one bad body, one unknown path: Prometheus's text says so."""
+    """/metrics counts two pictures, one bad body and one unknown path."""
     with serve().client() as client:
         client.post("/v1/read", files=[("a", ("a.jpg", portrait)), ("b", ("b.jpg", portrait))])
         client.post("/v1/read", content=b"hello")
@@ -215,7 +215,7 @@ def test_metrics_count_what_was_asked(serve: Serve, portrait: bytes) -> None:
 
 
 def test_a_page_of_another_site_gets_nothing(api: httpx.Client, portrait: bytes) -> None:
-    """Its name in Host (DNS rebinding): 421. Its Origin on a POST: 403. Our own origin passes."""
+    """Another site's name in Host (DNS rebinding) gets 421, its Origin on a POST 403; the server's own origin is accepted."""
     for host in ("evil.example", "evil.example:80", f"localhost.evil.example:{api.base_url.port}"):
         assert_problem(api.get("/v1/models", headers={"Host": host}), 421, "localhost")
     assert_problem(api.post("/v1/read", content=portrait, headers={"Origin": "https://evil.example"}), 403, "--cors")
@@ -226,7 +226,7 @@ def test_a_page_of_another_site_gets_nothing(api: httpx.Client, portrait: bytes)
 
 
 def test_a_named_site_may_ask(serve: Serve, portrait: bytes) -> None:
-    """--cors names one origin: its pages pass, with the header that its browser wants, others do not."""
+    """--cors accepts requests from the named origin, with the CORS header, and no others."""
     site = "https://kiosk.example"
     with serve("--cors", site).client() as client:
         answer = client.post("/v1/read", content=portrait, headers={"Origin": site})
@@ -244,7 +244,7 @@ def test_a_named_site_may_ask(serve: Serve, portrait: bytes) -> None:
 
 @pytest.mark.parametrize("way", ["--token", "--token-file", "environment"])
 def test_a_token_is_asked_for(serve: Serve, tmp_path: Path, portrait: bytes, way: str) -> None:
-    """Given in any of three ways: without it, with another, with a part of it 401; with it 200. Health needs none."""
+    """With the token in any of three ways a request gets 200; without it, or with a wrong or partial one, 401. Health needs no token."""
     (tmp_path / "token").write_text(TOKEN + "\n")
     flags = {"--token": ("--token", TOKEN), "--token-file": ("--token-file", str(tmp_path / "token"))}.get(way, ())
     served = serve(*flags, **({"NUMCLIP_TOKEN": TOKEN} if way == "environment" else {}))
@@ -264,7 +264,7 @@ def test_a_token_is_asked_for(serve: Serve, tmp_path: Path, portrait: bytes, way
 
 
 def test_the_page_logs_in_with_a_cookie(serve: Serve) -> None:
-    """POST /v1/login with the token: a cookie that scripts cannot read and other sites do not send, which is not the token."""
+    """POST /v1/login with the token sets a cookie that scripts cannot read, other sites do not send, and that is not the token."""
     with serve("--token", TOKEN).client() as client:
         assert_problem(client.post("/v1/login", json={"token": "wrong"}), 401, "token")
         answer = client.post("/v1/login", json={"token": TOKEN})
@@ -296,7 +296,7 @@ def test_the_page_logs_in_with_a_cookie(serve: Serve) -> None:
 def test_what_cannot_be_is_refused_at_the_start(
     flags: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One sentence, and a code that is not 0; an address that others reach needs a token or a word."""
+    """Wrong flags give one sentence and a non-zero exit code; an address that other machines can reach needs a token or --open-to-all."""
     assert main(["serve", "--port", "0", *flags]) != 0
     assert says in capsys.readouterr().err
 
@@ -304,20 +304,20 @@ def test_what_cannot_be_is_refused_at_the_start(
 def test_a_folder_of_pictures_is_no_live_source(
     tmp_path: Path, portrait: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is sent to POST /v1/read."""
+    """A folder of pictures as a live source is an error that points to POST /v1/read."""
     (tmp_path / "a.jpg").write_bytes(portrait)
     assert main(["serve", "--port", "0", str(tmp_path)]) != 0
     assert "expected" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_one_sentence(api: httpx.Client, capsys: pytest.CaptureFixture[str]) -> None:
-    """The port of another server."""
+    """A port in use is an error in one sentence."""
     assert main(["serve", "--port", str(api.base_url.port)]) != 0
     assert "choose another" in capsys.readouterr().err
 
 
 def test_other_addresses_are_allowed_in_words() -> None:
-    """With a token, or with open_to_all; every address of this machine's own needs neither."""
+    """Other addresses are accepted with a token or open_to_all; loopback addresses need neither."""
     assert ServeOptions(host="0.0.0.0", open_to_all=True).open_to_all
     assert ServeOptions(host="0.0.0.0", token=TOKEN).token
     for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
@@ -327,7 +327,7 @@ def test_other_addresses_are_allowed_in_words() -> None:
 
 
 def test_results_are_json_lines_of_the_same_keys(api: httpx.Client, portrait: bytes) -> None:
-    """Nothing is renamed on the way: the keys are those of `FrameResult.to_dict`."""
+    """Results have the keys of `FrameResult.to_dict`."""
     (told,) = api.post("/v1/read", content=portrait).json()["results"]
     assert list(told) == list(numclip.read(portrait).to_dict())
     assert json.dumps(told)

@@ -1,4 +1,4 @@
-"""The queue: turns between clients, a bound, batches, and an end that loses nothing."""
+"""The queue: fair turns between clients, a size limit, batches, and a shutdown without loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numclip.server.scheduler import Overloaded, Scheduler, ShutDown
 
 
 class Worker:
-    """Notes what it is given; waits for `go` first."""
+    """Records its work; waits for `go` first."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
@@ -25,7 +25,7 @@ class Worker:
 
 
 def blocked(worker: Worker, **options: float) -> Scheduler:
-    """A scheduler whose one thread is busy with a first piece."""
+    """Return a scheduler whose only thread is busy with a first job."""
     scheduler = Scheduler(1, **{"places": 8, **options})  # type: ignore[arg-type]
     scheduler.submit("first", "nobody", worker.run)
     assert worker.began.wait(10)
@@ -33,7 +33,7 @@ def blocked(worker: Worker, **options: float) -> Scheduler:
 
 
 def test_clients_take_turns() -> None:
-    """A greedy client with five pieces and two others with one each: the others are second and third."""
+    """If one client has five jobs and two others one each, the others' jobs are second and third."""
     worker = Worker()
     scheduler = blocked(worker)
     for i in range(5):
@@ -46,7 +46,7 @@ def test_clients_take_turns() -> None:
 
 
 def test_a_full_queue_refuses_and_says_when() -> None:
-    """Eight places: the ninth piece of one client is refused with a time, and the eight are answered."""
+    """With a queue of eight, the ninth job of a client is rejected with a retry time, and the eight are done."""
     worker = Worker()
     scheduler = blocked(worker)
     kept = [scheduler.submit(str(i), "a", worker.run) for i in range(8)]
@@ -60,7 +60,7 @@ def test_a_full_queue_refuses_and_says_when() -> None:
 
 
 def test_who_has_most_waiting_gives_its_newest_up() -> None:
-    """One client fills all eight places: another still gets in, four times, and the first loses its newest four, no more."""
+    """If one client fills the queue of eight, another is still accepted four times, and the first loses only its newest four."""
     worker = Worker()
     scheduler = blocked(worker)
     greedy = [scheduler.submit(str(i), "a", worker.run) for i in range(8)]
@@ -76,7 +76,8 @@ def test_who_has_most_waiting_gives_its_newest_up() -> None:
 
 
 def test_pieces_of_one_kind_are_done_together() -> None:
-    """With batches of 3, five pieces of three clients are two calls; another kind is a call of its own; each hears its own answer."""
+    """With batches of 3, five jobs of three clients are two calls; another kind of job is a separate call; each client gets its own
+    result."""
     worker, other = Worker(), Worker()
     other.go.set()
     scheduler = blocked(worker, batch=3, window_s=0.0)
@@ -93,7 +94,7 @@ def test_pieces_of_one_kind_are_done_together() -> None:
 
 
 def test_a_batch_waits_for_others_within_its_window() -> None:
-    """The second piece comes while the first waits: one call of both, before the window of 30 s is over, for the batch is full."""
+    """If the second job arrives while the first waits, both run in one call before the window of 30 s ends, because the batch is full."""
     worker = Worker()
     worker.go.set()
     scheduler = Scheduler(1, places=8, batch=2, window_s=30.0)
@@ -105,7 +106,7 @@ def test_a_batch_waits_for_others_within_its_window() -> None:
 
 
 def test_what_is_given_up_is_not_done() -> None:
-    """A cancelled piece leaves its place at once, and is never run."""
+    """A cancelled job leaves the queue at once and never runs."""
     worker = Worker()
     scheduler = blocked(worker)
     gone = scheduler.submit("gone", "a", worker.run)
@@ -119,7 +120,7 @@ def test_what_is_given_up_is_not_done() -> None:
 
 
 def test_a_call_that_fails_is_the_answer_to_each_and_not_the_end() -> None:
-    """An exception in a call reaches its clients, and the next call is done."""
+    """An exception in a call reaches its clients, and the next call still runs."""
 
     def fail(payloads: Sequence[str]) -> list[str]:
         raise RuntimeError("no")
@@ -135,7 +136,7 @@ def test_a_call_that_fails_is_the_answer_to_each_and_not_the_end() -> None:
 
 
 def test_the_end_answers_what_waits_and_takes_nothing_new() -> None:
-    """close() while pieces wait: they are done, later ones are refused."""
+    """close() with waiting jobs finishes them and rejects later ones."""
     worker = Worker()
     scheduler = blocked(worker)
     waiting = [scheduler.submit(str(i), "a", worker.run) for i in range(3)]
@@ -149,7 +150,7 @@ def test_the_end_answers_what_waits_and_takes_nothing_new() -> None:
 
 
 def test_a_call_that_does_not_end_is_noticed() -> None:
-    """`stuck` is what the health check and the watchdog ask."""
+    """A call that does not end is reported by `stuck`, which the health check and the watchdog use."""
     worker = Worker()
     scheduler = blocked(worker)
     assert not scheduler.stuck(60)

@@ -1,4 +1,4 @@
-"""The server's end and its supervisor: requests in flight are answered, systemd is told, kill -9 loses nothing else."""
+"""Shutdown and supervision: requests in flight are completed, systemd is notified, kill -9 loses only requests in flight."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .conftest import Serve, Served
 
 
 def test_requests_in_flight_are_answered_at_the_end(serve: Serve, portrait: bytes) -> None:
-    """SIGTERM while thirty pictures of two requests wait: both are answered, new ones are not taken, and the code is 0."""
+    """On SIGTERM with thirty pictures of two requests waiting, both are completed, new ones are rejected, and the exit code is 0."""
     served = serve("--workers", "1", "--queue", "64")
     answers: list[int] = []
 
@@ -40,7 +40,7 @@ def test_requests_in_flight_are_answered_at_the_end(serve: Serve, portrait: byte
 
 
 def test_streams_and_sockets_end_with_the_server(serve: Serve, camera: object) -> None:
-    """A preview, a stream of lines and a browser's camera are open: SIGTERM ends them within some seconds, with code 0."""
+    """On SIGTERM with an open preview, result stream and browser camera, all end within some seconds, with exit code 0."""
     camera.start()  # type: ignore[attr-defined]
     served = serve(camera.url)  # type: ignore[attr-defined]
     with (
@@ -57,7 +57,7 @@ def test_streams_and_sockets_end_with_the_server(serve: Serve, camera: object) -
 
 
 def test_the_supervisor_is_told(serve: Serve, tmp_path: Path) -> None:
-    """sd_notify(3): READY when it listens, WATCHDOG within the time that is asked for, STOPPING at the end."""
+    """The server notifies systemd (sd_notify(3)): READY when it listens, WATCHDOG within the timeout, STOPPING at the end."""
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(path))
@@ -74,8 +74,8 @@ def test_the_supervisor_is_told(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_kill_9_loses_only_what_was_in_flight(serve: Serve, portrait: bytes) -> None:
-    """A supervisor that starts it again on its port, three kills: a client that asks again whenever its connection breaks gets
-    all of its forty answers, the same each time."""
+    """With a supervisor that restarts the server after each of three kills, a client that retries after broken connections gets all of
+    its forty responses, always the same."""
     served = serve()
     port, over = served.port, threading.Event()
 
@@ -112,7 +112,7 @@ def test_kill_9_loses_only_what_was_in_flight(serve: Serve, portrait: bytes) -> 
 
 
 def test_a_second_server_beside_the_first(serve: Serve, portrait: bytes) -> None:
-    """Two processes on two ports share nothing."""
+    """Two server processes on two ports are independent."""
     first, second = serve(), serve()
     for each in (first, second):
         assert isinstance(each, Served)

@@ -17,7 +17,7 @@ STILL = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 @given(st.integers(0, 10**6), st.sampled_from([80, 112]))
 @settings(max_examples=60, deadline=None)
 def test_any_seed_gives_a_whole_crop(seed: int, side: int) -> None:
-    """Whatever chance does, the crop is uint8 RGB of the asked side, and the same seed gives the same crop."""
+    """For any seed the crop is uint8 RGB of the requested side, and the same seed gives the same crop."""
     crop = np.random.default_rng(1).integers(0, 255, (144, 144, 3), np.uint8)
     one, two = (augment(crop, side, 112, np.random.default_rng(seed), Augmentation()) for _ in range(2))
     assert one.shape == (side, side, 3) and one.dtype == np.uint8 and np.array_equal(one, two)
@@ -33,7 +33,7 @@ def test_without_strength_it_is_the_contracts_crop() -> None:
 
 
 def test_an_epoch_sees_each_face_once() -> None:
-    """An epoch's batches hold every face once (but the rest of the division), in another order each epoch."""
+    """An epoch's batches contain every face once (except an incomplete last batch), in a different order each epoch."""
     labels = np.repeat(np.arange(21.0), 2).reshape(21, 2)
     parts = (np.zeros((10, 12, 12, 3), np.uint8), np.zeros((11, 12, 12, 3), np.uint8))
     faces = TrainingFaces(parts, labels, 10)

@@ -1,4 +1,4 @@
-"""Losses of bands: by hand, equal to those of exact labels where a band has no width, and mixed in one training."""
+"""Losses for age bands: hand-computed, equal to exact labels for bands of zero width, and mixed in one training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TASK = load_task("age")
 
 
 def _exact(s: torch.Tensor, c: torch.Tensor, weighting: str | None) -> tuple[float, float]:
-    """Both losses of exact labels as they were before there were bands, written anew from their formulas."""
+    """Both losses for exact labels, written independently from their formulas."""
     k = s.shape[1]
     apart = (torch.arange(k)[None, :] - c[:, None]).abs().double()  # [N, K]
     wrong = apart > 0
@@ -53,7 +53,7 @@ def _exact(s: torch.Tensor, c: torch.Tensor, weighting: str | None) -> tuple[flo
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 9), st.integers(2, 12), st.integers(0, 10**6), st.sampled_from(WEIGHTINGS))
 def test_exact_labels_keep_their_losses(k: int, n: int, seed: int, weighting) -> None:
-    """Number of the bin, one-hot shares, and bands of no width: all three give the losses of exact labels, to 1e-9."""
+    """Bin indices, one-hot shares and bands of zero width all give the losses of exact labels, to 1e-9."""
     draw = torch.Generator().manual_seed(seed)
     s = 5 * torch.randn(n, k, generator=draw, dtype=torch.float64)
     labels = torch.rand(n, generator=draw, dtype=torch.float64) * k * 10
@@ -66,8 +66,8 @@ def test_exact_labels_keep_their_losses(k: int, n: int, seed: int, weighting) ->
 
 
 def test_shares_by_hand() -> None:
-    """5 to 14 lies half in each of two bins, 20 to 29 in one, 35 on in the last; 12 to 32 covers 8, 10 and 3 of 21 years; exact
-    labels lie in one bin, beyond the scale in the end one."""
+    """Hand-computed: 5 to 14 has half its share in each of two bins, 20 to 29 is in one, 35 or more in the last; 12 to 32 covers 8, 10
+    and 3 of 21 years. Exact labels are in one bin; outside the scale it is the first or last one."""
     ends = torch.tensor([[5, 14], [20, 29], [35, INF], [12, 32], [20, 20], [99, 99], [50, INF]])
     expected = [
         [0.5, 0.5, 0, 0],
@@ -82,8 +82,8 @@ def test_shares_by_hand() -> None:
 
 
 def test_image_to_text_by_hand() -> None:
-    """Two right bins of four at zero logits: half of the mass is right without weights, ln 2. With them the two wrong bins, one
-    and two bins off, weigh 2/3 and 4/3, together as much as without: ln 2 again; by how much they pull differs."""
+    """Hand-computed: with two correct bins of four and zero logits, half of the mass is correct: ln 2 without weights. With weights the
+    wrong bins, at distances 1 and 2, weigh 2/3 and 4/3, with the same sum: ln 2 again, but with different gradients."""
     s = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
     shares = torch.tensor([[0.5, 0.5, 0, 0]], dtype=torch.float64)
     for weighting in (None, "outside"):
@@ -93,7 +93,7 @@ def test_image_to_text_by_hand() -> None:
 
 
 def test_every_bin_right_costs_nothing() -> None:
-    """A band as wide as the scale says nothing: no loss, no gradient, nothing that is not finite."""
+    """A band that covers the whole scale gives zero loss and zero gradient, all finite."""
     s = torch.randn(3, 4, requires_grad=True)
     shares = torch.full((3, 4), 0.25)
     for weighting in WEIGHTINGS:
@@ -104,8 +104,8 @@ def test_every_bin_right_costs_nothing() -> None:
 
 
 def test_text_to_image_by_hand() -> None:
-    """At zero logits and without weights the loss is ln N less the entropy of the target: of three faces one is of bin 0, one
-    of bins 0 and 1 by halves, one of bin 1, so that each word's target is 1, 1/2 and nothing, over their sum."""
+    """Hand-computed: at zero logits without weights the loss is ln N minus the target's entropy. Of three faces one is in bin 0, one
+    half in bins 0 and 1, one in bin 1, so each word's target is 1, 1/2 and 0, divided by their sum."""
     shares = torch.tensor([[1, 0], [0.5, 0.5], [0, 1]], dtype=torch.float64)
     weights = np.array([math.exp(10), 1 + 0.5 * math.expm1(10), 1])
     target = weights / weights.sum()
@@ -122,7 +122,8 @@ def _outputs(values: list[float]) -> Outputs:
 
 
 def test_the_value_is_free_inside_its_band() -> None:
-    """20 to 29: 25 costs nothing, 18 and 33 two and four years; exactly 40 against 37 costs three. Each is pushed towards its band."""
+    """Hand-computed: for 20 to 29, a value of 25 costs nothing, 18 and 33 cost 2 and 4 years; 37 for exactly 40 costs 3. The gradient
+    points towards the band."""
     outputs = _outputs([25, 18, 33, 37])
     ends = torch.tensor([[20, 29], [20, 29], [20, 29], [40, 40]]).float()
     loss = loss_parts(outputs, ends, TASK, Method())[2]
@@ -132,14 +133,15 @@ def test_the_value_is_free_inside_its_band() -> None:
 
 
 def test_labels_and_ends_are_one() -> None:
-    """Labels [N] and the same as bands of no width [N, 2] give the same three losses."""
+    """Labels [N] and the same labels as bands of zero width [N, 2] give the same three losses."""
     outputs, labels = _outputs([25, 18, 33, 37]), torch.tensor([22.0, 18, 70, 3])
     plain = loss_parts(outputs, labels, TASK, Method())
     assert [p.item() for p in plain] == [p.item() for p in loss_parts(outputs, labels.repeat(2, 1).T, TASK, Method())]
 
 
 def test_what_teachers_say_of_bands() -> None:
-    """A band's value is the teachers' number clipped into it, its words stay; an exact label becomes the middle of both, as ever."""
+    """With teachers, a band's target value is the teachers' value clipped into it and its words are unchanged; an exact label becomes
+    the mean of both."""
     ends = torch.tensor([[20, 29], [20, 29], [70, INF], [40, 40]]).float()
     words, value = sought(ends, torch.tensor([24.5, 35, 81, 30]))
     assert value.tolist() == [[24.5, 24.5], [29, 29], [81, 81], [35, 35]]
@@ -151,7 +153,7 @@ def test_what_teachers_say_of_bands() -> None:
 
 
 def test_ages_that_count_more() -> None:
-    """13 to 19 twice, 60 on three times, the others once; `13-19:2` says so, and what says nothing is refused."""
+    """13 to 19 appear twice, 60 and above three times, others once; `13-19:2` is parsed, and invalid text is an error."""
     given_ = [parse_repeat("13-19:2"), parse_repeat("60-120:3")]
     assert repeated([5, 14.5, 19, 20, 64.5], given_).tolist() == [0, 1, 1, 2, 2, 3, 4, 4, 4]
     for wrong in ("13-19", "19-13:2", "13-19:0"):
@@ -161,7 +163,7 @@ def test_ages_that_count_more() -> None:
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Path, Path]:
-    """32 faces with exact ages, and the same faces with the ten years around each."""
+    """32 faces with exact ages, and the same faces with ten-year bands around them."""
     folder = tmp_path_factory.mktemp("faces")
     source = open_data(f"utkface:{shared_data / 'data' / 'utkface.tar'}").select("val")
     exact, banded = ["file,age,split"], ["file,age_low,age_high,split"]
@@ -176,8 +178,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple
 
 
 def test_exact_and_banded_sets_mix_in_one_training(tables: tuple[Path, Path], tmp_path: Path) -> None:
-    """A run over both kinds, once taught by another, ends in a checkpoint whose val figures name both sets; a face's band lets its
-    value be where an exact label would not, so its mean distance is smaller."""
+    """A training on both kinds of label, also with a teacher, gives a checkpoint with val figures of both data sets; the distance to
+    bands is smaller than to exact labels."""
     data = [f"table:{table}" for table in tables]
     common = ["train", "--data", *data, "--epochs", "1", "--batch", "8", "--side", "48"]
     assert main([*common, "--out", str(tmp_path / "first"), "--repeat", "0-120:2"]) == 0
@@ -196,6 +198,6 @@ def test_exact_and_banded_sets_mix_in_one_training(tables: tuple[Path, Path], tm
 
 
 def test_teach_once_needs_a_teacher(tables: tuple[Path, Path], tmp_path: Path, capsys) -> None:
-    """--teach-once alone is refused in a sentence that says what to add, and no folder is left."""
+    """--teach-once alone is an error that says what to add, and no folder is left."""
     assert main(["train", "--data", f"table:{tables[0]}", "--out", str(tmp_path / "x"), "--teach-once"]) == 2
     assert "expected --teacher with --teach-once" in capsys.readouterr().err and not (tmp_path / "x").exists()

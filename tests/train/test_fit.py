@@ -1,4 +1,4 @@
-"""Training, from two dozen real faces to a checkpoint, a model file, and an exact continuation."""
+"""Training on two dozen real faces: checkpoint, model file, and exact resumption."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from numclip.train.training_data import training_faces  # noqa: E402
 
 @pytest.fixture(scope="module")
 def faces(shared_data: Path, yunet_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 training and 8 validation chips of UTKFace, as a table."""
+    """A table of 24 training and 8 validation chips of UTKFace."""
     folder = tmp_path_factory.mktemp("faces")
     rows = ["file,label,split"]
     with tarfile.open(shared_data / "data" / "utkface.tar") as tar:
@@ -43,25 +43,25 @@ def _flags(faces: Path, out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two epochs from random weights."""
+    """A training of two epochs from random weights."""
     out = tmp_path_factory.mktemp("run") / "whole"
     assert main(_flags(faces, out)) == 0
     return out
 
 
 def test_a_training_leaves_a_checkpoint_and_a_log(trained: Path) -> None:
-    """One log line per epoch with the three losses and the val error; the checkpoint says what it was made from."""
+    """The log has one line per epoch with the three losses and the val error; the checkpoint records its origin."""
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == [1, 2] and all(
         np.isfinite(list(line["loss"].values())).all() for line in log
     )
     _, record = load_checkpoint(trained / "best.safetensors")
     assert record.data["table:faces.csv"].n == 24
-    assert not any("/" in str(v) for v in record.flags.values()), "a record names no machine's folders"
+    assert not any("/" in str(v) for v in record.flags.values()), "a record must not contain local folders"
 
 
 def test_a_small_data_set_counts_as_much(faces: Path) -> None:
-    """Of 24 and 9 training faces the 9 stand three times in the row with balance, and once without."""
+    """With 24 and 9 training faces, balance repeats the 9 three times."""
     rows = faces.read_text().splitlines()
     few = faces.with_name("few.csv")  # every fourth face is for validation
     few.write_text("\n".join(rows[: 1 + 12]) + "\n")
@@ -76,7 +76,7 @@ def test_a_small_data_set_counts_as_much(faces: Path) -> None:
 
 @pytest.mark.parametrize(("flag", "value"), [("--epochs", "0"), ("--batch", "1"), ("--coverage", "0")])
 def test_numbers_that_train_nothing_are_refused(flag: str, value: str, faces: Path, tmp_path: Path, capsys) -> None:
-    """No epoch, a batch without a second face to rank against, a crop of nothing: one sentence that names the flag, no folder."""
+    """Zero epochs, a batch of one, and a coverage of 0 are errors in one sentence that names the flag, without a folder."""
     assert main([*_flags(faces, tmp_path / "none"), flag, value]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and flag in said
@@ -84,8 +84,8 @@ def test_numbers_that_train_nothing_are_refused(flag: str, value: str, faces: Pa
 
 
 def test_a_teacher_is_asked_of_the_very_crops(faces: Path, trained: Path, tmp_path: Path) -> None:
-    """Of crops of its own side a teacher says what it says anywhere; of larger ones about the same; of crops that cover more
-    it sees the middle; of its own words a network diverges by 0. A training with another teacher is another training."""
+    """A teacher gives its normal output on crops of its own side, about the same on larger ones, and sees the center of wider crops. A
+    network's divergence from its own words is 0. Resuming with another teacher is an error."""
     path = trained / "best.safetensors"
     network, _ = load_checkpoint(path)
     side = network.record.image_side
@@ -102,7 +102,7 @@ def test_a_teacher_is_asked_of_the_very_crops(faces: Path, trained: Path, tmp_pa
     around = np.pad(crops, ((0, 0), (side // 4, side // 4), (side // 4, side // 4), (0, 0)))
     wider = Teachers([path], network.task.covering(1.5), torch.device("cpu"))
     torch.testing.assert_close(wider.read(torch.from_numpy(around))[0], values)
-    with pytest.raises(ModelError, match=r"no more than those it teaches, got 1\.25 times"):
+    with pytest.raises(ModelError, match=r"not wider than the student's, got one that is 1\.25 times"):
         Teachers([path], network.task.covering(0.8), torch.device("cpu"))
     flags = [*_flags(faces, tmp_path / "taught"), "--teacher", str(path)]
     assert main(flags) == 0
@@ -110,7 +110,7 @@ def test_a_teacher_is_asked_of_the_very_crops(faces: Path, trained: Path, tmp_pa
 
 
 def test_a_start_is_taken_over_whole(faces: Path, trained: Path, tmp_path: Path) -> None:
-    """Started from a trained network and with nothing to learn, a training at another side ends with that network's weights."""
+    """A training from a checkpoint, at another side and with nothing to train, ends with that checkpoint's weights."""
     start = trained / "best.safetensors"
     flags = [*_flags(faces, tmp_path / "same"), "--start", str(start), "--side", "128", "--lr", "0"]
     assert main(flags) == 0
@@ -121,14 +121,14 @@ def test_a_start_is_taken_over_whole(faces: Path, trained: Path, tmp_path: Path)
 
 
 def test_another_network_is_no_start(faces: Path, trained: Path, tmp_path: Path, capsys) -> None:
-    """A start whose tensors have other shapes is refused in one sentence that names one."""
+    """A start checkpoint with other tensor shapes is an error in one sentence that names a tensor."""
     start = str(trained / "best.safetensors")
     assert main([*_flags(faces, tmp_path / "other"), "--as-released", "--select", "val", "--start", start]) == 1
     assert "expected the same network" in capsys.readouterr().err
 
 
 def test_resume_continues_exactly(faces: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted after its first epoch and resumed, a training ends with the same weights, bit for bit."""
+    """A training that is interrupted after its first epoch and resumed ends with bit-identical weights."""
     whole = fit_module.Fit._validate
     calls = []
 
@@ -146,12 +146,12 @@ def test_resume_continues_exactly(faces: Path, trained: Path, tmp_path: Path, mo
     one, two = (torch.load(folder / "last.pt", weights_only=True) for folder in (trained, out))
     for name, tensor in one["network"].items():
         assert torch.equal(tensor, two["network"][name]), name
-    assert main([*_flags(faces, out), "--resume", "--lr", "0.5"]) == 2, "another lr is another training"
+    assert main([*_flags(faces, out), "--resume", "--lr", "0.5"]) == 2, "another lr cannot be resumed"
     assert main(_flags(faces, out)) == 2, "a finished training is not overwritten"
 
 
 def test_export_proves_itself(trained: Path, faces: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The exported file agrees with PyTorch within 0.02 years, says so in its spec, and answers through the runtime."""
+    """The exported file agrees with PyTorch within 0.02 years, its spec records that, and it runs in the runtime."""
     import numclip
 
     out = tmp_path / "tiny.onnx"
@@ -169,9 +169,9 @@ def test_export_proves_itself(trained: Path, faces: Path, tmp_path: Path, capfd:
 
 
 def test_export_needs_no_data_where_it_was_trained(trained: Path, tmp_path: Path, capfd) -> None:
-    """The training's own validation faces, kept in the cache, prove the export of its checkpoint, under any name of it.
+    """The validation faces that a training stored in the cache are enough to check an export of its checkpoint, under any file name.
 
-    On another machine a sentence asks for --data. The training's folder holds no pictures.
+    On another machine the error asks for --data. The training's folder contains no pictures.
     """
     assert {p.name for p in trained.iterdir()} == {"best.safetensors", "last.pt", "log.jsonl"}
     checkpoint = tmp_path / "renamed.safetensors"
@@ -185,11 +185,14 @@ def test_export_needs_no_data_where_it_was_trained(trained: Path, tmp_path: Path
         patch.setenv("NUMCLIP_CACHE", str(tmp_path / "another machine"))
         assert main(["export", str(checkpoint), "--out", str(tmp_path / "no.onnx")]) == 1
     said = capfd.readouterr().err
-    assert "this machine has none; give labelled faces with --data" in said and not (tmp_path / "no.onnx").exists()
+    assert (
+        "found none in this machine's cache; give labelled faces with --data" in said
+        and not (tmp_path / "no.onnx").exists()
+    )
 
 
 def test_export_refuses_what_misses_its_limit(trained: Path, faces: Path, tmp_path: Path, capfd) -> None:
-    """With a limit no file can meet, nothing is written and the sentence gives the difference."""
+    """With a limit that no file can meet, nothing is written and the error gives the difference."""
     out = tmp_path / "tiny.onnx"
     flags = ["--out", str(out), "--data", f"table:{faces}", "--max-difference", "-1"]
     assert main(["export", str(trained / "best.safetensors"), *flags]) == 1
@@ -198,7 +201,7 @@ def test_export_refuses_what_misses_its_limit(trained: Path, faces: Path, tmp_pa
 
 
 def test_changing_the_text_tower_after_freezing_changes_nothing(trained: Path) -> None:
-    """The frozen graph holds the words as constants: spoiling the text tower changes the network, not the frozen one."""
+    """The frozen graph has the words as constants: changing the text tower changes the network but not the frozen graph."""
     from numclip.export.frozen import Frozen
 
     network, _ = load_checkpoint(trained / "best.safetensors")
@@ -215,7 +218,7 @@ def test_changing_the_text_tower_after_freezing_changes_nothing(trained: Path) -
 
 @pytest.mark.parametrize("name", ["nothing.safetensors", "text.safetensors", "last.pt"])
 def test_bad_checkpoints(name: str, trained: Path, tmp_path: Path, capfd) -> None:
-    """A missing file, a text and a training state are each refused in one sentence."""
+    """A missing file, a text file and a training state are errors in one sentence."""
     (tmp_path / "text.safetensors").write_text("words")
     path = trained / name if name == "last.pt" else tmp_path / name
     assert main(["export", str(path), "--out", str(tmp_path / "x.onnx"), "--data", "table:x.csv"]) == 1
@@ -225,8 +228,8 @@ def test_bad_checkpoints(name: str, trained: Path, tmp_path: Path, capfd) -> Non
 
 @pytest.mark.parametrize("name", ["age-nano", "age-small"])
 def test_the_shipped_model_is_the_committed_checkpoint(repo: Path, name: str) -> None:
-    """Each shipped file names its committed checkpoint by hash, answers as it does, and is under 12 MB; the checkpoint, which
-    has the text tower too, is under 12.5."""
+    """Each shipped file names its committed checkpoint by hash, gives the same results, and is under 12 MB; the checkpoint, which
+    includes the text tower, is under 12.5 MB."""
     import numclip
     from numclip.train.checkpoint import file_sha256
     from numclip.train.checkpoint_model import open_checkpoint

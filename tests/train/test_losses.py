@@ -1,4 +1,4 @@
-"""The ranking losses agree with the worked numbers of the method and keep its symmetries."""
+"""The ranking losses agree with the hand-computed numbers for the method and have its symmetries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORKED = {
 
 @pytest.mark.parametrize("name", WORKED)
 def test_worked_numbers(name: str) -> None:
-    """Both losses give the worked numbers of the released code, with and without its weights."""
+    """Both losses give the hand-computed numbers for the released code, with and without its weights."""
     logits, bins, i2t, plain, t2i, plain_t2i = WORKED[name]
     s, c = torch.tensor(logits, dtype=torch.float64), torch.tensor(bins)
     assert float(losses.image_to_text_loss(s, c, "inside")) == pytest.approx(i2t, abs=1e-6)
@@ -38,7 +38,7 @@ def test_worked_numbers(name: str) -> None:
 
 
 def test_every_shared_vector(shared_data) -> None:
-    """Every loss in the shared file of worked numbers is reproduced to 1e-9 in float64."""
+    """Every loss in the shared file of hand-computed numbers is reproduced to 1e-9 in float64."""
     import json
 
     for case in json.loads((shared_data / "reference" / "numclip_vectors.json").read_text())["losses"]:
@@ -66,14 +66,14 @@ def test_weights_of_five_bins() -> None:
     ("bin_", "gradient"), [(0, [-0.8, 0.08, 0.16, 0.24, 0.32]), (2, [4 / 15, 2 / 15, -0.8, 2 / 15, 4 / 15])]
 )
 def test_gradient_at_zero(bin_: int, gradient: list[float]) -> None:
-    """At zero logits the gradient pushes far bins harder than near ones, by the worked amounts."""
+    """At zero logits the gradient on far bins is larger than on near ones, by the hand-computed amounts."""
     s = torch.zeros(1, 5, dtype=torch.float64, requires_grad=True)
     losses.image_to_text_loss(s, torch.tensor([bin_]), "inside").backward()
     assert s.grad is not None and s.grad[0].tolist() == pytest.approx(gradient, abs=1e-9)
 
 
 def test_outside_weights_by_hand() -> None:
-    """`outside` with s=[2,1,0,-1,3], c=1 is log(sum_k w_k e^{s_k}) - s_c = 2.746318."""
+    """Hand-computed: `outside` with s=[2,1,0,-1,3], c=1 is log(sum_k w_k e^{s_k}) - s_c = 2.746318."""
     s, c = torch.tensor([[2.0, 1, 0, -1, 3]], dtype=torch.float64), torch.tensor([1])
     w = [4 / 7, 1, 4 / 7, 8 / 7, 12 / 7]
     by_hand = math.log(sum(wk * math.exp(sk) for wk, sk in zip(w, s[0].tolist()))) - 1
@@ -83,7 +83,7 @@ def test_outside_weights_by_hand() -> None:
 
 @pytest.mark.parametrize("weighting", losses.WEIGHTINGS)
 def test_one_bin_only_is_finite(weighting) -> None:
-    """A batch whose faces all share one bin gives finite losses and gradients, where a naive weight is 0/0."""
+    """A batch with all faces in one bin gives finite losses and gradients, although a naive weight would be 0/0."""
     s = torch.randn(3, 5, requires_grad=True)
     total = losses.image_to_text_loss(s, torch.full((3,), 2), weighting) + losses.text_to_image_loss(
         s, torch.full((3,), 2), weighting
@@ -95,7 +95,7 @@ def test_one_bin_only_is_finite(weighting) -> None:
 @given(st.integers(2, 9), st.integers(1, 12), st.integers(0, 10**6), st.sampled_from(losses.WEIGHTINGS))
 @settings(max_examples=60, deadline=None)
 def test_symmetries(num_bins: int, n: int, seed: int, weighting) -> None:
-    """Reversing the order of the bins, or shuffling the batch, changes neither loss; both are at least 0 when plain."""
+    """Reversing the bins or shuffling the batch changes neither loss; without weights both are at least 0."""
     random = torch.Generator().manual_seed(seed)
     s = 10 * torch.randn(n, num_bins, generator=random, dtype=torch.float64)
     c = torch.randint(num_bins, (n,), generator=random)
@@ -110,7 +110,7 @@ def test_symmetries(num_bins: int, n: int, seed: int, weighting) -> None:
 
 
 def test_bins_of_raw_ages() -> None:
-    """Edges belong to the upper bin; the released code's shift by one year moves them, and puts -1 into the last bin."""
+    """An edge belongs to the upper bin; the released code's offset of one year shifts labels, and puts -1 into the last bin."""
     edges = (0.0, 13.0, 19.0, 35.0, 65.0, 100.0)
     raw = torch.tensor([1.0, 12, 13, 14, 19, 20, 35, 36, 65, 66, 77, 0])
     assert losses.bins_of(raw, edges).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 0]
@@ -119,5 +119,5 @@ def test_bins_of_raw_ages() -> None:
 
 def test_unknown_weighting_is_refused() -> None:
     """A misspelt weighting is an error, not plain cross-entropy."""
-    with pytest.raises(ValueError, match="inside, outside or None"):
+    with pytest.raises(ValueError, match="'inside', 'outside' or None"):
         losses.image_to_text_loss(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), "Inside")

@@ -1,4 +1,4 @@
-"""The ranking losses against the formulas written out row by row in float64; no loop over samples; nothing waits for the device."""
+"""The ranking losses against a row-by-row float64 implementation; no loop over samples; no host-device synchronisation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 
 def weighted(s: np.ndarray, far: np.ndarray, scale: float, weighting: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Scores with their weights, and d score / d s. far: distances, 0 for the positives, whose weight is 1."""
+    """Return weighted scores and d score / d s. far: distances; 0 for positives, whose weight is 1."""
     if weighting is None:
         return s, np.ones_like(s)
     w = np.ones_like(s)
@@ -33,7 +33,7 @@ def weighted(s: np.ndarray, far: np.ndarray, scale: float, weighting: str | None
 
 
 def image_to_text(s: np.ndarray, c: np.ndarray, weighting: str | None) -> tuple[float, np.ndarray]:
-    """-mean_b log softmax_k(score)[c_b] and its gradient, one image after the other."""
+    """Return -mean_b log softmax_k(score)[c_b] and its gradient, image by image."""
     n, k = s.shape
     value, gradient = 0.0, np.zeros_like(s)
     for b in range(n):
@@ -44,7 +44,7 @@ def image_to_text(s: np.ndarray, c: np.ndarray, weighting: str | None) -> tuple[
 
 
 def text_to_image(s: np.ndarray, c: np.ndarray, weighting: str | None) -> tuple[float, np.ndarray]:
-    """The mean KL(T_k || Q_k) over the bins that occur, and its gradient, one bin after the other."""
+    """Return the mean KL(T_k || Q_k) over the bins that occur, and its gradient, bin by bin."""
     k = s.shape[1]
     present = np.unique(c)
     value, gradient = 0.0, np.zeros_like(s)
@@ -57,7 +57,7 @@ def text_to_image(s: np.ndarray, c: np.ndarray, weighting: str | None) -> tuple[
 
 
 def batch(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits [1 to 512, 2 to 101] and bins; some batches have one bin only, some are at CLIP's scale, some at no scale."""
+    """Make logits [1 to 512, 2 to 101] and bins; some batches have only one bin, some CLIP's scale, some no scale."""
     random = np.random.default_rng(seed)
     n, k = (round(float(np.exp(random.uniform(np.log(low), np.log(high))))) for low, high in ((1, 512), (2, 101)))
     n, k = {0: (512, 101), 1: (1, 2), 2: (512, 2), 3: (1, 101)}.get(seed, (n, k))
@@ -91,7 +91,7 @@ def loop_weights(label: int, others: list[int], scale: int) -> torch.Tensor:
 
 
 def loop_image_to_text(s: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-    """Sample by sample in Python, each label fetched from its tensor, as the released code goes about it."""
+    """Compute the loss sample by sample in Python, reading each label from its tensor, like the released code."""
     k, total = s.shape[1], torch.zeros(())
     for b in range(len(s)):
         scores = loop_weights(int(c[b]), list(range(k)), k - 1) * s[b]
@@ -126,8 +126,8 @@ class Operations(TorchDispatchMode):
 
 
 def test_no_loop_over_samples() -> None:
-    """Both losses together, at 5 bins: a batch of 512 takes as many tensor operations as one of 8, and at most a fiftieth of
-    those of a Python loop over samples, whose numbers are the same."""
+    """With 5 bins, both losses take as many tensor operations for a batch of 512 as for 8, and at most a fiftieth of those of a
+    Python loop over samples, which gives the same numbers."""
     random = torch.Generator().manual_seed(0)
     counts: list[int] = []
     for batch in (8, 512):
@@ -143,7 +143,7 @@ def test_no_loop_over_samples() -> None:
 
 @pytest.mark.parametrize("weighting", losses.WEIGHTINGS)
 def test_nothing_waits_for_the_device(weighting) -> None:
-    """On tensors without values both losses run, forward and backward: no number is fetched, no shape depends on one."""
+    """Both losses run forward and backward on meta tensors, so no value is read and no shape depends on a value."""
     with FakeTensorMode():
         s, c = torch.randn(64, 11, requires_grad=True), torch.zeros(64, dtype=torch.int64)
         positions = torch.arange(11.0)
@@ -153,7 +153,7 @@ def test_nothing_waits_for_the_device(weighting) -> None:
 
 
 def test_the_guard_against_waiting_can_fail() -> None:
-    """A choice by a mask, whose size is only known on the device, is found."""
+    """Boolean indexing, whose result size depends on values, makes the synchronisation test fail."""
     with FakeTensorMode():
         values, mask = torch.randn(8), torch.zeros(8, dtype=torch.bool)
         with pytest.raises(DynamicOutputShapeException):

@@ -1,4 +1,4 @@
-"""Four methods over the same towers: what a bin is, what learns, which losses count; and the flags that choose them."""
+"""Four methods on the same towers: their bins, trained parameters and losses, and the flags that select them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def crops():
 def test_bfloat16_where_something_computes_it(
     cpu: str, gpu: bool, settled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--amp bf16 is off on a CPU that only imitates bfloat16, and stays where the CPU or a GPU has it."""
+    """--amp bf16 is switched off on a CPU without bfloat16, and stays on if the CPU or a GPU supports it."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert usable_amp("bf16") == settled
@@ -72,7 +72,7 @@ def test_bfloat16_where_something_computes_it(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_learns_its_groups_and_nothing_else(name: str) -> None:
-    """One step of the method's own losses moves exactly the groups it learns (and the random text tower with its scale)."""
+    """One step with the method's losses changes exactly the groups that it trains (and a random text tower and its scale)."""
     network = network_of(method=name)
     rates = learning_rates(network, 1e-3, {}, train_text=False)
     lock(network, rates)
@@ -94,7 +94,7 @@ def test_a_method_learns_its_groups_and_nothing_else(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_survives_its_checkpoint(name: str, tmp_path: Path) -> None:
-    """Saved and loaded, each gives the same answers (weights are kept in half precision)."""
+    """Each method gives the same outputs after saving and loading (weights are stored in half precision)."""
     network = network_of(method=name).eval()
     save_checkpoint(tmp_path / "a.safetensors", network, TrainingRecord())
     again, _ = load_checkpoint(tmp_path / "a.safetensors")
@@ -104,7 +104,7 @@ def test_a_method_survives_its_checkpoint(name: str, tmp_path: Path) -> None:
 
 
 def test_bins_of_the_methods() -> None:
-    """NumCLIP and zero-shot CLIP have the task's words; CoOp and OrdinalCLIP one rank a year, read as an expectation."""
+    """NumCLIP and zero-shot CLIP have the task's words; CoOp and OrdinalCLIP have one rank per year and use the expectation."""
     assert {n: network_of(method=n).task.spec.num_bins for n in METHODS} == {
         "zero-shot": 11,
         "coop": 101,
@@ -118,7 +118,7 @@ def test_bins_of_the_methods() -> None:
 
 
 def test_ordinalclips_ranks_are_interpolated() -> None:
-    """Three base ranks of five: the outer ones weigh 4/4 to 0/4, the middle one 2/4 to 4/4, each row normalised."""
+    """Hand-computed: with three base ranks for five, the outer weights are 4/4 to 0/4, the middle one 2/4 to 4/4, rows normalised."""
     raw = torch.tensor([[4, 2, 0], [3, 3, 1], [2, 4, 2], [1, 3, 3], [0, 2, 4]], dtype=torch.float32)
     torch.testing.assert_close(rank_weights(5, 3), raw / raw.sum(1, keepdim=True))
     prompt = network_of(method="ordinalclip").prompt
@@ -126,7 +126,7 @@ def test_ordinalclips_ranks_are_interpolated() -> None:
 
 
 def test_language_locks_the_text_tower() -> None:
-    """With language pre-training text tower and scale stay; --train-text and --lr-of open them; --lock closes a group."""
+    """With language pre-training, text tower and scale are frozen; --train-text and --lr-of train them; --lock freezes a group."""
     network = network_of()
     network.record = replace(network.record, language_pretrained=True)
     rates = learning_rates(network, 1e-3, {}, train_text=False)
@@ -143,13 +143,14 @@ def test_language_locks_the_text_tower() -> None:
 
 @pytest.mark.parametrize("text", ["image", "image=x", "tower=1e-3", "image=-1"])
 def test_bad_rates(text: str) -> None:
-    """A rate without a group, a number or a sign is refused, and the groups are told."""
+    """A rate without a group, without a number, or with a negative number is an error that lists the groups."""
     with pytest.raises(UsageError, match="expected --lr-of GROUP=RATE with GROUP of image, adapter"):
         parse_rates([text])
 
 
 def test_as_released_sets_every_switch() -> None:
-    """The authors' code on MORPH's task: rates, schedule, normalisation, selection, no averaging; what is said stays."""
+    """--as-released sets rates, schedule, normalisation, selection and no averaging as in the authors' code for MORPH; explicit flags
+    override it."""
     args = options(released=True, task="age-morph", epochs=3)
     got = {
         n: getattr(args, n) for n in ("lr", "weight_decay", "optimizer", "schedule", "clip", "ema", "select", "augment")
@@ -176,7 +177,7 @@ def test_as_released_sets_every_switch() -> None:
 
 
 def test_the_released_schedule() -> None:
-    """RAdam moves nothing in its first five steps; from epoch 60 on the rate is a tenth."""
+    """RAdam makes no update in its first five steps; from epoch 60 the rate is a tenth."""
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = build_optimizer([{"params": [weight], "lr": 1e-5, "weight_decay": 0.0}], "radam")
     schedule = build_schedule(optimizer, "step", 4, 100)
@@ -192,7 +193,7 @@ def test_the_released_schedule() -> None:
 
 
 def test_switches_of_the_losses() -> None:
-    """Weights by years instead of bins, other weights of the losses, another scale and ratio reach the network."""
+    """Distances in years, loss weights, logit scale and adapter ratio from the flags reach the network."""
     network = network_of(distance="values", loss_weights=(1, 0, 2), adapter_ratio=0.1, logit_scale=20.0)
     assert network.method.loss_weights == (1, 0, 2) and network.adapter.ratio == 0.1
     assert float(network.logit_scale.detach().exp()) == pytest.approx(20)
@@ -203,7 +204,7 @@ def test_switches_of_the_losses() -> None:
 
 
 def test_coarse_accuracy_is_asked_alike() -> None:
-    """A network with a rank a year is asked for the probability within each of the task's bins: 0.6 on 20 to 24 wins."""
+    """For a network with one rank per year, coarse accuracy sums the probabilities in each bin of the task: 0.6 on 20 to 24 wins."""
     task = load_task("age")
     probabilities = np.zeros((1, 101))
     probabilities[0, 20:25], probabilities[0, 70] = 0.12, 0.4
@@ -214,7 +215,7 @@ def test_coarse_accuracy_is_asked_alike() -> None:
 
 
 def test_mixed_precision_and_checkpointed_gradients() -> None:
-    """In bfloat16 the logits stay float32; gradients computed again are the same gradients."""
+    """With bfloat16 the logits stay float32; gradient checkpointing gives the same gradients."""
     network = network_of().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = network(crops())
@@ -228,6 +229,6 @@ def test_mixed_precision_and_checkpointed_gradients() -> None:
 
 
 def test_unknown_methods() -> None:
-    """A misspelt method is refused by name."""
+    """A misspelt method is an error that names it."""
     with pytest.raises(UsageError, match="expected --method zero-shot, coop"):
         Method.named("clip")

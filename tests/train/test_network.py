@@ -1,4 +1,4 @@
-"""The network's parts against what they stand for: prompts, text tower, adapter, start weights, torchvision's gap."""
+"""The network's parts: prompts, text tower, adapter, start weights, and the torchvision workaround."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PICTURES = torch.zeros(2, 112, 112, 3, dtype=torch.uint8)
 
 
 def _through(trunk: nn.Module, convolution: str, norm: str, x: Tensor) -> Tensor:
-    """x through two layers of a trunk, by their names."""
+    """Run x through two layers of a trunk, given by name."""
     return trunk.get_submodule(norm)(trunk.get_submodule(convolution)(x))
 
 
 @pytest.fixture(scope="module")
 def clip():
-    """A small whole CLIP with random weights, as open_clip builds it."""
+    """A small complete CLIP with random weights, built by open_clip."""
     from numclip.train.towers import TOWERS
 
     open_clip.add_model_config(TOWERS)
@@ -42,7 +42,7 @@ def clip():
 
 
 def test_paper_tokens() -> None:
-    """The five MORPH words and their context tokenise to the ids of CLIP's vocabulary given with the method."""
+    """The five MORPH words and their context give the token ids listed with the method."""
     tokenize, task = open_clip.get_tokenizer("nano"), load_task("age-morph")
     assert token_ids(tokenize, task.context) == [805, 8904, 656, 281, 518, 2533, 533, 320]
     ids = [token_ids(tokenize, word) for word in task.spec.words]
@@ -50,7 +50,7 @@ def test_paper_tokens() -> None:
 
 
 def test_prompts_are_the_sentence(clip) -> None:
-    """Fresh prompt and text tower give open_clip's own embedding of the written sentence, though they run fewer slots."""
+    """An untrained prompt with its text tower gives open_clip's embedding of the written sentence, although it uses fewer slots."""
     from numclip.train.towers import TextTower
 
     task, tokenize = load_task("age-morph"), open_clip.get_tokenizer("nano")
@@ -65,7 +65,7 @@ def test_prompts_are_the_sentence(clip) -> None:
 
 
 def test_a_sentence_too_long_is_refused(clip) -> None:
-    """A word of more tokens than the tower reads is refused in one sentence."""
+    """A word with too many tokens for the tower is an error in one sentence."""
     with pytest.raises(ModelError, match="expected at most 77 tokens"):
         Prompt.from_words(
             open_clip.get_tokenizer("nano", context_length=200), clip.token_embedding, "a", ("x " * 90,), 77
@@ -73,7 +73,7 @@ def test_a_sentence_too_long_is_refused(clip) -> None:
 
 
 def test_adapter_by_hand() -> None:
-    """ratio * relu(W2 relu(W1 v)) + (1 - ratio) * v, without biases."""
+    """The adapter computes ratio * relu(W2 relu(W1 v)) + (1 - ratio) * v, without biases."""
     adapter = Adapter(2, 1, 0.8)
     with torch.no_grad():
         adapter.down.weight.copy_(torch.tensor([[1.0, -1]]))
@@ -83,7 +83,7 @@ def test_adapter_by_hand() -> None:
 
 
 def test_towers_rebuild(clip) -> None:
-    """What a checkpoint records is enough to build the same architecture again, empty, with another number of bins."""
+    """A checkpoint's record is enough to rebuild the same architecture, without weights, with another number of bins."""
     towers = build_towers("nano", None, PICTURES)
     again = rebuild_towers(towers.record)
     assert {n: p.shape for n, p in towers.image.named_parameters()} == {
@@ -97,7 +97,8 @@ def test_towers_rebuild(clip) -> None:
 
 
 def test_as_released_switches() -> None:
-    """As released: labels shifted by one year and back, losses weighted inside, logits only; one step moves every live part."""
+    """As released, labels are shifted by one year and back, weights are inside the exponent, the refinement sees only logits, and one
+    step changes every active parameter."""
     from numclip.train.loop import loss_parts
 
     task, method = load_task("age-morph"), Method.as_released()
@@ -114,7 +115,7 @@ def test_as_released_switches() -> None:
 
 
 def test_a_local_clip_checkpoint_is_loaded(clip, tmp_path: Path) -> None:
-    """`--pretrained FILE` takes a CLIP state dict; both towers then hold its weights, and the text tower is language's."""
+    """`--pretrained FILE` loads a CLIP state dict into both towers, and the text tower counts as language pre-trained."""
     torch.save(clip.state_dict(), tmp_path / "clip.pt")
     towers = build_towers("nano", str(tmp_path / "clip.pt"), PICTURES)
     assert torch.equal(towers.token_embedding.weight, clip.token_embedding.weight)
@@ -123,7 +124,7 @@ def test_a_local_clip_checkpoint_is_loaded(clip, tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    """An unknown tower, tag or task is refused with what there is."""
+    """An unknown tower, tag or task is an error that lists the known ones."""
     with pytest.raises(UsageError, match="expected --model base, face-resnet, nano, small or an open_clip"):
         build_towers("nanoo", None, PICTURES)
     with pytest.raises(UsageError, match="a tag of nano"):
@@ -133,7 +134,7 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_start_weights_answer_like_their_file(shared_data: Path, tmp_path: Path) -> None:
-    """The dequantised MobileNetV2 with its norms put back computes, in training mode too, what it computes without them."""
+    """The dequantised MobileNetV2 with rebuilt batch norms gives the same outputs as without them, in training mode too."""
     pytest.importorskip("tflite", reason="needs the extra train")
     from numclip.research.start_weights import convert, read_tflite
 
@@ -153,8 +154,8 @@ def test_start_weights_answer_like_their_file(shared_data: Path, tmp_path: Path)
 
 
 def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
-    """Two pictures of one face, plain and mirrored, lie nearer in dlib's features than any two of 40 persons nearly always;
-    in those of random weights they do not. In training mode the norms put back answer as they do when they are frozen."""
+    """In dlib's features a face and its mirror image are almost always closer than any two of 40 people; with random weights they are
+    not. The rebuilt batch norms give the same outputs in training mode and in eval mode."""
     from numclip.calibration.data.crop_cache import face_crops
     from numclip.calibration.data.datasets import open_data
 
@@ -181,7 +182,7 @@ def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yun
 
 
 def _write_tfjs(folder: Path, kind: str) -> tuple[Path, dict[str, np.ndarray]]:
-    """A MobileNet of 27 convolutions with folded norms in TensorFlow.js's form, its weights in two files; and its values."""
+    """Write a MobileNet of 27 convolutions with folded norms in TensorFlow.js format, with two weight files; returns its values."""
     random, channels = np.random.default_rng(0), (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
     shapes: dict[str, tuple[int, ...]] = {"relu/Const": (), "conv1/merged_input": (3, 3, 3, 32), "conv1_bn/sub": (32,)}
     for i, (inputs, outputs) in enumerate(pairwise(channels), 1):
@@ -202,8 +203,8 @@ def _write_tfjs(folder: Path, kind: str) -> tuple[Path, dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize("kind", ["float32", "float16"])
 def test_small_starts_from_a_tensorflow_js_graph(tmp_path: Path, kind: str) -> None:
-    """The first two convolutions of the tower answer as the file's own do on BGR less the mean of the faces it learned from:
-    the kernel laid the other way round, x gain + offset after the depthwise one, cut to [0, 6]."""
+    """The tower's first two convolutions give the outputs of the file's on BGR minus its training mean: with the kernel axes
+    reordered, gain and offset after the depthwise convolution, clipped to [0, 6]."""
     from numclip.research.start_weights import convert
 
     path, values = _write_tfjs(tmp_path, kind)
@@ -215,7 +216,12 @@ def test_small_starts_from_a_tensorflow_js_graph(tmp_path: Path, kind: str) -> N
         3, 1, 1
     )
     weights = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in values.items()}
-    inside = (slice(None), slice(None), slice(2, -2), slice(2, -2))  # at the border ours sees grey, the file its mean
+    inside = (
+        slice(None),
+        slice(None),
+        slice(2, -2),
+        slice(2, -2),
+    )  # at the border our padding is grey, the file's is its mean
     with torch.no_grad():
         first = _through(trunk, "conv_stem", "bn1", pictures.permute(0, 3, 1, 2) / 127.5 - 1)
         kernel = weights["conv1/merged_input"].permute(3, 2, 0, 1)
@@ -229,7 +235,7 @@ def test_small_starts_from_a_tensorflow_js_graph(tmp_path: Path, kind: str) -> N
 
 
 def test_a_tensorflow_js_graph_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    """No .json, a .bin missing or cut off, weights in whole numbers, another network: one sentence each, naming the file."""
+    """A missing .json, a missing or truncated .bin, integer weights and another network are errors in one sentence with the file."""
     from numclip.research.start_weights import fill_layers, read_tfjs
 
     with pytest.raises(ModelError, match=r"none\.json: expected a TensorFlow.js graph"):
@@ -251,15 +257,15 @@ def test_a_tensorflow_js_graph_that_is_not_whole_is_refused(tmp_path: Path) -> N
 
 
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
-    """A .dat without dlib's layers is refused; so are start weights for another tower, and a file that nobody converted, whose
-    sentence gives the command that does it."""
+    """A .dat without dlib's layers, start weights for another tower, and an unconverted file are errors; the last one gives the
+    conversion command."""
     from numclip.research.start_weights import convert, read_dlib
 
     (tmp_path / "other.dat").write_bytes(b"nothing of the kind")
     with pytest.raises(ModelError, match="expected dlib's face recognition network"):
         read_dlib(tmp_path / "other.dat")
     convert("dlib", None, tmp_path / "dlib.safetensors")
-    with pytest.raises(ModelError, match="expected start weights for nano, they are for face-resnet"):
+    with pytest.raises(ModelError, match="expected start weights for nano, got those for face-resnet"):
         build_towers("nano", str(tmp_path / "dlib.safetensors"), PICTURES)
     for given, command in {
         "dlib": "dlib --out",
@@ -271,6 +277,6 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_torchvision_gap_is_closed() -> None:
-    """After the gap module torchvision, timm and open_clip import."""
+    """After importing torchvision_gap, torchvision, timm and open_clip can be imported."""
     code = "import numclip.train.torchvision_gap, open_clip, timm, torchvision"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -1,4 +1,4 @@
-"""One process or two, killed or not: the same training."""
+"""A training gives the same result in one process or two, killed or not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from numclip.train.augment import Augmentation
 from numclip.train.batches import Epoch, TrainingFaces, batches
 from numclip.train.processes import Waiting, open_fabric
 
-TINY = {  # layer norms alone: nothing that a process computes over its own share of a batch
+TINY = {  # only layer norms: no statistics over a process's share of a batch
     "embed_dim": 48,
     "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
@@ -37,7 +37,7 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.fixture(scope="module")
 def place(shared_data: Path, yunet_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 64 training and 16 validation faces as a table, a tower's config, and a script that knows it."""
+    """A folder with a table of 64 training and 16 validation faces, a tower's config, and a script that registers it."""
     folder = tmp_path_factory.mktemp("place")
     rows = ["file,label,split"]
     with tarfile.open(shared_data / "data" / "utkface.tar") as tar:
@@ -69,7 +69,7 @@ def losses(place: Path, out: str) -> np.ndarray:
 
 
 def two_like_one(place: Path, name: str, model: str, noise: float, *more: str) -> None:
-    """Four epochs in one process and in two; asserts that the losses of each differ by at most the share `noise`."""
+    """Train four epochs in one process and in two; check that the losses differ by at most the share `noise`."""
     subprocess.run(command(place, f"one-{name}", model, 4, *more), check=True, capture_output=True)
     two = command(place, f"two-{name}", model, 4, *more, processes=2)
     subprocess.run(two, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -81,14 +81,13 @@ def two_like_one(place: Path, name: str, model: str, noise: float, *more: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "noise"), [("tiny-processes", 1e-3), ("nano", 0.1)])
 def test_two_processes_give_the_curve_of_one(place: Path, model: str, noise: float) -> None:
-    """The losses of every epoch agree: to a thousandth without batch norms, to a tenth where each process has its own."""
+    """The losses of every epoch agree to 0.1 % without batch norms, and to 10 % if each process has its own batch norms."""
     two_like_one(place, model, model, noise)
 
 
 @pytest.mark.slow
 def test_two_processes_are_taught_like_one(place: Path) -> None:
-    """With a teacher too the losses of every epoch agree to a thousandth: its words weigh the same in any number of
-    processes."""
+    """With a teacher, too, the losses of every epoch agree to 0.1 %: its weight does not depend on the number of processes."""
     subprocess.run(command(place, "teacher", "tiny-processes", 2), check=True, capture_output=True)
     more = ("--teacher", str(place / "teacher" / "best.safetensors"))
     two_like_one(place, "taught", "tiny-processes", 1e-3, *more)
@@ -96,7 +95,7 @@ def test_two_processes_are_taught_like_one(place: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(place: Path) -> None:
-    """SIGKILL in the middle of an epoch, then --resume: losses and errors are those of an undisturbed run to 1e-4."""
+    """After SIGKILL within an epoch and --resume, losses and errors equal those of an uninterrupted run to 1e-4."""
     subprocess.run(command(place, "whole", "nano", 4), check=True, capture_output=True)
     broken = command(place, "broken", "nano", 4)
     process = subprocess.Popen(broken, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -114,7 +113,7 @@ def test_killed_and_resumed_ends_the_same(place: Path) -> None:
 
 
 def test_shares_are_the_batch() -> None:
-    """What the processes read of a batch is together the batch of one process, pixel by pixel."""
+    """The processes' shares together are exactly the batch of a single process, pixel by pixel."""
     pixels = np.random.default_rng(0).integers(0, 255, (24, 36, 36, 3), np.uint8)
     faces = TrainingFaces((pixels,), np.arange(48.0).reshape(24, 2), 28)
     whole, *shares = (list(batches(Epoch(faces, 1, 8, 28, 0, Augmentation(), s))) for s in ((0, 1), (0, 2), (1, 2)))
@@ -126,14 +125,14 @@ def test_shares_are_the_batch() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three processes and a batch of 32: the sentence says what would do."""
+    """Three processes with a batch of 32 are an error that says what is expected."""
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UsageError, match="a multiple of the 3 processes, got 32"):
+    with pytest.raises(UsageError, match="to be a multiple of the 3 processes, got 32"):
         open_fabric("off", 32)
 
 
 def test_waiting_is_counted() -> None:
-    """A source that takes 20 ms an item is waited for; one that is ready is not, however slow its reader."""
+    """Waiting is measured for a source with 20 ms per item, and is 0 for a ready source, however slow its reader."""
 
     def source(wait_s: float):
         for i in range(5):

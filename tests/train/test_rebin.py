@@ -1,4 +1,4 @@
-"""New words and bins for a trained checkpoint: the towers stay, the cost is told."""
+"""New words and bins for a trained checkpoint: the towers are unchanged, and the errors are reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BINS = {
 
 @pytest.fixture(scope="module")
 def place(shared_data: Path, yunet_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """32 faces as a table, weights of a small CLIP, and a checkpoint trained from each kind of text tower."""
+    """A table of 32 faces, weights of a small CLIP, and checkpoints trained from both kinds of text tower."""
     folder = tmp_path_factory.mktemp("place")
     rows = ["file,label,split"]
     with tarfile.open(shared_data / "data" / "utkface.tar") as tar:
@@ -63,7 +63,7 @@ def rebin(place: Path, which: str, *more: str) -> tuple[int, Path]:
 
 
 def test_words_of_a_tower_that_knows_language(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """New words are the tower's own embeddings, known ones keep what they learned, the image tower is untouched."""
+    """New words get the tower's own embeddings, known words keep their trained ones, and the image tower is unchanged."""
     data = f"table:{place / 'faces.csv'}"
     code, out = rebin(place, "spoken", "--pretrained", str(place / "clip.pt"), "--data", data)
     assert code == 0
@@ -77,7 +77,7 @@ def test_words_of_a_tower_that_knows_language(place: Path, capfd: pytest.Capture
     )
     for name, tensor in old.image_tower.state_dict().items():
         assert torch.equal(tensor, new.image_tower.state_dict()[name]), name
-    assert torch.equal(new.prompt.words[0], old.prompt.words[0]), "baby keeps what it learned"
+    assert torch.equal(new.prompt.words[0], old.prompt.words[0]), "baby keeps its trained embedding"
     tokens = torch.load(place / "clip.pt", weights_only=True)["token_embedding.weight"]
     ids = open_clip.get_tokenizer("tiny-rebin")("schoolchild")[0]
     torch.testing.assert_close(new.prompt.words[1], tokens[ids[1]].half().float(), atol=1e-3, rtol=0)
@@ -85,7 +85,7 @@ def test_words_of_a_tower_that_knows_language(place: Path, capfd: pytest.Capture
 
 
 def test_a_tower_without_language_is_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The command says that such words are noise, and without data that nothing was measured; the file is whole."""
+    """Without language pre-training the command warns about the words; without data it says that nothing was measured."""
     code, out = rebin(place, "mute")
     told = capfd.readouterr()
     said = told.out + told.err
@@ -95,7 +95,7 @@ def test_a_tower_without_language_is_told(place: Path, capfd: pytest.CaptureFixt
 
 
 def test_what_is_refused(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """No weights for the words, a task of another unit, bins without words: one sentence each."""
+    """Missing weights for the words, a task with another unit, and bins without words are errors in one sentence."""
     assert rebin(place, "spoken")[0] == 2
     assert "expected --pretrained with the weights of tiny-rebin (clip.pt)" in capfd.readouterr().err
     checkpoint = str(place / "mute" / "best.safetensors")

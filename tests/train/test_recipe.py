@@ -1,4 +1,4 @@
-"""A recipe: the stages of a shipped model's training, from nothing to a model file that reads ages."""
+"""Recipes: the stages of a shipped model's training, up to a model file that estimates ages."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from numclip.train.recipes import RECIPES, SHIPPED, stages
 
 
 def test_every_shipped_model_has_a_recipe() -> None:
-    """Each model file in the package, flavours and the face finder aside, is named by a recipe."""
+    """Each model file in the package, except other precisions and the face finder, has a recipe."""
     shipped = {p.name.partition(".")[0] for p in (Path(numclip.__file__).parent / "runtime" / "models").glob("*.onnx")}
     assert shipped - {FINDER} and shipped - {FINDER} <= set(RECIPES)
     untrained = {name for name, recipe in RECIPES.items() if recipe.about.startswith("Not trained yet.")}
-    assert untrained == set(RECIPES) - shipped, "a recipe says so where no model came of it"
+    assert untrained == set(RECIPES) - shipped, "a recipe without a model says so"
 
 
 def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
-    """train --recipe age-nano --smoke, export: every stage leaves its checkpoint, the last is copied up, the file answers ages."""
+    """After train --recipe age-nano --smoke and export, every stage has a checkpoint, the last is copied up, and the file gives ages."""
     data, out = shared_data / "data", tmp_path / "nano"
     faces = [f"utkface:{data / 'utkface.tar'}"]
     start = shared_data / "models" / "mobilenetv2_imagenet_int8.tflite"
@@ -61,13 +61,13 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
     model = numclip.load(model_file)
     readings = model(np.full((2, model.spec.crop.side, model.spec.crop.side, 3), 128, np.uint8))
     assert ((readings.value >= 0) & (readings.value <= 120)).all()
-    assert main(flags) == 1 or main(flags) == 2, "a folder that holds a training is not begun again"
+    assert main(flags) == 1 or main(flags) == 2, "a folder with a training is not overwritten"
     assert main([*flags, "--resume"]) == 0
 
 
 @pytest.fixture
 def bands(shared_data: Path, tmp_path: Path) -> str:
-    """160 FairFace faces in the owners' layout of our CSV, 32 of them to choose on."""
+    """160 FairFace faces in the layout of our CSV, 32 of them for validation."""
     data = open_data(f"fairface:{shared_data / 'data' / 'fairface.tar'}").select("val")
     folder, rows = tmp_path / "faces", ["file,age_low,age_high,split"]
     folder.mkdir()
@@ -81,8 +81,8 @@ def bands(shared_data: Path, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("name", ["age-open", "age-nano-more", "age-small-more", "age-base"])
 def test_the_short_form_of_those_to_come(name: str, bands: str, shared_data: Path, tmp_path: Path) -> None:
-    """train --recipe NAME --smoke on bands, export: a model file that reads ages; its size is the recipe's. Of age-open every part
-    allows commercial use; of those that start from, or are taught by, what learned from research data none does."""
+    """train --recipe NAME --smoke on bands and export give a model file of the recipe's size that estimates ages. All parts of
+    age-open allow commercial use; recipes with start weights or teachers from research data do not."""
     convert("mobilenetv2", shared_data / "models" / "mobilenetv2_imagenet_int8.tflite", tmp_path / "nano.safetensors")
     starts = {"nano": tmp_path / "nano.safetensors"}
     for kind, tower in (("dlib", "face-resnet"), ("dlib-base", "base")):
@@ -106,14 +106,14 @@ def test_the_short_form_of_those_to_come(name: str, bands: str, shared_data: Pat
 
 
 def test_age_open_takes_fairface_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """--recipe age-open with another data set is refused in a sentence, because of the licence."""
+    """--recipe age-open with another data set is an error, because of the licence."""
     data = ["fairface:x.tar", "utkface:y.tar"]
     assert main(["train", "--recipe", "age-open", "--data", *data, "--out", str(tmp_path / "x"), "--smoke"]) == 2
-    assert "with fairface: alone" in (said := capsys.readouterr().err) and "utkface:y.tar" in said
+    assert "expected only fairface: data" in (said := capsys.readouterr().err) and "utkface:y.tar" in said
 
 
 def test_stages_start_where_they_say(tmp_path: Path) -> None:
-    """Each stage of age-nano starts from start weights or from the stage it names; a teacher is an earlier stage."""
+    """Each stage of age-nano starts from start weights or from a named stage; its teachers are earlier stages."""
     options = TrainOptions(("table:x.csv",), tmp_path, smoke=True)
     faces, first, longer, taught = stages("age-nano", options, [])
     best = {name: tmp_path / name / "best.safetensors" for name in ("faces", "first", "longer")}
@@ -133,12 +133,12 @@ def test_stages_start_where_they_say(tmp_path: Path) -> None:
     ("name", "start"), [("age-nano", "mobilenetv2 MOBILENET.tflite"), ("age-small", "faceres faceres-deep.json")]
 )
 def test_a_recipe_asks_for_its_start_weights(name: str, start: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """--recipe without --pretrained is refused at once, before hours of training, in a sentence that says which file."""
+    """--recipe without --pretrained is an error at once, before any training, that says which file is needed."""
     assert main(["train", "--recipe", name, "--data", "table:x.csv", "--out", "x"]) == 2
-    assert "with --pretrained" in (said := capsys.readouterr().err) and start in said
+    assert "expected --pretrained" in (said := capsys.readouterr().err) and start in said
 
 
 def test_a_recipe_fixes_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    """--recipe with --lr is refused in a sentence that names the flag."""
+    """--recipe with --lr is an error that names the flag."""
     assert main(["train", "--recipe", "age-nano", "--data", "table:x.csv", "--out", "x", "--lr", "1"]) == 2
     assert "without another lr" in capsys.readouterr().err

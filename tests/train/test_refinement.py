@@ -1,4 +1,4 @@
-"""From words to a number, as released and repaired."""
+"""The refinement, as released and repaired."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _released():
 
 
 def test_released_worked_numbers() -> None:
-    """With b = lower edges: delta 0 gives 23.7, the worked delta gives 25.759091."""
+    """Hand-computed, with b = lower edges: delta 0 gives 23.7, the given delta gives 25.759091."""
     head = _released()
     p = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1]])
     assert float(head.combine(p, torch.zeros(1, 5))) == pytest.approx(23.7, abs=1e-5)
@@ -28,7 +28,7 @@ def test_released_worked_numbers() -> None:
 
 
 def test_released_hand_set_head() -> None:
-    """With weights set by hand the whole head gives delta and value as worked out."""
+    """With given weights the released head gives the hand-computed delta and value."""
     head = _released()
     with torch.no_grad():
         for parameter in head.parameters():
@@ -41,7 +41,7 @@ def test_released_hand_set_head() -> None:
 
 
 def test_released_first_bin_is_stuck() -> None:
-    """As released, a face that is surely in a first bin from 0 is 0 years old whatever the head says; repaired it is not."""
+    """As released, a face certainly in a first bin from 0 always gets the value 0; with the repaired refinement it does not."""
     sure = torch.tensor([[1.0, 0, 0, 0, 0]])
     for delta in (-0.9, 0.0, 0.9):
         assert float(_released().combine(sure, torch.full((1, 5), delta))) == 0
@@ -50,12 +50,12 @@ def test_released_first_bin_is_stuck() -> None:
 
 
 def test_released_size() -> None:
-    """The released head has 115 parameters for five bins; its dead ones are not here."""
+    """The released head has 115 parameters for five bins; its unused ones are left out."""
     assert sum(p.numel() for p in _released().parameters()) == 115
 
 
 def test_starts_at_the_expected_bin() -> None:
-    """Before training the number is the expectation over the bins' values, to a hundredth."""
+    """Before training the value is the expectation over the bin values, to 0.01."""
     logits = torch.randn(8, 5) * 3
     for as_released, values in ((True, [0.0, 13, 19, 35, 65]), (False, [6.5, 16, 27, 50, 82.5])):
         head = refinement.Refinement(MORPH, as_released=as_released, hidden=10)
@@ -66,7 +66,7 @@ def test_starts_at_the_expected_bin() -> None:
 @given(st.integers(0, 10**6))
 @settings(max_examples=30, deadline=None)
 def test_repaired_range(seed: int) -> None:
-    """Repaired, each bin reaches every number inside its own edges, and none further than half a width outside."""
+    """In the repaired form each bin can reach every value between its edges, and none further than half a width outside."""
     random = torch.Generator().manual_seed(seed)
     head = refinement.Refinement(MORPH, as_released=False, hidden=10)
     delta = 2 * torch.rand(1, 5, generator=random) - 1
@@ -77,7 +77,7 @@ def test_repaired_range(seed: int) -> None:
 
 
 def test_released_total_of_the_worked_batch() -> None:
-    """The three losses of the worked batch of ages 16, 18, 40, 70 sum to 8.937321."""
+    """Hand-computed: the three losses of a batch with ages 16, 18, 40, 70 sum to 8.937321."""
     from numclip.train.losses import bins_of, image_to_text_loss, text_to_image_loss
 
     s = torch.tensor([[1.0, 2, 0, 0, 0], [0, 3, 1, 0, 0], [0, 0, 1, 2, 1], [0, 0, 0, 1, 4]])
@@ -91,7 +91,7 @@ def test_released_total_of_the_worked_batch() -> None:
 
 
 def test_every_other_shared_vector(shared_data) -> None:
-    """All sections of the shared worked numbers beside the losses are reproduced, and there is no section unread."""
+    """All sections of the shared numbers other than the losses are reproduced, and no section is left unread."""
     import json
 
     from numclip.train import losses
@@ -138,7 +138,7 @@ def test_every_other_shared_vector(shared_data) -> None:
 
 
 def test_released_values_of_a_task() -> None:
-    """Where a task names the released regressor's values, they stand in the place of the lower edges."""
+    """If a task has the released regressor's values, they replace the lower edges."""
     edges = (-0.5, 0.5, 1.5, 2.5)
     head = refinement.Refinement(edges, as_released=True, hidden=10, released_values=(0.0, 1.0, 2.0))
     assert head.values.tolist() == [0, 1, 2]

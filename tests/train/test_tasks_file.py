@@ -1,4 +1,4 @@
-"""Tasks as data: what ships, what a new file does, what a wrong one is told."""
+"""Tasks as data: shipped tasks, new tasks, and errors in task files."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ STRIPES = {
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in TASKS.glob("*.json")))
 def test_tasks_that_ship(name: str) -> None:
-    """Each is whole: words once, bins that cover the range's middle, and their source named."""
+    """Each shipped task is complete: unique words, bins that cover the middle of the range, and a named source."""
     task = load_task(name)
     assert task.spec.num_bins >= 2 and task.context and task.words_by
     assert task.spec.bin_edges[0] <= task.spec.low + 0.5 and task.spec.bin_edges[-1] >= min(task.spec.high, 100) - 0.5
 
 
 def test_the_papers_tasks() -> None:
-    """Decades and grades count from 0 with their own numbers as bin centers, as the released regressor has them."""
+    """Decades and grades count from 0 with their numbers as bin centers, as in the released regressor."""
     for name, first in {"historical": "1930s", "aesthetics": "unacceptable"}.items():
         task = load_task(name)
         assert task.spec.words[0] == first and task.spec.bin_centers == (0, 1, 2, 3, 4)
@@ -58,7 +58,7 @@ def test_the_papers_tasks() -> None:
 
 
 def test_ranks_of_a_task() -> None:
-    """One bin around every whole age, named by it; a task of unit bins keeps its words."""
+    """with_ranks gives one bin per whole age, named by it; a task with unit bins keeps its words."""
     ranks = load_task("age").with_ranks().spec
     assert ranks.words[0] == "0" and ranks.words[-1] == "100" and ranks.num_bins == 101
     assert ranks.bin_centers == tuple(range(101))
@@ -66,7 +66,7 @@ def test_ranks_of_a_task() -> None:
 
 
 def stripes(folder: Path) -> str:
-    """Pictures of 1 to 6 white stripes, not square, as a table of three splits."""
+    """A table of three splits with non-square pictures of 1 to 6 white stripes."""
     rows = ["file,label,split"]
     for i in range(36):
         picture = np.random.default_rng(i).integers(0, 60, (60, 90, 3), np.uint8)
@@ -81,7 +81,7 @@ def stripes(folder: Path) -> str:
 
 
 def test_a_new_task_is_a_new_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A file and pictures without faces are enough to train, test, evaluate and export; no face detector is asked."""
+    """A task file and pictures without faces are enough to train, test, evaluate and export; no face detector runs."""
     (tmp_path / "stripes.json").write_text(json.dumps(STRIPES))
     (tmp_path / "tiny-task.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(tmp_path / "tiny-task.json")
@@ -100,7 +100,7 @@ def test_a_new_task_is_a_new_file(tmp_path: Path, capfd: pytest.CaptureFixture[s
     answer = json.loads(capfd.readouterr().out)
     assert answer["n"] == 6 and answer["mae"] == pytest.approx(result["test"]["table:stripes.csv"]["mae"], abs=0.02)
     (seen,) = numclip.read(str(tmp_path / "5.png"), model=numclip.load(model, device="cpu")).faces
-    assert seen.box_xyxy == (0, 0, 90, 60), "a live run looks at the whole picture too"
+    assert seen.box_xyxy == (0, 0, 90, 60), "a live run also uses the whole picture"
     assert seen.reading is not None and 1 <= seen.reading.value <= 6
     (tmp_path / "ages.csv").write_text("file,label,split\n0.png,40,train\n1.png,50,val\n")
     ages = [*flags[:4], f"table:{tmp_path / 'ages.csv'}", *flags[5:], "--out", str(tmp_path / "ages")]
@@ -109,7 +109,7 @@ def test_a_new_task_is_a_new_file(tmp_path: Path, capfd: pytest.CaptureFixture[s
 
 
 def test_the_whole_picture_is_squeezed(tmp_path: Path) -> None:
-    """Kept whole, the corners of a 90 x 60 picture are the corners of the crop; at 0.875 a sixteenth is cut off each side."""
+    """A whole 90 x 60 picture fills the crop, corner to corner; at 0.875 a sixteenth is cut off on each side."""
     picture = np.zeros((60, 90, 3), np.uint8)
     picture[:15, :22], picture[45:, 68:] = 255, 255
     cv2.imwrite(str(tmp_path / "a.png"), picture)
@@ -131,14 +131,14 @@ def task_with(folder: Path, **changes):
 
 
 BAD = {
-    "a lacking field": ({"unit": None}, "unit: a text, what the value counts is wanted, got nothing"),
-    "a surplus field": ({"contxt": "a"}, "contxt: there is no such field; did you mean context?"),
-    "a text as number": ({"low": "1"}, "low: a number, the smallest value that may be answered is wanted, got '1'"),
+    "a missing field": ({"unit": None}, "unit: expected a string, the unit of the value, got nothing"),
+    "an unknown field": ({"contxt": "a"}, "contxt: unknown field; did you mean context?"),
+    "a string as number": ({"low": "1"}, "low: expected a number, the smallest possible value, got '1'"),
     "a bin without a word": ({"bins": [{"from": 0}, {"from": 2, "word": "b"}]}, "bins[0]"),
-    "a word twice": ({"bins": [{"from": 0, "word": "a"}, {"from": 2, "word": "a"}]}, "every word once"),
+    "a word twice": ({"bins": [{"from": 0, "word": "a"}, {"from": 2, "word": "a"}]}, "expected each word only once"),
     "edges that fall": ({"bins": [{"from": 3, "word": "a"}, {"from": 2, "word": "b"}]}, "rising edges"),
     "one bin": ({"bins": [{"from": 0, "word": "a"}]}, "at least 2 words"),
-    "words by nobody": ({"words_by": "me"}, "words_by: paper, released code, data set, ours is wanted"),
+    "an unknown source of the words": ({"words_by": "me"}, "words_by: expected paper, released code, data set, ours"),
     "a crop of neither kind": ({"crop": {"square": 1}}, "crop: "),
     "released values of other bins": ({"released": {"values": [1, 2]}}, "released: "),
     "a range that falls": ({"low": 9, "high": 6}, "more than low"),
@@ -147,7 +147,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_tasks(name: str, tmp_path: Path) -> None:
-    """One sentence that names the field."""
+    """Each wrong task is an error in one sentence that names the field."""
     changes, sentence = BAD[name]
     with pytest.raises(ModelError) as caught:
         task_with(tmp_path, **changes)
@@ -155,16 +155,16 @@ def test_bad_tasks(name: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_task_at_all(tmp_path: Path) -> None:
-    """A list, or no JSON, is refused in a sentence."""
+    """A list, a number, or text that is not JSON is an error in one sentence."""
     for text in ("[1]", "{", "3"):
         (tmp_path / "x.json").write_text(text)
-        with pytest.raises(ModelError, match="expected a task"):
+        with pytest.raises(ModelError, match=r"expected a task file in JSON|not a valid task: expected a JSON object"):
             load_task(str(tmp_path / "x.json"))
 
 
 @pytest.mark.parametrize("kind", ["hci", "aesthetics"])
 def test_the_papers_commands_on_whole_pictures(kind: str, tmp_path: Path) -> None:
-    """Owners' layout, the task's file, --as-released: trained, selected on test as released, and told so."""
+    """The paper's command on whole pictures (owners' layout, --as-released) trains, selects on test as released, and says so."""
     (tmp_path / "tiny-paper.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(tmp_path / "tiny-paper.json")
     root = tmp_path / kind

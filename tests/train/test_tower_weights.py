@@ -1,4 +1,4 @@
-"""CLIP weights from files: every form they come in, and what is said of a wrong, cut or damaged one."""
+"""CLIP weights from files: all supported forms, and errors for wrong, truncated or damaged files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PICTURES = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory):
-    """A whole small CLIP in the architecture of OpenAI's, and the same with wider patches, with random weights."""
+    """A small complete CLIP with OpenAI's architecture and random weights, and one with larger patches."""
     folder = tmp_path_factory.mktemp("configs")
     for name, patch in {"tiny-vit": 16, "tiny-vit-32": 32}.items():
         config = {**TINY, "vision_cfg": {**VISION, "patch_size": patch}}
@@ -38,7 +38,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory):
 
 
 def as_module(state: dict[str, torch.Tensor]) -> nn.Module:
-    """Nested modules whose state dict is this one."""
+    """Build nested modules with this state dict."""
     root = nn.Module()
     for name, tensor in state.items():
         *parents, leaf = name.split(".")
@@ -52,11 +52,11 @@ def as_module(state: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def write(form: str, state: dict[str, torch.Tensor], folder: Path) -> Path:
-    """The same weights in one of the forms that CLIPs come in."""
+    """Write the weights in one of the supported forms."""
     path = folder / ("clip.safetensors" if form == "safetensors" else "clip.pt")
     if form == "safetensors":
         save_file({n: t.contiguous().clone() for n, t in state.items()}, path)
-    elif form == "OpenAI archive":  # TorchScript, half precision, three numbers beside the weights
+    elif form == "OpenAI archive":  # TorchScript, half precision, and three numbers besides the weights
         facts = {name: torch.tensor(value) for name, value in zip(OPENAI_FACTS, (64, 77, 49408))}
         halves = {n: t.half() if t.ndim > 1 else t for n, t in state.items()}
         torch.jit.script(as_module({**halves, **facts})).save(str(path))
@@ -69,7 +69,7 @@ def write(form: str, state: dict[str, torch.Tensor], folder: Path) -> Path:
 
 @pytest.mark.parametrize("form", ["safetensors", "OpenAI archive", "training's checkpoint", "state dict"])
 def test_every_form_fills_both_towers(form: str, clip, tmp_path: Path) -> None:
-    """Image and text tower hold the file's weights (half precision: to 1e-3); OpenAI's archive brings QuickGELU along."""
+    """Every form fills image and text tower with the file's weights (half precision: to 1e-3); OpenAI's archive implies QuickGELU."""
     towers = build_towers("tiny-vit", str(write(form, clip.state_dict(), tmp_path)), PICTURES)
     limit = 1e-3 if form == "OpenAI archive" else 0
     torch.testing.assert_close(towers.image.get_parameter("conv1.weight"), clip.visual.conv1.weight, atol=limit, rtol=0)
@@ -80,16 +80,16 @@ def test_every_form_fills_both_towers(form: str, clip, tmp_path: Path) -> None:
 
 
 def test_another_side_interpolates_positions(clip, tmp_path: Path) -> None:
-    """The same weights serve larger crops: 6 x 6 patches and the class token in place of 4 x 4."""
+    """For larger crops position embeddings are interpolated: 6 x 6 patches and the class token instead of 4 x 4."""
     towers = build_towers("tiny-vit", str(write("state dict", clip.state_dict(), tmp_path)), PICTURES, side=96)
     assert towers.image.positional_embedding.shape == (37, 64) and towers.record.image_side == 96
     assert rebuild_towers(towers.record).image.positional_embedding.shape == (37, 64)
 
 
 def test_another_architecture_names_the_tensor(clip, tmp_path: Path) -> None:
-    """Other patches, a lacking and a surplus tensor: the sentence names the tensor, its shapes and what to do."""
+    """Other patches, a missing tensor and an extra tensor are errors that name the tensor, its shapes and what to do."""
     path = write("state dict", clip.state_dict(), tmp_path)
-    wide = r"tensor visual.conv1.weight: expected \[64, 3, 32, 32\] as tiny-vit-32 has it, got \[64, 3, 16, 16\]"
+    wide = r"tensor visual.conv1.weight: expected shape \[64, 3, 32, 32\] as in tiny-vit-32, got \[64, 3, 16, 16\]"
     with pytest.raises(ModelError, match=wide):
         build_towers("tiny-vit-32", str(path), PICTURES)
     state = dict(clip.state_dict())
@@ -98,14 +98,14 @@ def test_another_architecture_names_the_tensor(clip, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no tensor ln_final.weight; choose the --model"):
         build_towers("tiny-vit", str(path), PICTURES)
     torch.save({**clip.state_dict(), "surplus": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match="which has no tensor surplus"):
+    with pytest.raises(ModelError, match="got a tensor surplus, which tiny-vit does not have"):
         build_towers("tiny-vit", str(path), PICTURES)
 
 
 @pytest.mark.parametrize("form", ["safetensors", "OpenAI archive", "state dict"])
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
 def test_a_cut_file_names_the_byte(form: str, kept: float, clip, tmp_path: Path) -> None:
-    """However short a file is cut, one sentence names it and a byte; a .safetensors names the first lost tensor too."""
+    """A file truncated anywhere is an error in one sentence with file and byte; for a .safetensors also with the first lost tensor."""
     path = write(form, clip.state_dict(), tmp_path)
     data = path.read_bytes()
     size = int(kept * len(data))
@@ -119,17 +119,17 @@ def test_a_cut_file_names_the_byte(form: str, kept: float, clip, tmp_path: Path)
 
 
 def test_a_damaged_archive_names_the_record(clip, tmp_path: Path) -> None:
-    """One flipped byte in the middle is found, with the record that holds it."""
+    """A flipped byte in the middle is found, and the error names its record."""
     path = write("OpenAI archive", clip.state_dict(), tmp_path)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(ModelError, match=r"the record .*data/\d+ at byte \d+ fails its check"):
+    with pytest.raises(ModelError, match=r"the record .*data/\d+ at byte \d+ has a wrong checksum"):
         read_weights(path)
 
 
 def test_a_file_of_something_else(tmp_path: Path) -> None:
-    """Text, a pickled object and a list of tensors are refused in a sentence; nothing in a pickle is run."""
+    """Text, a pickled object and a list of tensors are errors in one sentence; no code in a pickle runs."""
     for name, content in {"a.pt": b"weights, surely", "b.safetensors": b"weights, surely weights"}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError, match="expected"):
@@ -142,7 +142,7 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
 
 
 def test_a_tag_brings_its_activation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ViT-B-16 with OpenAI's tag is built with QuickGELU, which open_clip itself would only warn about."""
+    """ViT-B-16 with OpenAI's tag is built with QuickGELU; open_clip itself would only warn."""
     asked = {}
     monkeypatch.setattr(open_clip, "create_model", lambda name, **how: asked.update(how) or 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""The static site for these tests, and the clip that a browser's fake camera shows; without the built page a test is skipped."""
+"""The static site for these tests, and the clip for a browser's fake camera; without the built page a test is skipped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numclip.web.serve import SiteServer
 
 @pytest.fixture(scope="session")
 def built() -> None:
-    """The page is built."""
+    """Skip unless the page is built."""
     if not (bundle.BUILT / "index.html").is_file():
         pytest.skip("needs the built page: make web")
 
@@ -41,7 +41,7 @@ def site_fp32(built: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Serves folders until the test is over."""
+    """Serves folders until the end of the test."""
     servers: list[SiteServer] = []
 
     def start(folder: Path, **options: Any) -> SiteServer:
@@ -70,7 +70,7 @@ def two_people_frames(two_people: Path) -> list[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def clip(two_people_frames: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The clip as Chromium's fake camera reads it: JPEG after JPEG."""
+    """The clip in the format of Chromium's fake camera: concatenated JPEGs."""
     path = tmp_path_factory.mktemp("camera") / "two_people.mjpeg"
     jpegs = (cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for frame in two_people_frames)
     path.write_bytes(b"".join(jpegs))
@@ -79,7 +79,7 @@ def clip(two_people_frames: list[np.ndarray], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def screenshots(tmp_path: Path) -> Path:
-    """Where pictures of the page go: NUMCLIP_SCREENSHOTS, for people to look at, else a folder that is forgotten."""
+    """The folder for screenshots: NUMCLIP_SCREENSHOTS, for people to look at, else a temporary one."""
     named = os.environ.get("NUMCLIP_SCREENSHOTS")
     folder = Path(named) if named else tmp_path
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Writes web/tests/vectors.json: what the Python side answers, for the browser's library to answer alike.
+"""Write web/tests/vectors.json: Python's results, which the browser's library must reproduce.
 
     python tests/web/make_vectors.py
 
-Inputs come from whole-number formulas that both languages compute alike, so the file holds little but answers.
+Inputs come from integer formulas that give the same numbers in both languages, so the file contains mainly results.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FITTED = {"n": 1000, "data": [{"data": "made", "split": "calibration", "n": 1000
 
 
 class Dice:
-    """Numbers in [0, 1) from a linear congruence; web/tests/vectors.test.ts has the same."""
+    """Numbers in [0, 1) from a linear congruential generator; web/tests/vectors.test.ts has the same."""
 
     def __init__(self, seed: int) -> None:
         self.state = seed
@@ -48,7 +48,7 @@ class Dice:
 
 
 def picture(width: int, height: int, dx: int = 0, dy: int = 0) -> np.ndarray:
-    """[H, W, 3] uint8 BGR: slow triangle waves with structure in them, moved by (dx, dy) px."""
+    """Return a picture [H, W, 3] uint8 BGR: slow triangle waves with fine structure, shifted by (dx, dy) px."""
     y, x = np.mgrid[0:height, 0:width]
     x, y = x - dx + 512, y - dy + 512
     planes = []
@@ -59,21 +59,21 @@ def picture(width: int, height: int, dx: int = 0, dy: int = 0) -> np.ndarray:
 
 
 def face_at(x: float, y: float, side: float, turn: float = 0.0) -> np.ndarray:
-    """[5, 2] landmarks of a face of this many px around a place, turned by so many radians."""
+    """Return landmarks [5, 2] of a face of the given size around a place, rotated by an angle in radians."""
     away = (TEMPLATE - 0.5) * side
     cos, sin = np.cos(turn), np.sin(turn)
     return (away @ np.array([[cos, sin], [-sin, cos]]) + [x, y]).astype(np.float32)
 
 
 def detections(faces: list[tuple[float, float, float, float]], scores: list[float] | None = None) -> Detections:
-    """Faces given as (x, y, side, turn)."""
+    """Return faces given as (x, y, side, angle)."""
     boxes = np.array([[x - s / 2, y - s / 2, x + s / 2, y + s / 2] for x, y, s, _ in faces], np.float32).reshape(-1, 4)
     points = np.array([face_at(*face) for face in faces], np.float32).reshape(-1, 5, 2)
     return Detections(boxes, np.array(scores or [0.9] * len(faces), np.float32), points)
 
 
 def looks(spec: ModelSpec, dice: Dice, many: int, center: float | None = None) -> Readings:
-    """Random answers of a graph, corrected as the model corrects them; around one age where a center is given."""
+    """Return random graph outputs, corrected as by the model; around one age if a center is given."""
     bins, dim = spec.task.num_bins, 8
     value = np.array([120 * dice.roll() if center is None else center + 8 * dice.roll() - 4 for _ in range(many)])
     near = [1.0 if center is None else math.exp(-abs(c - center) / 5) for c in spec.task.bin_centers]
@@ -91,7 +91,7 @@ def looks(spec: ModelSpec, dice: Dice, many: int, center: float | None = None) -
 
 
 def vectors() -> dict[str, Any]:
-    """Everything, rounded to 6 digits."""
+    """Return all vectors, rounded to 6 digits."""
     spec = made_spec()
     return {
         "model": model(spec),
@@ -108,7 +108,7 @@ def vectors() -> dict[str, Any]:
 
 
 def made_spec() -> ModelSpec:
-    """A calibrated spec whose numbers no training changes, with a site's layer on top."""
+    """Return a calibrated spec with fixed numbers, with a site's layer."""
     levels = [0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995]
     calibration: dict[str, Any] = {
         "kind": "conformal",
@@ -158,7 +158,7 @@ def made_spec() -> ModelSpec:
 
 
 def model(spec: ModelSpec) -> dict[str, Any]:
-    """An .onnx file in all but its graph, and what is read out of it."""
+    """Return a model file without a real graph, and its parsed content."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made.onnx"
         path.write_bytes(
@@ -187,7 +187,7 @@ def readings(spec: ModelSpec) -> list[dict[str, Any]]:
 
 
 def gate_table(center: float, yes: float, no: float) -> dict[str, Any]:
-    """A threshold's table of three steps."""
+    """Return a gate table of three steps."""
     return {
         "below": 49,
         "above": 60,
@@ -208,7 +208,7 @@ GATES: list[tuple[float, dict[str, float], float]] = [
 
 
 def gates(spec: ModelSpec) -> list[list[str]]:
-    """The answers of each of GATES along one track."""
+    """Return the answers of each of GATES along one track."""
     said: list[list[str]] = []
     for seed, (threshold, dial, center) in enumerate(GATES):
         gate = TrackGate(open_gate(spec, threshold, **dial))
@@ -240,7 +240,7 @@ def crops() -> list[dict[str, Any]]:
 
 
 def following() -> list[dict[str, Any]]:
-    """Faces in a picture, and where they are in the same picture moved."""
+    """Return faces in a picture, and their places in the shifted picture."""
     faces = detections([(90, 80, 60, 0.1), (210, 150, 80, -0.3)])
     found = []
     for dx, dy in [(0, 0), (3, -2), (9, 5), (40, 30)]:
@@ -251,7 +251,7 @@ def following() -> list[dict[str, Any]]:
 
 
 def tracking() -> list[list[int]]:
-    """The tracks' ids, by detection, of four people who walk, hide and come back; frame by frame, 15 a second."""
+    """Return track ids by detection for four people who walk, disappear and return, at 15 frames per second."""
     dice, tracker = Dice(5), Tracker()
     said: list[list[int]] = []
     for frame in range(90):
@@ -275,7 +275,7 @@ def walkers(dice: Dice, frame: int) -> tuple[list[tuple[float, float, float, flo
 
 
 def running(spec: ModelSpec) -> list[dict[str, Any]]:
-    """One track: someone of about 30, then someone of about 70."""
+    """Return the running age of one track: a person of about 30, then one of about 70."""
     dice, age = Dice(7), RunningAge(spec)
     rows = [*looks(spec, dice, 25, 30.0), *looks(spec, dice, 15, 70.0)]
     said = []
@@ -294,7 +294,7 @@ def running(spec: ModelSpec) -> list[dict[str, Any]]:
 
 
 def budget() -> list[list[int]]:
-    """What a budget of 10 ms buys of five faces whose looks take 2 to 8 ms."""
+    """Return the faces chosen with a budget of 10 ms from five faces whose looks take 2 to 8 ms."""
     dice, purse, said = Dice(9), LookBudget(0.010), []
     for _ in range(60):
         wanted = [max(0.0, dice.roll() - 0.3) for _ in range(5)]
@@ -310,7 +310,7 @@ def qualities() -> list[dict[str, Any]]:
         side, sharp = 10 + 120 * dice.roll(), -3 + 1.5 * dice.roll()
         faces = detections([(200, 150, side, 0.0)])
         assert faces.landmarks is not None
-        faces.landmarks[0, 2, 0] += side * (dice.roll() - 0.5) * 0.6  # the nose shows the yaw
+        faces.landmarks[0, 2, 0] += side * (dice.roll() - 0.5) * 0.6  # the nose's position gives the yaw
         views, reasons = judged(faces, 24)
         said.append({"view": float(views[0]), "refused": reasons[0], "quality": quality(float(views[0]), sharp)})
     return said
@@ -325,7 +325,7 @@ def rounded(value: Any) -> Any:
 
 
 def text() -> str:
-    """The file's text: one line per group, so that a change can be read."""
+    """Return the file's text, with one line per group, so that a diff is readable."""
     groups = ",\n".join(f'"{name}": {json.dumps(rounded(group))}' for name, group in vectors().items())
     return "{\n" + groups + "\n}\n"
 

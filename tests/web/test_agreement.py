@@ -1,4 +1,4 @@
-"""The browser reads what Python reads, of the same pictures, through the same files."""
+"""The browser and Python give the same results for the same pictures and files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Pictures = list[np.ndarray]
 
 
 def folder_with(site: Path, folder: Path, pictures: Pictures) -> Path:
-    """A copy of a site with pictures to be read."""
+    """Copy a site and add pictures."""
     shutil.copytree(site, folder)
     (folder / "frames").mkdir()
     for n, picture in enumerate(pictures):
@@ -40,13 +40,13 @@ def finder() -> Detector:
 
 
 def python_follows(model: str, frames: Pictures, fps: float) -> list[tuple[Face, ...]]:
-    """Every frame, its model time unbounded, as of a file."""
+    """Return Python's result for every frame, without a limit on model time, as for a file."""
     pipeline = Pipeline(load(model, "cpu"), finder(), Rules())
     return [pipeline.read(Frame(image, i, i / fps, 0.0, "frames")).faces for i, image in enumerate(frames)]
 
 
 def differences(browser: list[list[dict[str, Any]]], python: list[tuple[Face, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    """Of all faces with an age: box px and years apart. Tracks, and which faces have an age, must be the same."""
+    """Return box differences (px) and age differences (years) of all faces with an age; tracks and ages must be present in both."""
     px: list[float] = []
     years: list[float] = []
     for frame, (found, expected) in enumerate(zip(browser, python, strict=True)):
@@ -64,7 +64,7 @@ def differences(browser: list[list[dict[str, Any]]], python: list[tuple[Face, ..
 def test_300_frames_have_the_same_tracks_boxes_and_ages(
     browser: Callable[..., Any], serve: Any, site_fp32: Path, two_people_frames: Pictures, tmp_path: Path
 ) -> None:
-    """FP32: the same track ids, boxes within 1 px, ages and both ends of their intervals within 0.05 years."""
+    """In float32 track ids are the same, boxes agree within 1 px, and ages and interval ends within 0.05 years."""
     folder = folder_with(site_fp32, tmp_path / "site", two_people_frames)
     results = browser("agreement", url=serve(folder).url, frames=len(two_people_frames), fps=30)["results"]
     px, years = differences(results, python_follows("age-nano", two_people_frames, 30))
@@ -77,7 +77,7 @@ def test_300_frames_have_the_same_tracks_boxes_and_ages(
 def test_int8_differs_from_native_int8_by_no_more_than_its_parity_row(
     browser: Callable[..., Any], serve: Any, site: Path, two_people_frames: Pictures, tmp_path: Path
 ) -> None:
-    """INT8: another CPU's whole-number products round elsewhere; the file's own row says how much int8 moves ages."""
+    """In INT8 ages differ at most as much as the file's parity row states, because integer products round differently per CPU."""
     frames = two_people_frames[:90]
     folder = folder_with(site, tmp_path / "site", frames)
     results = browser("agreement", url=serve(folder).url, frames=len(frames), fps=30)["results"]
@@ -93,7 +93,7 @@ def test_int8_differs_from_native_int8_by_no_more_than_its_parity_row(
 def test_500_faces_get_the_same_answers_at_the_gate(
     browser: Callable[..., Any], serve: Any, site_fp32: Path, shared_data: Path, tmp_path: Path
 ) -> None:
-    """At 18 years and 10 %, of 500 portraits each is answered alike: yes, no, ask, or no face."""
+    """With a gate at 18 years and 10 %, each of 500 portraits gets the same answer: yes, no, ask, or no face."""
     pictures = portraits(shared_data, 500)
     folder = folder_with(site_fp32, tmp_path / "site", pictures)
     results = browser("stills", url=serve(folder).url, pictures=len(pictures), gate={"threshold": 18})["results"]
@@ -111,7 +111,7 @@ def test_500_faces_get_the_same_answers_at_the_gate(
 
 
 def portraits(shared_data: Path, many: int) -> Pictures:
-    """So many portraits, spread evenly over two test splits."""
+    """Return portraits spread evenly over two test splits."""
     pictures: Pictures = []
     for name in ("utkface", "aaf"):
         with (shared_data / "data" / f"{name}.csv").open(encoding="utf-8") as table:

@@ -1,4 +1,4 @@
-"""The benchmark's page: MLPerf's single-stream in a real browser, as a report that `numclip compare` takes."""
+"""The benchmark page: MLPerf's single-stream scenario in a real browser, with a report that `numclip compare` reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_browsers_report_follows_the_schema_and_compares_with_another(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """INT8 against float32, in two short runs: both are valid reports, and their ratio has an interval."""
+    """Two short runs, INT8 and float32, give valid reports, and `numclip compare` gives their ratio with an interval."""
     schema = json.loads((repo / "docs" / "bench.schema.json").read_text())
     for name, folder in (("int8", site), ("fp32", site_fp32)):
         seen = browser("bench", url=f"{serve(folder).url}bench.html?seconds=1&restarts=3", camera="none")
@@ -30,7 +30,7 @@ def test_a_browsers_report_follows_the_schema_and_compares_with_another(
         report = json.loads(seen["report"])
         jsonschema.validate(report, schema)
         (row,) = report["rows"]
-        assert row["latency_ms"]["n"] >= 36  # what the 90th percentile needs
+        assert row["latency_ms"]["n"] >= 36  # the samples that the 90th percentile needs
         assert row["latency_ms"]["p50"]["value"] <= row["latency_ms"]["p90"]["value"]
         (tmp_path / f"{name}.json").write_text(seen["report"])
     assert main(["compare", str(tmp_path / "fp32.json"), str(tmp_path / "int8.json")]) == 0

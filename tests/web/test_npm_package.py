@@ -1,4 +1,4 @@
-"""The npm package: what it packs, and that a fresh project of ten lines reads a face with it."""
+"""The npm package: its contents, and a new project of ten lines that reads a face with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def npm(node: str, *words: str, cwd: Path) -> str:
 
 
 def test_the_package_packs_exactly_the_library(node: str, repo: Path, built: None) -> None:
-    """The bundled library, its worker, types and readme: no page, no tests, no sources, no model."""
+    """The package has only the bundled library, its worker, types and readme; no page, tests, sources or model."""
     (packed,) = json.loads(npm(node, "pack", "--dry-run", "--json", cwd=repo / "web"))
     files = {entry["path"] for entry in packed["files"]}
     types = {f"dist/lib/{path.stem}.d.ts" for path in (repo / "web" / "src").glob("*.ts")}
@@ -49,7 +49,7 @@ def test_the_package_packs_exactly_the_library(node: str, repo: Path, built: Non
 def test_a_fresh_project_of_ten_lines_reads_a_face(
     node: str, repo: Path, built: None, browser: Any, serve: Any, hopper: np.ndarray, tmp_path: Path
 ) -> None:
-    """npm install of the packed file and of Vite, ten lines of code, `vite build`, a browser: an age in an interval."""
+    """A new project with the packed file and Vite, ten lines of code, built by `vite build`, shows an age with an interval."""
     (packed,) = json.loads(npm(node, "pack", "--json", "--pack-destination", str(tmp_path), cwd=repo / "web"))
     project = tmp_path / "project"
     (project / "public").mkdir(parents=True)

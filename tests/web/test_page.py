@@ -1,4 +1,4 @@
-"""The page in a real Chromium: what a visitor sees, and what the browser asks of the network."""
+"""The page in a real Chromium: what a visitor sees, and the browser's network requests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import numclip
 from numclip.runtime.contract.model_file import MODELS, message, read_spec
 
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844, "deviceScaleFactor": 2, "isMobile": True}
-CACHED_S = 3600  # as docs/web.md tells hosts
+CACHED_S = 3600  # as in docs/web.md
 
 
 def test_after_loading_nothing_is_asked_and_a_second_visit_needs_no_network(
     browser: Any, serve: Any, site: Path, clip: str
 ) -> None:
-    """While ages are read no request is made; a second visit asks the host for nothing; with the network cut it runs,
-    isolated as before, so that it may use threads."""
+    """After loading, the page makes no request; a second visit makes none either; without a network it still runs, cross-origin
+    isolated, so that it may use threads."""
     server = serve(site, max_age_s=CACHED_S)
     seen = browser("visits", url=server.url, clip=clip)
     start, end = (server.requests.index(f"/second-visit{mark}") for mark in ("", "-over"))
@@ -37,7 +37,7 @@ def test_after_loading_nothing_is_asked_and_a_second_visit_needs_no_network(
 
 
 def test_what_comes_before_the_first_paint_is_small(site: Path) -> None:
-    """Page and style: 25 kB, 8 kB as a host sends them; the script is a module, which waits for the page."""
+    """Before the first paint the page needs at most 25 kB (8 kB gzipped); its script is a module and does not block."""
     first = [(site / name).read_bytes() for name in ("index.html", "app.css")]
     assert sum(map(len, first)) < 25_000
     assert sum(len(gzip.compress(data)) for data in first) < 8_000
@@ -45,7 +45,7 @@ def test_what_comes_before_the_first_paint_is_small(site: Path) -> None:
 
 
 def test_a_host_without_headers_runs_on_one_thread_and_says_so(browser: Any, serve: Any, site: Path, clip: str) -> None:
-    """Static hosts that cannot set headers."""
+    """On a static host that cannot set headers, the page runs on one thread and says so."""
     seen = browser("screens", url=serve(site, isolated=False).url, state="live", clip=clip)
     assert seen["mode"] == "live"
     assert seen["threads"] == "1"
@@ -61,7 +61,7 @@ QUICK = {
     ("welcome", "desktop"),
     ("live", "desktop"),
     ("gate", "phone-dark"),
-}  # the others take a minute or two together
+}  # the other combinations take a minute or two
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ QUICK = {
 def test_axe_finds_no_serious_fault(
     browser: Any, serve: Any, site: Path, clip: str, screenshots: Path, state: str, look: str
 ) -> None:
-    """In each state, light and dark, on desktop and phone; nothing is wider than the window."""
+    """axe finds no serious violation in each state, light and dark, on desktop and phone; nothing is wider than the window."""
     seen = browser(
         "screens",
         url=serve(site).url,
@@ -95,7 +95,7 @@ def test_axe_finds_no_serious_fault(
 def test_a_still_picture_is_read(
     browser: Any, serve: Any, site: Path, hopper: np.ndarray, tmp_path: Path, screenshots: Path
 ) -> None:
-    """Grace Hopper's portrait, as a file that is chosen: as many faces as Python reads, one of them with an age."""
+    """A chosen file with Grace Hopper's portrait gives as many faces as Python, one of them with an age."""
     cv2.imwrite(str(tmp_path / "portrait.png"), hopper)
     seen = browser(
         "screens", url=serve(site).url, state="still", picture=str(tmp_path / "portrait.png"),
@@ -118,7 +118,7 @@ def test_a_still_picture_is_read(
 def test_a_camera_or_picture_that_fails_gets_one_clear_screen(
     browser: Any, serve: Any, site: Path, clip: str, screenshots: Path, state: str, code: str, options: dict[str, Any]
 ) -> None:
-    """Absent, refused, pulled out in the middle; a file that is no picture."""
+    """An absent, denied or unplugged camera, and a file that is not a picture, each get a clear error screen."""
     seen = browser(
         "screens", url=serve(site).url, state=state, clip=clip, folder=str(screenshots), name=code, axe=True, **options
     )
@@ -134,7 +134,7 @@ def test_a_camera_or_picture_that_fails_gets_one_clear_screen(
 def test_a_model_that_fails_gets_one_clear_screen(
     browser: Any, serve: Any, site: Path, tmp_path: Path, screenshots: Path, code: str
 ) -> None:
-    """0 bytes, cut short, another project's, another schema's, a graph that does not open, no file at all."""
+    """An empty, truncated, foreign or missing model, one with another schema, and an unreadable graph each get a clear error screen."""
     folder = tmp_path / "site"
     shutil.copytree(site, folder)
     file = folder / json.loads((folder / "site.json").read_text())["model"]
@@ -156,14 +156,14 @@ def test_a_model_that_fails_gets_one_clear_screen(
 
 
 def uncalibrated(graph: bytes) -> bytes:
-    """A model file with a right spec around a graph that is none."""
+    """Return a model file with a valid spec and an invalid graph."""
     spec = read_spec(MODELS / "age-nano.onnx").with_calibration(None)
     return message(7, graph) + message(14, message(1, b"numclip") + message(2, spec.to_json().encode()))
 
 
 @pytest.mark.slow
 def test_first_paint_and_first_age_come_soon(browser: Any, serve: Any, site: Path, clip: str) -> None:
-    """From localhost: paint under 1 s; on the second visit, from click to first age, under 3 s."""
+    """From localhost the first paint takes under 1 s; on the second visit the first age appears under 3 s after the click."""
     seen = browser("visits", url=serve(site, max_age_s=CACHED_S).url, clip=clip)
     assert seen["paintMs"] < 1000
     assert seen["firstAgeMs"] < 3000
@@ -171,7 +171,7 @@ def test_first_paint_and_first_age_come_soon(browser: Any, serve: Any, site: Pat
 
 @pytest.mark.slow
 def test_a_minute_live_is_smooth(browser: Any, serve: Any, site: Path, clip: str) -> None:
-    """Over 60 s on one thread: the picture at 24 frames a second or more, 8 looks a second or more."""
+    """Over 60 s on one thread the video has at least 24 frames per second and at least 8 looks per second."""
     seen = browser("minutes", url=serve(site, isolated=False).url, clip=clip, seconds=60, everyFrame=True)
     print(seen)
     assert seen["picturesPerS"] >= 24
@@ -180,7 +180,7 @@ def test_a_minute_live_is_smooth(browser: Any, serve: Any, site: Path, clip: str
 
 @pytest.mark.slow
 def test_ten_minutes_live_take_no_more_memory(browser: Any, serve: Any, site: Path, clip: str) -> None:
-    """Page and worker together, after a collection each half minute: the last quarter is no larger than the second."""
+    """Over ten minutes the memory of page and worker, after garbage collection, is not larger in the last quarter than in the second."""
     seen = browser("minutes", url=serve(site).url, clip=clip, seconds=600, everyMs=30_000)
     sizes = [memory["bytes"] for memory in seen["memories"]]
     print([round(size / 1e6, 1) for size in sizes])
@@ -192,7 +192,7 @@ def test_ten_minutes_live_take_no_more_memory(browser: Any, serve: Any, site: Pa
 def test_firefox_reads_a_picture_and_its_camera(
     browser: Any, serve: Any, site: Path, hopper: np.ndarray, tmp_path: Path
 ) -> None:
-    """A stock Firefox ESR: a still picture gets an age, its fake camera (a test pattern) runs, the page is isolated."""
+    """In Firefox ESR a still picture gets an age, the fake camera (a test pattern) runs, and the page is cross-origin isolated."""
     firefox = shutil.which("firefox-esr") or shutil.which("firefox")
     if firefox is None:
         pytest.skip("needs Firefox: apt-get install firefox-esr")

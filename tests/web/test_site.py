@@ -1,4 +1,4 @@
-"""`numclip web`: what it writes, what it refuses, and the headers it serves with."""
+"""`numclip web`: written files, errors, and headers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from numclip.web.serve import HEADERS
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A built page of few bytes in place of the real one."""
+    """A tiny built page in place of the real one."""
     folder = tmp_path / "page"
     folder.mkdir()
     (folder / "index.html").write_text("<title>page</title>")
@@ -31,7 +31,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_service_worker_keeps_every_file_of_the_site(page: Path, tmp_path: Path) -> None:
-    """Its list is the folder's files but itself; its version changes with any of them."""
+    """The service worker's list has every file but itself; its version changes with any of them."""
     first = write_site(SiteOptions(tmp_path / "site")).folder
     text = (first / "sw.js").read_text()
     kept = set(json.loads(re.search(r"'(\[.*\])'", text)[1]))  # pyright: ignore[reportOptionalSubscript]
@@ -42,7 +42,7 @@ def test_the_service_worker_keeps_every_file_of_the_site(page: Path, tmp_path: P
 
 
 def test_a_site_replaces_a_site_and_nothing_else(page: Path, tmp_path: Path) -> None:
-    """Written twice into one folder the second stands; a folder with other files is refused and stays as it was."""
+    """A second site replaces the first; a folder with other files is an error and stays unchanged."""
     out = tmp_path / "site"
     write_site(SiteOptions(out))
     write_site(SiteOptions(out, "age-nano"))
@@ -56,7 +56,7 @@ def test_a_site_replaces_a_site_and_nothing_else(page: Path, tmp_path: Path) -> 
 
 
 def test_a_model_that_cannot_run_is_refused_before_anything_is_written(page: Path, tmp_path: Path) -> None:
-    """A corrupt file, a finder in the model's place, a model in the finder's: one sentence, and no folder."""
+    """A corrupt file, a finder as model, and a model as finder are errors in one sentence, and no folder is written."""
     broken = tmp_path / "broken.onnx"
     broken.write_bytes((MODELS / "age-nano.onnx").read_bytes()[:1000])
     for options in (
@@ -72,7 +72,7 @@ def test_a_model_that_cannot_run_is_refused_before_anything_is_written(page: Pat
 def test_without_the_built_page_the_command_says_how_to_build_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One sentence with the line to type, exit code 1, nothing written."""
+    """Without the built page there is one sentence with the command to run, exit code 1, and nothing is written."""
     monkeypatch.setattr(bundle, "BUILT", tmp_path / "none")
     with pytest.raises(OutputError, match="make web"):
         write_site(SiteOptions(tmp_path / "site"))
@@ -82,7 +82,7 @@ def test_without_the_built_page_the_command_says_how_to_build_it(
 
 
 def test_the_command_reports_what_it_wrote(page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """--json - is one object whose sizes add up; without --out and --serve it is a usage error."""
+    """--json - prints one object whose sizes add up; without --out and --serve it is a usage error."""
     assert main(["web", "--out", str(tmp_path / "site"), "--json", "-"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["model"] == "age-nano.int8"
@@ -91,14 +91,14 @@ def test_the_command_reports_what_it_wrote(page: Path, tmp_path: Path, capsys: p
 
 
 def test_the_bundle_is_small(site: Path) -> None:
-    """With nano INT8 and the face finder: at most 20 MB, and 8 MB as a host sends it."""
+    """With age-nano INT8 and the face finder the site has at most 20 MB, 8 MB gzipped."""
     sizes = [bundle._size(p) for p in site.rglob("*") if p.is_file()]  # pyright: ignore[reportPrivateUsage]
     assert sum(size for size, _ in sizes) <= 20e6
     assert sum(gzipped for _, gzipped in sizes) <= 8e6
 
 
 def test_every_answer_carries_the_headers_and_the_right_type(page: Path, serve: Any, tmp_path: Path) -> None:
-    """Policy, isolation and type come with files, errors included; a folder is not listed."""
+    """Every response, errors included, has the policy, the isolation headers and the type; folders are not listed."""
     server = serve(write_site(SiteOptions(tmp_path / "site")).folder)
     types = {"": "text/html", "site.json": "application/json", "models/faces-nano.onnx": "application/octet-stream"}
     for path, kind in types.items():
@@ -112,7 +112,7 @@ def test_every_answer_carries_the_headers_and_the_right_type(page: Path, serve: 
 
 
 def test_the_policy_allows_no_inline_code_and_no_eval(repo: Path) -> None:
-    """Of the page and of the server: WebAssembly is the only thing that may be compiled."""
+    """The policies of page and server allow no inline code and no eval; only WebAssembly may be compiled."""
     policies = [HEADERS["Content-Security-Policy"]]
     for name in ("index.html", "bench.html"):
         policies += re.findall(r'content="(default-src[^"]*)"', (repo / "web" / "page" / "static" / name).read_text())
@@ -125,7 +125,7 @@ def test_the_policy_allows_no_inline_code_and_no_eval(repo: Path) -> None:
 
 
 def test_docs_hold_the_headers_that_are_served(repo: Path) -> None:
-    """The examples for nginx and Caddy in docs/web.md name each header with the same value."""
+    """The examples for nginx and Caddy in docs/web.md have each header with the same value."""
     text = (repo / "docs" / "web.md").read_text(encoding="utf-8")
     for name, value in HEADERS.items():
         assert text.count(f'{name} "{value}"') == 2, f"{name} for nginx and for Caddy"

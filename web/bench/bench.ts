@@ -1,12 +1,12 @@
 /**
- * Times the model of this site in this browser, as `numclip bench` times it natively: MLPerf's single-stream, one call
- * after another, judged by the 90th percentile. The report is one that `numclip compare` takes.
+ * Measure the latency of this site's model in this browser, as `numclip bench` does natively: MLPerf's single-stream scenario,
+ * one call after another, with the 90th percentile as its result. `numclip compare` reads the report.
  */
 import { type Model, load } from "../src/index.js";
 import { median, overRestarts, samplesFor, summary } from "./statistics.js";
 
 const SCENARIO_QUANTILE = 0.9;
-const STABLE = 0.05; // warm-up ends when the medians of two windows differ by no more
+const STABLE = 0.05; // warm-up ends when the medians of two windows differ by at most this share
 const WINDOW_CALLS = 10;
 const WINDOW_MS = 1000;
 const WARM_UP_LIMIT_MS = 10_000;
@@ -37,7 +37,7 @@ button.onclick = async () => {
     link.hidden = false;
     const { p50, p90, p99, n } = report.rows[0].latency_ms as Record<string, { value: number } | null> & { n: number };
     const said = (at: { value: number } | null) => (at === null ? "–" : `${at.value.toFixed(1)} ms`);
-    state.textContent = `${report.rows[0].model}, one face a call, ${n} calls: p50 ${said(p50)}, p90 ${said(p90)}, p99 ${said(p99)}`;
+    state.textContent = `${report.rows[0].model}, one face per call, ${n} calls: p50 ${said(p50)}, p90 ${said(p90)}, p99 ${said(p99)}`;
     document.documentElement.dataset.bench = "done";
   } catch (error) {
     state.textContent = (error as Error).message;
@@ -90,7 +90,7 @@ async function warmUp(model: Model, crop: Uint8Array): Promise<Omit<Restart, "sa
   return { loadMs: opening.loadMs, firstCallMs: opening.firstCallMs, warmUpCalls: calls, stable };
 }
 
-/** A picture in place of a face: the time does not depend on what is seen. */
+/** A synthetic picture: the time does not depend on the content. */
 function made(side: number): Uint8Array {
   return Uint8Array.from({ length: side * side * 3 }, (_, i) => (i * 37 + (i >> 5) * 11) % 256);
 }
@@ -129,7 +129,7 @@ function reportOf(info: Model["info"], about: { graphSha256: string; graphBytes:
         rss_mb: null,
         latency_ms: summary(samples),
         faces_per_s: overRestarts(shown.map((r) => (1000 * r.samplesMs.length) / r.samplesMs.reduce((a, b) => a + b, 0))),
-        interrupted: null, // a browser does not tell
+        interrupted: null, // browsers do not report this
         restarts: shown.map((r) => ({ p50_ms: median(r.samplesMs), undisturbed_p50_ms: null })),
         ratio_to_first: { value: 1, low: 1, high: 1, rounds: shown.length, undisturbed: false },
         gemm_share: null, copy_share: null, energy: [], readings_ms: null,

@@ -1,4 +1,4 @@
-/** What a list of timings says, with how sure one may be of it: the same numbers as the Python side's `bench/statistics.py`. */
+/** Percentiles of timings with confidence intervals; the same numbers as `bench/statistics.py` in Python. */
 
 const TAIL = 0.025; // on either side of a 95 % interval
 const PERCENTILES = [0.5, 0.9, 0.95, 0.99, 0.999];
@@ -12,12 +12,12 @@ export interface Interval {
   high: number | null;
 }
 
-/** How many samples it takes until the largest lies above the q-quantile with 97.5 % probability. */
+/** The number of samples for which the largest lies above the q-quantile with 97.5 % probability. */
 export function samplesFor(q: number): number {
   return Math.ceil(Math.log(TAIL) / Math.log(q));
 }
 
-/** The q-quantile, a sample itself, and its distribution-free 95 % interval; null where n is too few for an upper end. */
+/** The q-quantile (one of the samples) and its distribution-free 95 % interval; null if n is too small for an upper end. */
 export function percentile(samples: readonly number[], q: number): Interval | null {
   const n = samples.length;
   if (n < samplesFor(q)) return null;
@@ -42,7 +42,7 @@ export function median(samples: readonly number[]): number {
   return rising.length % 2 ? rising[middle] : (rising[middle - 1] + rising[middle]) / 2;
 }
 
-/** Their mean (of the logs) with a 95 % interval by Student's t; no interval from one or two. */
+/** The geometric mean over restarts with a 95 % interval by Student's t; no interval for one or two restarts. */
 export function overRestarts(values: readonly number[]): Interval {
   const logs = values.map(Math.log);
   const n = logs.length;
@@ -55,7 +55,7 @@ export function overRestarts(values: readonly number[]): Interval {
   return { value, low: value / factor, high: value * factor };
 }
 
-/** [n + 1] the probability of at most k successes in n tries. */
+/** The probability of at most k successes in n tries, for k = 0..n, [n + 1]. */
 function binomialCdf(n: number, p: number): number[] {
   const out: number[] = [];
   let logChoose = 0;

@@ -1,4 +1,4 @@
-/** The page: camera or picture in, ages out. What takes time happens in the worker. */
+/** The page: shows ages for a camera or a picture. Slow work happens in the worker. */
 import {
   DEFAULT_ERROR, type ErrorCode, type FrameResult, type GateOptions, type Model, NumclipError, type StreamResult, cameras, load,
   openCamera,
@@ -14,8 +14,8 @@ interface SiteFiles {
 
 const SPEAK_EVERY_MS = 4000;
 const RATE_WINDOW_MS = 3000;
-const EVERY_FRAME = new URLSearchParams(location.search).has("every-frame"); // for measuring: no face is rested
-const MIN_FACE_PX = 48; // of a live picture: smaller faces would cost more time than they are worth
+const EVERY_FRAME = new URLSearchParams(location.search).has("every-frame"); // for measurements: run the model on every face in every frame
+const MIN_FACE_PX = 48; // smallest face in live video; detecting smaller faces takes too much time
 
 const $ = <E extends HTMLElement = HTMLElement>(id: string): E => document.getElementById(id) as E;
 const stage = $("stage");
@@ -30,7 +30,7 @@ let words: Dictionary = LANGUAGES[language] ?? LANGUAGES.en;
 const model: Promise<Model> = open();
 let opened: Model | null = null;
 let live: MediaStream | null = null;
-let run = 0; // counts what is shown; whoever is of an older run stops
+let run = 0; // number of the current activity; older activities stop when it changes
 let facing: "user" | "environment" = "user";
 let shown: FrameResult | null = null;
 let picture: ImageBitmap | null = null;
@@ -91,7 +91,7 @@ function setUp(): void {
   say();
   model.catch(() => undefined);
   if ("serviceWorker" in navigator) {
-    // The host's cache header says how often the browser may ask for a new version of the site.
+    // The host's Cache-Control header decides how often the browser checks for a new version of the site.
     void navigator.serviceWorker.register("sw.js", { updateViaCache: "all" }).catch(() => undefined);
     void navigator.serviceWorker.ready.then(() => (document.documentElement.dataset.offline = "ready"));
   }
@@ -114,7 +114,7 @@ function setUpDrop(): void {
   });
 }
 
-/** Load the model while the visitor reads. */
+/** Load the model while the visitor reads the page. */
 async function open(): Promise<Model> {
   try {
     const site = (await (await fetch("site.json")).json()) as SiteFiles;
@@ -163,7 +163,7 @@ async function startCamera(): Promise<void> {
   }
 }
 
-/** Read the camera's frames until something else begins. */
+/** Read the camera's frames until another activity begins. */
 async function follow(): Promise<void> {
   const mine = begin();
   recent.length = 0;
@@ -184,7 +184,7 @@ async function readPicture(file: Blob): Promise<void> {
   release();
   try {
     const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch((error: Error) => {
-      throw new NumclipError("picture", `expected a picture that this browser reads (${error.message}); choose another`);
+      throw new NumclipError("picture", `expected a picture that this browser can read, got an error: ${error.message}; choose another picture`);
     });
     if (mine !== run) return;
     picture = bitmap;
@@ -219,12 +219,12 @@ function stop(): void {
   $("start").focus();
 }
 
-/** Whatever was going on before is over. */
+/** Begin a new activity, which ends the previous one. */
 function begin(): number {
   return ++run;
 }
 
-/** Let go of camera and picture. */
+/** Release the camera and the picture. */
 function release(): void {
   if (live) stopTracks(live);
   live = null;
@@ -340,7 +340,7 @@ function sentence(text: string | undefined): string {
   return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
 }
 
-/** The gate that is chosen, at 10 % of the people near its age, or the lowest rate above that the model can show. */
+/** The chosen gate, with an error rate of 10 %, or the lowest rate above it that the model can guarantee. */
 function gateOf(): GateOptions | undefined {
   const at = gateSelect.value;
   const lowest = opened?.info.gates[at];

@@ -1,4 +1,4 @@
-/** Boxes and labels over the picture. Answers of the gate differ in colour, line and sign, so that no colour is needed. */
+/** Boxes and labels over the picture. The gate's answers differ in colour, line style and sign, so colour is not essential. */
 import type { Face, FrameResult } from "../src/index.js";
 import type { Dictionary } from "./words.js";
 
@@ -6,7 +6,7 @@ const COLOURS = { yes: "#6cb8ff", no: "#ff9d5c", ask: "#ffffff", plain: "#8ea6ff
 const DASHES = { yes: [], no: [10, 7], ask: [2, 6], plain: [] };
 export const SIGNS = { yes: "✓", no: "✕", ask: "?" };
 
-/** Draw one result over a picture that is fitted into the canvas, mirrored or not. */
+/** Draw one result over a picture fitted into the canvas, optionally mirrored. */
 export function draw(canvas: HTMLCanvasElement, result: FrameResult | null, mirrored: boolean, words: Dictionary): void {
   const ratio = Math.min(window.devicePixelRatio || 1, 2);
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
@@ -56,7 +56,7 @@ function drawFace(
   const wide = Math.max(largeWidth, context.measureText(small).width) + unit * 1.1;
   const tall = (large ? unit * 1.5 : 0) + unit * 1.35;
   const labelX = Math.min(Math.max(x + w / 2 - wide / 2, 4), Math.max(4, right - wide - 4));
-  const below = y + h + tall + 10 < bottom ? y + h + 6 : y + 6; // where there is no room above
+  const below = y + h + tall + 10 < bottom ? y + h + 6 : y + 6; // below the box, or inside it, if there is no room above
   const labelY = y - tall - 6 > 4 ? y - tall - 6 : below;
   context.fillStyle = "rgb(10 12 16 / 82%)";
   context.beginPath();
@@ -74,7 +74,7 @@ function drawFace(
   context.fillText(small, labelX + wide / 2, labelY + tall - unit * 0.75);
 }
 
-/** A face's two lines: the number or the gate's answer, and the word or the reason. */
+/** A face's two lines: the value or the gate's answer, and the word or the reason. */
 function labelOf(face: Face, words: Dictionary): [string, string] {
   if (face.value === null) return ["", words.reasons[face.reason ?? "waiting"]];
   const word = words.words[face.word ?? ""] ?? face.word ?? "";

@@ -1,9 +1,9 @@
-/** The list of faces beside the picture, and the same for those who listen. */
+/** The list of faces next to the picture, and its text for screen readers. */
 import type { Face } from "../src/index.js";
 import { SIGNS } from "./overlay.js";
 import { type Dictionary, fill } from "./words.js";
 
-/** Show the faces as a list; elements are kept from one result to the next. edges: of the task's bins. */
+/** Show the faces as a list; elements are reused for the next result. edges: bin edges of the task. */
 export function showPeople(list: HTMLElement, faces: readonly Face[], words: Dictionary, edges: readonly number[]): void {
   while (list.children.length > faces.length) list.lastElementChild?.remove();
   while (list.children.length < faces.length) list.append(newPerson(edges));
@@ -55,7 +55,7 @@ function showPerson(item: HTMLElement, face: Face, words: Dictionary, edges: rea
   dot.style.left = place(face.value ?? 0);
 }
 
-/** What a screen reader says about a result. */
+/** The text of a result for screen readers. */
 export function summary(faces: readonly Face[], words: Dictionary): string {
   if (faces.length === 0) return words.noFace;
   const head = faces.length === 1 ? words.oneFace : fill(words.faces, { n: faces.length });

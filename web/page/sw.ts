@@ -1,7 +1,7 @@
-/** The service worker: keeps every file of the site, so that a second visit asks nobody, and no network is needed. */
+/** The service worker: caches every file of the site, so that a second visit makes no request and works offline. */
 declare const self: ServiceWorkerGlobalScope;
 
-// `numclip web` writes these two when it writes the site.
+// `numclip web` replaces these two placeholders when it writes the site.
 const VERSION = "__VERSION__";
 const FILES = JSON.parse('["__FILES__"]') as string[];
 
@@ -15,7 +15,7 @@ self.addEventListener("fetch", (event) => {
 
 async function install(): Promise<void> {
   const cache = await caches.open(VERSION);
-  // "reload" asks the host itself: an old copy in the browser's cache must not become part of a new site.
+  // "reload" bypasses the browser's cache: an old copy must not become part of a new site.
   await Promise.all(FILES.map(async (file) => {
     const response = await fetch(new Request(file, { cache: "reload" }));
     if (!response.ok) throw new Error(`${file}: ${response.status}`);

@@ -1,20 +1,20 @@
 /**
- * Which faces the model looks at in a frame, so that it takes no more time than it may.
+ * Choose the faces that the model reads in a frame, within the budget of model time.
  *
- * Ages change slowly: a face is due SPACING_S after its last look (RESTING_S when it has had SETTLED of them that agree),
- * or when it is seen better than ever. Those nobody has looked at come first. Each frame earns the budget of model time;
- * a model slower than it runs all the same, in debt, and then rests until that is paid.
+ * A look is one run of the model on one face. Ages change slowly: a face is due SPACING_S after its last look (RESTING_S after
+ * SETTLED looks that agree), or when it is seen better than ever before. New faces come first. Each frame adds its budget of
+ * model time. A look that exceeds the budget still runs; the debt is paid by later frames without looks.
  */
 import type { Track } from "./tracking.js";
 
 const SPACING_S = 0.1;
 const SETTLED = 10;
 const RESTING_S = 0.5;
-const BETTER = 1.2; // a view so many times better than the best so far is worth a look at once
-const GUESS_S = 0.004; // per face, before anything was timed
-const LEARNING = 0.2; // share of the newest call in the estimate
+const BETTER = 1.2; // a view this many times better than the best so far gets a look at once
+const GUESS_S = 0.004; // per face, before the first measurement
+const LEARNING = 0.2; // weight of the newest call in the estimate
 
-/** How much a look at a track is wanted; 0: not now. detected: whether the detector saw it in this very frame. */
+/** The urgency of a look at a track; 0: not now. detected: whether the detector found it in this frame. */
 export function urgency(track: Track, view: number, timeS: number, detected: boolean): number {
   if (track.asked === 0) return 1e9 + view;
   if (!detected) return 0;
@@ -23,17 +23,17 @@ export function urgency(track: Track, view: number, timeS: number, detected: boo
   return Math.max(waited, 1) * (1 + 10 / track.asked) * (0.5 + view);
 }
 
-/** Model time that may be spent, and what a look costs. */
+/** The available model time, and the estimated time of a look. */
 export class LookBudget {
   private creditS: number;
   private faceS = GUESS_S;
 
-  /** budgetS: per frame; Infinity for no bound. */
+  /** budgetS: model time per frame, s; Infinity for no limit. */
   constructor(private readonly budgetS: number) {
     this.creditS = budgetS;
   }
 
-  /** The faces to look at, for the urgency of each: the most urgent first. */
+  /** The faces to look at, most urgent first, given the urgency of each. */
   choose(wanted: readonly number[]): number[] {
     const queue = wanted.map((_, i) => i).filter((i) => wanted[i] > 0).sort((a, b) => wanted[b] - wanted[a]);
     this.creditS = Math.min(this.budgetS, this.creditS + this.budgetS);
@@ -44,7 +44,7 @@ export class LookBudget {
     return bought;
   }
 
-  /** A call for so many faces took so long. */
+  /** Record the time of one model call. */
   spent(faces: number, seconds: number): void {
     if (!faces) return;
     if (this.creditS < Infinity) this.creditS += faces * this.faceS - seconds;

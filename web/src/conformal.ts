@@ -1,26 +1,26 @@
 /**
- * Intervals that hold: a small table of residual quantiles out of the model file, applied as the Python side applies it.
+ * Calibrated intervals from the table of residual quantiles in the model file, computed as in Python.
  *
- * The table says how far the truth lies from the predicted value, in units of the face's own difficulty, at many levels
- * and for several predicted values. The difficulty grows with how far the words disagree, and with lost detail.
+ * The table contains quantiles of (true value - predicted value) / difficulty, at many levels and for several predicted values.
+ * A face's difficulty is the expected size of its error. It grows with the disagreement between the words, and with lost detail.
  */
 import { NumclipError } from "./errors.js";
 import { clamp, interp } from "./numbers.js";
 import { type JsonObject, type Json, type TaskSpec, list, number, numbers, object } from "./spec.js";
 
 export interface ConformalTable {
-  readonly knots: readonly number[]; // [M] rising predicted values, in the task's unit
-  readonly levels: readonly number[]; // [L] rising, in (0, 1)
-  readonly quantiles: readonly (readonly number[])[]; // [M][L] of (truth - value) / difficulty
+  readonly knots: readonly number[]; // [M] ascending predicted values, in the task's unit
+  readonly levels: readonly number[]; // [L] ascending, in (0, 1)
+  readonly quantiles: readonly (readonly number[])[]; // [M][L] of (true value - predicted value) / difficulty
   readonly base: number; // difficulty = (base + slope * spread) * widening
   readonly slope: number;
   readonly temperature: number;
   readonly offset: number; // added to the model's value
-  readonly sharpness: readonly number[]; // [W] rising, log energy share
-  readonly widening: readonly number[]; // [W] >= 1, falling
+  readonly sharpness: readonly number[]; // [W] ascending, log energy share
+  readonly widening: readonly number[]; // [W] >= 1, descending
 }
 
-/** The table in a spec's calibration, its last layer on top; throws NumclipError naming the field that is wrong. */
+/** The table in a spec's calibration, with its last layer applied; throws NumclipError that names the wrong field. */
 export function readTable(raw: JsonObject): ConformalTable {
   if (raw.kind !== "conformal") {
     throw wrong(`spec field calibration.kind: expected conformal, got ${JSON.stringify(raw.kind)}; calibrate again`);
@@ -64,7 +64,7 @@ function check(table: ConformalTable): void {
   }
 }
 
-/** One face's value and probabilities [K] of the graph, with the site's offset and the temperature. */
+/** Apply the site's offset and the temperature to the graph's value and probabilities [K] of one face. */
 export function correct(table: ConformalTable, value: number, probabilities: ArrayLike<number>, task: TaskSpec) {
   return {
     value: Math.fround(table.offset ? clamp(value + table.offset, task.low, task.high) : value),
@@ -72,19 +72,19 @@ export function correct(table: ConformalTable, value: number, probabilities: Arr
   };
 }
 
-/** The expected size of the error: (base + slope * spread) * widening, for corrected values. */
+/** The expected size of the error, (base + slope * spread) * widening, for corrected values. */
 export function difficulty(
   table: ConformalTable, value: number, probabilities: ArrayLike<number>, sharpness: number, task: TaskSpec,
 ): number {
   return (table.base + table.slope * spread(value, probabilities, task)) * widened(table, sharpness);
 }
 
-/** How many times wider than usual, for lost detail. */
+/** The factor by which intervals are widened for lost detail. */
 export function widened(table: ConformalTable, sharpness: number): number {
   return interp(sharpness, table.sharpness, table.widening);
 }
 
-/** The central interval that holds the truth with probability `level`, inside the task's range. */
+/** The central interval that contains the true value with probability `level`, clipped to the task's range. */
 export function interval(
   table: ConformalTable, value: number, difficulty: number, level: number, task: TaskSpec,
 ): [number, number] {
@@ -98,7 +98,7 @@ export function interval(
   return [end((1 - level) / 2), end((1 + level) / 2)];
 }
 
-/** The probability that the truth is at least `threshold`; never surer than the table's outermost levels. */
+/** The probability that the true value is at least `threshold`, limited to the table's outermost levels. */
 export function atLeast(table: ConformalTable, value: number, difficulty: number, threshold: number): number {
   const z = (threshold - value) / difficulty;
   const below = table.quantiles.map((row) => interp(z, row, table.levels)); // [M] P(truth < threshold)
@@ -110,7 +110,7 @@ export function atLeast(table: ConformalTable, value: number, difficulty: number
   return 1 - ((1 - part) * below[low] + part * below[high]);
 }
 
-/** [K] the softmax of the same logits divided by a temperature. */
+/** The softmax [K] of the same logits divided by a temperature. */
 export function tempered(probabilities: ArrayLike<number>, temperature: number): number[] {
   const given = Array.from(probabilities);
   if (temperature === 1) return given;
@@ -121,7 +121,7 @@ export function tempered(probabilities: ArrayLike<number>, temperature: number):
   return raised.map((r) => r / sum);
 }
 
-/** Log odds, by the words [K] alone, that the truth is at least `threshold`; never surer than a million to one. */
+/** The log odds, from the words' probabilities [K] alone, that the true value is at least `threshold`; at most a million to one. */
 export function logOdds(probabilities: ArrayLike<number>, threshold: number, task: TaskSpec): number {
   let below = 0;
   for (let k = 0; k < task.words.length; k++) {
@@ -132,7 +132,7 @@ export function logOdds(probabilities: ArrayLike<number>, threshold: number, tas
   return Math.fround(Math.log1p(-below) - Math.log(below));
 }
 
-/** Root mean square distance of the bin centers from the value, weighted by the probabilities [K]. */
+/** The root mean square distance of the bin centers from the value, weighted by the probabilities [K]. */
 export function spread(value: number, probabilities: ArrayLike<number>, task: TaskSpec): number {
   let sum = 0;
   for (let k = 0; k < task.words.length; k++) sum += probabilities[k] * (task.binCenters[k] - value) ** 2;

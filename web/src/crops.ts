@@ -1,25 +1,25 @@
 /**
- * The crop contract: what the model reads of a face. The same numbers as the Python side's `crops.py`.
+ * The crop contract: the part of a picture that the model reads for a face. The numbers equal those of `crops.py` in Python.
  *
- * The similarity transform (least squares over all five landmarks) lays the face on the template in the spec; the source
- * is shrunk by area until at most 2 px remain per crop px, then sampled bilinearly; outside pixels replicate the border.
+ * A similarity transform (least squares over all five landmarks) maps the face to the template in the spec. The source is
+ * shrunk by area until at most 2 px remain per crop px, then sampled bilinearly; pixels outside replicate the border.
  */
 import type { Landmarks } from "./faces.js";
 import { clamp, roundHalfEven } from "./numbers.js";
 import { type Pixels, shrinkByArea } from "./pixels.js";
 import type { CropSpec } from "./spec.js";
 
-const MAX_SAMPLING_SCALE = 2; // source px per crop px left for bilinear sampling
+const MAX_SAMPLING_SCALE = 2; // maximum source px per crop px for bilinear sampling
 
-/** [2, 3] affine matrix from crop px to source px, row by row. */
+/** Affine matrix [2, 3] from crop px to source px, row by row. */
 export type Matrix = [number, number, number, number, number, number];
 
-/** Cut one face: uint8 [S, S, 3] RGB. */
+/** Crop one face: uint8 [S, S, 3] RGB. */
 export function cropFace(picture: Pixels, landmarks: Landmarks, crop: CropSpec): Uint8Array {
   return cut(picture, alignment(landmarks, crop), crop.side);
 }
 
-/** The similarity that fits all five landmarks best; landmarks are measured from the corner of the first pixel. */
+/** The similarity that fits all five landmarks best; the landmarks' origin is the corner of the first pixel. */
 export function alignment(landmarks: Landmarks, crop: CropSpec): Matrix {
   const target = crop.landmarks.map(([x, y]) => [x * crop.side - 0.5, y * crop.side - 0.5]);
   const source = landmarks.map(([x, y]) => [x - 0.5, y - 0.5]);
@@ -47,7 +47,7 @@ export function cut(picture: Pixels, toSource: Matrix, side: number): Uint8Array
   return sample(source, matrix, side);
 }
 
-/** The needed region of the picture, shrunk by area, and the matrix that now reads it. */
+/** The region of the picture that is needed, shrunk by area, and the matrix for this region. */
 function shrunk(picture: Pixels, m: Matrix, side: number, shrink: number): [Pixels, Matrix] {
   const last = side - 1;
   const corners = [[0, 0], [last, 0], [0, last], [last, last]];
@@ -68,7 +68,7 @@ function shrunk(picture: Pixels, m: Matrix, side: number, shrink: number): [Pixe
   ];
 }
 
-/** Bilinear sampling in OpenCV's fixed point, so that no pixel rounds elsewhere than there: places in 1 / 32 px. */
+/** Bilinear sampling in OpenCV's fixed point (positions in 1 / 32 px), so that every pixel rounds as in OpenCV. */
 function sample(picture: Pixels, m: Matrix, side: number): Uint8Array {
   const { data, width, height } = picture;
   const out = new Uint8Array(side * side * 3);

@@ -1,4 +1,4 @@
-/** Finder and model joined: one picture, or the frames of a stream, become results. Runs in the worker. */
+/** Finder and model together: turns a picture, or the frames of a stream, into results. Runs in the worker. */
 import { LookBudget, urgency } from "./budget.js";
 import { type ConformalTable, readTable } from "./conformal.js";
 import { cropFace } from "./crops.js";
@@ -16,42 +16,42 @@ import { sharpness } from "./sharpness.js";
 import { type ModelSpec, readSpec } from "./spec.js";
 import { START_SCORE, type Track } from "./tracking.js";
 
-/** What a stream, or a still picture, is asked for. */
+/** Options for a stream or a still picture. */
 export interface ReadOptions {
-  level?: number; // of the interval; 0.9 when not given
-  gate?: GateOptions; // answer for each face: at least so old?
-  maxFaces?: number; // per frame, the largest; when not given 32 in video, all in a picture
-  minFacePx?: number; // longer side of the smallest face to find and look at; 24 when not given, more is faster
+  level?: number; // coverage of the interval; default 0.9
+  gate?: GateOptions; // decide for each face whether the person is at least this old
+  maxFaces?: number; // maximum per frame, largest first; default 32 in video, no limit in a picture
+  minFacePx?: number; // longer side of the smallest face to read; default 24; larger is faster
 }
 
 export interface StreamOptions extends ReadOptions {
-  budgetMs?: number; // model time per frame; no bound when not given
-  everyFrame?: boolean; // look at every face in every frame, as a measurement wants it; false when not given
+  budgetMs?: number; // model time per frame; default: no limit
+  everyFrame?: boolean; // run the model on every face in every frame, for measurements; default false
 }
 
-/** One face in a frame, with what is known about it. */
+/** One face in a frame. */
 export interface Face {
   readonly box: Box; // px of the frame
   readonly landmarks: Landmarks; // px
-  readonly score: number; // the finder's, 0 to 1, when it saw this face last
+  readonly score: number; // the finder's score, 0 to 1, when it last detected this face
   readonly track: number | null; // null on still pictures
-  readonly value: number | null; // in the task's unit; null, always with a reason, when there is none
-  readonly low: number | null; // the interval; null where the model is not calibrated
+  readonly value: number | null; // in the task's unit; if null, `reason` says why
+  readonly low: number | null; // lower end of the interval; null if the model is not calibrated
   readonly high: number | null;
   readonly level: number | null;
   readonly word: string | null; // of the bin that holds the value
   readonly probabilities: readonly number[]; // [K] over the words
   readonly fresh: boolean; // the model ran on this face in this frame
   readonly reason: Reason | null;
-  readonly gate: Answer | null; // where a gate was asked for
+  readonly gate: Answer | null; // null without a gate
 }
 
 export interface FrameResult {
-  readonly timeS: number; // of the frame
+  readonly timeS: number; // time of the frame
   readonly width: number; // of the frame, px
   readonly height: number;
   readonly faces: readonly Face[];
-  readonly looks: number; // faces that the model looked at
+  readonly looks: number; // number of faces that the model read in this frame
   readonly timesMs: { readonly find: number; readonly crop: number; readonly model: number };
 }
 
@@ -62,7 +62,7 @@ const VIDEO_FACES = 32; // per frame
 export class Engine {
   private readonly table: ConformalTable | null;
   private readonly streams = new Map<number, Stream>();
-  openingMs = { load: 0, firstCall: 0 }; // of the model alone
+  openingMs = { load: 0, firstCall: 0 }; // only of the age model
 
   private constructor(
     readonly spec: ModelSpec,
@@ -75,13 +75,13 @@ export class Engine {
     this.table = spec.calibration && readTable(spec.calibration);
   }
 
-  /** Open both files; the names are how errors call them. Throws NumclipError. */
+  /** Open both files; errors use their names. Throws NumclipError. */
   static async open(
     model: { bytes: Uint8Array; name: string }, finder: { bytes: Uint8Array; name: string }, threads: number,
   ): Promise<Engine> {
     const spec = readSpec(readSpecText(model.bytes, model.name), model.name);
     if ("whole" in spec.crop.boxRules) {
-      throw new NumclipError("model-spec", `${model.name}: this model reads whole pictures; the browser reads faces, use numclip run`);
+      throw new NumclipError("model-spec", `${model.name}: expected a model for faces, got one for whole pictures; use numclip run`);
     }
     const sha256 = await graphSha256(model.bytes, model.name);
     if (spec.calibration && spec.calibration.graph_sha256 !== sha256) {
@@ -96,12 +96,12 @@ export class Engine {
     const engine = new Engine(spec, session, found, threads, model.bytes.length, sha256);
     const opened = performance.now();
     const side = spec.crop.side;
-    await engine.look([new Uint8Array(side * side * 3)]); // the first call allocates, and proves the tensors
+    await engine.look([new Uint8Array(side * side * 3)]); // the first call allocates memory and checks the tensors
     engine.openingMs = { load: opened - started, firstCall: performance.now() - opened };
     return engine;
   }
 
-  /** What the graph puts out for crops uint8 [S, S, 3] RGB. */
+  /** The graph's outputs for crops uint8 [S, S, 3] RGB. */
   run(crops: readonly Uint8Array[]): Promise<Outputs> {
     const { side } = this.spec.crop;
     const size = side * side * 3;
@@ -110,7 +110,7 @@ export class Engine {
     return this.session.run(this.spec.graph.input, { data: together, dims: [crops.length, side, side, 3] });
   }
 
-  /** What the model says about crops uint8 [S, S, 3] RGB, cut by the crop contract. */
+  /** The model's readings of crops uint8 [S, S, 3] RGB that follow the crop contract. */
   async look(crops: readonly Uint8Array[]): Promise<Reading[]> {
     const { spec, table } = this;
     const { side } = spec.crop;
@@ -120,7 +120,7 @@ export class Engine {
     const [value, probabilities, embedding = new Float32Array()] = names.map(
       (name) => {
         if (outputs[name] === undefined) {
-          throw new NumclipError("model-graph", `the graph has no output ${name} that its spec promises; export it again`);
+          throw new NumclipError("model-graph", `expected the output ${name} of the spec, but the graph has none; export the model again`);
         }
         return outputs[name].data as Float32Array;
       },
@@ -133,13 +133,13 @@ export class Engine {
     );
   }
 
-  /** Everything about one still picture: every face is looked at once. */
+  /** Read one still picture: detect all faces and run the model once on each. */
   async read(picture: Pixels, options: ReadOptions = {}): Promise<FrameResult> {
     const { maxFaces, minFacePx } = { ...DEFAULTS, ...options };
     const gate = options.gate ? openGate(this.spec, options.gate) : null;
     const start = performance.now();
     const detected = await this.finder.find(picture, minFacePx);
-    const sure = detected.filter((face) => face.score >= Math.fround(START_SCORE)); // no other frame confirms a weaker one
+    const sure = detected.filter((face) => face.score >= Math.fround(START_SCORE)); // a weaker detection would need another frame as confirmation
     const faces = largest(sure, maxFaces ?? sure.length);
     const found = performance.now();
     const judged = faces.map((face) => judge(face, minFacePx));
@@ -161,15 +161,15 @@ export class Engine {
     };
   }
 
-  /** Begin a stream under a number of the caller's. */
+  /** Begin a stream with an id chosen by the caller. */
   start(id: number, options: StreamOptions): void {
     this.streams.set(id, new Stream(this, options));
   }
 
-  /** Everything about the next frame of a stream, at its time in seconds. */
+  /** Read the next frame of a stream, at its time in seconds. */
   next(id: number, picture: Pixels, timeS: number): Promise<FrameResult> {
     const stream = this.streams.get(id);
-    if (stream === undefined) throw new NumclipError("usage", "expected a frame of a stream that was started and not stopped");
+    if (stream === undefined) throw new NumclipError("usage", "expected a frame of a running stream, but this stream was not started or was stopped; start it first");
     return stream.next(picture, timeS);
   }
 
@@ -184,7 +184,7 @@ export class Engine {
   }
 }
 
-/** One stream: frames in their order, people followed from one to the next. */
+/** One stream: frames in order, with people tracked from frame to frame. */
 class Stream {
   private readonly memory: Memory;
   private readonly budget: LookBudget;

@@ -1,12 +1,12 @@
-/** What went wrong, as a word that a page can translate and a program can test. */
+/** The kind of an error, as a key that a page can translate and a program can test. */
 export type ErrorCode =
-  | "model-fetch" // the file could not be had
+  | "model-fetch" // the file could not be fetched
   | "model-empty" // 0 bytes
-  | "model-corrupt" // no ONNX file, or cut short
+  | "model-corrupt" // truncated, or not an ONNX file
   | "model-foreign" // an ONNX file of another project
   | "model-schema" // a spec of another version
-  | "model-spec" // a field of the spec is wrong
-  | "model-graph" // the graph does not open, or is not the one the spec promises
+  | "model-spec" // a field of the spec is invalid
+  | "model-graph" // the graph cannot be opened, or differs from its spec
   | "insecure" // neither https nor localhost
   | "runtime" // the WebAssembly runtime did not start
   | "picture" // not a picture that this browser reads
@@ -14,9 +14,9 @@ export type ErrorCode =
   | "camera-refused"
   | "camera-busy"
   | "camera-lost"
-  | "usage"; // the caller's mistake
+  | "usage"; // wrong use of the library
 
-/** Every error of this library. `message` is one sentence: what was expected, what came, what to do. */
+/** The error type of this library. `message` is one sentence: what was expected, what was found, what to do. */
 export class NumclipError extends Error {
   readonly code: ErrorCode;
 

@@ -1,4 +1,4 @@
-/** Faces found in one picture, and how well each of them is seen. */
+/** Detected faces, and how well each of them is visible. */
 import { clamp } from "./numbers.js";
 import type { Reading } from "./readings.js";
 
@@ -14,26 +14,26 @@ export interface Detection {
   readonly landmarks: Landmarks;
 }
 
-export const KEEP_SCORE = 0.6; // a track is kept at this score; it starts at a higher one (tracking.ts)
+export const KEEP_SCORE = 0.6; // score that continues a track; a new track needs a higher one (tracking.ts)
 
-const FULL_SIDE_PX = 64; // larger faces are not seen better
-const BLURRED = -2.6; // log energy share (sharpness.ts): refused below
+const FULL_SIDE_PX = 64; // above this size a face does not count as better visible
+const BLURRED = -2.6; // log energy share (sharpness.ts): rejected below
 const SHARP = -2; // full weight above
 const FRONTAL = 0.15; // yaw: full weight below
-const PROFILE = 0.5; // refused above
-const LEAST = 0.1; // weight of the worst look that is still believed
+const PROFILE = 0.5; // yaw: rejected above
+const LEAST = 0.1; // weight of the worst look that is still accepted
 
 /** The longer side of a box, px. */
 export function sidePx(box: Box): number {
   return Math.max(Math.fround(box[2] - box[0]), Math.fround(box[3] - box[1]), 0);
 }
 
-/** At most so many faces, the largest first. */
+/** The largest faces, at most `many` of them. */
 export function largest(faces: readonly Detection[], many: number): Detection[] {
   return [...faces].sort((a, b) => sidePx(b.box) - sidePx(a.box)).slice(0, many);
 }
 
-/** How far a head is turned: the nose tip's way from the middle of the eyes, along them, in eye distances. */
+/** The yaw of a head: distance of the nose tip from the midpoint of the eyes, along the eye line, in eye distances. */
 export function yaw(landmarks: Landmarks): number {
   const [right, left, nose] = landmarks;
   const axis = [left[0] - right[0], left[1] - right[1]];
@@ -42,7 +42,7 @@ export function yaw(landmarks: Landmarks): number {
   return Math.abs(way[0] * axis[0] + way[1] * axis[1]) / distance;
 }
 
-/** How good a look would be by size and pose, 0.01 to 1, and why the model should not look, or null where it may. */
+/** The quality of a view by size and pose, 0.01 to 1, and the reason to reject it, or null if it is accepted. */
 export function judge(face: Detection, minFacePx: number): { view: number; refused: Reason | null } {
   const side = sidePx(face.box);
   const turned = yaw(face.landmarks);
@@ -50,19 +50,19 @@ export function judge(face: Detection, minFacePx: number): { view: number; refus
   return { view, refused: side < minFacePx ? "small" : turned > PROFILE ? "profile" : null };
 }
 
-/** Why a look is not believed, now that it is there, or null. */
+/** The reason to reject a reading after the model has run, or null. */
 export function disbelief(reading: Reading, sharpness: number): Reason | null {
   if (sharpness < BLURRED) return "blurred";
   const edges = reading.spec.task.binEdges;
   return edges[0] <= reading.value && reading.value <= edges[edges.length - 1] ? null : "range";
 }
 
-/** The weight of a look, from its view and its sharpness. */
+/** The weight of a look, from the quality of its view and its sharpness. */
 export function quality(view: number, sharpness: number): number {
   return view * (LEAST + (1 - LEAST) * clamp((sharpness - BLURRED) / (SHARP - BLURRED), 0, 1));
 }
 
-/** LEAST at `worst`, 1 at `best`, straight between them. */
+/** LEAST at `worst`, 1 at `best`, linear in between. */
 function ramp(x: number, worst: number, best: number): number {
   return LEAST + (1 - LEAST) * clamp((x - worst) / (best - worst), 0, 1);
 }

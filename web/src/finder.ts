@@ -1,4 +1,4 @@
-/** Finds faces: boxes, scores and five landmarks, decoded and non-maximum-suppressed inside the finder's graph. */
+/** Face detection: boxes, scores and five landmarks; the finder's graph decodes them and does non-maximum suppression. */
 import { NumclipError } from "./errors.js";
 import { type Detection, KEEP_SCORE, type Landmarks, sidePx } from "./faces.js";
 import { readSpecText } from "./model-file.js";
@@ -8,24 +8,24 @@ import { type Session, openSession } from "./session.js";
 import { type Json, type JsonObject, number, object, string } from "./spec.js";
 
 const SCHEMA_VERSION = 1;
-const AS_IT_IS_PX = 640; // a picture with no longer side is never shrunk: it costs little
-const LOOKS_APART = 4; // each look has a quarter of the scale of the one before
-const LAST_LOOK_PX = 400; // the look at which the longer side is at most this is the last
-const FROM_PX = 48; // sides of faces, in a look's own px: from the second look on ...
-const UP_TO_PX = 240; // ... and in all but the last
-const TILE_PX = 2048; // the longest side of a tile ...
-const SHARED_PX = 256; // ... and what two tiles have in common
-const EDGE_PX = 4; // a box so near to the edge between tiles is a face that another tile sees whole
-const HEAD = 0.5; // of a face's height: so far above its box a hat reaches
-const EMBLEM_SHARE = 0.4; // on a head, a face of less than this share of its side ...
-const EMBLEM_SCORE = 0.95; // ... must be this sure
+const AS_IT_IS_PX = 640; // a picture whose longer side is at most this is never shrunk, because detection is cheap
+const LOOKS_APART = 4; // each pass has a quarter of the scale of the one before
+const LAST_LOOK_PX = 400; // the pass whose longer side is at most this is the last
+const FROM_PX = 48; // smallest face of a pass, in its own px, from the second pass on
+const UP_TO_PX = 240; // largest face of a pass, in its own px, in all but the last pass
+const TILE_PX = 2048; // longest side of a tile
+const SHARED_PX = 256; // overlap of two tiles
+const EDGE_PX = 4; // a box this close to an inner tile edge is dropped: another tile shows the whole face
+const HEAD = 0.5; // height of a hat above the face's box, as a share of the box's height
+const EMBLEM_SHARE = 0.4; // a face on another head and smaller than this share of its side ...
+const EMBLEM_SCORE = 0.95; // ... needs this score
 
-/** What a finder's file says about itself. */
+/** The metadata of a finder's file. */
 export interface FinderSpec {
   readonly name: string;
-  readonly smallestFacePx: number; // the longer side of the smallest face that it finds reliably
-  readonly scoreThreshold: number; // no face with a lower score leaves the graph
-  readonly overlapThreshold: number; // of two boxes that overlap more (IoU) the better one stays
+  readonly smallestFacePx: number; // longer side of the smallest face that it detects reliably
+  readonly scoreThreshold: number; // the graph returns no face with a lower score
+  readonly overlapThreshold: number; // of two boxes with a larger overlap (IoU), the one with the higher score stays
 }
 
 export class Finder {
@@ -34,16 +34,16 @@ export class Finder {
     private readonly session: Session,
   ) {}
 
-  /** Open a finder's file; throws NumclipError where it is none. */
+  /** Open a finder's file; throws NumclipError if it is not one. */
   static async open(bytes: Uint8Array, file: string, threads: number): Promise<Finder> {
     return new Finder(readFinderSpec(readSpecText(bytes, file), file), await openSession(bytes, file, threads));
   }
 
   /**
-   * The faces in a picture, best score first, px of that picture: one look after another, as in runtime/faces/looks.py.
+   * The faces in a picture, highest score first, in px of that picture, from several passes, as in runtime/faces/looks.py.
    *
-   * It is shrunk as far as the smallest face that is asked for allows (px, of its longer side). The next look has a quarter
-   * of the scale, and is taken where something was seen that may be too large for the looks so far.
+   * The first pass shrinks the picture as far as the smallest face (longer side, px) allows. The next pass has a quarter of
+   * the scale; it only runs if a face may be too large for the passes so far.
    */
   async find(picture: Pixels, smallestFacePx: number): Promise<Detection[]> {
     const longer = Math.max(picture.width, picture.height);
@@ -67,7 +67,7 @@ export class Finder {
     return this.session.release();
   }
 
-  /** What is seen at this scale, one tile after another, in px of the picture. */
+  /** The faces at this scale, tile by tile, in px of the picture. */
   private async look(picture: Pixels, scale: number): Promise<Detection[]> {
     const parts: Detection[][] = [];
     for (const [y0, y1] of tiles(picture.height, scale)) {
@@ -121,7 +121,7 @@ interface Tile {
   readonly y1: number;
 }
 
-/** Start and stop (px of the picture) of the tiles along one side, each at most TILE_PX at this scale. */
+/** Start and end (px of the picture) of the tiles along one side, each at most TILE_PX at this scale. */
 function tiles(length: number, scale: number): [number, number][] {
   if (length * scale <= TILE_PX) return [[0, length]];
   const [most, shared] = [TILE_PX / scale, SHARED_PX / scale];
@@ -133,7 +133,7 @@ function tiles(length: number, scale: number): [number, number][] {
   });
 }
 
-/** The faces of all parts without those that overlap a better one by more (IoU); best score first. */
+/** The faces of all parts, without those that overlap a higher-scoring one by more than the limit (IoU); highest score first. */
 function joined(parts: Detection[][], overlap: number): Detection[] {
   if (parts.length === 1) return parts[0];
   const kept: Detection[] = [];
@@ -151,7 +151,7 @@ function shared(a: Detection["box"], b: Detection["box"]): number {
   return (width * height) / (area(a) + area(b) - width * height);
 }
 
-/** Whether a face is rather a badge or a pattern on the head of a much larger and surer face. */
+/** Whether a face is probably a badge or pattern on the head of a much larger face with a higher score. */
 function isEmblem(face: Detection, faces: Detection[]): boolean {
   const [x0, y0, x1, y1] = face.box;
   const [x, y] = [(x0 + x1) / 2, (y0 + y1) / 2];
@@ -165,16 +165,16 @@ function isEmblem(face: Detection, faces: Detection[]): boolean {
   );
 }
 
-/** Read and check a finder's spec; throws NumclipError naming the field that is wrong. */
+/** Read and check a finder's spec; throws NumclipError that names the wrong field. */
 function readFinderSpec(text: string, file: string): FinderSpec {
   let fields: JsonObject;
   try {
     fields = object(JSON.parse(text) as Json, "spec");
   } catch {
-    throw new NumclipError("model-spec", `${file}: the finder's spec is not JSON; export it again`);
+    throw new NumclipError("model-spec", `${file}: expected the finder's spec as JSON, got other text; export the finder again`);
   }
   if (fields.kind !== "faces") {
-    throw new NumclipError("model-spec", `${file}: expected a face finder, this is a model that reads crops; name another file`);
+    throw new NumclipError("model-spec", `${file}: expected a face finder, got a model that reads crops; give another file`);
   }
   const version = number(fields.schema_version, "schema_version");
   if (version !== SCHEMA_VERSION) {
@@ -189,7 +189,7 @@ function readFinderSpec(text: string, file: string): FinderSpec {
   };
 }
 
-/** uint8 [H, W, 3] BGR, as the graph takes a picture. */
+/** A picture as the graph takes it, uint8 [H, W, 3] BGR. */
 function bgrOf({ width, height, data }: Pixels): Uint8Array {
   const bgr = new Uint8Array(width * height * 3);
   for (let to = 0, at = 0; to < bgr.length; to += 3, at += 4) {

@@ -1,10 +1,10 @@
 /**
- * Between two detections faces are followed by the optical flow of their landmarks, at a small part of the cost.
+ * Between two detections, faces are tracked by the optical flow of their landmarks, which is much cheaper.
  *
  * Lucas-Kanade on an image pyramid (Bouguet, "Pyramidal implementation of the affine Lucas Kanade feature tracker", 2001),
- * there and back again: a point that does not come back to where it was is lost (Kalal et al., "Forward-backward error",
+ * forward and backward: a point that does not return to its start is lost (Kalal et al., "Forward-backward error",
  * ICPR 2010). The similarity that fits the points best moves box and landmarks. The steps, and their fixed-point numbers,
- * are those of OpenCV's calcOpticalFlowPyrLK, so that both sides follow alike.
+ * are those of OpenCV's calcOpticalFlowPyrLK, so that the browser and Python give the same results.
  */
 import type { Box, Detection, Landmarks, Point } from "./faces.js";
 import { sidePx } from "./faces.js";
@@ -12,13 +12,13 @@ import { roundHalfEven } from "./numbers.js";
 import { type Pixels, shrinkPlane } from "./pixels.js";
 
 const WINDOW = 15; // px
-const LEVELS = 3; // above the picture itself
-const MAX_SIDE_PX = 960; // flow is measured on a picture no larger
-const ASTRAY = 0.06; // in box sides: how far a point may come back from where it was, and lie off the fit
+const LEVELS = 3; // pyramid levels above the picture itself
+const MAX_SIDE_PX = 960; // a larger picture is shrunk to this before the flow is computed
+const ASTRAY = 0.06; // in box sides: maximum forward-backward error of a point, and maximum misfit
 const STEPS = 30;
 const STEP_PX = 0.01;
 const MIN_EIGENVALUE = 1e-4;
-const BITS = 14; // of an interpolation weight
+const BITS = 14; // fractional bits of an interpolation weight
 
 interface Layer {
   readonly width: number;
@@ -26,7 +26,7 @@ interface Layer {
   readonly data: Uint8Array;
 }
 
-/** What is kept of a frame for the next one: its pyramid without colour. */
+/** The data kept from a frame for the next one: its greyscale pyramid. */
 export interface Gray {
   readonly layers: readonly Layer[];
   readonly scale: number; // its px per px of the frame
@@ -49,7 +49,7 @@ export function grayOf(picture: Pixels): Gray {
   return { layers, scale: 1 / shrink };
 }
 
-/** Where the faces of the frame before are now, in the same order; null when any of them is lost. */
+/** The new places of the previous frame's faces, in the same order; null if any of them is lost. */
 export function follow(faces: readonly Detection[], before: Gray, now: Gray): Detection[] | null {
   const moved: Detection[] = [];
   for (const face of faces) {
@@ -94,7 +94,7 @@ function similarity(pairs: readonly [Point, Point][]): Similarity {
   return { turn, shift: [wx - turned[0], wy - turned[1]], misfit: Math.sqrt(misfit) };
 }
 
-/** A face after its similarity; a box stays upright and takes the scale. */
+/** A face moved by its similarity; the box stays upright and is scaled. */
 function moveFace(face: Detection, { turn, shift }: Similarity): Detection {
   const place = (point: Point): Point => {
     const [x, y] = times(turn, point);
@@ -113,7 +113,7 @@ function times(a: Point, b: Point): Point {
   return [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]];
 }
 
-/** Where a point of the picture before is now, in px of the pyramid's base; null when it left or has no structure. */
+/** The new place of a point of the previous picture, in px of the pyramid's base; null if it left or has no texture. */
 export function flow(before: Gray, now: Gray, point: Point): Point | null {
   let next: Point = [0, 0];
   for (let level = before.layers.length - 1; level >= 0; level--) {
@@ -127,7 +127,7 @@ export function flow(before: Gray, now: Gray, point: Point): Point | null {
   return next;
 }
 
-// One window's values, 5 more bits than the picture's, and its derivatives; reused, as nothing here runs twice at once.
+// One window's values (5 more bits than the picture's) and its derivatives. They are reused: this code never runs concurrently.
 const values = new Int32Array(WINDOW * WINDOW);
 const slopes = new Int32Array(WINDOW * WINDOW * 2);
 
@@ -196,9 +196,9 @@ function flowAtLevel(before: Layer, now: Layer, start: Point, guess: Point): { p
 }
 
 interface Weights {
-  x: number; // the whole px left of, and above, the place
+  x: number; // integer px to the left of and above the place
   y: number;
-  a: number; // of the four px around it, in 1 / 2^BITS
+  a: number; // weights of the four px around it, in 1 / 2^BITS
   b: number;
   c: number;
   d: number;
@@ -234,7 +234,7 @@ function blend(layer: Layer, at: Weights, x: number, y: number): number {
   );
 }
 
-/** Scharr's derivatives of the px under a window and one more to the right and below; 0 outside the picture. */
+/** Scharr derivatives of the px under a window, plus one column and row; 0 outside the picture. */
 function derivatives(layer: Layer, x0: number, y0: number): [Int32Array, Int32Array] {
   const span = WINDOW + 1;
   const [dx, dy] = [new Int32Array(span * span), new Int32Array(span * span)];
@@ -252,7 +252,7 @@ function derivatives(layer: Layer, x0: number, y0: number): [Int32Array, Int32Ar
   return [dx, dy];
 }
 
-/** A pixel, mirrored at the border without repeating it. */
+/** A pixel, mirrored at the border without repeating the border pixel. */
 function pixel({ width, height, data }: Layer, x: number, y: number): number {
   return data[mirrored(y, height) * width + mirrored(x, width)];
 }
@@ -275,7 +275,7 @@ function luminance({ width, height, data }: Pixels): Layer {
   return { width, height, data: out };
 }
 
-/** Half the size after a 5 x 5 Gaussian (1 4 6 4 1). */
+/** The picture at half size after a 5 x 5 Gaussian (1 4 6 4 1). */
 function halved(layer: Layer): Layer {
   const { width, height, data } = layer;
   const [w, h] = [(width + 1) >> 1, (height + 1) >> 1];

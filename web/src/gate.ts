@@ -1,39 +1,40 @@
 /**
- * The age gate: is this person at least so old? yes, no, or ask for a document, at an error rate that was shown near the threshold.
+ * The age gate: is this person at least so old? It answers yes, no, or ask (for a document), with a measured error rate.
  *
- * The evidence is the log odds that the words give to the threshold; the model file holds, for each threshold, how many people
- * within four years of it pass each limit. Over a track the mean of the looks' evidence decides, and the limits move towards the
- * center by the root of the variance that the mean keeps (the design effect; Kish, "Survey Sampling", 1965).
+ * The evidence is the log odds, from the words' probabilities, that the person is at least as old as the threshold. The model
+ * file holds, for each threshold, the share of people within four years of it who exceed each limit. For a track, the mean
+ * evidence of its looks decides, and the limits move towards the center by the square root of the variance of that mean (the
+ * design effect; Kish, "Survey Sampling", 1965).
  */
 import { NumclipError } from "./errors.js";
 import type { Reading } from "./readings.js";
 import { type JsonObject, type ModelSpec, list, number, numbers, object } from "./spec.js";
 
-const TRACKS = 256; // remembered; the one not seen for longest is forgotten first
-const NEAR = 4; // in the task's unit: errors are counted among people so near to the threshold
-const CONFIDENCE = 0.95; // of the bound on an error rate
+const TRACKS = 256; // maximum number of remembered tracks; the one not seen for longest is forgotten first
+const NEAR = 4; // in the task's unit: errors are counted among people this close to the threshold
+const CONFIDENCE = 0.95; // confidence of the upper bound on an error rate
 export const DEFAULT_ERROR = 0.1;
 
-/** `yes` is set by the error, or in its place by a challenge age or a cost. */
+/** The error rate sets the limit for `yes`, unless a challenge age or a cost does. */
 export interface GateOptions {
   threshold: number; // in the task's unit
-  error?: number; // highest share of people within four years, on either side, who may be answered wrongly; 0.1 when not given
-  challenge?: number; // yes to those read as so old or older
-  cost?: number; // one wrong yes is as bad as so many people up to ten years above who are asked
+  error?: number; // highest share of people within four years, on either side, who get a wrong answer; default 0.1
+  challenge?: number; // yes only to people whose estimated age is at least this
+  cost?: number; // one wrong yes costs as much as this many people, up to ten years above, who are asked
 }
 
 export interface Answer {
   threshold: number;
-  error: number; // bound on the share of people within four years below who get yes
-  p: number | null; // the probability to be at least the threshold, by this look alone; null: no look was believed
+  error: number; // upper bound on the share of people within four years below who get yes
+  p: number | null; // the probability of being at least the threshold, from this look alone; null: no reading was accepted
   answer: "yes" | "no" | "ask";
-  looks: number; // that the answer rests on
+  looks: number; // number of looks behind the answer
 }
 
-/** One look at a face, or the mean of several. */
+/** The evidence of one look at a face, or the mean of several looks. */
 interface Evidence {
-  yes: number; // log odds to be at least the threshold; under a challenge age the value
-  no: number; // log odds to be at least the threshold
+  yes: number; // log odds of being at least the threshold; with a challenge age, the estimated value
+  no: number; // log odds of being at least the threshold
   widening: number;
 }
 
@@ -42,22 +43,22 @@ export interface Gate {
   readonly error: number;
   readonly yesAbove: number; // log odds above which the answer is yes
   readonly noBelow: number;
-  readonly center: number; // that no limit moves across
-  readonly lookCorrelation: number; // how much of the error's variance all looks at a face share
+  readonly center: number; // no limit moves across it
+  readonly lookCorrelation: number; // share of the error's variance that all looks at a face have in common
   readonly challenge: number | null;
 }
 
-/** One threshold. Rates rise from step to step; limits come nearer to the center. */
+/** One threshold. From step to step rates rise and limits move towards the center. */
 export interface GateTable {
-  readonly below: number; // people within NEAR below the threshold
+  readonly below: number; // number of people within NEAR below the threshold
   readonly above: number;
   readonly center: number;
-  readonly yes: readonly number[][]; // rate, limit, share of those up to ten years above who do not pass
+  readonly yes: readonly number[][]; // rate, limit, share of people up to ten years above who do not get yes
   readonly no: readonly number[][]; // rate, limit
   readonly challenge: readonly number[][]; // rate, value
 }
 
-/** The tables of a model file by threshold; those of an earlier kind, over people of all ages, are left out. */
+/** The tables of a model file by threshold, without those of an earlier kind (over people of all ages). */
 export function gatesOf(spec: ModelSpec): Record<string, GateTable> {
   if (spec.calibration === null) return {};
   const layers = spec.calibration.layers === undefined ? [] : list(spec.calibration.layers, "calibration.layers");
@@ -78,23 +79,23 @@ export function gatesOf(spec: ModelSpec): Record<string, GateTable> {
   return held;
 }
 
-/** The lowest error rate that a table can show on both sides. */
+/** The lowest error rate that a table can guarantee on both sides. */
 export function lowestError(table: GateTable): number {
   return Math.max(table.yes[0][0], table.no[0][0]);
 }
 
-/** The gate that a model file holds; throws NumclipError where it cannot show what is asked. */
+/** The gate of a model file; throws NumclipError if the calibration cannot guarantee what is asked. */
 export function openGate(spec: ModelSpec, options: GateOptions): Gate {
   const { threshold, challenge, cost } = options;
   let error = options.error ?? DEFAULT_ERROR;
   if (spec.calibration === null) {
     throw new NumclipError(
       "usage",
-      `model ${spec.name} is not calibrated, so it has no gate; run: numclip calibrate MODEL --data DATA`,
+      `model ${spec.name} is not calibrated and so has no gate; run: numclip calibrate MODEL --data DATA`,
     );
   }
   if (challenge !== undefined && cost !== undefined) {
-    throw new NumclipError("usage", "expected a challenge age or a cost, got both; give one of them");
+    throw new NumclipError("usage", "expected a challenge age or a cost, got both; give only one");
   }
   if (!(error > 0 && error < 1)) {
     throw new NumclipError("usage", `expected an error between 0 and 1, such as ${DEFAULT_ERROR}, got ${error}`);
@@ -104,7 +105,7 @@ export function openGate(spec: ModelSpec, options: GateOptions): Gate {
   if (table === undefined) {
     throw new NumclipError(
       "usage",
-      `expected a gate at a threshold that ${spec.name} holds (${Object.keys(gates).join(", ") || "none"}), got ${threshold}; ` +
+      `expected a threshold that ${spec.name} is calibrated for (${Object.keys(gates).join(", ") || "none"}), got ${threshold}; ` +
         `choose one of these, or calibrate on faces within ${NEAR} ${spec.task.unit} of it on both sides`,
     );
   }
@@ -112,7 +113,7 @@ export function openGate(spec: ModelSpec, options: GateOptions): Gate {
   let yesAbove = Infinity;
   if (challenge !== undefined) {
     if (!(challenge >= threshold && challenge < Infinity)) {
-      throw new NumclipError("usage", `expected a challenge age of ${threshold}, the gate's age, or more, got ${challenge}`);
+      throw new NumclipError("usage", `expected a challenge age of at least ${threshold}, the gate's age, got ${challenge}`);
     }
     error = (table.challenge.find(([, limit]) => limit < challenge) ?? [1])[0];
   } else if (cost !== undefined) {
@@ -129,7 +130,7 @@ export function openGate(spec: ModelSpec, options: GateOptions): Gate {
   };
 }
 
-/** The limit of the last step that keeps the rate. */
+/** The limit of the last step with at most this error rate. */
 function last(spec: ModelSpec, table: GateTable, kind: "yes" | "no", error: number, threshold: number): number {
   const [steps, people, side] = kind === "yes" ? [table.yes, table.below, "below"] : [table.no, table.above, "above"];
   const kept = steps.filter(([rate]) => rate <= error);
@@ -137,9 +138,9 @@ function last(spec: ModelSpec, table: GateTable, kind: "yes" | "no", error: numb
     const needed = Math.ceil(Math.log(1 - CONFIDENCE) / Math.log1p(-error));
     throw new NumclipError(
       "usage",
-      `expected an error rate that ${spec.name} can show at ${threshold} (${steps[0][0].toFixed(3)} or more with its ${people} ` +
-        `people within ${NEAR} ${spec.task.unit} ${side}), got ${error}; that needs ${needed} of them: ` +
-        "calibrate on more faces, or ask for a higher rate",
+      `expected an error rate that the calibration of ${spec.name} can guarantee at ${threshold} (at least ${steps[0][0].toFixed(3)}, ` +
+        `with its ${people} people within ${NEAR} ${spec.task.unit} ${side}), got ${error}, which needs ${needed} people; ` +
+        "calibrate on more faces, or accept a higher rate",
     );
   }
   return kept[kept.length - 1][1];
@@ -156,18 +157,18 @@ function decide(gate: Gate, evidence: Evidence, looks: number): Answer["answer"]
   return yes === no ? "ask" : yes ? "yes" : "no";
 }
 
-/** The answer where no look was believed. */
+/** The answer for a face without an accepted reading. */
 export function unseen(gate: Gate): Answer {
   return { threshold: gate.threshold, error: gate.error, p: null, answer: "ask", looks: 0 };
 }
 
-/** A gate that remembers the looks at each track. */
+/** A gate that accumulates the looks at each track. */
 export class TrackGate {
   private readonly tracks = new Map<string, { looks: number; mean: Evidence }>();
 
   constructor(readonly gate: Gate) {}
 
-  /** The answer after one more look at a track; null stands for a face that has no track. */
+  /** The answer after one more look at a track; null: a face without a track. */
   look(reading: Reading, key: string | null): Answer {
     const { gate } = this;
     const no = reading.logOdds(gate.threshold);

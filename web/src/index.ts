@@ -1,5 +1,5 @@
 /**
- * Ages with calibrated intervals, in the browser: nothing leaves the device.
+ * Age estimates with calibrated intervals, in the browser. No picture leaves the device.
  *
  *     const model = await load("age-nano.int8.onnx");
  *     const { faces } = await model.read(document.querySelector("img"));
@@ -16,17 +16,17 @@ export type { Box, Landmarks, Point, Reason } from "./faces.js";
 export { DEFAULT_ERROR, type Answer, type GateOptions } from "./gate.js";
 export type { ModelInfo } from "./messages.js";
 
-/** A model file: its address, or its bytes. */
+/** A model file: its URL, or its bytes. */
 export type Source = string | URL | Blob | ArrayBuffer;
 
-/** What a still picture may be. */
+/** The types of a still picture. */
 export type Picture = HTMLImageElement | HTMLVideoElement | HTMLCanvasElement | OffscreenCanvas | ImageBitmap | ImageData | Blob;
 
 export interface LoadOptions {
-  finder?: Source; // the face finder; faces-nano.onnx beside the model when not given
-  threads?: number; // at most; several only where the page is cross-origin isolated; half the cores and up to 4 when not given
-  runtime?: { mjs: string | URL; wasm: string | URL }; // onnxruntime-web's files, where no bundler puts them in place
-  onProgress?: (loaded: number, total: number) => void; // bytes of both files
+  finder?: Source; // the face finder; default: faces-nano.onnx in the model's folder
+  threads?: number; // maximum; more than one only if the page is cross-origin isolated; default: half the cores, at most 4
+  runtime?: { mjs: string | URL; wasm: string | URL }; // onnxruntime-web's files, if no bundler copies them
+  onProgress?: (loaded: number, total: number) => void; // bytes, over both files
 }
 
 /** A picture with its time, for streams that are not cameras. */
@@ -37,12 +37,12 @@ export interface TimedPicture {
 
 /** One frame of a stream. */
 export interface StreamResult extends FrameResult {
-  readonly frame: number; // 0 for the first the stream showed; a frame that was dropped has a number too
-  readonly dropped: number; // frames that were skipped so far, because newer ones were there
-  readonly latencyMs: number; // from the frame's capture (or its arrival, where the browser does not tell) to this result
+  readonly frame: number; // counts from 0, dropped frames included
+  readonly dropped: number; // number of frames skipped so far because newer ones had arrived
+  readonly latencyMs: number; // time from the frame's capture (or arrival, if the browser does not report the capture) to this result
 }
 
-/** Open a model in a worker of its own. Throws NumclipError saying what was expected, what came and what to do. */
+/** Open a model in its own worker. Throws NumclipError. */
 export async function load(model: Source, options: LoadOptions = {}): Promise<Model> {
   const remote = new Remote(new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "numclip" }));
   const finder = options.finder ?? beside(model);
@@ -61,7 +61,7 @@ export async function load(model: Source, options: LoadOptions = {}): Promise<Mo
   }
 }
 
-/** A model in its worker. */
+/** An open model, which runs in its own worker. */
 export class Model {
   private streams = 0;
 
@@ -80,8 +80,8 @@ export class Model {
   /**
    * Follow the people in a camera's stream, a playing video, or pictures with times, frame by frame.
    *
-   * Of cameras and videos the newest frame is read and older ones are skipped and counted; of pictures every one. Leave
-   * the loop to end it; the camera stays open. Throws NumclipError camera-lost when the camera is gone.
+   * From cameras and videos it reads the newest frame; it skips and counts older ones. It reads every picture of other streams.
+   * To stop, leave the loop; the camera stays open. Throws NumclipError camera-lost if the camera is disconnected.
    */
   async *stream(
     source: MediaStream | HTMLVideoElement | AsyncIterable<TimedPicture>, options: StreamOptions = {},
@@ -97,7 +97,7 @@ export class Model {
         yield { ...result, frame, dropped: frame + 1 - results, latencyMs: performance.now() - capturedMs };
       }
     } finally {
-      await this.remote.call("stop", [id]).catch(() => undefined); // a closed model has no streams left
+      await this.remote.call("stop", [id]).catch(() => undefined); // a closed model has no streams
     }
   }
 
@@ -113,7 +113,7 @@ export class Model {
   }
 }
 
-/** The worker as calls that answer. */
+/** Calls to the worker and their results. */
 class Remote {
   private readonly waiting = new Map<
     number,
@@ -182,19 +182,19 @@ async function* framesOf(source: MediaStream | HTMLVideoElement | AsyncIterable<
   }
 }
 
-/** The newest frame of a video, each time one is asked for; ends with the video, throws when its camera is gone. */
+/** The newest frame of a video at each request; ends with the video, throws if its camera is disconnected. */
 async function* framesOfVideo(video: HTMLVideoElement): AsyncGenerator<Frame> {
   const startMs = performance.now();
   const track = video.srcObject instanceof MediaStream ? video.srcObject.getVideoTracks()[0] : undefined;
   const over = new AbortController();
-  let gone = false; // the event comes when a camera is pulled out, not when somebody stops its track
+  let gone = false; // the event fires when a camera is unplugged, not when a program stops its track
   track?.addEventListener("ended", () => (gone = true), { signal: over.signal });
   let first: number | null = null;
   let seen = 0;
   try {
     for (;;) {
       const shown = await nextFrame(video, track);
-      if (gone) throw new NumclipError("camera-lost", "the camera is gone; connect it again, or choose another");
+      if (gone) throw new NumclipError("camera-lost", "the camera was disconnected; connect it again, or choose another");
       if (shown === null) return;
       first ??= shown.presentedFrames ?? 0;
       const frame = shown.presentedFrames === undefined ? seen : shown.presentedFrames - first;
@@ -213,7 +213,7 @@ interface ShownFrame {
   presentedFrames?: number;
 }
 
-/** The next frame that a video shows; null when it is over or its camera has ended. */
+/** The next frame of a video; null if the video or its camera has ended. */
 function nextFrame(video: HTMLVideoElement, track?: MediaStreamTrack): Promise<ShownFrame | null> {
   return new Promise((resolve) => {
     const settled = new AbortController();
@@ -245,7 +245,7 @@ async function toSend(picture: Picture): Promise<SentPicture> {
   try {
     return await createImageBitmap(picture, { colorSpaceConversion: "none" });
   } catch (error) {
-    throw new NumclipError("picture", `expected a picture that this browser reads (${(error as Error).message}); choose another`);
+    throw new NumclipError("picture", `expected a picture that this browser can read, got an error: ${(error as Error).message}; choose another picture`);
   }
 }
 
@@ -265,7 +265,7 @@ async function sourceOf(source: Source, otherwise: string): Promise<FileSource> 
 
 function beside(model: Source): string {
   if (typeof model !== "string" && !(model instanceof URL)) {
-    throw new NumclipError("usage", "expected the option finder beside a model given as bytes; name the finder's file");
+    throw new NumclipError("usage", "expected the option finder, which is needed if the model is given as bytes; add the finder's URL or bytes");
   }
   return new URL("faces-nano.onnx", absolute(model)).href;
 }

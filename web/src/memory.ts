@@ -1,4 +1,4 @@
-/** What is remembered of a stream: who is there, and what is known about each of them. */
+/** The state of a stream: its tracks, and the running estimate of each person. */
 import { type Detection, largest } from "./faces.js";
 import type { Finder } from "./finder.js";
 import { type Gray, follow, grayOf } from "./following.js";
@@ -10,14 +10,14 @@ import type { Reason } from "./faces.js";
 import type { ModelSpec } from "./spec.js";
 import { type Track, Tracker } from "./tracking.js";
 
-const DETECT_EVERY_S = 0.1; // the finder runs so often; between, faces are followed
-const DETECT_EVERY_FRAMES = 6; // and at least so often, whatever times the frames carry
+const DETECT_EVERY_S = 0.1; // interval of the finder; in between, optical flow tracks the faces
+const DETECT_EVERY_FRAMES = 6; // and at least this often, whatever the frames' times
 
-/** What is known about the one behind a track. */
+/** The state of one track's person. */
 export interface Person {
   readonly age: RunningAge;
-  reason: Reason | null; // why the last look was not believed
-  answer: Answer | null; // the gate's last; null where there is no gate
+  reason: Reason | null; // why the last reading was rejected
+  answer: Answer | null; // the gate's last answer; null without a gate
 }
 
 export interface Seen {
@@ -25,7 +25,7 @@ export interface Seen {
   readonly track: Track;
 }
 
-/** One stream's tracks and people; another frame size ends all of them. */
+/** One stream's tracks and people; a change of the frame size ends all of them. */
 export class Memory {
   private readonly tracker = new Tracker();
   private readonly people = new Map<number, Person>();
@@ -50,7 +50,7 @@ export class Memory {
     return this.followed === 0;
   }
 
-  /** The faces of the next frame that have a track to show, by track: detected, or followed from the frame before. */
+  /** The faces of the next frame that have a visible track, by track: detected, or tracked from the previous frame. */
   async see(picture: Pixels, timeS: number): Promise<Seen[]> {
     const size = `${picture.width}x${picture.height}`;
     if (size !== this.size) {
@@ -74,7 +74,7 @@ export class Memory {
     return byTrack(faces, this.tracker.update(faces, timeS));
   }
 
-  /** Who is behind a track; those whose track is gone are forgotten. */
+  /** The person of a track; people whose track has ended are forgotten. */
   person(track: Track): Person {
     let person = this.people.get(track.id);
     if (person === undefined) {
@@ -86,7 +86,7 @@ export class Memory {
     return person;
   }
 
-  /** Count one look at the gate; another person behind the same track starts from nothing. */
+  /** Add one look to the gate; a different person on the same track starts anew. */
   askGate(person: Person, track: Track, look: Reading): void {
     if (this.gate !== null) person.answer = this.gate.look(look, `${track.id}/${person.age.people}`);
   }

@@ -1,11 +1,11 @@
-/** What goes between the page and the worker. */
+/** The messages between the page and the worker. */
 import type { FrameResult, ReadOptions, StreamOptions } from "./engine.js";
 import type { ErrorCode } from "./errors.js";
 import type { JsonObject } from "./spec.js";
 
-/** A model file: where it is, or what it holds. */
+/** A model file: its URL, or its bytes. */
 export interface FileSource {
-  readonly name: string; // how errors call it
+  readonly name: string; // name used in errors
   readonly url?: string; // absolute
   readonly bytes?: Uint8Array;
 }
@@ -17,26 +17,26 @@ export interface LoadRequest {
   readonly runtime?: { readonly mjs: string; readonly wasm: string };
 }
 
-/** What is known about a model once it is open. */
+/** Information about an open model. */
 export interface ModelInfo {
   readonly name: string;
   readonly finder: string;
   readonly precision: string; // fp32 or int8
-  readonly bytes: number; // of both files
+  readonly bytes: number; // size of both files
   readonly threads: number;
   readonly task: { readonly name: string; readonly unit: string; readonly words: readonly string[]; readonly edges: readonly number[] };
-  readonly gates: Readonly<Record<string, number>>; // thresholds, and the lowest error rate that each can show
+  readonly gates: Readonly<Record<string, number>>; // thresholds, and the lowest error rate that each can guarantee
   readonly metrics: readonly JsonObject[];
   readonly parity: JsonObject;
   readonly licences: Readonly<Record<string, string>>;
-  readonly side: number; // px, of a crop
+  readonly side: number; // side of a crop, px
   readonly runtime: string; // version of onnxruntime-web
 }
 
-/** Pictures go to the worker as bitmaps, which are handed over, or as plain pixels. */
+/** Pictures go to the worker as bitmaps, which are transferred, or as plain pixels. */
 export type SentPicture = ImageBitmap | ImageData;
 
-/** The calls that the worker answers, with their arguments and answers. */
+/** The worker's calls, with their arguments and results. */
 export interface Calls {
   load: (request: LoadRequest) => ModelInfo;
   read: (picture: SentPicture, options: ReadOptions) => FrameResult;
@@ -47,13 +47,13 @@ export interface Calls {
   close: () => void;
 }
 
-/** What a benchmark wants to know. */
+/** Results of a benchmark. */
 export interface Timed {
-  readonly loadMs: number; // of the model, its file at hand
+  readonly loadMs: number; // time to open the model from bytes in memory
   readonly firstCallMs: number;
-  readonly samplesMs: number[]; // one call of the graph each
+  readonly samplesMs: number[]; // time of each call of the graph
   readonly graphSha256: string;
-  readonly graphBytes: number; // of the model's file
+  readonly graphBytes: number; // size of the model's file
 }
 
 export interface Request<Name extends keyof Calls = keyof Calls> {

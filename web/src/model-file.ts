@@ -1,7 +1,7 @@
 /**
- * Reads the spec out of a model file, and hashes its graph, without an ONNX library.
+ * Read the spec of a model file and hash its graph, without an ONNX library.
  *
- * An .onnx file is one protobuf message; `metadata_props` are its fields number 14, each a (key, value) message.
+ * An .onnx file is one protobuf message; `metadata_props` is its field 14, repeated, each a (key, value) message.
  */
 import { NumclipError } from "./errors.js";
 
@@ -15,12 +15,12 @@ const FIXED32 = 5;
 
 interface Field {
   number: number;
-  whole: number; // where the field begins
-  start: number; // where its content begins
+  whole: number; // offset of the field
+  start: number; // offset of its content
   end: number;
 }
 
-/** The JSON of the spec in a model file's metadata; `name` is how errors call the file. */
+/** The JSON of the spec in a model file's metadata; errors use `name` for the file. */
 export function readSpecText(bytes: Uint8Array, name: string): string {
   let spec: string | null = null;
   for (const field of fields(bytes, name)) {
@@ -31,13 +31,13 @@ export function readSpecText(bytes: Uint8Array, name: string): string {
   if (spec === null) {
     throw new NumclipError(
       "model-foreign",
-      `${name}: expected a numclip model, this .onnx has no '${KEY}' metadata; export it with numclip`,
+      `${name}: expected a numclip model, but this .onnx file has no '${KEY}' metadata; export it with numclip export`,
     );
   }
   return spec;
 }
 
-/** Hex SHA-256 of a model file without its metadata: calibrating does not change it. */
+/** The SHA-256, in hexadecimal, of a model file without its metadata; calibration does not change it. */
 export async function graphSha256(bytes: Uint8Array, name: string): Promise<string> {
   const kept = [...fields(bytes, name)].filter((field) => field.number !== METADATA_FIELD);
   const graph = new Uint8Array(kept.reduce((sum, field) => sum + field.end - field.whole, 0));
@@ -47,7 +47,7 @@ export async function graphSha256(bytes: Uint8Array, name: string): Promise<stri
     at += field.end - field.whole;
   }
   if (globalThis.crypto?.subtle === undefined) {
-    throw new NumclipError("insecure", "expected https or localhost, browsers check and run models only there; open the page there");
+    throw new NumclipError("insecure", "expected a page on https or localhost, because browsers can check models only there; open the page at such an address");
   }
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", graph));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -55,7 +55,7 @@ export async function graphSha256(bytes: Uint8Array, name: string): Promise<stri
 
 function* fields(bytes: Uint8Array, name: string): Generator<Field> {
   if (bytes.length === 0) {
-    throw new NumclipError("model-empty", `${name}: expected an .onnx model, the file has 0 bytes; copy it again`);
+    throw new NumclipError("model-empty", `${name}: expected an .onnx model, got a file of 0 bytes; copy it again`);
   }
   let at = 0;
   let hasGraph = false;
@@ -105,7 +105,7 @@ function entry(bytes: Uint8Array, name: string): [string, string] {
   }
 }
 
-/** The number at `at` and where it ends. Numbers above 2^53 lose their last bits: only negative ones are so large. */
+/** The varint at `at`, and its end. Numbers above 2^53 lose their last bits; only negative ones are that large. */
 function varint(bytes: Uint8Array, at: number, name: string): [number, number] {
   let value = 0;
   for (let shift = 0; ; shift += 7) {
@@ -119,6 +119,6 @@ function varint(bytes: Uint8Array, at: number, name: string): [number, number] {
 function noOnnx(name: string): NumclipError {
   return new NumclipError(
     "model-corrupt",
-    `${name}: expected an .onnx model, its bytes are none or cut short; export or copy it again`,
+    `${name}: not a valid .onnx model (empty, truncated or another kind of file); export or copy it again`,
   );
 }

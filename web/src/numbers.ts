@@ -1,6 +1,6 @@
-/** The few numeric helpers that the Python side takes from numpy, with the same answers. */
+/** Numeric helpers that give the same results as numpy's in Python. */
 
-/** Piecewise linear interpolation at `x` through rising `xs`; flat outside (numpy.interp). */
+/** Piecewise linear interpolation at `x` over ascending `xs`; constant outside (numpy.interp). */
 export function interp(x: number, xs: readonly number[], ys: readonly number[]): number {
   const last = xs.length - 1;
   if (x > xs[last]) return ys[last];
@@ -20,7 +20,7 @@ export function clamp(x: number, low: number, high: number): number {
   return Math.min(Math.max(x, low), high);
 }
 
-/** To the nearest whole number, halves to the even one, as Python and OpenCV round. */
+/** Round to the nearest integer, halves to even, as Python and OpenCV do. */
 export function roundHalfEven(x: number): number {
   const down = Math.floor(x);
   const part = x - down;

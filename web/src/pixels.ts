@@ -1,14 +1,14 @@
-/** Pictures as the browser gives them, and shrinking by area: every number as OpenCV's INTER_AREA makes it. */
+/** Pictures from the browser, and shrinking by area with the same numbers as OpenCV's INTER_AREA. */
 import { roundHalfEven } from "./numbers.js";
 
-/** RGBA, 4 bytes a pixel, row by row: an ImageData is one. */
+/** RGBA pixels, 4 bytes each, row by row, such as an ImageData. */
 export interface Pixels {
   readonly width: number;
   readonly height: number;
   readonly data: Uint8ClampedArray | Uint8Array;
 }
 
-/** A part of a plane of pixels. */
+/** A region of a plane of pixels. */
 export interface Part {
   readonly x0: number;
   readonly y0: number;
@@ -16,15 +16,15 @@ export interface Part {
   readonly y1: number;
 }
 
-/** A part of a picture, shrunk by area to `width` x `height`, each at most the part's. */
+/** Shrink a region of a picture by area to `width` x `height`, which must not exceed the region's. */
 export function shrinkByArea(picture: Pixels, part: Part, width: number, height: number): Pixels {
   return { width, height, data: shrinkPlane(picture.data, picture.width, 4, part, width, height) };
 }
 
 /**
- * The same for `step` bytes a pixel, `stride` px a row; of 4 bytes the last, which says how opaque a pixel is, becomes 255.
+ * The same for `step` bytes per pixel and `stride` px per row; with 4 bytes, the last (alpha) becomes 255.
  *
- * Sums are float32, in OpenCV's order, so that no pixel rounds elsewhere than there.
+ * Sums are float32, in OpenCV's order, so that every pixel rounds as in OpenCV.
  */
 export function shrinkPlane(
   data: Uint8ClampedArray | Uint8Array, stride: number, step: 1 | 4, part: Part, width: number, height: number,
@@ -52,7 +52,7 @@ export function shrinkPlane(
   }
   const columns = areaTaps(partWidth, width);
   const rows = areaTaps(partHeight, height);
-  const line = new Float32Array(width * channels); // one row of the part, shrunk across
+  const line = new Float32Array(width * channels); // one row of the region, shrunk horizontally
   const sums = new Float32Array(width * channels);
   let lineRow = -1;
   for (let y = 0; y < height; y++) {
@@ -96,11 +96,11 @@ function shrinkLine(
   }
 }
 
-/** For each new pixel of a line the old ones under it: those of pixel i stand from first[i] to first[i + 1]. */
+/** The source pixels of each new pixel of a line: those of pixel i are at first[i] to first[i + 1]. */
 interface Taps {
   first: Int32Array;
   from: Int32Array;
-  weight: Float32Array; // sum to 1
+  weight: Float32Array; // the weights of a pixel sum to 1
 }
 
 function areaTaps(before: number, after: number): Taps {

@@ -1,4 +1,4 @@
-/** What the model says about one face: a refined number, the word it came through, and how sure it may be. */
+/** The model's output for one face: an estimated value, the probabilities of the text bins, and calibrated intervals. */
 import { type ConformalTable, atLeast, correct, difficulty, interval, logOdds, spread, widened } from "./conformal.js";
 import { NumclipError } from "./errors.js";
 import { type ModelSpec, binOf } from "./spec.js";
@@ -7,20 +7,20 @@ export class Reading {
   private difficulty_: number | null = null;
 
   constructor(
-    readonly value: number, // in the task's unit; float32, as all numbers of the graph
+    readonly value: number, // in the task's unit; float32, like all numbers of the graph
     readonly probabilities: Float32Array, // [K] over the text bins
     readonly embedding: Float32Array, // [D], L2-normalised
     readonly spec: ModelSpec,
     readonly table: ConformalTable | null,
-    readonly sharpness: number, // of the crop; NaN where it was not measured
+    readonly sharpness: number, // of the crop; NaN if it was not measured
   ) {}
 
-  /** The word of the bin that holds the value. */
+  /** The word of the bin that contains the value. */
   get word(): string {
     return this.spec.task.words[binOf(this.spec.task, this.value)];
   }
 
-  /** Low and high in the task's unit, holding the true value with probability `level`; needs a calibrated model. */
+  /** Low and high in the task's unit; the true value lies between them with probability `level`. Needs a calibrated model. */
   interval(level = 0.9): [number, number] {
     return interval(this.demandTable(), this.value, this.difficulty, level, this.spec.task);
   }
@@ -30,17 +30,17 @@ export class Reading {
     return Math.fround(atLeast(this.demandTable(), this.value, this.difficulty, threshold));
   }
 
-  /** Log odds, by the words alone, that the true value is at least `threshold`. */
+  /** The log odds, from the words' probabilities alone, that the true value is at least `threshold`. */
   logOdds(threshold: number): number {
     return logOdds(this.probabilities, threshold, this.spec.task);
   }
 
-  /** How many times wider than usual the intervals are, for lost detail. */
+  /** The factor by which intervals are widened for lost detail; 1 for a sharp crop. */
   get widening(): number {
     return Math.fround(widened(this.demandTable(), this.known));
   }
 
-  /** The expected size of the error, in the task's unit; the words' spread where nothing is calibrated. */
+  /** The expected size of the error, in the task's unit; the words' spread if the model is not calibrated. */
   get difficulty(): number {
     this.difficulty_ ??=
       this.table === null
@@ -57,14 +57,14 @@ export class Reading {
     if (this.table === null) {
       throw new NumclipError(
         "usage",
-        `model ${this.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA`,
+        `model ${this.spec.name} is not calibrated and so has no intervals; run: numclip calibrate MODEL --data DATA`,
       );
     }
     return this.table;
   }
 }
 
-/** One reading from what the graph put out for one crop. */
+/** Make a reading from the graph's outputs for one crop. */
 export function readingOf(
   spec: ModelSpec, table: ConformalTable | null, value: number, probabilities: Float32Array, embedding: Float32Array,
   sharpness: number,

@@ -1,30 +1,31 @@
 /**
- * A person's number over a track: many looks become one estimate that settles, and says how sure it is.
+ * The running estimate of a tracked person: it combines many looks into one value with an interval.
  *
- * A weighted mean of the looks: a look weighs more the better the face was seen, and less the further it lies from the
- * estimate; old looks fade. Looks at one face err together: of their error's variance a share rho is common to all, so n
- * looks have the variance rho + (1 - rho) / n of one (Kish, "Survey Sampling", 1965). One look never moves the estimate
- * out of its own interval. When CHANGE_LOOKS looks in a row all say something else, it is another person.
+ * It is a weighted mean of the looks (a look is one run of the model on the face). A look weighs more the better the face was
+ * visible, and less the further it is from the estimate; old looks fade. The errors of looks at one face are correlated: a share
+ * rho of their variance is common to all, so the mean of n looks has the variance rho + (1 - rho) / n of one look (Kish, "Survey
+ * Sampling", 1965). One look never moves the estimate out of its interval. If CHANGE_LOOKS looks in a row all differ strongly
+ * from the estimate, the track now shows another person.
  */
 import { Reading } from "./readings.js";
 import type { ModelSpec } from "./spec.js";
 import { clamp } from "./numbers.js";
 
-const FADE_S = 10; // after so long a look weighs 1 / e
-const FASTEST = 0.95; // but never less than this share of what it weighed before the next look
-const MOVE_LEVEL = 0.9; // of the interval that one look cannot leave
+const FADE_S = 10; // time after which the weight of a look has fallen to 1 / e
+const FASTEST = 0.95; // a new look lowers the weight of the earlier ones at most to this share
+const MOVE_LEVEL = 0.9; // coverage of the interval that one look cannot leave
 const CHANGE_LOOKS = 6;
 const CHANGE_SCORE = 3; // distance in value / difficulty + distance of embeddings / EMBEDDING_UNIT
 const EMBEDDING_UNIT = 0.15; // 1 - cosine
 
-/** What is known about a track's person so far. */
+/** The estimate of a track's person so far. */
 export interface TrackReading {
-  readonly mean: Reading; // value, probabilities and embedding averaged over the looks
-  readonly looks: number; // effective number behind it
-  readonly shrink: number; // the interval's width in units of one look's
+  readonly mean: Reading; // value, probabilities and embedding, averaged over the looks
+  readonly looks: number; // effective number of looks
+  readonly shrink: number; // the interval's width divided by that of one look
 }
 
-/** Low and high of what is shown, in the task's unit, holding the true value with probability `level`. */
+/** Low and high of the estimate, in the task's unit; the true value lies between them with probability `level`. */
 export function shownInterval({ mean, shrink }: TrackReading, level: number): [number, number] {
   const [low, high] = mean.interval(level);
   return [mean.value - shrink * (mean.value - low), mean.value + shrink * (high - mean.value)];
@@ -38,11 +39,11 @@ interface Look {
 /** The running estimate of one track. */
 export class RunningAge {
   shown: TrackReading | null = null;
-  people = 0; // who were taken for different persons so far
-  doubted = false; // the last look said something else: another one soon will tell
+  people = 0; // number of people recognised as different so far
+  doubted = false; // the last look differed strongly, so another look is due soon
   private readonly correlation: number;
   private recent: Look[] = [];
-  private sum = new Float64Array(0); // of weight * numbers
+  private sum = new Float64Array(0); // sum of weight * numbers
   private weight = 0;
   private weightSquares = 0;
   private lookedS = 0;
@@ -52,7 +53,7 @@ export class RunningAge {
     this.correlation = typeof rho === "number" ? rho : 1;
   }
 
-  /** Take one more look at this time, seen this well (0 to 1, above 0), and return the estimate. */
+  /** Add a look at this time, with this quality (above 0, at most 1), and return the estimate. */
   look(reading: Reading, quality: number, timeS: number): TrackReading {
     const fade = Math.max(Math.exp(-Math.max(0, timeS - this.lookedS) / FADE_S), FASTEST);
     this.lookedS = timeS;
@@ -83,21 +84,21 @@ export class RunningAge {
     this.weightSquares = fade ** 2 * this.weightSquares + weight ** 2;
   }
 
-  /** Keep the new mean within the interval that was shown. */
+  /** Clip the new mean to the interval of the previous estimate. */
   private stayInside(before: TrackReading): void {
     const { value, difficulty, table } = before.mean;
     const [low, high] = table === null ? [value - difficulty, value + difficulty] : shownInterval(before, MOVE_LEVEL);
     this.sum[0] = this.weight * clamp(this.sum[0] / this.weight, low, high);
   }
 
-  /** Whether the last looks all lie to one side, and together far away, in value and embedding. */
+  /** Whether the last looks are all on one side of the estimate and, together, far from it in value and embedding. */
   private isAnother(before: TrackReading): boolean {
     if (this.recent.length < CHANGE_LOOKS) return false;
     const away = this.recent.map((look) => (look.numbers[0] - before.mean.value) / before.mean.difficulty);
     if (!(Math.min(...away) > 1 || Math.max(...away) < -1)) return false;
     const { embedding } = before.mean;
     const middle = away.reduce((s, a) => s + a, 0) / away.length;
-    if (embedding.length === 0) return Math.abs(middle) > CHANGE_SCORE; // the value alone decides
+    if (embedding.length === 0) return Math.abs(middle) > CHANGE_SCORE; // without an embedding only the value decides
     const start = this.sum.length - embedding.length;
     let along = 0;
     let norm = 0;

@@ -1,21 +1,21 @@
-/** The frozen graphs in onnxruntime-web: WebAssembly with SIMD, on one thread or, where the page is isolated, on several. */
+/** Run the frozen graphs in onnxruntime-web: WebAssembly with SIMD, on one thread or, if the page is isolated, on several. */
 import * as ort from "onnxruntime-web/wasm";
 
 import { NumclipError } from "./errors.js";
 
 const MOST_THREADS = 4; // more are slower for graphs this small
-const CORES_PER_THREAD = 2; // the page, the camera and other programs want theirs
+const CORES_PER_THREAD = 2; // leave cores for the page, the camera and other programs
 
 export type Tensor = { readonly data: Uint8Array; readonly dims: readonly number[] };
 export type Outputs = Readonly<Record<string, { readonly data: ArrayLike<number | bigint>; readonly dims: readonly number[] }>>;
 
-/** Something that runs a graph. */
+/** An object that runs a graph. */
 export interface Session {
   run(name: string, input: Tensor): Promise<Outputs>;
   release(): Promise<void>;
 }
 
-/** Where the runtime's two files are, where they are not beside the script; call before the first session. */
+/** Set the location of the runtime's two files, if they are not in the script's folder; call before the first session. */
 export function setRuntimeFiles(files: { mjs: string; wasm: string }): void {
   ort.env.wasm.wasmPaths = files;
 }
@@ -25,14 +25,14 @@ export function runtimeVersion(): string {
   return ort.env.versions.web ?? ort.env.versions.common;
 }
 
-/** How many threads are to be had: several need SharedArrayBuffer, so a page that is cross-origin isolated. */
+/** The number of threads: more than one needs SharedArrayBuffer, and so a cross-origin isolated page. */
 export function threadsHere(asked?: number): number {
   if (!globalThis.crossOriginIsolated) return 1;
   const cores = navigator.hardwareConcurrency || 1;
   return Math.max(1, asked === undefined ? Math.min(MOST_THREADS, Math.floor(cores / CORES_PER_THREAD)) : Math.min(asked, cores));
 }
 
-/** Make a graph ready; throws NumclipError where it does not open. */
+/** Open a graph; throws NumclipError if that fails. */
 export async function openSession(bytes: Uint8Array, name: string, threads: number): Promise<Session> {
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
@@ -42,14 +42,14 @@ export async function openSession(bytes: Uint8Array, name: string, threads: numb
       executionProviders: ["wasm"],
       graphOptimizationLevel: "all",
       logSeverityLevel: 3,
-      // It puts int8 weights where an INT8 file keeps a layer in float because int8 costs it years.
+      // This optimisation would use int8 weights in layers that an INT8 file keeps in float because int8 makes them inaccurate.
       extra: { optimization: { disable_specified_optimizers: "WeightBiasQuantization" } },
     });
   } catch (error) {
     const reason = String((error as Error)?.message ?? error).split("\n")[0].slice(0, 200);
-    // no available backend: the runtime itself did not start
+    // "no available backend" means that the runtime itself did not start
     if (/backend|wasm|WebAssembly/i.test(reason)) {
-      throw new NumclipError("runtime", `the WebAssembly runtime did not start (${reason}); use a browser of 2023 or newer`);
+      throw new NumclipError("runtime", `the WebAssembly runtime did not start (${reason}); use a browser from 2023 or newer`);
     }
     throw new NumclipError("model-graph", `${name}: ONNX Runtime cannot open the graph (${reason}); export it again`);
   }

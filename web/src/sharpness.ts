@@ -1,12 +1,12 @@
-/** How much detail a crop holds, whatever took it away: few pixels, blur, strong compression. */
+/** The amount of detail in a crop; few pixels, blur and strong compression lower it. */
 
-const COARSE_PX = 16; // structure below it counts, below a quarter of it is detail
+const COARSE_PX = 16; // structure finer than this counts; structure finer than a quarter of it is detail
 const FLOOR = 1e-6;
 
 /**
- * Log of the share of the variation below 16 px that lies below 4 px, for one crop uint8 [S, S, 3], S >= 16.
+ * The log of the share of variation finer than 16 px that is finer than 4 px, for one crop uint8 [S, S, 3], S >= 16.
  *
- * Contrast and brightness cancel out. A face of many pixels has about -1.7, one of 16 pixels, enlarged, -2.5.
+ * It does not depend on contrast and brightness. A face with many pixels has about -1.7, an enlarged face of 16 pixels -2.5.
  */
 export function sharpness(crop: Uint8Array, side: number): number {
   const kept = Math.floor(side / COARSE_PX) * COARSE_PX;

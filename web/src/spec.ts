@@ -1,28 +1,28 @@
-/** The model file's contract, as the Python side writes it: task, crop, graph names, calibration, proofs, licences. */
+/** The model file's spec, as Python writes it: task, crop, graph names, calibration, parity, licences. */
 import { NumclipError } from "./errors.js";
 
 export const SCHEMA_VERSION = 1;
 const GRAPH = ["input", "value", "probabilities", "embedding"] as const;
 
-/** An ordinal task: a number on a scale, and the K words (text bins) that cover the scale. */
+/** An ordinal task: the number that a model estimates, and the K words (text bins) that cover its scale. */
 export interface TaskSpec {
   readonly name: string; // "age"
   readonly unit: string; // "years"
-  readonly low: number; // smallest value the model may answer, in the unit
+  readonly low: number; // smallest value that the model may return, in the unit
   readonly high: number;
-  readonly binEdges: readonly number[]; // [K + 1] rising; bin k is [edge k, edge k+1)
+  readonly binEdges: readonly number[]; // [K + 1] ascending; bin k is [edge k, edge k+1)
   readonly binCenters: readonly number[]; // [K]
   readonly words: readonly string[]; // [K]
 }
 
-/** How a detector's box becomes a square crop when there are no landmarks, in units of the box. */
+/** The rule that makes a square crop of a detector's box if there are no landmarks, in units of the box. */
 export interface BoxRule {
   readonly scale: number;
   readonly shiftX: number;
   readonly shiftY: number;
 }
 
-/** The crop contract: how a face becomes the [S, S, 3] square that the model reads. */
+/** The crop contract: how to crop a face to the [S, S, 3] square that the model reads. */
 export interface CropSpec {
   readonly side: number; // S, px
   readonly landmarks: readonly (readonly [number, number])[]; // five (x, y) in [0, 1] of the side, in YuNet's order
@@ -61,7 +61,7 @@ export interface JsonObject {
   readonly [key: string]: Json;
 }
 
-/** Read and check the spec of a file; throws NumclipError naming file and field that is wrong, missing or newer. */
+/** Read and check the spec of a file; throws NumclipError with the file and the field that is wrong, missing or newer. */
 export function readSpec(text: string, file: string): ModelSpec {
   try {
     return checked(text);
@@ -95,14 +95,14 @@ function checked(text: string): ModelSpec {
   };
 }
 
-/** The terms of one part: an SPDX expression, a sentence for people, or both. */
+/** The licence of one part: an SPDX expression, a sentence for people, or both. */
 function licence(value: Json): string {
   if (typeof value === "string") return value;
   const { spdx, note } = object(value, "licences");
   return note ? `${String(note)} (${String(spdx)})` : String(spdx);
 }
 
-/** The index of the bin that holds `value`; values outside the scale fall into the first or last bin. */
+/** The index of the bin that contains `value`; a value outside the scale belongs to the first or last bin. */
 export function binOf(task: TaskSpec, value: number): number {
   let bin = 0;
   for (let k = 1; k < task.words.length; k++) if (value >= task.binEdges[k]) bin = k;
@@ -121,7 +121,7 @@ function readTask(fields: JsonObject): TaskSpec {
     binCenters: edges.slice(1).map((edge, k) => (edges[k] + edge) / 2),
     words,
   };
-  if (words.length < 2) throw wrong(`spec field task.words: expected at least 2 words, got ${words.length}; add bins`);
+  if (words.length < 2) throw wrong(`spec field task.words: expected at least 2 words, got ${words.length}; add words`);
   if (edges.length !== words.length + 1) {
     throw wrong(
       `spec field task.bin_edges: expected ${words.length + 1} edges for ${words.length} words, got ${edges.length}`,
@@ -131,7 +131,7 @@ function readTask(fields: JsonObject): TaskSpec {
     throw wrong(`spec field task.bin_edges: expected rising edges, got ${JSON.stringify(edges)}`);
   }
   if (!(task.low < task.high)) {
-    throw wrong(`spec field task.high: expected more than low = ${task.low}, got ${task.high}`);
+    throw wrong(`spec field task.high: expected a number above task.low = ${task.low}, got ${task.high}`);
   }
   return task;
 }
@@ -195,7 +195,7 @@ export function number(value: Json | undefined, where: string): number {
 }
 
 export function string(value: Json | undefined, where: string): string {
-  if (typeof value !== "string") throw expected(where, "a text", value);
+  if (typeof value !== "string") throw expected(where, "a string", value);
   return value;
 }
 

@@ -1,31 +1,31 @@
 /**
- * Who is who from frame to frame: faces that are where a track was heading belong to it.
+ * Tracking: assigns the faces of each frame to tracks by their predicted places.
  *
- * Detections are paired with tracks by falling overlap with the place where the track's last velocity leads; what is left
- * is paired by distance, if the sizes agree. The same numbers as the Python side's `tracking.py`.
+ * Detections are matched to tracks in order of decreasing overlap with the box that the track's last velocity predicts. The rest
+ * is matched by distance, if the sizes agree. The numbers equal those of `tracking.py` in Python.
  */
 import { type Box, type Detection, KEEP_SCORE, type Landmarks } from "./faces.js";
 
-export const START_SCORE = 0.8; // a new track needs a sure detection; a known one is kept at KEEP_SCORE
+export const START_SCORE = 0.8; // score that starts a new track; KEEP_SCORE continues one
 const MIN_OVERLAP = 0.2; // intersection over union
-const NEAR = 1; // or: center distance in sides at most
-const LIKE = 0.6; // and ratio of sides at least
-const MIN_HITS = 3; // a track is shown from its third sighting on
-const MAX_GAP_S = 1; // and forgotten when it was not seen for longer
-const MAX_MISSES = 3; // and in more detections
-const COAST_S = 0.3; // someone who is not seen is taken to slow down within about this time
-const SMOOTH = 0.5; // of a new velocity in the kept one
+const NEAR = 1; // otherwise: maximum center distance, in sides
+const LIKE = 0.6; // and minimum ratio of the sides
+const MIN_HITS = 3; // a track is shown from its third detection on
+const MAX_GAP_S = 1; // a track ends if it was not detected for longer than this ...
+const MAX_MISSES = 3; // ... and in more detector runs than this
+const COAST_S = 0.3; // a person who is not detected is assumed to slow down within about this time
+const SMOOTH = 0.5; // weight of a new velocity
 
-/** One person as long as they are seen, with little gaps. */
+/** One person for as long as they are visible, with short gaps. */
 export class Track {
-  id = 0; // 0 until it is shown for the first time
+  id = 0; // 0 until the track is first shown
   velocity: [number, number] = [0, 0]; // px/s of its center
-  hits = 1; // detections of it
-  misses = 0; // detections without it since
-  asked = 0; // looks that the model was asked for
-  askedS = -Infinity; // when it was asked last
-  bestView = 0; // the best view so far
-  doubted = false; // the last look said something else than those before it
+  hits = 1; // number of detections
+  misses = 0; // number of detector runs without it since the last detection
+  asked = 0; // number of looks requested
+  askedS = -Infinity; // time of the last requested look
+  bestView = 0; // quality of the best view so far
+  doubted = false; // the last look differed strongly from those before it
 
   constructor(
     public box: Box,
@@ -34,14 +34,14 @@ export class Track {
     public seenS: number,
   ) {}
 
-  /** The box it should have at a time. */
+  /** The predicted box at a time. */
   expected(timeS: number): Box {
     const coastS = COAST_S * (1 - Math.exp(-Math.max(0, timeS - this.seenS) / COAST_S));
     const [dx, dy] = [this.velocity[0] * coastS, this.velocity[1] * coastS];
     return [this.box[0] + dx, this.box[1] + dy, this.box[2] + dx, this.box[3] + dy];
   }
 
-  /** It is here now. */
+  /** Update the track with a detection. */
   move(box: Box, landmarks: Landmarks, timeS: number): void {
     const passedS = timeS - this.seenS;
     if (passedS > 0) {
@@ -56,22 +56,22 @@ export class Track {
   }
 }
 
-/** Gives each detection the track it belongs to. */
+/** Assigns detections to tracks. */
 export class Tracker {
   tracks: Track[] = [];
-  shown = 0; // tracks ever shown; ids count from 1 without gaps
+  shown = 0; // number of tracks shown so far; ids count from 1 without gaps
 
-  /** Drop all tracks: what comes next has nothing to do with what was. No id comes twice. */
+  /** End all tracks, because the next frame is unrelated to the last. No id is used twice. */
   forget(): void {
     this.tracks = [];
   }
 
-  /** Whether the next frames must be looked at to know who is there: someone is new, or was not found just now. */
+  /** Whether the next frame needs the detector: a track is new, or was not detected just now. */
   get unsure(): boolean {
     return this.tracks.some((track) => track.hits < MIN_HITS || track.misses > 0);
   }
 
-  /** The track of each detection of the frame at `timeS`; null where it belongs to none, or to none shown yet. */
+  /** The track of each detection of the frame at `timeS`; null if it has none, or one that is not shown yet. */
   update(detections: readonly Detection[], timeS: number): (Track | null)[] {
     const owner: (Track | null)[] = detections.map(() => null);
     for (const [at, track] of this.pairs(detections, timeS)) {
@@ -100,7 +100,7 @@ export class Tracker {
     return track;
   }
 
-  /** (detection, track) pairs, each used once: greatest overlap first, then least distance. */
+  /** (detection, track) pairs, each used once: largest overlap first, then smallest distance. */
   private pairs(detections: readonly Detection[], timeS: number): [number, Track][] {
     const kept = detections.map((_, i) => i).filter((i) => detections[i].score >= KEEP_SCORE);
     const places = this.tracks.map((track) => track.expected(timeS));
@@ -141,7 +141,7 @@ export function overlap(a: Box, b: Box): number {
   return union > 0 ? inside / Math.max(union, 1e-9) : 0;
 }
 
-/** From 1 for the same center down to 0 for NEAR sides apart; 0 where the sides differ by more than LIKE. */
+/** 1 for the same center, falling to 0 at a distance of NEAR sides; 0 if the sides differ by more than LIKE. */
 export function closeness(a: Box, b: Box): number {
   const [side, other] = [meanSide(a), meanSide(b)];
   if (Math.min(side, other) / Math.max(side, other) < LIKE) return 0;

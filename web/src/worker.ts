@@ -1,4 +1,4 @@
-/** The worker's side: everything that takes time happens here, so that the page stays smooth. */
+/** The worker: all slow work happens here, so that the page stays responsive. */
 import { Engine } from "./engine.js";
 import { NumclipError } from "./errors.js";
 import { gatesOf, lowestError } from "./gate.js";
@@ -6,14 +6,14 @@ import type { Calls, FileSource, LoadRequest, ModelInfo, Reply, Request, SentPic
 import type { Pixels } from "./pixels.js";
 import { runtimeVersion, setRuntimeFiles, threadsHere } from "./session.js";
 
-// The runtime starts its threads from this very script, where it is bundled in; those are not ours to serve.
+// If the runtime is bundled in, it starts its threads from this script too; those threads must not handle our messages.
 if (!self.name.startsWith("em-pthread")) serve();
 
 function serve(): void {
   let engine: Engine | null = null;
   let turn: Promise<unknown> = Promise.resolve();
   const opened = (): Engine => {
-    if (engine === null) throw new NumclipError("usage", "expected load before any other call");
+    if (engine === null) throw new NumclipError("usage", "expected a loaded model, got a call before load; call load first");
     return engine;
   };
 
@@ -51,7 +51,7 @@ function serve(): void {
 
   self.onmessage = (event: MessageEvent<Request>) => {
     const { id, call, args } = event.data;
-    // One call after the other: a graph runs once at a time.
+    // Calls run one after the other, because a graph cannot run twice at once.
     turn = turn.then(async () => {
       try {
         const answer = calls[call] as (id: number, ...args: unknown[]) => Promise<unknown>;
@@ -70,13 +70,13 @@ function reply(message: Reply): void {
 
 let canvas: OffscreenCanvas | null = null;
 
-/** A picture's pixels; a bitmap is closed. */
+/** A picture's pixels; closes a bitmap. */
 function pixelsOf(picture: SentPicture): Pixels {
   if (!("close" in picture)) return picture;
   const { width, height } = picture;
   if (canvas === null || canvas.width !== width || canvas.height !== height) canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
-  if (context === null) throw new NumclipError("picture", "expected a 2D canvas in a worker, this browser has none; use one of 2023 or newer");
+  if (context === null) throw new NumclipError("picture", "expected a browser with a 2D canvas in workers, got one without; use a browser from 2023 or newer");
   context.drawImage(picture, 0, 0);
   picture.close();
   return context.getImageData(0, 0, width, height);
@@ -84,7 +84,7 @@ function pixelsOf(picture: SentPicture): Pixels {
 
 type Bytes = { bytes: Uint8Array; name: string };
 
-/** Both files at once, telling how much of both has come. */
+/** Fetch both files in parallel and report the progress over both. */
 async function fetchBoth(request: LoadRequest, tell: (loaded: number, total: number) => void): Promise<[Bytes, Bytes]> {
   const came = [0, 0];
   const expected = [0, 0];
@@ -107,7 +107,7 @@ async function fetchBytes({ url, name }: FileSource, tell: (loaded: number, tota
     throw new NumclipError("model-fetch", `${name}: the file could not be fetched (${(error as Error).message}); check the connection`);
   }
   if (!response.ok || response.body === null) {
-    throw new NumclipError("model-fetch", `${name}: expected a model file, the server answered ${response.status}; correct the address`);
+    throw new NumclipError("model-fetch", `${name}: expected a model file, got HTTP status ${response.status}; correct the address`);
   }
   const total = Number(response.headers.get("Content-Length") ?? 0);
   const parts: Uint8Array[] = [];
@@ -115,7 +115,7 @@ async function fetchBytes({ url, name }: FileSource, tell: (loaded: number, tota
   const reader = response.body.getReader();
   for (;;) {
     const { done, value } = await reader.read().catch((error: Error) => {
-      throw new NumclipError("model-fetch", `${name}: the file was cut off (${error.message}); check the connection`);
+      throw new NumclipError("model-fetch", `${name}: the download was interrupted (${error.message}); check the connection`);
     });
     if (done) break;
     parts.push(value);

@@ -1,4 +1,4 @@
-/** The library answers as the Python side does; tests/web/make_vectors.py writes what that is. */
+/** The library gives the same results as Python; tests/web/make_vectors.py writes the expected ones. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 
@@ -21,7 +21,7 @@ const TEMPLATE: Point[] = [[0.3043, 0.2904], [0.6957, 0.2904], [0.5, 0.5011], [0
 const file = bytesOf(vectors.model.file);
 const spec = readSpec(readSpecText(file, "made.onnx"), "made.onnx");
 
-/** Numbers in [0, 1) from a linear congruence; the Python side has the same. */
+/** Numbers in [0, 1) from a linear congruential generator; Python has the same. */
 class Dice {
   constructor(private state: number) {}
 
@@ -35,7 +35,7 @@ function bytesOf(base64: string): Uint8Array {
   return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 }
 
-/** Slow triangle waves with structure in them, moved by (dx, dy) px. */
+/** Slow triangle waves with fine structure, shifted by (dx, dy) px. */
 function picture(width: number, height: number, dx = 0, dy = 0): Pixels {
   const data = new Uint8ClampedArray(width * height * 4).fill(255);
   const mod = (a: number, n: number) => ((a % n) + n) % n;
@@ -62,7 +62,7 @@ function faceAt(x: number, y: number, side: number, turn: number, score = 0.9): 
   return { box: box as Box, score, landmarks: landmarks as Landmarks };
 }
 
-/** Random answers of a graph, corrected as the model corrects them; around one age where a center is given. */
+/** Random graph outputs, corrected as by the model; around one age if a center is given. */
 function looks(dice: Dice, many: number, center?: number): Reading[] {
   const rows = <T>(make: () => T): T[] => Array.from({ length: many }, make);
   const values = rows(() => (center === undefined ? 120 * dice.roll() : center + 8 * dice.roll() - 4));

@@ -1,4 +1,4 @@
-"""Labels that are bands of whole years: how they are read, what an exact label is beside them, what refuses them."""
+"""Labels that are age bands: reading them, mixing them with exact labels, and functions that do not accept them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _faces(samples: list[Sample]) -> FaceCrops:
 
 
 def test_a_table_of_bands(tmp_path: Path) -> None:
-    """age_low and age_high are a band, an empty age_high leaves it open, equal ends are an exact label; neither is a group."""
+    """age_low and age_high give a band, an empty age_high an open-ended band, equal ends an exact label; neither is a group column."""
     _pictures(tmp_path, [f"{i}.png" for i in range(3)])
     (tmp_path / "t.csv").write_text(
         "file,age_low,age_high,gender\n0.png,20,29,male\n1.png,70,,female\n2.png,33,33,male\n"
@@ -57,14 +57,14 @@ def test_a_table_of_bands(tmp_path: Path) -> None:
     ],
 )
 def test_a_band_that_is_none(row: str, said: str, tmp_path: Path) -> None:
-    """A band that ends before it begins, or has no beginning, is refused in a sentence that names the line."""
+    """A band that ends before it begins, or has no lower end, is an error in one sentence that names the line."""
     (tmp_path / "t.csv").write_text(f"file,age_low,age_high\n{row}\n")
     with pytest.raises(DataError, match=f"line 2.*{said}"):
         open_data(f"table:{tmp_path / 't.csv'}")
 
 
 def test_fairface_as_its_owners_hand_it_out(tmp_path: Path) -> None:
-    """Two CSVs beside train/ and val/: bands, groups, and the second list as the test split; a folder and a .tar agree."""
+    """The owners' layout (two CSVs, train/ and val/) gives bands, groups, and the second list as test split, also from a .tar."""
     folder = tmp_path / "fairface"
     _pictures(folder, ["train/1.jpg", "train/2.jpg", "val/1.jpg"])
     head = "file,age,gender,race,service_test\n"
@@ -92,13 +92,13 @@ def test_the_shared_fairface(shared_data: Path) -> None:
 
 
 def test_fairface_allows_commercial_use() -> None:
-    """Of the face data sets FairFace alone is under a licence that allows commercial use, by its SPDX identifier."""
+    """Of the face data sets only FairFace has an SPDX licence that allows commercial use."""
     allowed = {name for name, kind in KINDS.items() if commercial_use(Licences(*(kind.licence,) * 4)).allowed}
     assert allowed == {"fairface"}
 
 
 def test_bands_have_no_one_number() -> None:
-    """Whoever asks for exact labels of a banded face is refused in a sentence; the ends are there for both kinds."""
+    """Exact labels of a face with a band are an error in one sentence; lower and upper ends exist for both kinds of label."""
     exact, banded = Sample("a.png", 33.0), Sample("b.png", 20.0, band_high=29.0)
     assert _faces([exact]).labels.tolist() == [33]
     assert _faces([exact, banded]).ends.tolist() == [[33, 33], [20, 29]]
@@ -107,7 +107,7 @@ def test_bands_have_no_one_number() -> None:
 
 
 def test_copies_with_other_bands_conflict(tmp_path: Path) -> None:
-    """Of exact copies one is kept where the bands are the same, none where they differ only in their end."""
+    """Of identical pictures one is kept if their bands are equal, and none if the bands differ, even only in the upper end."""
     _pictures(tmp_path, ["0.png"])
     for name in ("1.png", "2.png"):
         (tmp_path / name).write_bytes((tmp_path / "0.png").read_bytes())
@@ -119,14 +119,14 @@ def test_copies_with_other_bands_conflict(tmp_path: Path) -> None:
 
 
 def test_few_shots_of_bands() -> None:
-    """A protocol counts a band as one label: two shots leave two faces of each."""
+    """A protocol counts a band as one label: two shots keep two faces of each band."""
     samples = [Sample(f"{i}.png", low, band_high=low + 9) for i in range(5) for low in (20.0, 30.0)]
     chosen = Protocol(shots=2).training(samples)
     assert sorted(s.label for s in chosen) == [20, 20, 30, 30]
 
 
 def test_distances_by_hand() -> None:
-    """20 to 29 is from the 20th birthday to the 30th: 29.9 is inside, 31 is one year off, 18 two; 33 is 1.5 from exactly 31.5."""
+    """20 to 29 lasts from the 20th to the 30th birthday: 29.9 is inside, 31 is 1 year off, 18 is 2; 33 is 1.5 from exactly 31.5."""
     ends = np.array([[20, 29], [20, 29], [20, 29], [70, np.inf], [70, np.inf], [31.5, 31.5]], float)
     values = np.array([29.9, 31, 18, 99, 66, 33])
     assert distance_to(values, ends).tolist() == pytest.approx([0, 1, 2, 0, 4, 1.5])
@@ -134,7 +134,7 @@ def test_distances_by_hand() -> None:
 
 @given(st.floats(0, 120), st.integers(0, 100), st.integers(1, 20))
 def test_the_distance_to_a_band_is_that_to_its_nearest_age(value: float, low: int, width: int) -> None:
-    """It is never more than to any age of the band, and some age is that near."""
+    """The distance to a band equals the distance to the nearest age in it."""
     ages = np.linspace(low, low + width + 1, 2001)
     nearest = np.abs(ages - value).min()
     got = distance_to(np.array([value]), np.array([[low, low + width]], float))[0]

@@ -1,4 +1,4 @@
-"""Readers of labelled faces: what they accept, what they drop, what they refuse."""
+"""Readers of labelled faces: valid input, dropped pictures, and errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_table(table: Path) -> None:
-    """Labels, splits and text columns are read; a numeric column is no group; the test split is the default."""
+    """Labels, splits and text columns are read; a numeric column is not a group; the test split is the default."""
     data = open_data(f"table:{table}")
     assert [s.label for s in data.samples] == [10, 20, 30, 40]
     assert data.samples[0].groups == {"gender": "female", "site": "a"}
@@ -41,7 +41,7 @@ def test_table(table: Path) -> None:
 
 
 def test_age_is_accepted_as_label(tmp_path: Path) -> None:
-    """A column `age` serves as the label, and a table without splits is used whole."""
+    """A column `age` is accepted as the label, and a table without splits is used completely."""
     _picture(tmp_path / "a.png", 0)
     (tmp_path / "t.csv").write_text("file,age\na.png,3.5\n")
     data = open_data(f"table:{tmp_path / 't.csv'}")
@@ -49,7 +49,7 @@ def test_age_is_accepted_as_label(tmp_path: Path) -> None:
 
 
 def test_folder_and_tar_agree(tmp_path: Path) -> None:
-    """UTKFace reads the same samples from a folder and from an uncompressed .tar of it; unlabelled names are left out."""
+    """UTKFace gives the same samples from a folder and from an uncompressed .tar; files without a label are left out."""
     for i, name in enumerate(["21_0_1_20170101.jpg", "5_1_0_20170102.jpg", "39_1_20170103.jpg"]):
         _picture(tmp_path / "faces" / name, i)
     with tarfile.open(tmp_path / "faces.tar", "w") as tar:
@@ -61,7 +61,7 @@ def test_folder_and_tar_agree(tmp_path: Path) -> None:
 
 
 def test_copies(tmp_path: Path) -> None:
-    """Of byte-identical pictures with one label one is kept; with conflicting labels none; both are counted."""
+    """Of byte-identical pictures one is kept if their labels agree and none if they conflict; both are counted."""
     for name, seed in {"a": 0, "b": 0, "c": 1, "d": 1, "e": 2}.items():
         _picture(tmp_path / f"{name}.png", seed)
     (tmp_path / "t.csv").write_text("file,label\na.png,1\nb.png,1\nc.png,2\nd.png,9\ne.png,3\n")
@@ -89,7 +89,7 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("name", BAD_TABLES)
 def test_bad_tables(name: str, tmp_path: Path) -> None:
-    """Each malformed table is refused in one sentence that says what was expected."""
+    """Each malformed table is an error in one sentence that says what was expected."""
     text, sentence = BAD_TABLES[name]
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError) as caught:
@@ -102,13 +102,13 @@ def test_bad_tables(name: str, tmp_path: Path) -> None:
     [("faces", "expected DATA like"), ("utk:x", "expected DATA like"), ("table:nowhere.csv", "found nothing at")],
 )
 def test_bad_names(text: str, sentence: str) -> None:
-    """A data set named wrongly is refused, and the right form is shown."""
+    """A wrong data set name is an error that shows the right form."""
     with pytest.raises(DataError, match=sentence):
         open_data(text)
 
 
 def test_unreadable_pictures(table: Path) -> None:
-    """A picture that is missing, or is none, is an error that names it."""
+    """A missing picture, or a file that is not a picture, is an error that names it."""
     data = open_data(f"table:{table}")
     (table.parent / "0.png").write_text("not a picture")
     (table.parent / "1.png").unlink()
@@ -118,7 +118,7 @@ def test_unreadable_pictures(table: Path) -> None:
 
 
 def test_missing_split(table: Path) -> None:
-    """Asking for a split that is not there says which are."""
+    """Asking for a split that does not exist is an error that lists the existing ones."""
     with pytest.raises(DataError, match="it has test, train"):
         open_data(f"table:{table}").select("val")
 

@@ -1,4 +1,4 @@
-"""Splits, folds, few shots and shift: who stands where, the same in every run, persons kept apart."""
+"""Splits, folds, few-shot selection and label shift: reproducible, with no person in two splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numclip.errors import DataError, UsageError
 
 
 def people(n: int = 60, pictures: int = 4, **more) -> Dataset:
-    """n persons with so many pictures each; labels 0 to 9, 0 the most frequent."""
+    """A data set of n people with a given number of pictures each; labels 0 to 9, 0 the most frequent."""
     labels = np.random.default_rng(0).geometric(0.3, n * pictures).clip(1, 10) - 1
     samples = tuple(
         Sample(f"{i}.jpg", float(label), subject=str(i // pictures), **more) for i, label in enumerate(labels)
@@ -24,7 +24,7 @@ def people(n: int = 60, pictures: int = 4, **more) -> Dataset:
 
 
 def homes(data: Dataset) -> dict[str, set[str | None]]:
-    """The splits in which each person stands."""
+    """The splits in which each person appears."""
     found: dict[str, set[str | None]] = {}
     for s in data.samples:
         found.setdefault(str(s.subject), set()).add(s.split)
@@ -32,7 +32,7 @@ def homes(data: Dataset) -> dict[str, set[str | None]]:
 
 
 def test_splits_keep_persons_apart() -> None:
-    """By default every person is in one split, about 70, 10 and 20 % of the pictures, the same each time."""
+    """By default every person is in one split; the splits have about 70, 10 and 20 % of the pictures and are reproducible."""
     data = Protocol(seed=3).splits(people())
     assert all(len(splits) == 1 for splits in homes(data).values())
     assert Counter(s.split for s in data.samples) == {"train": 168, "val": 24, "test": 48}
@@ -42,7 +42,7 @@ def test_splits_keep_persons_apart() -> None:
 
 
 def test_random_splits_leak_and_say_so() -> None:
-    """The papers' random split puts the same persons into train and test, and the count is told."""
+    """The papers' random split puts the same people into train and test, and their number is reported."""
     data = Protocol(split="random").splits(people())
     shared = leaking(data)
     assert shared is not None and shared[1] == 48 and shared[0] > 40
@@ -50,7 +50,7 @@ def test_random_splits_leak_and_say_so() -> None:
 
 @pytest.mark.parametrize("rule", [None, "random"])
 def test_folds_partition(rule: str | None) -> None:
-    """Over the five folds every picture is tested on once; in each, train, val and test are disjoint and complete."""
+    """Over five folds every picture is tested once; in each fold train, val and test are disjoint and complete."""
     tested: list[str] = []
     for i in range(5):
         data = Protocol(split=rule, fold=(i, 5)).splits(people())
@@ -70,14 +70,15 @@ def own(fold_of, split_of=lambda i: None) -> Dataset:
 
 
 def test_own_folds_serve_where_they_keep_persons_apart() -> None:
-    """Adience's way: the data set's folds are taken, and a tenth of the other persons chooses."""
+    """If the data set's own folds keep people apart (Adience), they are used, and val gets a tenth of the other people."""
     data = Protocol(fold=(2, 5)).splits(own(lambda i: i // 4 % 5))
     assert {s.fold for s in data.samples if s.split == "test"} == {2}
     assert all(len(splits) == 1 for splits in homes(data).values())
 
 
 def test_own_lists_that_leak_are_used_only_when_asked_for() -> None:
-    """MORPH's way: by default persons are kept apart all the same; --split-by own takes the lists, and the leak is told."""
+    """If the data set's own lists leak people (MORPH), the default is a split by person; --split-by own uses the lists and reports
+    the leak."""
     leaky = own(lambda i: i % 5)
     assert all(len(splits) == 1 for splits in homes(Protocol(fold=(0, 5)).splits(leaky)).values())
     taken = Protocol(split="own", fold=(0, 5)).splits(leaky)
@@ -86,17 +87,17 @@ def test_own_lists_that_leak_are_used_only_when_asked_for() -> None:
     assert (leaking(Protocol().splits(listed)) or (1,))[0] == 0
     taken = Protocol(split="own").splits(listed)
     assert [s.split == "test" for s in taken.samples] == [i % 4 == 0 for i in range(240)]
-    assert Counter(s.split for s in taken.samples)["val"] > 0, "a tenth of the persons of train chooses"
+    assert Counter(s.split for s in taken.samples)["val"] > 0, "val gets a tenth of the people of train"
 
 
 def test_whole_splits_stay_as_they_are() -> None:
-    """A data set with train, val and test of its own, which leaks nobody, is handed back itself."""
+    """A data set with its own train, val and test splits, and no leak, is returned unchanged."""
     data = Protocol().splits(people())
     assert Protocol(seed=9).splits(data) is data
 
 
 def test_few_shots() -> None:
-    """Up to K pictures of every label, scarce labels keep what they have, no picture is new, the order stays."""
+    """Few-shot selection keeps up to K pictures per label in their order; labels with fewer pictures keep all."""
     samples = people().samples
     have = Counter(s.label for s in samples)
     for shots in (1, 2, 4, 8, 16, 32, 64):
@@ -108,7 +109,7 @@ def test_few_shots() -> None:
 
 
 def test_shift() -> None:
-    """Of the 3 most frequent labels a tenth stays, at least one picture; the others stay whole; few shots come first."""
+    """Label shift keeps a tenth, at least one picture, of the 3 most frequent labels and all of the others; few-shot comes first."""
     samples = people().samples
     have = Counter(s.label for s in samples)
     most = [label for label, _ in have.most_common(3)]
@@ -119,7 +120,7 @@ def test_shift() -> None:
 
 
 def test_limit() -> None:
-    """At most so many pictures, at random, in their order."""
+    """A limit selects pictures at random and keeps their order."""
     chosen = Protocol(limit=50).training(people().samples)
     assert len(chosen) == 50 and [int(s.file[:-4]) for s in chosen] == sorted(int(s.file[:-4]) for s in chosen)
     assert Protocol(limit=1000).training(people().samples) == people().samples
@@ -127,7 +128,7 @@ def test_limit() -> None:
 
 @pytest.mark.parametrize("text", ["5/5", "1", "a/b", "-1/5", "0/1", "1/2/3"])
 def test_bad_folds(text: str) -> None:
-    """Anything but I/N with 0 <= I < N is refused with the right form."""
+    """A fold other than I/N with 0 <= I < N is an error that shows the right form."""
     with pytest.raises(UsageError, match="as 0/5"):
         parse_fold(text)
     assert parse_fold("4/5") == (4, 5)
@@ -135,14 +136,14 @@ def test_bad_folds(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["10", "0:0.1", "10:1.5", "x:0.1", "10:0"])
 def test_bad_shifts(text: str) -> None:
-    """Anything but TOPK:SCALE is refused with the right form."""
+    """A shift other than TOPK:SCALE is an error that shows the right form."""
     with pytest.raises(UsageError, match=r"as 20:0\.1"):
         parse_shift(text)
     assert parse_shift("40:0.2") == (40, 0.2)
 
 
 def test_too_few_to_split() -> None:
-    """Two persons cannot be split into three; own splits that are not there cannot be asked for."""
+    """Two people cannot be split into three splits, and own splits that do not exist cannot be used; both are errors."""
     with pytest.raises(DataError, match="expected at least 3 persons"):
         Protocol().splits(people(2))
     with pytest.raises(UsageError, match="it has none"):

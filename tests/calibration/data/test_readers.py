@@ -1,4 +1,4 @@
-"""Every data set in the layout its owners hand out, laid out small on disk."""
+"""Every data set in its owners' layout, as a small copy on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numclip.errors import DataError
 
 
 def lay_out(root: Path, pictures: list[str], lists: dict[str, str] | None = None) -> Path:
-    """Small pictures, each another, and text files below a folder."""
+    """Write small, different pictures and text files into a folder."""
     for i, name in enumerate(pictures):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         ok, data = cv2.imencode(Path(name).suffix, np.random.default_rng(i).integers(0, 255, (9, 7, 3), np.uint8))
@@ -28,7 +28,7 @@ def lay_out(root: Path, pictures: list[str], lists: dict[str, str] | None = None
 
 
 def rows(data: Dataset) -> dict[str, tuple[float, str | None, str | None, int | None]]:
-    """Base name: label, person, split, fold; every picture is read."""
+    """Return label, person, split and fold by base name; reads every picture."""
     for sample in data.samples:
         assert data.read(sample).shape == (9, 7, 3)
     return {Path(s.file).name: (s.label, s.subject, s.split, s.fold) for s in data.samples}
@@ -44,7 +44,7 @@ FGNET_ROWS = {
 
 
 def test_fgnet_as_distributed(tmp_path: Path) -> None:
-    """The top folder, the folder of pictures and a .tar give the same 4 faces of 3 persons; points and strays are left."""
+    """The top folder, the picture folder and a .tar give the same 4 faces of 3 people; other files are ignored."""
     strays = {"points/001a02.pts": "n_points: 68", "images/._001A02.JPG": "hidden", "Thumbs.db": ""}
     root = lay_out(tmp_path / "FGNET", FGNET, strays)
     with tarfile.open(tmp_path / "packed.tar", "w") as tar:
@@ -59,7 +59,7 @@ MORPH = ["Album2/070081_2F36.JPG", "Album2/070081_3F38.JPG", "Album2/332200_02M3
 
 
 def test_morph_by_its_names(tmp_path: Path) -> None:
-    """Age, person and gender are in the names; without lists nobody has a split."""
+    """Age, person and gender come from the file names; without lists there are no splits."""
     data = open_data(f"morph2:{lay_out(tmp_path / 'morph', MORPH)}")
     assert rows(data) == {
         "070081_2F36.JPG": (36, "070081", None, None),
@@ -71,7 +71,7 @@ def test_morph_by_its_names(tmp_path: Path) -> None:
 
 
 def test_morph_by_the_papers_two_lists(tmp_path: Path) -> None:
-    """ET_proto_train and ET_proto_val, paths of another machine and several labels: val is what the paper tests on."""
+    """ET_proto_train and ET_proto_val, with foreign paths and several labels per line: the paper tests on val."""
     lists = {
         "ET_proto_train.txt": "../../data/Morph/image/070081_2F36.JPG 36 37\n../x/332200_02M32.JPG 32\n",
         "ET_proto_val.txt": "../../data/Morph/image/070081_3F38.JPG 38\n",
@@ -85,7 +85,7 @@ def test_morph_by_the_papers_two_lists(tmp_path: Path) -> None:
 
 
 def test_morph_by_lists_of_folds(tmp_path: Path) -> None:
-    """Setting A's lists: columns apart by spaces or commas, with and without an index; a picture's fold tests on it."""
+    """Setting A's lists have columns separated by spaces or commas, with or without an index; each picture gets its test fold."""
     lists = {
         "Setting_A_fold0_train.txt": "W F 38 070081_3F38.JPG MORPH\nW M 32 332200_02M32.JPG MORPH\n",
         "Setting_A_fold0_test.txt": "W F 36 070081_2F36.JPG MORPH\n",
@@ -105,7 +105,7 @@ def test_morph_by_lists_of_folds(tmp_path: Path) -> None:
 
 
 def test_lists_of_two_protocols_are_refused(tmp_path: Path) -> None:
-    """A picture in the folds of two settings says which, and to keep one."""
+    """A picture in the lists of two settings is an error that names them and says to keep one."""
     lists = {"morph_C_00.txt": "070081_2F36.JPG 36\n", "morph_D_01.txt": "070081_2F36.JPG 36\n"}
     with pytest.raises(DataError, match=r"070081_2F36.JPG stands in two lists; keep the lists of one protocol"):
         open_data(f"morph2:{lay_out(tmp_path, MORPH, lists)}")
@@ -117,7 +117,7 @@ HEAD = "user_id\toriginal_image\tface_id\tage\tgender\tx\ty\tdx\tdy\ttilt_ang\tf
 
 
 def test_adience_as_distributed(tmp_path: Path) -> None:
-    """The owners' tables of five folds: group by place from 0, person and gender; faces without a group are left out."""
+    """The owners' five fold tables give the group's index from 0, person and gender; faces without a group are left out."""
     lists = {
         "fold_0_data.txt": HEAD + "30@N03\ta_o.jpg\t1\t(25, 32)\tm\t0\t0\t1\t1\t0\t0\t1\n",
         "fold_3_data.txt": HEAD
@@ -133,14 +133,14 @@ def test_adience_as_distributed(tmp_path: Path) -> None:
 
 
 def test_adience_by_short_lists(tmp_path: Path) -> None:
-    """`person/picture group` in a list for each fold."""
+    """Lists with `person/picture group`, one per fold, are read."""
     lists = {"lists/simplified_adience_2.txt": "30@N03/landmark_aligned_face.1.a_o.jpg 7\n"}
     got = rows(open_data(f"adience:{lay_out(tmp_path, ADIENCE, lists)}"))
     assert got == {"landmark_aligned_face.1.a_o.jpg": (7, "30@N03", None, 2)}
 
 
 def test_hci_in_folders_and_in_lists(tmp_path: Path) -> None:
-    """Decades count from 0: by folder, by name, by `path 1950s`, and by `path 3` with train, val and test."""
+    """Decades count from 0; they come from folders, names, `path 1950s`, or `path 3` with train, val and test."""
     folders = lay_out(tmp_path / "f", ["decade_database/1930s/x.jpg", "decade_database/1970s/y.png"])
     assert {k: v[0] for k, v in rows(open_data(f"hci:{folders}")).items()} == {"x.jpg": 0, "y.png": 4}
     names = ["images/1950s_decade_0a.jpg", "images/1960s_decade_0b.jpg"]
@@ -157,7 +157,7 @@ def test_hci_in_folders_and_in_lists(tmp_path: Path) -> None:
 
 
 def test_aesthetics_by_its_lists(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """`id.png 3.0` counted from 1, a list for each category and split; photographs that are gone are counted aloud."""
+    """Lists with `id.png 3.0`, grades from 1, per category and split, are read; missing photographs are counted in a warning."""
     lists = {
         "urban_train.txt": "1.png\t3.0\n2.png\t5.0\n404.png\t3.0\n",
         "people_test.txt": "3.png\t1.0\n",
@@ -174,7 +174,7 @@ def test_aesthetics_by_its_lists(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_missing_data_says_where_to_get_it(kind: str, tmp_path: Path) -> None:
-    """Nothing there, and a folder without anything labelled: one sentence each, with the place to get it and what to give."""
+    """A missing path, and a folder without labelled pictures, are errors that say where to get the data set and what to give."""
     (tmp_path / "t.csv").write_text("file,label\n")
     empty = tmp_path / "t.csv" if kind == "table" else lay_out(tmp_path / "e", ["nothing.png"])
     for path in (tmp_path / "nowhere", empty):

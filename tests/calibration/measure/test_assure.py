@@ -1,4 +1,4 @@
-"""The assurance report: every rate counted again from the table of faces it writes, every interval scipy's, and what it refuses."""
+"""The assurance report: every rate recomputed from its table of faces, every interval compared with scipy's, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Report = tuple[dict[str, Any], list[Row], Path]
 
 @pytest.fixture(scope="module")
 def report(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """What the command writes of All-Age-Faces' test split: 800 faces."""
+    """The report of the command on All-Age-Faces' test split: 800 faces."""
     folder = tmp_path_factory.mktemp("assure") / "report"
     data = f"aaf:{shared_data / 'data' / 'aaf.tar'}"
     assert (
@@ -71,7 +71,7 @@ def _answered(found: dict[str, Any], rows: list[Row], answer: Callable[[Row], st
 
 
 def test_the_report_fits_its_schema(report: Report) -> None:
-    """report.json is valid by report.schema.json; a figure of another kind is not."""
+    """report.json is valid by report.schema.json; with a value of a wrong type it is not."""
     jsonschema = pytest.importorskip("jsonschema", reason="needs the extra dev")
     found, _, folder = report
     schema = json.loads((folder / "report.schema.json").read_text())
@@ -82,7 +82,7 @@ def test_the_report_fits_its_schema(report: Report) -> None:
 
 
 def test_intervals_are_scipys(report: Report) -> None:
-    """Each of the shares in the report, over 800, has the interval that scipy's binomtest gives, to 9 digits."""
+    """Each of the more than 800 shares in the report has the interval of scipy's binomtest, to 9 digits."""
     stats = pytest.importorskip("scipy.stats", reason="needs the extra study")
     shares = list(_shares(report[0]))
     assert len(shares) > 800
@@ -94,7 +94,7 @@ def test_intervals_are_scipys(report: Report) -> None:
 
 
 def _reasoned(row: Row, setting: dict[str, Any], threshold: float) -> str:
-    """The answer at a setting, from the row's own numbers."""
+    """The gate's answer at a setting, computed from the row's numbers."""
     if row["reason"]:
         return "ask"
     odds, value, widening = float(row["log_odds"]), float(row["value"]), float(row["widening"])
@@ -108,7 +108,7 @@ def _reasoned(row: Row, setting: dict[str, Any], threshold: float) -> str:
 
 
 def test_settings_are_counts_of_the_table(report: Report) -> None:
-    """At every setting of the dial the answers follow from each row's odds, value and widening, and are counted by distance to 18."""
+    """At every setting the answers follow from each row's odds, value and widening, and are counted by distance to 18."""
     found, rows, _ = report
     granted = [setting for setting in found["settings"] if setting["refused"] is None]
     assert {setting["dial"] for setting in granted} == {"error", "challenge", "cost"}
@@ -125,7 +125,7 @@ def test_settings_are_counts_of_the_table(report: Report) -> None:
 
 
 def test_years_are_counts_of_the_table(report: Report) -> None:
-    """Each year of age: n, mean absolute and signed error, and the answers of both settings."""
+    """For each year of age, n, mean absolute and signed error, and the answers of both settings equal those of the table."""
     found, rows, _ = report
     assert sum(year["n"] for year in found["years"]) == len(rows) == found["n"]
     for year in found["years"]:
@@ -139,7 +139,7 @@ def test_years_are_counts_of_the_table(report: Report) -> None:
 
 
 def test_cells_are_counts_of_the_table(report: Report) -> None:
-    """Each group and range of age, alone and in combination; all of them together hold everybody once."""
+    """Each group and age range, alone and combined, equals the counts of the table; together they contain every face once."""
     found, rows, _ = report
     assert any(cell["group"] for cell in found["cells"])
     for cell in found["cells"]:
@@ -152,7 +152,7 @@ def test_cells_are_counts_of_the_table(report: Report) -> None:
 
 
 def test_curve_and_trade_are_counts_of_the_table(report: Report) -> None:
-    """Challenge ages 18 to 38 by the value; both errors at every limit, by the odds and by the value."""
+    """The curve over challenge ages 18 to 38, and both errors at every limit (by odds and by value), equal counts of the table."""
     found, rows, _ = report
     assert [point["age"] for point in found["curve"]] == list(range(18, 39))
     for point in found["curve"]:
@@ -171,7 +171,7 @@ def test_curve_and_trade_are_counts_of_the_table(report: Report) -> None:
 
 
 def test_second_looks_are_counts_of_the_table(report: Report) -> None:
-    """Years apart and changed answers, of those who were looked at again; everybody near 18 was."""
+    """The differences and changed answers on second looks equal those of the table; every face near 18 has a second look."""
     found, rows, _ = report
     for again in found["again"]:
         kind = again["kind"]
@@ -186,7 +186,8 @@ def test_second_looks_are_counts_of_the_table(report: Report) -> None:
 
 
 def test_ratios_are_those_of_the_table(report: Report) -> None:
-    """Both rates are counts, the ratio theirs; its ends are of scipy's 97.5 % intervals, and decide the verdict."""
+    """Both rates and their ratio equal counts of the table; the ratio's ends come from scipy's 97.5 % intervals and decide the
+    verdict."""
     stats = pytest.importorskip("scipy.stats", reason="needs the extra study")
     found, rows, _ = report
     rates = {
@@ -211,7 +212,7 @@ def test_ratios_are_those_of_the_table(report: Report) -> None:
 
 
 def test_verdicts_by_hand() -> None:
-    """40 of 50 against 10 of 50 is different; 500 of 1,000 twice is equal; 1 of 10 against 2 of 10 nobody can say."""
+    """Hand-computed: 40 of 50 against 10 of 50 is different; 500 of 1,000 twice is equal; 1 of 10 against 2 of 10 is undecided."""
 
     def verdict(one: tuple[int, int], two: tuple[int, int]) -> str:
         masks = [np.arange(n) < hits for hits, n in (one, two)]
@@ -223,7 +224,7 @@ def test_verdicts_by_hand() -> None:
 
 
 def test_the_page_needs_nothing_else(report: Report) -> None:
-    """One HTML file with three plots in it: no script, no address, no file beside it; each setting has its row."""
+    """The page is one HTML file with three plots, without scripts, URLs or other files; each setting has a row."""
     found, _, folder = report
     page = (folder / "report.html").read_text()
     assert page.count("<svg") == 3 and "<script" not in page and "@media print" in page
@@ -233,7 +234,8 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
 
 
 def test_the_practice_statement(report: Report) -> None:
-    """Each of the standard's five kinds of characteristic has fields; measured ones hold the report's figures, the others say whose they are."""
+    """Each of the standard's five kinds of characteristic has fields; measured fields have the report's figures, the others say who
+    must fill them in."""
     found, _, folder = report
     page = (folder / "practice_statement.md").read_text()
     for kind in ("Functional", "Performance", "Privacy", "Security", "Acceptability"):
@@ -246,7 +248,7 @@ def test_the_practice_statement(report: Report) -> None:
 
 @pytest.fixture
 def some(shared_data: Path, tmp_path: Path) -> Callable[[list[float]], str]:
-    """A table of All-Age-Faces pictures with these labels."""
+    """Make a table of All-Age-Faces pictures with these labels."""
     data = open_data(f"aaf:{shared_data / 'data' / 'aaf.tar'}").select("test")
 
     def make(labels: list[float]) -> str:
@@ -263,7 +265,8 @@ def some(shared_data: Path, tmp_path: Path) -> Callable[[list[float]], str]:
 
 
 def test_what_cannot_be_measured_is_refused(some: Callable[[list[float]], str]) -> None:
-    """Nobody near the threshold, too few, a threshold or rate that the model does not hold, no calibration: one sentence each."""
+    """No or too few people near the threshold, a threshold or rate that the model does not guarantee, and a model without
+    calibration are errors in one sentence."""
     model = numclip.load("age-nano", device="cpu")
     far, few = some([5, 40, 60]), AssureOptions(model, [some([16, 17, 19, 20])])
     with pytest.raises(DataError, match=r"expected people within 4 years below 18, found none; use other data"):
@@ -283,7 +286,7 @@ def test_what_cannot_be_measured_is_refused(some: Callable[[list[float]], str]) 
 
 
 def test_bands_that_straddle_are_refused(some: Callable[[list[float]], str], tmp_path: Path) -> None:
-    """Where all that is known of people near 18 are bands from 10 to 19, the sentence says that they straddle it."""
+    """If the only labels near 18 are bands from 10 to 19, the error says that they straddle the threshold."""
     some([1, 2, 3])
     rows = (tmp_path / "3.csv").read_text().splitlines()[1:]
     bands = "\n".join(["file,age_low,age_high", *(f"{row.partition(',')[0]},10,19" for row in rows)])
@@ -294,7 +297,7 @@ def test_bands_that_straddle_are_refused(some: Callable[[list[float]], str], tmp
 
 @pytest.mark.slow
 def test_bands_on_one_side_stand_apart(shared_data: Path) -> None:
-    """Beside exact ages, FairFace's bands that lie on one side of 18 have rows of their own, and are in no year and no cell."""
+    """With exact ages, FairFace's bands on one side of 18 have their own rows and are not part of any year or cell."""
     data = [f"{kind}:{shared_data / 'data' / kind}.tar" for kind in ("aaf", "fairface")]
     model = numclip.load("age-nano", device="cpu")
     few = [open_data(text).select("test") for text in data]
@@ -307,7 +310,7 @@ def test_bands_on_one_side_stand_apart(shared_data: Path) -> None:
 
 
 def test_a_file_where_the_report_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Refused before anything is measured, and the file is left alone."""
+    """A file in the report's place is an error before anything is measured, and the file stays unchanged."""
     (tmp_path / "file").write_text("mine")
     assert main(["assure", "age-nano", "--data", "aaf:/nowhere", "--out", str(tmp_path / "file")]) == 2
     assert "expected a folder for the report" in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"

@@ -1,4 +1,4 @@
-"""What is measured where labels are bands: by hand, in the report, in the card, and of the models that ship."""
+"""Metrics for age bands: hand-computed, in the report, in the model card, and for the shipped models."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BANDS = [(0, 9), (10, 19), (20, 29), (30, INF)]
 
 
 def _predictions(values: list[float], ends: Sequence[tuple[float, float]], *, calibrated: bool = False) -> Predictions:
-    """Faces read as `values`; calibrated: every 90 % interval is +-5 years."""
+    """Make predictions `values`; calibrated: every 90 % interval is +-5 years."""
     spec, n = SPEC.with_calibration(None), len(values)
     if calibrated:
         assert SPEC.calibration is not None
@@ -47,14 +47,14 @@ def _predictions(values: list[float], ends: Sequence[tuple[float, float]], *, ca
 
 
 def _share(rate: Rate) -> float:
-    """The share of a rate that was measured on some faces."""
+    """Return the share of a rate, which must have been measured on some faces."""
     assert rate.share is not None
     return rate.share.value
 
 
 def test_shares_by_hand() -> None:
-    """Six faces of 10-19, read as 5, 10, 19.9, 24, 31 and 45: two inside, four inside or next door, one younger, three older, on
-    average 45.1 / 6 years away; the bands before and after are those of the data set, and the last is open."""
+    """Hand-computed: six faces of 10-19 with predictions 5, 10, 19.9, 24, 31 and 45: two inside, four inside or in the next band,
+    one below, three above, mean distance 45.1 / 6 years. The neighbouring bands are those of the data set; the last is open."""
     values = [5, 10, 19.9, 24, 31, 45, 3, 25, 80]
     got = summarise_bands(_predictions([float(v) for v in values], [(10, 19)] * 6 + [BANDS[0], BANDS[2], BANDS[3]]))
     assert [row.name for row in got.bands] == ["0-9", "10-19", "20-29", "30+"]
@@ -67,11 +67,11 @@ def test_shares_by_hand() -> None:
     assert teens.meets is None and teens.width is None
     assert teens.near.share is not None
     low, high = teens.near.share.ends
-    assert 0.2 < low < 0.35 and 0.85 < high < 0.97, "four of six are known to about a third either way"
+    assert 0.2 < low < 0.35 and 0.85 < high < 0.97, "the interval of four in six is about +-1/3"
 
 
 def test_intervals_by_hand() -> None:
-    """+-5 years around 24.5 contains 20 to 29 whole; around 26 it meets it only; around 36 it does not, nor around 14.9."""
+    """+-5 years around 24.5 contains the whole band 20 to 29; around 26 it only overlaps it; around 36 and 14.9 it does not."""
     values = [24.5, 26.0, 35.1, 14.9, 24.0]
     got = summarise_bands(_predictions(values, [(20, 29)] * 5, calibrated=True))
     assert got.overall.meets is not None and got.overall.holds is not None and got.overall.width is not None
@@ -84,13 +84,14 @@ def test_intervals_by_hand() -> None:
 
 
 def test_mixed_labels_are_measured_apart() -> None:
-    """Exact labels among bands are refused in a sentence."""
+    """Exact labels mixed with bands are an error in one sentence."""
     with pytest.raises(DataError, match="all exact or all bands, got both"):
         summarise_bands(_predictions([24.0, 25.0], [(20, 29), (25, 25)]))
 
 
 def test_a_metric_has_its_bands() -> None:
-    """A spec's line of figures: exact labels by five bands of ours, bands by themselves; both say how far and which way."""
+    """A metric in the spec has rows per band: five fixed bands for exact labels, the labels' own bands otherwise, with distance and
+    bias."""
     exact = _predictions([11.0, 10, 48, 70], [(10, 10), (13, 13), (40, 40), (70, 70)])
     line = metric("x", "test", exact.faces, exact.values, SPEC.task)
     assert (line.mae, line.bias, line.cs5, line.n) == (3.0, 1.5, 0.75, 4)
@@ -117,7 +118,7 @@ def few(shared_data: Path, tmp_path: Path) -> str:
 
 
 def test_command_report_and_card_say_the_same(few: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """`evaluate` on bands prints their table, writes a page and JSON; the card shows the same; a spec's metric is filled."""
+    """`evaluate` on bands prints a table and writes a page and JSON; the model card and the spec's metric show the same figures."""
     result = evaluate(EvaluateOptions("age-nano", few, device="cpu"))
     assert isinstance(result, BandEvaluation) and result.overall.near.share is not None
     words = ["evaluate", "age-nano", "--device", "cpu", "--data", few]
@@ -134,7 +135,7 @@ def test_command_report_and_card_say_the_same(few: str, tmp_path: Path, capfd: p
 
 
 def test_stress_needs_exact_labels(few: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """--stress on bands is refused in a sentence before anything runs."""
+    """--stress on bands is an error in one sentence before anything runs."""
     assert main(["evaluate", "age-nano", "--data", few, "--stress"]) == 2
     assert "expected exact labels with --stress" in capfd.readouterr().err
 
@@ -142,7 +143,7 @@ def test_stress_needs_exact_labels(few: str, capfd: pytest.CaptureFixture[str]) 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["age-nano", "age-small"])
 def test_the_base_line_on_fairface(name: str, shared_data: Path) -> None:
-    """The test split of FairFace counts every face, in nine bands and seven groups, whose numbers add up."""
+    """On FairFace's test split every face counts, in nine bands and seven groups whose numbers add up."""
     data = open_data(f"fairface:{shared_data / 'data' / 'fairface.tar'}").select("test")
     got = summarise_bands(predict_dataset(numclip.load(name, device="cpu"), data))
     assert got.n + got.skipped == 1400 and sum(b.figures.n for b in got.bands) == got.n

@@ -36,7 +36,7 @@ def _predictions(values: list[float], labels: list[float], groups: list[str]) ->
 
 
 def test_figures_by_hand() -> None:
-    """Errors +1, -3, +8, 0 give MAE 3, bias 1.5, three of four within five; bands and groups split them."""
+    """Hand-computed: errors +1, -3, +8, 0 give MAE 3, bias 1.5 and three of four within five years; bands and groups split them."""
     evaluation = summarise(_predictions([11, 10, 48, 70], [10, 13, 40, 70], ["f", "m", "f", "m"]), "x")
     got = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
     assert (got["mae"], got["bias"], got["cs5"], got["n"], got["skipped"]) == (3.0, 1.5, 0.75, 4, 1)
@@ -64,7 +64,7 @@ def test_shipped_model_on_shared_faces(
     yunet_model: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The mean absolute error on the test splits of UTKFace and All-Age-Faces, with the finder that ships and with YuNet."""
+    """The mean absolute errors on the test splits of UTKFace and All-Age-Faces are as stated, with faces-nano and with YuNet."""
     for kind, n, limit in (("utkface", 2000, limits[0]), ("aaf", 800, limits[1])):
         data = f"{kind}:{shared_data / 'data' / f'{kind}.tar'}"
         words = ["--device", "cpu", "--detector", detector, "--data", data, "--split", "test", "--json", "-"]
@@ -75,14 +75,14 @@ def test_shipped_model_on_shared_faces(
 
 
 def test_labels_outside_the_task(tmp_path: Path, yunet_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A label of 200 years is refused by name before anything runs."""
+    """A label of 200 years is an error that names the file, before anything runs."""
     (tmp_path / "t.csv").write_text("file,label\na.png,200\n")
     assert main(["evaluate", "age-nano", "--data", f"table:{tmp_path / 't.csv'}"]) == 1
     assert "expected labels of 0 to 120 years, got 200 for a.png" in capfd.readouterr().err
 
 
 def test_without_yunet(tmp_path: Path, monkeypatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without YuNet's file, --detector yunet says how to get it."""
+    """Without YuNet's file, --detector yunet is an error that says how to get it."""
     monkeypatch.delenv("NUMCLIP_YUNET", raising=False)
     monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path / "cache"))
     (tmp_path / "t.csv").write_text("file,label\na.png,20\n")
@@ -92,7 +92,7 @@ def test_without_yunet(tmp_path: Path, monkeypatch, capfd: pytest.CaptureFixture
 
 
 def test_from_python(shared_data: Path, yunet_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """`numclip.calibration.evaluate` takes a name or an open model, prints nothing, and returns what the command writes."""
+    """`numclip.calibration.evaluate` accepts a name or an open model, prints nothing, and returns what the command writes."""
     data = open_data(f"aaf:{shared_data / 'data' / 'aaf.tar'}").select("test")
     rows = ["file,label"]
     for sample in data.samples[::100]:
@@ -108,7 +108,7 @@ def test_from_python(shared_data: Path, yunet_model: Path, tmp_path: Path, capfd
 
 
 def test_the_room_s_face_is_light() -> None:
-    """Importing `numclip.calibration` imports none of its modules (`numclip.lazy` brings them when they are asked for); every name that it offers is there."""
+    """Importing `numclip.calibration` imports none of its modules (`numclip.lazy` imports them on first use); all its names exist."""
     code = "import sys, numclip.calibration as c; print(sorted(m for m in sys.modules if m.startswith('numclip.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['numclip.calibration', 'numclip.lazy']"
@@ -119,7 +119,7 @@ def test_the_room_s_face_is_light() -> None:
 
 
 def test_a_spec_s_metric_has_bands(shared_data: Path) -> None:
-    """The line that export and quantize write: the bands together are all faces, and their errors weigh up to the whole one."""
+    """In the metric that export and quantize write, the bands contain all faces, and their weighted errors give the total error."""
     model = numclip.load("age-nano", device="cpu", threads=1)
     dataset = open_data(f"utkface:{shared_data / 'data' / 'utkface.tar'}")
     few = replace(dataset, samples=tuple(s for s in dataset.samples if s.split == "test")[::33])

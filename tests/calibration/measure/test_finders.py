@@ -1,4 +1,4 @@
-"""A face detector against another and against labels, counted by hand."""
+"""A face detector compared with another one and with labels, hand-counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FACE, OTHER, TINY, NOWHERE = (10, 10, 60, 60), (100, 100, 150, 150), (300, 300, 
 
 
 class Says:
-    """A detector that always says the same: box (xyxy px) and score of each face."""
+    """A detector that always returns the same faces: box (xyxy px) and score of each."""
 
     name = "says"
 
@@ -34,7 +34,8 @@ def labelled(*boxes: tuple[float, ...], complete: bool = True) -> LabelledPictur
 
 
 def test_found_strange_and_labelled_faces_are_counted() -> None:
-    """Of the reference's two faces (one weak, one tiny are not asked for) one is found; one box is nobody's; of two labels one is."""
+    """Of the reference's two faces (a weak and a tiny one do not count) one is found; one box is a false positive; of two labels
+    one is found."""
     mine = Says((FACE, 0.9), (NOWHERE, 0.9), (OTHER, 0.5), (TINY, 0.9))
     reference = Says((FACE, 0.95), (OTHER, 0.85), (NOWHERE, 0.5), (TINY, 0.9))
     report = measure_finder(mine, reference, [labelled(FACE, OTHER)], score=0.8)
@@ -44,13 +45,13 @@ def test_found_strange_and_labelled_faces_are_counted() -> None:
 
 
 def test_a_tiny_box_is_no_fault_and_a_large_one_on_an_empty_picture_is() -> None:
-    """On a picture without faces: boxes from 24 px on count, of both detectors alike."""
+    """On a picture without faces, boxes of 24 px or more count as false positives for both detectors."""
     report = measure_finder(Says((TINY, 0.9), (FACE, 0.9)), Says((TINY, 0.9)), [labelled()])
     assert (report.false_on_empty, report.false_on_empty_of_reference) == (1, 0)
     assert report.reference == FoundShare(0, 0) and report.landmarks_median is None
 
 
 def test_landmarks_are_apart_by_shares_of_the_box() -> None:
-    """Landmarks 5 px aside of a box of 50 px: 0.1, in the JSON too."""
+    """Landmarks that are 5 px off in a box of 50 px have a distance of 0.1, also in the JSON."""
     report = measure_finder(Says((FACE, 0.9), shift_px=5), Says((FACE, 0.9)), [labelled(FACE)])
     assert report.to_json()["landmarks_median"] == 0.1 and report.to_json()["reference"] == {"found": 1, "n": 1}

@@ -1,4 +1,4 @@
-"""How well outputs tell persons apart: known separations are found, a control that leaks fails, one that knows only age passes."""
+"""How well outputs identify people: known separations are measured, a leaking control fails, one with only age passes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ PERSONS, LOOKS = 120, 3
 
 
 def test_known_separations() -> None:
-    """Normal scores two deviations apart: AUC is Phi(2 / sqrt 2) = 0.9214, and at a false accept rate of 1 % Phi(2 - 2.3263) = 0.3721."""
+    """Hand-computed: for normal scores two deviations apart, the AUC is Phi(2 / sqrt 2) = 0.9214, and the true accept rate at 1 %
+    false accepts is Phi(2 - 2.3263) = 0.3721."""
     random = np.random.default_rng(0)
     genuine, impostor = random.normal(2, 1, 40_000), random.normal(0, 1, 40_000)
     assert auc(genuine, impostor) == pytest.approx(0.5 * math.erfc(-1.0), abs=0.004)
@@ -39,7 +40,7 @@ def test_known_separations() -> None:
 
 
 def _made(own: float, random: np.random.Generator) -> Identity:
-    """Persons of 20 to 30 in three looks each; embeddings of 8 numbers, of which a share `own` of the variance is the person's."""
+    """Make people of 20 to 30 with three looks each; embeddings of 8 numbers; a share `own` of their variance is per person."""
     person = np.repeat(np.arange(PERSONS), LOOKS)
     ages = random.uniform(20, 30, PERSONS)[person]
     read = (ages + random.normal(0, 4, len(person)))[:, None]
@@ -55,7 +56,8 @@ def _made(own: float, random: np.random.Generator) -> Identity:
 
 
 def test_synthetic_persons_with_a_known_leak() -> None:
-    """Of embeddings that are half the person's own the AUC is that of the same draw without a sample's noise in its pairs: over 0.85; it leaks."""
+    """If half of the embedding's variance is per person, the AUC equals that computed directly from the draw, is above 0.85, and the
+    test reports a leak."""
     found = _made(0.5, np.random.default_rng(1))
     (own,) = [s for s in found.separations if s.output == "embedding" and s.like_age]
     fresh = np.random.default_rng(2)
@@ -72,7 +74,7 @@ def test_synthetic_persons_with_a_known_leak() -> None:
 
 
 def test_what_knows_only_age_passes() -> None:
-    """Embeddings of noise, and probabilities made of the age that is read, leak nothing beyond it."""
+    """Noise embeddings, and probabilities computed from the predicted age, leak nothing beyond age."""
     found = _made(0.0, np.random.default_rng(3))
     assert found.leaks == () and found.to_json()["passes"] is True
     (age,) = [s for s in found.separations if s.output == "age" and s.like_age]
@@ -80,7 +82,7 @@ def test_what_knows_only_age_passes() -> None:
 
 
 def test_without_persons_it_is_refused() -> None:
-    """Fewer than ten persons with two pictures: one sentence."""
+    """Fewer than ten people with two pictures are an error in one sentence."""
     outputs = {"age": np.zeros((4, 1)), "embedding": np.zeros((4, 2))}
     with pytest.raises(DataError, match="expected at least 10 persons with two pictures or more"):
         separations(outputs, np.zeros(4), ["a", "a", "", ""])
@@ -88,7 +90,7 @@ def test_without_persons_it_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def people(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """40 people of UTKFace's test split, each in three simulated looks, as a table with subjects."""
+    """A table with subjects: 40 people of UTKFace's test split, each in three simulated looks."""
     folder, random = tmp_path_factory.mktemp("people"), np.random.default_rng(0)
     data = open_data(f"utkface:{shared_data / 'data' / 'utkface.tar'}").select("test")
     rows = ["file,label,subject"]
@@ -103,7 +105,7 @@ def people(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Thumbnails:
-    """A control that leaks by construction: its embedding is the crop itself, grey, 8 x 8, folded so that mirroring changes nothing."""
+    """A control that leaks by construction: its embedding is the grey crop at 8 x 8, made invariant to mirroring."""
 
     def __init__(self, inner: Session) -> None:
         self.inner = inner
@@ -126,7 +128,7 @@ class Thumbnails:
 
 
 def test_a_network_that_leaks_fails(people: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Pictures as embeddings tell people apart, and fail; of the shipped model each output's figures are printed."""
+    """Pictures as embeddings identify people and fail the test; the figures of the shipped model's outputs are printed."""
     model = numclip.load("age-nano", device="cpu")
     control = Model(model.spec, Thumbnails(model.session))
     evaluation = evaluate(EvaluateOptions(control, people, identity=True))

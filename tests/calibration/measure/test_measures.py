@@ -1,4 +1,4 @@
-"""Figures and their intervals, by hand."""
+"""Metrics and their intervals, hand-computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numclip.runtime.contract.readings import Readings
 
 
 def test_gate_rates_by_hand() -> None:
-    """Of the two from 14 to 17 one gets yes, of the two from 18 to 21 one gets no, and of the two from 28 on one is not asked."""
+    """Hand-computed: one of two people from 14 to 17 gets yes, one of two from 18 to 21 gets no, one of two from 28 is not asked."""
     said = np.array(["yes", "yes", "ask", "no", "yes", "no", "ask", "yes"])
     got = gate_rates(said, np.array([13, 14, 17.9, 18, 21, 22, 28, 60]), 18).to_json()
     assert (got["false_accept"], got["false_reject"], got["accept"]) == (0.5, 0.5, 0.5)
@@ -22,14 +22,14 @@ def test_gate_rates_by_hand() -> None:
 
 
 def test_no_event_in_a_hundred_is_not_never() -> None:
-    """0 wrong of 100 leaves up to 3.6 % possible, 1 - 0.025^(1/100); no faces leave no rate."""
+    """0 wrong of 100 gives an upper bound of 3.6 %, 1 - 0.025^(1/100); without faces there is no rate."""
     got = gate_rates(np.full(100, "ask"), np.full(100, 15.0), 18).to_json()
     assert got["false_accept"] == 0 and got["false_accept_95"] == [0, pytest.approx(0.0362, abs=1e-4)]
     assert got["accept"] is None and got["accept_n"] == 0
 
 
 def test_bootstrap_intervals_are_those_of_the_mean() -> None:
-    """Of 400 errors with deviation 5 the mean is known to 1.96 x 5 / 20; fewer than 100 faces are marked."""
+    """For 400 errors with deviation 5 the interval of the mean is +- 1.96 x 5 / 20; fewer than 100 faces are marked."""
     error = np.random.default_rng(0).normal(0, 5, 400)
     got = measure(Judged(error, np.zeros(400)))
     bias = got.bias
@@ -39,7 +39,7 @@ def test_bootstrap_intervals_are_those_of_the_mean() -> None:
 
 
 def test_widths_at_equal_coverage_by_hand() -> None:
-    """Ours hold both faces with 10 and 50 years; one quantile needs +-20 for both, 40 each, the second cut at 0."""
+    """Hand-computed: intervals of 10 and 50 years cover both faces; one quantile needs +-20, 40 years each, the second cut at 0."""
     spec = read_spec(resolve("age-nano"))
     assert spec.calibration is not None
     table = ConformalTable(

@@ -1,4 +1,4 @@
-"""A model's card holds what was measured, and nothing else."""
+"""A model card contains the measured figures and nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def few(shared_data: Path, tmp_path: Path) -> str:
 
 
 def test_the_card_shows_what_evaluate_measures(few: str, yunet_model: Path) -> None:
-    """Figures, worse pictures, gates after one look and many, training, limits and licences, for the faces it is given."""
+    """The card shows metrics, degraded pictures, gates after one and many looks, training, limits and licences."""
     model = numclip.load("age-nano", device="cpu")
     page, measured = card(model, [few]), summarise(predict_dataset(model, open_data(few)))
     assert "(8 faces)" in page and f"MAE **{measured.mae:.2f} (" in page and f"{measured.cs5:.1%}" in page
@@ -40,7 +40,7 @@ def test_the_card_shows_what_evaluate_measures(few: str, yunet_model: Path) -> N
 
 
 def test_an_uncalibrated_model_promises_nothing(few: str, yunet_model: Path) -> None:
-    """Without calibration the card has errors and no intervals or gates."""
+    """Without calibration the card has errors but no intervals or gates."""
     model = numclip.load("age-nano", device="cpu")
     page = card(Model(replace(model.spec, calibration=None), model.session), [few])
     assert "Not calibrated: no intervals." in page and "together" not in page

@@ -1,4 +1,4 @@
-"""Differences of artifacts, by hand; and the faces they are measured on."""
+"""Differences between model files, hand-computed, and the faces they are measured on."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ def outputs(values: list[float], turned: float = 0.0) -> Outputs:
 
 
 def test_by_hand() -> None:
-    """Values 30 40 50 60 against 31 40 50 57: mean 1, max 3; labels 30 40 50 60: MAE 0 against 1; embeddings 60 degrees apart."""
+    """Hand-computed: values 30 40 50 60 against 31 40 50 57 differ by 1 on average and 3 at most; with labels 30 40 50 60 the MAE is
+    0 against 1; the embeddings are 60 degrees apart."""
     found = difference(outputs([30, 40, 50, 60], np.pi / 3), outputs([31, 40, 50, 57]), np.array([30.0, 40, 50, 60]))
     assert (found.mean, found.max, found.mae, found.mae_change, found.n) == (1, 3, 0, -1, 4)
     assert found.p99 == pytest.approx(1 + 2 * 0.97) and found.cosine == pytest.approx(0.5, abs=1e-6)
 
 
 def test_not_finite_numbers_are_counted_and_never_pass() -> None:
-    """One NaN value and one Inf are counted; no limit, however wide, lets them pass."""
+    """A NaN and an Inf are counted, and fail whatever the limits."""
     found = difference(outputs([30, float("nan"), float("inf")]), outputs([30, 40, 50]), np.array([30.0, 40, 50]))
     assert found.not_finite == 2 and excess(found, {"max": 1e9}) == float("inf")
     assert faults(found, {"max": 1e9}, "years")[0] == "2 NaN or Inf"
@@ -51,7 +52,7 @@ def test_not_finite_numbers_are_counted_and_never_pass() -> None:
     ("precision", "wrong"), [("fp32", {"max": 0.03}), ("fp16", {"p99": 0.6}), ("int8", {"mae_change": 0.06})]
 )
 def test_each_precision_has_its_limits(precision: str, wrong: dict[str, float]) -> None:
-    """Just inside passes; one figure outside is named with its limit."""
+    """Differences just within the limits pass; a figure outside is named with its limit."""
     inside = Difference(mean=0.01, p99=0.015, max=0.019, mae=5, mae_change=0.01, cosine=1, not_finite=0, n=9)
     limits = limits_for(precision, SPEC.task)
     assert faults(inside, limits, "years") == [] and excess(inside, limits) <= 1
@@ -67,7 +68,7 @@ def test_each_precision_has_its_limits(precision: str, wrong: dict[str, float]) 
 
 
 def test_limits_scale_with_the_task() -> None:
-    """A task of ten units may differ by a twelfth of what one of 120 years may."""
+    """Limits scale with the range: a task of ten units has a twelfth of the limits of one of 120 years."""
     grade = replace(SPEC.task, low=0.0, high=10.0)
     assert limits_for("fp16", grade)["mean"] == pytest.approx(limits_for("fp16", SPEC.task)["mean"] / 12)
     with pytest.raises(ModelError, match=r"graph\.precision"):
@@ -75,7 +76,7 @@ def test_limits_scale_with_the_task() -> None:
 
 
 def test_precision_of_an_older_file() -> None:
-    """A spec without the field is float32."""
+    """A spec without the precision field counts as float32."""
     raw = json.loads(SPEC.to_json())
     del raw["graph"]["precision"]
     assert precision_of(ModelSpec.from_json(json.dumps(raw))) == "fp32"
@@ -83,7 +84,7 @@ def test_precision_of_an_older_file() -> None:
 
 
 def test_faces_are_spread_over_the_data(shared_data: Path, yunet_model: Path) -> None:
-    """Asked for five of twenty faces, first and last are among them, each with its own label."""
+    """Five faces chosen from twenty include the first and the last, each with its own label."""
     whole = open_data(f"utkface:{shared_data}/data/utkface.tar").select("val")
     few = replace(whole, samples=whole.samples[:20])
     all_faces, some = proof_faces([few], SPEC, 20), proof_faces([few], SPEC, 5)

@@ -1,4 +1,4 @@
-"""`numclip evaluate --report DIR` on real faces: a page, JSON and plots that say the same."""
+"""`numclip evaluate --report DIR` on real faces: page, JSON and plots agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numclip.cli.main import main
 
 
 def test_page_json_and_plots(shared_data: Path, yunet_model: Path, tmp_path: Path, capfd) -> None:
-    """The page shows the JSON's figures, marks small groups, compares widths and names every gate; plots are pictures."""
+    """The page shows the JSON's figures, marks small groups, compares widths and names every gate; the plots are readable."""
     pytest.importorskip("matplotlib", reason="needs the extra demo")
     data = f"aaf:{shared_data / 'data' / 'aaf.tar'}"
     assert main(["evaluate", "age-nano", "--data", data, "--report", str(tmp_path / "r")]) == 0
@@ -26,7 +26,7 @@ def test_page_json_and_plots(shared_data: Path, yunet_model: Path, tmp_path: Pat
 
 
 def test_a_folder_that_cannot_be(shared_data: Path, yunet_model: Path, tmp_path: Path, capfd) -> None:
-    """A file where the folder should be is one sentence."""
+    """A file in the folder's place is an error in one sentence."""
     pytest.importorskip("matplotlib", reason="needs the extra demo")
     (tmp_path / "r").write_text("")
     data = f"aaf:{shared_data / 'data' / 'aaf.tar'}"

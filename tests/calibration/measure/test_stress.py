@@ -1,4 +1,4 @@
-"""The shipped model on pictures far worse than its calibration's."""
+"""The shipped model on pictures much worse than those of its calibration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORST = ("16 px", "blur 3 %", "blur 5 %")
 
 @pytest.mark.parametrize("kind", ["utkface", "aaf"])
 def test_intervals_widen_enough(kind: str, shared_data: Path, yunet_model: Path) -> None:
-    """At 16 px and under heavy blur 90 % intervals still hold 85 % of 400 test faces, and are wider than on sharp ones."""
+    """At 16 px and with heavy blur, 90 % intervals still cover 85 % of 400 test faces, and are wider than on sharp faces."""
     model = numclip.load("age-nano", device="cpu")
     faces = dataset_faces(model, open_data(f"{kind}:{shared_data / 'data' / f'{kind}.tar'}").select("test"))
     chosen = np.linspace(0, len(faces.labels) - 1, 400).astype(int)
@@ -33,7 +33,7 @@ def test_intervals_widen_enough(kind: str, shared_data: Path, yunet_model: Path)
 
 
 def test_rows_of_a_few_faces() -> None:
-    """Every kind of picture has its row, with the children among the faces apart; every gate has a row after 3 looks."""
+    """Every kind of degradation has a row, with children separately; every gate has a row after 3 looks."""
     model = numclip.load("age-nano", device="cpu")
     side = model.spec.crop.side
     crops = np.random.default_rng(0).integers(0, 255, (6, side, side, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""`numclip verify`: artifacts of one model against each other, and an exit code that can be trusted."""
+"""`numclip verify`: compares files of one model, and its exit code is correct."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHIPPED = MODELS / "age-nano.onnx"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Three labelled pictures of one well-known face, shifted."""
+    """Three labelled, shifted pictures of one well-known face."""
     cv2 = pytest.importorskip("cv2")
     pictures = pytest.importorskip("skimage.data", reason="needs the extra demo")
     import numpy as np
@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def shifted(tmp_path: Path) -> Path:
-    """The shipped model with one year added to each of its bins' values: every age is one year more."""
+    """The shipped model with one year added to each bin value: every predicted age is one year higher."""
     model = onnx.load(SHIPPED)
     (tensor,) = [t for t in model.graph.initializer if t.name.startswith("refinement.values")]
     tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1, tensor.name))
@@ -43,14 +43,14 @@ def shifted(tmp_path: Path) -> Path:
 
 
 def test_the_same_file_passes(data: str, yunet_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file against itself differs by nothing, and the exit code is 0."""
+    """A file compared with itself has no difference, exit code 0."""
     assert main(["verify", str(SHIPPED), str(SHIPPED), "--data", data, "--json", "-"]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
     assert (row["mean"], row["max"], row["mae_change"], row["not_finite"], row["n"]) == (0, 0, 0, 0, 3)
 
 
 def test_a_year_too_much_fails(data: str, yunet_model: Path, shifted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that reads one year more is off by 1.0 in mean and max; exit code 1; file, figure and limit are named."""
+    """A file that predicts one year more differs by 1.0 in mean and max: exit code 1, with file, figure and limit."""
     assert main(["verify", "age-nano", str(SHIPPED), str(shifted), "--data", data, "--json", "-"]) == 1
     out, err = capsys.readouterr()
     right, wrong = json.loads(out)["rows"]
@@ -59,7 +59,7 @@ def test_a_year_too_much_fails(data: str, yunet_model: Path, shifted: Path, caps
 
 
 def test_the_row_is_written_and_the_graph_is_not(data: str, yunet_model: Path, tmp_path: Path) -> None:
-    """--write puts the row into the artifact's spec; the graph's hash stays; without the flag the file is untouched."""
+    """--write adds the row to the file's spec; the graph's hash stays the same; without the flag the file is unchanged."""
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(SHIPPED.read_bytes())
     write_spec(copy, replace(read_spec(copy), parity={}))
@@ -72,7 +72,7 @@ def test_the_row_is_written_and_the_graph_is_not(data: str, yunet_model: Path, t
 def test_another_models_file_is_refused(
     data: str, yunet_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file of another task cannot be an artifact of the same model; an engine cannot be the reference."""
+    """A file of another task is an error, and so is an engine as the reference."""
     other = tmp_path / "other.onnx"
     other.write_bytes(SHIPPED.read_bytes())
     spec = read_spec(other)
@@ -85,7 +85,7 @@ def test_another_models_file_is_refused(
 
 
 def test_without_faces_smooth_pictures_are_the_proof(capsys: pytest.CaptureFixture[str]) -> None:
-    """A machine that holds no faces still verifies: a file against itself differs by nothing, and the report says on what."""
+    """Without labelled faces, verify uses synthetic smooth pictures, finds no difference for the same file, and names the pictures."""
     assert main(["verify", "age-nano", "--json", "-"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["faces"] == "32 smooth pictures, no faces" and report["rows"][0]["max"] == 0

@@ -1,4 +1,4 @@
-"""Pictures of a study: a frozen tower's features are what the whole network would see, and are computed once."""
+"""Pictures of a study: a frozen tower's features equal those in the complete network, and are computed once."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from numclip.train.towers import build_towers  # noqa: E402
 
 
 def _projection(network: NumCLIP) -> Tensor:
-    """The weight that the head's projection starts with."""
+    """Return the initial weight of the head's projection."""
     assert isinstance(network.image_tower, nn.Sequential)
     return network.image_tower[-1].get_parameter("weight")
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """24 drawings, 18 for training, two of each count up to 9."""
+    """24 drawings, 18 of them for training, two of each count up to 9."""
     folder, random = tmp_path_factory.mktemp("drawings"), np.random.default_rng(0)
     rows = ["file,label,split"]
     for i in range(24):
@@ -47,7 +47,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_features_and_head_are_the_whole_tower(settings: Settings) -> None:
-    """With the frozen trunk put back before the projection, crops give the embedding that the features give."""
+    """With the frozen trunk before the projection, crops give the same embedding as the features."""
     bench = Bench(settings)
     network = build(bench, Recipe()).eval()
     crops, _ = bench.crops(0, "val")
@@ -60,7 +60,7 @@ def test_features_and_head_are_the_whole_tower(settings: Settings) -> None:
 
 
 def test_features_are_computed_once(settings: Settings, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second bench reads them from the cache; another tower's are other features."""
+    """A second bench reads the features from the cache; another tower has other features."""
     first = Bench(settings).pictures(0, "train")
     monkeypatch.setattr(Bench, "_forward", None)
     again = Bench(settings).pictures(0, "train")
@@ -71,7 +71,7 @@ def test_features_are_computed_once(settings: Settings, cache: Path, monkeypatch
 
 
 def test_the_trunk_stays_and_the_head_learns(settings: Settings) -> None:
-    """After a training the projection has moved; whatever was trained, the trunk's features are the same."""
+    """After a training the projection has changed, and the trunk's features are the same."""
     bench = Bench(settings)
     before = bench.pictures(0, "train").inputs.clone()
     torch.manual_seed(5)
@@ -83,7 +83,7 @@ def test_the_trunk_stays_and_the_head_learns(settings: Settings) -> None:
 
 
 def test_a_seed_decides_all(settings: Settings) -> None:
-    """The same seed gives the same answers, another seed others."""
+    """The same seed gives the same outputs, another seed gives others."""
     bench = Bench(settings)
     values = [answers(train(bench, Recipe(), s)[0], bench.pictures(0, "val").inputs).value for s in (1, 1, 2)]
     assert np.array_equal(values[0], values[1]) and not np.array_equal(values[0], values[2])
@@ -101,20 +101,20 @@ def test_a_seed_decides_all(settings: Settings) -> None:
     ],
 )
 def test_recipes_choose_pictures(settings: Settings, recipe: Recipe, n: int) -> None:
-    """Ranges, shots and shift leave as many training pictures as counted by hand."""
+    """Ranges, shots and shift keep the hand-counted numbers of training pictures."""
     assert train(Bench(replace(settings, steps=1)), recipe, 0)[1] == n
 
 
 def test_no_pictures_is_a_sentence(settings: Settings) -> None:
-    """A range without pictures is refused."""
+    """A range without pictures is an error."""
     from numclip.errors import DataError
 
-    with pytest.raises(DataError, match="there are none"):
+    with pytest.raises(DataError, match="found none"):
         train(Bench(settings), Recipe(keep=(50.0, None)), 0)
 
 
 def test_zero_shot_learns_nothing(settings: Settings) -> None:
-    """Its weights after the run are those it was built with."""
+    """The weights of a zero-shot run are unchanged after it."""
     bench = Bench(settings)
     recipe = Recipe(method={"name": "zero-shot"})
     torch.manual_seed(3)
@@ -124,7 +124,7 @@ def test_zero_shot_learns_nothing(settings: Settings) -> None:
 
 
 def test_a_tower_without_a_head_is_frozen_whole(settings: Settings) -> None:
-    """open_clip's own image towers have no separate projection: their features are their output."""
+    """open_clip's own image towers have no separate projection, so their features are their output."""
     from numclip.research.studies.bench import split_tower
 
     tower = build_towers("nano", None, torch.empty(0)).image

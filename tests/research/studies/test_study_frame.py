@@ -1,4 +1,4 @@
-"""The frame of a study: finished runs are kept, missing ones are done, other settings are refused."""
+"""The framework of a study: finished runs are kept, missing runs are done, other settings are an error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _study(measure) -> Study:
     return Study("made-up", "?", lambda base: rows, measure, lambda base: (), lambda figure, results: None)
 
 
-BENCH = Bench(Settings(()))  # of no data: the studies here ask it for nothing
+BENCH = Bench(Settings(()))  # without data: the studies here do not use it
 
 
 def _silent(line: str) -> None:
@@ -47,7 +47,7 @@ def _silent(line: str) -> None:
 
 
 def test_an_interrupted_study_does_the_missing_runs_only(tmp_path: Path) -> None:
-    """Broken off in its fourth of six runs and started again, a study does the fourth to sixth; each run is there once."""
+    """A study interrupted in its fourth of six runs and started again does runs four to six; each run is saved once."""
     done: list[tuple[str, int]] = []
 
     def measure(bench: object, run: Run) -> Measured:
@@ -69,7 +69,7 @@ def test_an_interrupted_study_does_the_missing_runs_only(tmp_path: Path) -> None
 
 
 def test_what_is_not_random_is_measured_once() -> None:
-    """A row with `once` has the first seed only, the others have all three."""
+    """A row with `once` has only the first seed, the others have all three."""
     rows = {"a": {}, "fixed": {ONCE: "no seed in it"}}
     study = Study(
         "s", "?", lambda base: rows, lambda bench, run: Measured(), lambda base: (), lambda figure, results: None
@@ -79,7 +79,7 @@ def test_what_is_not_random_is_measured_once() -> None:
 
 
 def test_a_late_run_stands_in_its_place(tmp_path: Path) -> None:
-    """A run that was lost and is done again stands where it was, so the table keeps its order."""
+    """A lost run that is done again is saved at its old position, so the table keeps its order."""
     path = tmp_path / "made-up.json"
     study = _study(lambda bench, run: Measured({"mae": 1.0}))
     wanted = plan(study, BASE, seeds=2)
@@ -106,7 +106,7 @@ carry_out(study, Bench(Settings(())), plan(study, base, 40), open_results(path, 
 
 
 def test_a_killed_study_leaves_a_whole_file(tmp_path: Path) -> None:
-    """Killed with SIGKILL at some moment, the file holds every run that was finished, whole, and can be gone on with."""
+    """After SIGKILL at any moment the file is complete, has every finished run, and the study can continue."""
     path = tmp_path / "made-up.json"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)])
     deadline = time.monotonic() + 60
@@ -130,7 +130,7 @@ def test_a_killed_study_leaves_a_whole_file(tmp_path: Path) -> None:
     ],
 )
 def test_other_settings_are_refused(tmp_path: Path, study: str, base: Settings, named: str) -> None:
-    """A file that was begun with other settings, or by another study, is refused; the sentence names the difference."""
+    """A file with other settings, or of another study, is an error that names the difference."""
     path = tmp_path / "made-up.json"
     save(Results("made-up", BASE), path)
     with pytest.raises(DataError, match=named):
@@ -139,7 +139,7 @@ def test_other_settings_are_refused(tmp_path: Path, study: str, base: Settings, 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"study": 1}', '{"study": "x", "base": {}, "versions": {}, "runs": [{}]}'])
 def test_a_damaged_file_is_one_sentence(tmp_path: Path, text: str) -> None:
-    """Half a file, or another JSON, is an error that names the file."""
+    """A truncated file, or other JSON, is an error that names the file."""
     path = tmp_path / "made-up.json"
     path.write_text(text)
     with pytest.raises(DataError, match=r"made-up\.json: expected a study's results"):
@@ -147,7 +147,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 
 def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
-    """Settings, versions and runs are the same after a way through the disk, one run per line."""
+    """Settings, versions and runs are the same after saving and loading, with one run per line."""
     results = Results("made-up", BASE, [Record(Run("one", {}, s), Measured({"mae": float(s)})) for s in (0, 1)])
     save(results, tmp_path / "made-up.json")
     again = load(tmp_path / "made-up.json")
@@ -158,7 +158,7 @@ def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_rows_gather_seeds_and_contests() -> None:
-    """Records of one row stand together in the order of first appearance; a contest's record is several rows."""
+    """Records of one row are grouped in order of first appearance; a record can hold several rows."""
     runs = [
         Record(Run("b", {}, 0), Measured({"mae": 1})),
         Record(Run("x", {}, 0), Measured(rows={"x: fast": {"ms": 1}, "x: slow": {"ms": 9}})),
@@ -172,14 +172,14 @@ def test_rows_gather_seeds_and_contests() -> None:
 
 
 def test_spread() -> None:
-    """Mean and sample standard deviation: of 1, 2, 3 they are 2 and 1; of one number there is no deviation."""
+    """The mean and sample standard deviation of 1, 2, 3 are 2 and 1; one number has no deviation."""
     assert spread([{"a": 1}, {"a": 2}, {"a": 3}, {"b": 9}, {"a": None}], "a") == Spread(2.0, 1.0, 3)
     assert spread([{"a": 5}], "a") == Spread(5.0, None, 1)
     assert spread([{"b": 5}], "a") is None
 
 
 def test_equal_runs_have_equal_keys() -> None:
-    """A run is found again after JSON has turned its tuples into lists and its keys round."""
+    """A run's key stays the same when JSON turns tuples into lists and reorders keys."""
     run = Run("r", {"shift": (10, 0.1), "method": {"a": 1, "b": 2}}, 1)
     again = json.loads('{"method": {"b": 2, "a": 1}, "shift": [10, 0.1]}')
     assert run.key == Run("r", again, 1).key != Run("r", again, 2).key

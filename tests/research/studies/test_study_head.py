@@ -1,4 +1,4 @@
-"""A run's recipe and its figures, by hand."""
+"""A run's recipe and its hand-computed figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numclip.train.tasks_file import load_task  # noqa: E402
 
 
 def test_equal_bins_by_hand() -> None:
-    """Five equal bins of the ages 0 to 100 are 20 years wide and named by their ends; the rest of the task stays."""
+    """Five equal bins of the ages 0 to 100 are 20 years wide and named by their ends; the rest of the task is unchanged."""
     age = load_task("age")
     task = equal_bins(age, 5)
     assert task.spec.bin_edges == (0, 20, 40, 60, 80, 100)
@@ -36,7 +36,7 @@ def test_equal_bins_by_hand() -> None:
     ],
 )
 def test_recipes_name_methods(method: dict | None, expected: Method) -> None:
-    """Plain values, as they stand in a results file, become the method's switches."""
+    """Plain values from a results file become the method's switches."""
     task = load_task("age")
     found = Recipe(method=method).build_method(task)
     if method == {"as_released": True}:
@@ -45,7 +45,7 @@ def test_recipes_name_methods(method: dict | None, expected: Method) -> None:
 
 
 def test_an_unknown_switch_is_refused() -> None:
-    """A misspelt field of a method does not go unseen."""
+    """A misspelt field of a method is an error."""
     with pytest.raises(ValueError, match="wieghting"):
         Recipe(method={"wieghting": "inside"}).build_method(load_task("age"))
 
@@ -60,7 +60,7 @@ def test_a_fixed_scale_and_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_figures_by_hand() -> None:
-    """Four faces of the task with five words: errors 0, 3, 5.5 and -20; three words right, the fourth next to it."""
+    """Hand-computed: four faces, five words: errors 0, 3, 5.5 and -20; three words are right, the fourth is next to the right one."""
     task = load_task("age-morph")  # 0, 13, 19, 35, 65, 100
     labels = np.array([5.0, 15.0, 40.0, 70.0])
     probabilities = np.eye(5, dtype=np.float32)[[0, 1, 3, 3]] * 0.8 + 0.04

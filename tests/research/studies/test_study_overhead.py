@@ -1,4 +1,4 @@
-"""The contenders of `overhead` do what their names say."""
+"""The contenders of `overhead` match their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numclip.train.tasks_file import load_task  # noqa: E402
 
 
 def test_padding_changes_no_word() -> None:
-    """Read at CLIP's whole context length, the sentences have the embeddings of their short form."""
+    """Padded to CLIP's full context length, the sentences have the same embeddings as in their short form."""
     from numclip.train.method import Method
     from numclip.train.network import NumCLIP
     from numclip.train.prompts import Prompt
@@ -26,26 +26,26 @@ def test_padding_changes_no_word() -> None:
 
 
 def test_zero_shot_answers_the_same_with_and_without_its_text_tower() -> None:
-    """Cached words are the text tower's words, so both zero-shot contenders give the same values."""
+    """Zero-shot with cached words and with the text tower give the same values."""
     crops = torch.randint(0, 255, (3, 96, 96, 3), dtype=torch.uint8)
     cached, once = (overhead.contender("nano", "age", name)[0] for name in (overhead.CACHED, overhead.TEXT_ONCE))
     torch.testing.assert_close(torch.cat(cached(crops)), torch.cat(once(crops)), atol=1e-2, rtol=1e-3)
 
 
 def test_what_each_contender_holds_and_computes() -> None:
-    """Without the text tower there are fewer weights and operations; adapter and refinement are a small addition."""
+    """Without the text tower there are fewer weights and operations; adapter and refinement add little."""
     found = {name: overhead.contender("nano", "age", name) for name in overhead.CONTENDERS}
     size = {name: weights for name, (_, weights) in found.items()}
     work = {name: overhead.flops(answer, 96) for name, (answer, _) in found.items()}
 
-    assert size[overhead.TEXT_ONCE] - size[overhead.CACHED] >= 4 * 49408 * 128, "the vocabulary alone"
+    assert size[overhead.TEXT_ONCE] - size[overhead.CACHED] >= 4 * 49408 * 128, "only the vocabulary"
     assert 0 < size[overhead.FROZEN] - size[overhead.CACHED] < 1e6
     assert work[overhead.CACHED] < work[overhead.FROZEN] < 1.01 * work[overhead.CACHED]
     assert work[overhead.TEXT_ONCE] > 1.5 * work[overhead.CACHED] and work[overhead.EVERY] > work[overhead.FROZEN]
 
 
 def test_the_text_tower_is_read_once_or_for_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For 60 pictures in batches of 25: never, never, once, three times."""
+    """For 60 pictures in batches of 25, the contenders run the text tower never, never, once and three times."""
     calls: list[str] = []
     whole = overhead.plain_text_bins
     monkeypatch.setattr(
@@ -61,7 +61,7 @@ def test_the_text_tower_is_read_once_or_for_every_batch(monkeypatch: pytest.Monk
 
 
 def test_contenders_take_turns() -> None:
-    """Each is called once to warm up and once in every round, and no round starts before the last has ended."""
+    """Each contender is called once as warm-up and once per round; a round starts after the previous one has ended."""
     order: list[str] = []
     times = overhead.take_turns({name: (lambda name=name: order.append(name)) for name in "abc"}, rounds=5)
     rounds = [order[i : i + 3] for i in range(0, len(order), 3)]

@@ -1,4 +1,4 @@
-"""A study's page: the table is computed right, what people wrote stays, and the committed pages agree with their JSON."""
+"""A study's page: its table is correct, text by people is kept, and the committed pages agree with their JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STUDY = Study("made-up", "Is it so?", lambda b: {}, lambda b, r: Measured(), lam
 
 
 def test_the_table_by_hand() -> None:
-    """7, 8, 9 are 8.00 ± 1.00; one number has no spread; what was not measured is a dash."""
+    """Hand-computed: 7, 8, 9 give 8.00 ± 1.00; one number has no spread; a missing measurement is a dash."""
     expected = (
         "| | MAE | CS@5, % | seeds |\n|---|---|---|---|\n| a | 8.00 ± 1.00 | 60.0 ± 10.0 | 3 |\n| b | 9.46 | - | 1 |"
     )
@@ -33,11 +33,11 @@ def test_the_table_by_hand() -> None:
 
 
 def test_what_people_wrote_stays(tmp_path: Path) -> None:
-    """Written again with more runs, a page has the new table, and around it what was added by hand."""
+    """Written again with more runs, a page has the new table and keeps the text around it."""
     page = tmp_path / "made-up.md"
     write_page(page, STUDY, Results("made-up", BASE, RUNS[:1]))
     assert "| a | 7.00 | 50.0 | 1 |" in page.read_text() and "no language" not in page.read_text()
-    assert "without language pre-training" in page.read_text(), "the random text tower is named"
+    assert "without language pre-training" in page.read_text(), "the page says that the text tower is random"
     page.write_text(page.read_text().replace("# `python", "Before.\n# `python") + "\n## What it shows\n\nNothing.\n")
     write_page(page, STUDY, Results("made-up", BASE, RUNS))
     text = page.read_text()
@@ -47,16 +47,16 @@ def test_what_people_wrote_stays(tmp_path: Path) -> None:
 
 
 def test_a_foreign_page_is_not_overwritten(tmp_path: Path) -> None:
-    """A file without the marks is somebody else's."""
+    """A file without the markers is not overwritten."""
     (tmp_path / "made-up.md").write_text("mine")
-    with pytest.raises(OutputError, match="expected the marks"):
+    with pytest.raises(OutputError, match="expected the markers"):
         write_page(tmp_path / "made-up.md", STUDY, Results("made-up", BASE, RUNS))
     assert (tmp_path / "made-up.md").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_committed_page_agrees_with_its_results(name: str) -> None:
-    """Generated again from the committed JSON, the table is the page's; all runs are there; somebody says what it shows."""
+    """The generated part of each committed page follows from its JSON; all runs are there, and the page has a conclusion."""
     if not (DOCS / f"{name}.json").is_file():
         pytest.skip(f"the study {name} has not been run at the size of these pages yet")
     study, results = study_named(name), load(DOCS / f"{name}.json")

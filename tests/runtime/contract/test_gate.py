@@ -1,4 +1,4 @@
-"""The age gate says yes and no to people near the threshold as rarely wrongly as it promises, and asks otherwise."""
+"""The age gate: its error rates near the threshold are at most the promised ones, and unclear cases get ask."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TABLE = GateTable(
 
 
 def _holding(table: GateTable) -> ModelSpec:
-    """The shipped model's spec with this table alone, at 18."""
+    """The shipped model's spec with only this table, at 18."""
     spec = read_spec(resolve("age-nano"))
     assert spec.calibration is not None
     return spec.with_calibration(replace(spec.calibration, base_gates={"18": table}))
@@ -49,7 +49,8 @@ def _fit(evidence: np.ndarray, ages: np.ndarray, highs: np.ndarray | None = None
 
 
 def test_tables_by_hand() -> None:
-    """59 people of 17 with evidence 1 ... 59, as many of 20 with 31 ... 89: with 95 % confidence 5 % pass 59 (0.95^59 = 0.0485)."""
+    """Hand-computed: 59 people of 17 with evidence 1 ... 59, and 59 of 20 with 31 ... 89: with 95 % confidence at most 5 % exceed 59
+    (0.95^59 = 0.0485)."""
     evidence = np.concatenate([np.arange(1.0, 60), np.arange(31.0, 90)])
     table = _fit(evidence, np.repeat([17.0, 20.0], 59))
     assert (table.below, table.above, table.center) == (59, 59, 45)
@@ -61,7 +62,7 @@ def test_tables_by_hand() -> None:
 
 
 def test_only_people_near_the_threshold_count() -> None:
-    """Of 18: 14 to 17.9 below, 18 to 21.9 above; a band counts where all of it lies there, and one that straddles never."""
+    """For a gate at 18, ages 14 to 17.9 and 18 to 21.9 count; a band counts only if all of it is on one side."""
     lows = np.array([13.9, 14, 17.9, 18, 21.9, 22, 10, 14, 14, 18])
     highs = np.array([13.9, 14, 17.9, 18, 21.9, 22, 19, 17, 18, 21])
     assert np.flatnonzero(near_below(18, lows, highs)).tolist() == [1, 2, 7]
@@ -71,7 +72,8 @@ def test_only_people_near_the_threshold_count() -> None:
 
 
 def test_the_promise_holds_in_95_of_100_fits() -> None:
-    """Of 400 fits on 60 people each side, at most 5 % + 2.5 admit over 10 % of those of 14 to 17, known exactly by the normal curve."""
+    """Of 400 fits on 60 people per side, at most 7.5 % (nominal 5 %) admit more than 10 % of people of 14 to 17, by the exact normal
+    distribution."""
     random = np.random.default_rng(0)
     truth = np.concatenate([random.uniform(14, 18, 60), random.uniform(18, 22, 60)])
     ages = np.linspace(14, 18, 400)
@@ -88,8 +90,9 @@ def test_the_promise_holds_in_95_of_100_fits() -> None:
 
 @pytest.mark.slow
 def test_the_shipped_gates_on_faces_not_seen(shared_data: Path) -> None:
-    """UTKFace's and All-Age-Faces' test splits, at 13, 16, 18 and 21: 10 % is granted; the measured rate's exact 95 % interval contains
-    what was asked or lies below it, for 5 % too where that is granted; otherwise the refusal says that 59 people are needed."""
+    """On the test splits of UTKFace and All-Age-Faces, gates at 13, 16, 18 and 21 accept an error rate of 10 %. The exact 95 % interval
+    of the measured rate contains that rate or lies below it; the same holds for 5 % if accepted; otherwise the error says that 59
+    people are needed."""
     for name in ("age-nano", "age-small"):
         model = numclip.load(name, device="cpu")
         assert model.spec.calibration is not None
@@ -114,7 +117,7 @@ def test_the_shipped_gates_on_faces_not_seen(shared_data: Path) -> None:
 
 @pytest.mark.slow
 def test_the_shipped_gate_over_tracks(shared_data: Path) -> None:
-    """After 30 simulated looks at each face the rate near 18 still contains 10 % or lies below it."""
+    """After 30 simulated looks per face, the interval of the error rate near 18 still contains 10 % or lies below it."""
     model = numclip.load("age-nano", device="cpu")
     parts = [
         track_readings(model, predict_dataset(model, open_data(text).select("test")).faces, 30)
@@ -131,7 +134,7 @@ def _both(shared_data: Path) -> list[str]:
 
 
 def test_intervals_are_scipys() -> None:
-    """Clopper and Pearson's intervals are scipy's to 9 digits, from 0 of 1 to 2,000 of 2,000."""
+    """Clopper-Pearson intervals equal scipy's to 9 digits, from 0 of 1 to 2,000 of 2,000."""
     stats = pytest.importorskip("scipy.stats", reason="needs the extra study")
     for hits, n in ((0, 1), (1, 1), (0, 59), (3, 96), (50, 100), (1999, 2000), (2000, 2000), (7, 20000)):
         exact = stats.binomtest(hits, n).proportion_ci(0.95, method="exact")
@@ -140,7 +143,7 @@ def test_intervals_are_scipys() -> None:
 
 
 def test_the_dial_is_monotone() -> None:
-    """A higher error rate, a lower challenge age and a lower cost each answer yes to everybody who got yes before, and to more."""
+    """With a higher error rate, a lower challenge age or a lower cost, everyone who got yes still gets yes."""
     spec = read_spec(resolve("age-nano"))
     assert spec.calibration is not None
     random = np.random.default_rng(0)
@@ -171,7 +174,8 @@ def test_the_dial_is_monotone() -> None:
 
 
 def test_each_way_to_set_the_dial_by_hand() -> None:
-    """10 % is the second step; 25 is above the second value and promises 10 %; costs of 20, 2 and 0.1 take the first to third step."""
+    """Hand-computed: 10 % selects the second step; a challenge age of 25 is above the second value and guarantees 10 %; costs of 20, 2
+    and 0.1 select the first, second and third step."""
     spec = _holding(TABLE)
     assert (open_gate(spec, 18, 0.1).yes_above, open_gate(spec, 18, 0.29).yes_above) == (2, 2)
     assert open_gate(spec, 18, 0.1).no_below == 0 and open_gate(spec, 18, 0.07).no_below == -2
@@ -184,7 +188,8 @@ def test_each_way_to_set_the_dial_by_hand() -> None:
 
 
 def test_answers_by_hand() -> None:
-    """Limits 4 and 0 around 2: lost detail that doubles intervals moves them to 6 and -2, looks that say all alike change nothing."""
+    """Hand-computed: limits 4 and 0 around 2 move to 6 and -2 if lost detail doubles the intervals; fully correlated looks change
+    nothing."""
     gate = Gate(18, 0.1, 4, 0, 2)
     said = [gate.answer(Evidence(x, x)) for x in (4.1, 4, 0, -0.1)]
     assert said == ["yes", "ask", "ask", "no"]
@@ -193,14 +198,14 @@ def test_answers_by_hand() -> None:
 
 
 def test_looks_add_up_by_their_effective_number() -> None:
-    """With rho 0.25, many looks are worth four: the limits come half as far from the center, as one mean of four would."""
+    """With rho 0.25, many looks count as four: the limits are half as far from the center, as for the mean of four."""
     gate = Gate(18, 0.1, 4, 0, 2, look_correlation=0.25)
     assert [gate.answer(Evidence(x, x), 10**9) for x in (3.01, 2.99, 1.01, 0.99)] == ["yes", "ask", "ask", "no"]
     assert gate.answer(Evidence(3.01, 3.01), 1) == "ask"
 
 
 def _readings(logits: list[float]) -> Readings:
-    """Faces whose words give these log odds to 19 years or more, an edge of the shipped model's bins."""
+    """Make readings whose words give these log odds of 19 years (a bin edge of the shipped model) or more."""
     spec = read_spec(resolve("age-nano"))
     p = 1 / (1 + np.exp(-np.array(logits)))
     probabilities = np.zeros((len(p), spec.task.num_bins), np.float32)
@@ -210,7 +215,7 @@ def _readings(logits: list[float]) -> Readings:
 
 
 def test_a_track_remembers_and_strangers_do_not() -> None:
-    """Looks at track 1 are averaged and counted, a face without a track is judged alone, and memory is bounded."""
+    """Looks at track 1 are averaged and counted; a face without a track gets an answer of its own; memory is bounded."""
     gate, readings = TrackGate(Gate(19, 0.1, 2, -2)), _readings([6, -1, -6])
     said = [gate.look(readings[i], track) for i, track in ((0, 1), (1, 1), (2, 2), (2, 1), (1, None))]
     assert [(a.answer, a.looks) for a in said] == [("yes", 1), ("yes", 2), ("no", 1), ("ask", 3), ("ask", 1)]
@@ -220,7 +225,7 @@ def test_a_track_remembers_and_strangers_do_not() -> None:
 
 
 def test_a_challenge_age_goes_by_the_value() -> None:
-    """All three are read as 20: a challenge age of 20 says yes to the two whose words do not say no, one of 21 to none."""
+    """For three faces estimated at 20, a challenge age of 20 gives yes to the two whose words do not give no, and 21 to none."""
     readings = _readings([6, 0, -6])
     said = [gate_answers(Gate(19, 0.1, 2, -2, challenge=at), [readings]).tolist() for at in (20, 21)]
     assert said == [["yes", "yes", "ask"], ["ask", "ask", "no"]]
@@ -232,7 +237,7 @@ def _portrait() -> str:
 
 
 def test_gate_in_the_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """`run --gate 18` puts threshold, error, probability, answer and looks beside each age; --challenge needs --gate."""
+    """`run --gate 18` adds threshold, error, probability, answer and looks to each age; --challenge needs --gate."""
     path = _portrait()
     assert main(["run", path, "--detector", "haar", "--gate", "18", "--challenge", "25", "--jsonl", "-"]) == 0
     (face,) = json.loads(capfd.readouterr().out)["faces"]
@@ -246,7 +251,7 @@ def test_gate_in_the_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 
 
 def test_a_face_that_is_not_believed_is_asked(capfd: pytest.CaptureFixture[str]) -> None:
-    """A face too small to be read, and no other, gets `ask` from no look at all: never yes, never nothing."""
+    """A face that is too small to read gets `ask` with 0 looks, never yes and never a missing answer."""
     flags = ["--detector", "haar", "--gate", "18", "--min-face", "400", "--jsonl", "-"]
     assert main(["run", _portrait(), *flags]) == 0
     (face,) = json.loads(capfd.readouterr().out)["faces"]
@@ -273,19 +278,19 @@ Refused = Callable[[], object]
     ],
 )
 def test_what_cannot_be_shown_is_refused(asked: dict[str, float], sentence: str) -> None:
-    """A threshold or a rate that the file cannot show is refused, and the sentence says how many people it would take."""
+    """A threshold or rate that the file cannot guarantee is an error that says how many people are needed."""
     with pytest.raises(UsageError, match=sentence):
         open_gate(_holding(TABLE), **asked)
 
 
 def test_without_calibration_there_is_no_gate() -> None:
-    """An uncalibrated model has none, and the sentence says what to run."""
+    """An uncalibrated model has no gate; the error says what to run."""
     with pytest.raises(ModelError, match="is not calibrated, so it has no gate; run: numclip calibrate"):
         open_gate(read_spec(resolve("age-nano")).with_calibration(None), 18)
 
 
 def test_other_tasks_have_no_gates() -> None:
-    """Thresholds of age mean nothing for another task."""
+    """Other tasks than age have no gates."""
     task = TaskSpec("decade", "years", 1930, 1980, (1930.0, 1950.0, 1980.0), ("early", "late"))
     none = np.zeros(500)
     assert fit_gates(lambda threshold: none, none, none, none, task) == {}

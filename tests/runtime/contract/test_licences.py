@@ -1,4 +1,4 @@
-"""Licences decide by SPDX identifier, and by their strictest part."""
+"""Commercial use is decided by SPDX identifiers, and by the strictest part."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MIT = Licence("MIT")
     ],
 )
 def test_the_verdict_compares_identifiers(text: str, allowed: bool, reason: str) -> None:
-    """Only an SPDX expression all of whose ways are permissive is a yes; words that merely hold such a name are none."""
+    """Only an SPDX expression with permissive alternatives throughout allows commercial use; a sentence with such a name does not."""
     got = commercial_use(Licences(MIT, MIT, None, Licence.from_text(text)))
     assert got.allowed is allowed and reason in got.why and got.parts == (() if allowed else ("data",))
 
 
 def test_the_strictest_part_decides() -> None:
-    """One part for research only is a no that names it, whatever the others say; a part that is not stated is a no."""
+    """One part for research only gives a no that names it, whatever the other parts are; a missing licence gives a no too."""
     research = Licence(RESEARCH_ONLY, "UTKFace: non-commercial research use only")
     assert commercial_use(Licences(MIT, MIT, Licence.from_text("house rules"), research)) == Verdict(
         False,
@@ -48,7 +48,7 @@ def test_the_strictest_part_decides() -> None:
 
 
 def test_what_is_made_from_several_has_the_terms_of_all() -> None:
-    """Two of one kind are named once, an alternative keeps its brackets, and what is not stated counts."""
+    """The licence of combined parts lists each once, keeps brackets around alternatives, and includes missing ones."""
     got = combined([MIT, Licence("MIT OR Zlib"), MIT, Licence(None, "asks to be cited")])
     assert got == Licence("MIT AND (MIT OR Zlib) AND LicenseRef-unstated", "asks to be cited")
     assert not commercial_use(Licences(MIT, got, None, MIT)).allowed

@@ -1,4 +1,4 @@
-"""The spec travels in the model file, is checked field by field, and is rewritten without touching the graph."""
+"""The spec in the model file is checked field by field, and can be rewritten without changing the graph."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SHIPPED = model_file.MODELS / "age-nano.onnx"
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the shipped model to write into."""
+    """A writable copy of the shipped model."""
     path = tmp_path / "copy.onnx"
     path.write_bytes(SHIPPED.read_bytes())
     return path
 
 
 def test_calibrating_does_not_change_the_graph(copy: Path) -> None:
-    """A rewritten spec is read back, the graph's hash stays, and writing the old spec restores the file's graph bytes."""
+    """A rewritten spec can be read, the graph's hash stays the same, and writing the old spec restores the file's bytes."""
     before, spec = model_file.graph_sha256(copy), model_file.read_spec(copy)
     assert spec.calibration is not None
     other = replace(spec.calibration, date="é")
@@ -38,7 +38,7 @@ def test_calibrating_does_not_change_the_graph(copy: Path) -> None:
 
 
 def test_rewritten_file_is_valid_onnx(copy: Path) -> None:
-    """ONNX's own checker accepts the rewritten file, and finds exactly one `numclip` entry in it."""
+    """ONNX's checker accepts the rewritten file, which has exactly one `numclip` entry."""
     onnx = pytest.importorskip("onnx", reason="needs the extra export")
     model_file.write_spec(copy, replace(model_file.read_spec(copy), name="other"))
     model = onnx.load(copy)
@@ -67,7 +67,7 @@ WRONG = {
 
 @pytest.mark.parametrize("field", WRONG)
 def test_a_wrong_field_is_named(field: str, copy: Path) -> None:
-    """Each wrong, missing, unknown or newer field gives one sentence that names it, and the file it is in."""
+    """Each wrong, missing, unknown or newer field gives one sentence that names the field and the file."""
     value, sentence = WRONG[field]
     raw = json.loads(model_file.read_spec(copy).to_json())
     *parents, last = field.split(".")
@@ -87,7 +87,7 @@ def test_a_wrong_field_is_named(field: str, copy: Path) -> None:
 
 
 def test_another_projects_model_is_refused(tmp_path: Path, yunet_model: Path) -> None:
-    """An .onnx without our metadata is refused in one sentence."""
+    """An .onnx file without numclip's metadata is an error in one sentence."""
     with pytest.raises(ModelError, match="has no 'numclip' metadata"):
         model_file.read_spec(yunet_model)
 
@@ -95,7 +95,7 @@ def test_another_projects_model_is_refused(tmp_path: Path, yunet_model: Path) ->
 @given(st.binary(max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_are_refused_in_one_sentence(data: bytes) -> None:
-    """Arbitrary bytes never crash the reader: they are a ModelError of one line."""
+    """Arbitrary bytes never crash the reader; they give a ModelError of one line."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +108,7 @@ def test_any_bytes_are_refused_in_one_sentence(data: bytes) -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
 def test_a_cut_file_is_refused(copy: Path, share: float) -> None:
-    """A model file cut short anywhere is refused, not run."""
+    """A model file truncated anywhere is an error and is not run."""
     data = copy.read_bytes()
     copy.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(ModelError):
@@ -116,7 +116,7 @@ def test_a_cut_file_is_refused(copy: Path, share: float) -> None:
 
 
 def test_names() -> None:
-    """A bare name finds the shipped file; a near miss is asked about; a missing path is named."""
+    """A bare name finds the shipped file; a misspelt name gets a suggestion; a missing path is named."""
     assert model_file.resolve("age-nano") == SHIPPED
     with pytest.raises(ModelError, match="did you mean age-nano"):
         model_file.resolve("age-nona")
@@ -125,7 +125,7 @@ def test_names() -> None:
 
 
 def test_a_full_disk_leaves_the_old_file(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk fills while writing, the model file stays as it was and no temporary file is left."""
+    """If the disk is full, the model file stays unchanged and no temporary file is left."""
     import resource
 
     old = copy.read_bytes()

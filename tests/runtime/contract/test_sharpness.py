@@ -1,4 +1,4 @@
-"""Sharpness falls with lost detail and with nothing else."""
+"""Sharpness falls with lost detail only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numclip.runtime.contract.sharpness import sharpness
 
 
 def _pictures(n: int, side: int, contrast: float = 30) -> np.ndarray:
-    """Noise at every scale, as pictures have it."""
+    """Make pictures with noise at every scale, as in natural pictures."""
     random = np.random.default_rng(0)
     total = np.zeros((n, side, side, 3))
     for step in (1, 2, 4, 8, 16):
@@ -20,7 +20,7 @@ def _pictures(n: int, side: int, contrast: float = 30) -> np.ndarray:
 
 
 def test_by_hand() -> None:
-    """A checkerboard of single pixels is all detail (log 1); blocks of 4 px are none; a plain picture has none either."""
+    """Hand-computed: a checkerboard of single pixels is all detail (log 1); blocks of 4 px and a plain picture have none."""
     at = np.arange(32)
     board = np.where((at[:, None] + at) % 2, 100, 150).astype(np.uint8)
     blocks = np.where((at[:, None] // 4 + at // 4) % 2, 100, 150).astype(np.uint8)
@@ -31,7 +31,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("side", [112, 160, 100])
 def test_it_falls_with_lost_detail(side: int) -> None:
-    """Fewer pixels and more blur, rung by rung, are less sharp for every picture, at any crop side."""
+    """Each step of fewer pixels or more blur lowers the sharpness of every picture, at any crop side."""
     pictures = _pictures(4, side - side % 16)
     for worse, rungs in ((fewer_pixels, (64, 32, 16, 8)), (blurred, (1, 3, 5, 9))):
         ladder = [sharpness(np.stack([worse(p, rung) for p in pictures])) for rung in rungs]
@@ -39,7 +39,7 @@ def test_it_falls_with_lost_detail(side: int) -> None:
 
 
 def test_light_and_contrast_cancel_out() -> None:
-    """Half the light changes it by less than one rung of blur does, and no crops give no numbers."""
+    """Half the light changes sharpness by less than one step of blur, and no crops give an empty result."""
     pictures = _pictures(4, 112, contrast=15)
     darker = np.stack([lit(p, 0.5) for p in pictures])
     assert np.abs(sharpness(darker) - sharpness(pictures)).max() < 0.05

@@ -1,4 +1,4 @@
-"""The records of a model file: what they say survives JSON, what is wrong is named, and a site's layer lies on top."""
+"""The records of a model file survive JSON, errors name the wrong field, and a site's layer overrides the base."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ specs = st.builds(
 @given(specs)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_spec_survives_json(spec: ModelSpec) -> None:
-    """Whatever the records hold, reading their JSON gives them back, and writes the same bytes again."""
+    """Any records survive conversion to JSON and back, and give the same bytes again."""
     text = spec.to_json()
     back = ModelSpec.from_json(text)
     assert back == spec and back.to_json() == text
@@ -165,17 +165,17 @@ def test_every_spec_survives_json(spec: ModelSpec) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_file_is_written_as_it_was(path: Path) -> None:
-    """Reading a shipped file's spec and writing it gives the very bytes that are in the file."""
+    """Reading and writing a shipped file's spec gives the same bytes."""
     assert read_spec(path).to_json() == read_document(path, str)
 
 
 def _places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Every field of a JSON value."""
+    """Yield the path of every field of a JSON value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(place for key, part in inner for place in _places(part, (*path, key)))]
 
 
-FREE = {"method", "training"}  # of the provenance: kept as they are
+FREE = {"method", "training"}  # parts of the provenance that are not parsed
 RAW = json.loads(read_document(SHIPPED[0], str))
 PLACES = [p for p in _places(RAW) if p and not FREE & set(p)]
 
@@ -183,7 +183,7 @@ PLACES = [p for p in _places(RAW) if p and not FREE & set(p)]
 @given(st.sampled_from(PLACES), st.sampled_from([{"x": [None]}, [[]], True]))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_value_of_another_kind_is_refused_by_name(place: tuple[str | int, ...], value: object) -> None:
-    """Any one field of the shipped spec with a value of another kind: one sentence that names the field."""
+    """Any field of the shipped spec with a value of a wrong type is an error in one sentence that names the field."""
     raw = json.loads(json.dumps(RAW))
     inner = raw
     for key in place[:-1]:
@@ -200,12 +200,12 @@ def test_a_value_of_another_kind_is_refused_by_name(place: tuple[str | int, ...]
 @given(st.sampled_from([p for p in PLACES if isinstance(p[-1], str)]))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_an_unknown_field_is_refused_by_name(place: tuple[str | int, ...]) -> None:
-    """A field that this version does not know, in any object with fixed fields, is named; nothing is ignored."""
+    """An unknown field in any object with fixed fields is an error that names it."""
     raw = json.loads(json.dumps(RAW))
     inner = raw
     for key in place[:-1]:
         inner = inner[key]
-    keyed = {"gates", "coverage", "versions", "parity", "box_rules"}  # objects whose keys are data
+    keyed = {"gates", "coverage", "versions", "parity", "box_rules"}  # objects with data as keys
     if keyed & set(place[:-1]):
         return
     inner["surprise"] = 1
@@ -214,7 +214,7 @@ def test_an_unknown_field_is_refused_by_name(place: tuple[str | int, ...]) -> No
 
 
 def test_a_layer_lies_on_top() -> None:
-    """Under a layer its offset, quantiles and gates are in force, the base's difficulty stays; taken off, the base is back."""
+    """A layer's offset, quantiles and gates replace the base's, but the base's difficulty stays; without the layer the base returns."""
     calibration = read_spec(SHIPPED[0]).calibration
     assert calibration is not None and calibration.layer is None
     base = calibration.table
@@ -232,7 +232,7 @@ TABLE = GateTable(20, 30, 0.5, (YesStep(0.14, 2.0, 0.4),), (Step(0.1, -1.0),), (
 
 
 def test_gates_of_an_earlier_kind_are_left_out() -> None:
-    """A file whose gates were fitted over people of all ages opens without them, the rest of its calibration as it was."""
+    """A file with gates of the earlier kind (fitted over all ages) opens without them and keeps the rest of its calibration."""
     calibration = read_spec(SHIPPED[0]).calibration
     assert calibration is not None
     raw = json.loads(json.dumps(calibration.to_json())) | {"gates": {"18": {"0.01": [4.2, -0.4]}}}
@@ -244,7 +244,7 @@ def test_gates_of_an_earlier_kind_are_left_out() -> None:
     [("yes", [[0.1, 2, 0.5], [0.1, 1, 0.4]]), ("yes", [[0.1, 1, 0.5], [0.2, 2, 0.4]]), ("no", [[0.1, 1], [0.2, 0]])],
 )
 def test_a_gate_table_that_turns_back_is_refused(name: str, steps: list[list[float]]) -> None:
-    """Rates rise and limits come nearer from step to step; anything else is an error that names the field."""
+    """From step to step rates must rise and limits must move to the center; anything else is an error that names the field."""
     with pytest.raises(ModelError, match=f"spec field {name}: expected rising rates"):
         GateTable.from_json(_fields(TABLE.to_json() | {name: steps}))
 
@@ -256,7 +256,7 @@ def _fields(raw: Any) -> Any:
 
 
 def test_a_face_finder_is_no_age_model() -> None:
-    """A document of another kind is refused as what it is, before anything else in it is read."""
+    """A face finder's spec is an error that says so, before other fields are read."""
     with pytest.raises(
         ModelError, match="kind: expected a model that reads crops, got a face finder; give it to --detector"
     ):

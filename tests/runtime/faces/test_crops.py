@@ -1,4 +1,4 @@
-"""The crop contract: where landmarks land, what borders hold, and that cutting commutes with moving the picture."""
+"""The crop contract: positions of landmarks, border pixels, and invariance to shifts of the picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CROP = CropSpec(112, TEMPLATE, box_rules={"haar": BoxRule(1.0, 0.0, 0.0)})
 @given(st.floats(0.3, 6), st.floats(-180, 180), st.floats(-50, 300), st.floats(-50, 300))
 @settings(max_examples=100, deadline=None)
 def test_a_similarity_is_found_exactly(scale: float, angle: float, x: float, y: float) -> None:
-    """Landmarks that are a scaled, turned, moved template give back exactly that similarity."""
+    """For landmarks that are a scaled, rotated and shifted template, exactly that similarity is found."""
     turn = scale * np.array([[np.cos(a := np.deg2rad(angle)), -np.sin(a)], [np.sin(a), np.cos(a)]])
     landmarks = template_px(CROP) @ turn.T + [x, y] + 0.5
     matrix = alignment(landmarks.astype(np.float64), CROP)  # type: ignore[arg-type]
@@ -30,7 +30,7 @@ def test_a_similarity_is_found_exactly(scale: float, angle: float, x: float, y: 
 
 
 def test_least_squares_over_all_five() -> None:
-    """One landmark off by 10 px moves the crop by a fifth of that: every point counts, none is thrown out."""
+    """One landmark that is off by 10 px moves the crop by a fifth of that, because all points count equally."""
     landmarks = template_px(CROP) + 0.5
     landmarks[2] += [10, 0]
     moved = alignment(landmarks.astype(np.float32), CROP) @ [55.5, 55.5, 1]
@@ -38,7 +38,7 @@ def test_least_squares_over_all_five() -> None:
 
 
 def test_chips_are_cut_as_they_are() -> None:
-    """A picture of the crop's size with landmarks on the template is returned unchanged, as RGB."""
+    """A picture of the crop's size with its landmarks on the template is returned unchanged, as RGB."""
     image = np.random.default_rng(0).integers(0, 255, (112, 112, 3), np.uint8)
     landmarks = (np.array(TEMPLATE) * 112).astype(np.float32)[None]
     found = Detections(np.array([[0, 0, 112, 112]], np.float32), np.ones(1, np.float32), landmarks)
@@ -46,7 +46,7 @@ def test_chips_are_cut_as_they_are() -> None:
 
 
 def test_more_is_covered_around_the_same_face() -> None:
-    """A crop of 144 px that covers 144 / 112 as much holds, in its middle 112 px, the crop of 112 px: by landmarks and by box."""
+    """A crop of 144 px with 144 / 112 of the coverage contains the 112 px crop in its center, by landmarks and by box."""
     image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     landmarks = (np.array(TEMPLATE) * 90 + 70).astype(np.float32)[None]
     found = Detections(np.array([[70, 70, 160, 160]], np.float32), np.ones(1, np.float32), landmarks)
@@ -54,18 +54,18 @@ def test_more_is_covered_around_the_same_face() -> None:
         face = crop_faces(image, faces, CROP, "haar")[0]
         wide = crop_faces(image, faces, covering(replace(CROP, side=144), 144 / 112), "haar")[0]
         assert np.abs(wide[16:-16, 16:-16].astype(int) - face).max() <= 1
-        assert wide[:16].std() > 20, "what surrounds it is the picture, too"
+        assert wide[:16].std() > 20, "the surroundings come from the picture"
 
 
 def test_borders_are_replicated() -> None:
-    """What lies outside the picture repeats its border: a white picture gives a white crop, also beyond the edge."""
+    """Pixels outside the picture repeat its border: a white picture gives a white crop, even beyond the edge."""
     image = np.full((50, 50, 3), 255, np.uint8)
     matrix = box_transform(np.array([-40, -40, 20, 20], np.float32), CROP.box_rules["haar"], 112)
     assert cut(image, matrix, 112).min() == 255
 
 
 def test_large_faces_do_not_alias() -> None:
-    """A fine checkerboard under a large face becomes even grey: the source is shrunk by area first."""
+    """A fine checkerboard under a large face becomes uniform grey, because the source is shrunk by area first."""
     image = np.indices((1120, 1120)).sum(0) % 2 * 255
     image = np.repeat(image[:, :, None], 3, axis=2).astype(np.uint8)
     crop = cut(image, box_transform(np.array([0, 0, 1120, 1120], np.float32), CROP.box_rules["haar"], 112), 112)
@@ -75,7 +75,7 @@ def test_large_faces_do_not_alias() -> None:
 @given(st.integers(0, 60), st.integers(0, 60), st.floats(20, 400))
 @settings(max_examples=40, deadline=None)
 def test_moving_the_picture_moves_nothing_in_the_crop(dx: int, dy: int, side: float) -> None:
-    """Padding the picture and moving the box with it gives the same crop (where no border is touched), to 2 levels."""
+    """Padding the picture and shifting the box accordingly gives the same crop to 2 grey levels, away from borders."""
     random = np.random.default_rng(1)
     image = cv2.GaussianBlur(random.integers(0, 255, (600, 600, 3), np.uint8), (0, 0), 4)
     box = np.array([100, 100, 100 + side, 100 + side], np.float32)
@@ -87,13 +87,13 @@ def test_moving_the_picture_moves_nothing_in_the_crop(dx: int, dy: int, side: fl
 
 
 def test_no_rule_for_a_detector() -> None:
-    """A detector without landmarks and without a rule in the spec is refused by name."""
+    """A detector without landmarks and without a box rule in the spec is an error that names it."""
     found = Detections(np.array([[0, 0, 9, 9]], np.float32), np.ones(1, np.float32), None)
     with pytest.raises(ModelError, match="expected a box rule for detector 'other'"):
         crop_faces(np.zeros((20, 20, 3), np.uint8), found, CROP, "other")
 
 
 def test_no_faces() -> None:
-    """No detection, no crop: the result is an empty stack of the right shape."""
+    """Without detections the result is an empty array of the right shape."""
     none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
     assert crop_faces(np.zeros((20, 20, 3), np.uint8), none, CROP, "yunet").shape == (0, 112, 112, 3)

@@ -1,4 +1,4 @@
-"""When the model says nothing, and what a look is worth, on faces made by hand."""
+"""When a face gets no age, and the weight of a look, on hand-made faces."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numclip.runtime.faces.quality import BLURRED, LEAST, disbelief, judged, qua
 
 
 def _face(side: float, nose_x: float) -> Detections:
-    """Eyes 40 px apart at y = 40, level; the nose tip at nose_x from their middle."""
+    """Make a face with level eyes, 40 px apart at y = 40; the nose tip is nose_x from their midpoint."""
     points = np.array([[[30, 40], [70, 40], [50 + nose_x, 60], [35, 80], [65, 80]]], np.float32)
     return Detections(np.array([[0, 0, side * 0.7, side]], np.float32), np.ones(1, np.float32), points)
 
 
 def test_yaw_by_hand() -> None:
-    """A nose in the middle is 0, one 20 px aside with eyes 40 px apart is 0.5; turning the picture changes nothing."""
+    """Hand-computed: the yaw is 0 for a centered nose and 0.5 for one 20 px aside with eyes 40 px apart; rotation changes nothing."""
     assert yaws(_face(100, 0))[0] == 0 and yaws(_face(100, -20))[0] == pytest.approx(0.5)
     turned = _face(100, 20)
     assert turned.landmarks is not None
@@ -28,7 +28,7 @@ def test_yaw_by_hand() -> None:
 
 
 def test_what_is_not_looked_at() -> None:
-    """A face of 23 px is small, one turned by 0.55 eye distances a profile, in this order; others are looked at."""
+    """A face of 23 px is `small`, one with a yaw of 0.55 is `profile`, checked in this order; other faces are read."""
     cases = [(23, 0), (24, 0), (100, 22), (100, 18), (23, 22)]
     assert [judged(_face(s, n), 24)[1][0] for s, n in cases] == ["small", None, "profile", None, "small"]
 
@@ -40,13 +40,13 @@ def _reading(value: float) -> Reading:
 
 
 def test_what_is_not_believed() -> None:
-    """A blurred crop, and a number beyond the last word's edge (100 years)."""
+    """A reading of a blurred crop, and a value beyond the last bin edge (100 years), are rejected."""
     cases = [(30, BLURRED - 0.01), (30, BLURRED + 0.01), (101, -1.7), (100, -1.7), (0, -1.7)]
     assert [disbelief(_reading(v), s) for v, s in cases] == ["blurred", None, "range", None, None]
 
 
 def test_larger_sharper_and_more_frontal_is_better() -> None:
-    """The weight grows with size up to 64 px, falls with yaw from 0.15 to 0.5 and with blur; it is never 0."""
+    """The weight grows with size up to 64 px, falls with yaw from 0.15 to 0.5 and with blur, and is never 0."""
     assert judged(_face(64, 0), 24)[0][0] == judged(_face(200, 0), 24)[0][0] == 1
     assert judged(_face(32, 0), 24)[0][0] == pytest.approx(0.5) and judged(_face(64, 20), 24)[0][0] == pytest.approx(
         LEAST

@@ -1,4 +1,4 @@
-"""`numclip fetch yunet` against a real local server: the right file is kept, anything else is not."""
+"""`numclip fetch yunet` with a real local server: only the right file is stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numclip.runtime.faces import fetch
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A web server on a free local port, and the folder it serves."""
+    """A web server on a free local port, and its folder."""
     folder = tmp_path / "www"
     folder.mkdir()
 
@@ -35,7 +35,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder that does not exist yet, and no named detector."""
+    """A cache folder that does not exist yet, and no NUMCLIP_YUNET."""
     monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("NUMCLIP_YUNET", raising=False)
     return tmp_path / "cache"
@@ -44,7 +44,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_right_file_is_kept_and_found(
     server: tuple[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file with the expected hash lands in the cache, alone, and a second fetch downloads nothing."""
+    """A file with the expected hash is stored in the cache, and a second fetch downloads nothing."""
     url, folder = server
     (folder / "good.onnx").write_bytes(b"stands for YuNet")
     monkeypatch.setattr(fetch, "YUNET_SHA256", fetch.sha256_of(b"stands for YuNet"))
@@ -65,7 +65,7 @@ def test_the_real_file_passes_the_real_hash(server: tuple[str, Path], cache: Pat
 
 
 def test_another_file_is_refused(server: tuple[str, Path], cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong hash is an error that names both hashes, and nothing is kept."""
+    """A wrong hash is an error that names both hashes, and nothing is stored."""
     url, folder = server
     (folder / "bad.onnx").write_bytes(b"a login page")
 
@@ -87,7 +87,7 @@ def test_another_file_is_refused(server: tuple[str, Path], cache: Path, capsys: 
 def test_offline_is_one_sentence(
     server: tuple[str, Path], cache: Path, capsys: pytest.CaptureFixture[str], url: str, words: str
 ) -> None:
-    """No connection, no file, no address: one line on stderr, exit 1, and what to do instead."""
+    """No connection, a missing file and an unknown host give one line on stderr that says what to do, exit code 1."""
     assert main(["fetch", "yunet", "--url", url.format(server=server[0])]) == 1
     said = capsys.readouterr().err
     assert words in said
@@ -98,7 +98,7 @@ def test_offline_is_one_sentence(
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_cache_is_one_sentence(tmp_path: Path) -> None:
-    """A cache that cannot be written is named."""
+    """A cache that cannot be written is an error that names it."""
     tmp_path.chmod(0o500)
 
     with pytest.raises(fetch.OutputError, match="NUMCLIP_CACHE"):
@@ -106,7 +106,7 @@ def test_a_read_only_cache_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
-    """The folder's name taken by a file: said, and nothing left behind."""
+    """A file in the cache folder's place is an error, and nothing is left behind."""
     (tmp_path / "cache").write_text("")
 
     with pytest.raises(fetch.OutputError, match="NUMCLIP_CACHE"):

@@ -1,4 +1,4 @@
-"""The face finder that ships, end to end: real faces, any size, many pictures, every session, and the pipeline's default."""
+"""The shipped face finder: real faces, any picture size, many pictures, every session, and as the pipeline's default."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def finder() -> FacesNano:
 
 
 def the_one(faces: Detections) -> np.ndarray:
-    """The box of the only face."""
+    """Return the box of the only face."""
     assert len(faces) == 1
     return faces.boxes_xyxy[0]
 
 
 def test_it_finds_grace_hopper_with_eyes_above_the_mouth(finder: FacesNano, hopper: np.ndarray) -> None:
-    """One face; the person's right eye is left of the left one in the picture, the nose between, the mouth below."""
+    """It finds one face; in the picture the person's right eye is to the left, the nose is in between, the mouth is below."""
     faces = finder.detect(hopper)
     box = the_one(faces)
     assert faces.landmarks is not None
@@ -47,7 +47,7 @@ def test_it_finds_grace_hopper_with_eyes_above_the_mouth(finder: FacesNano, hopp
 
 
 def test_the_file_is_small_and_says_what_it_learned_from() -> None:
-    """At most 1 MB; every source is named with its licence, YuNet's and FairFace's among them."""
+    """The file has at most 1 MB and names every training source with its licence, including YuNet and FairFace."""
     spec = read_faces_spec(FILE)
     assert FILE.stat().st_size <= 1_000_000
     assert spec.name == FINDER and spec.strides == (8, 16, 32)
@@ -56,7 +56,7 @@ def test_the_file_is_small_and_says_what_it_learned_from() -> None:
 
 
 def test_a_finder_is_no_model_and_a_model_no_finder() -> None:
-    """Each file given for the other is one sentence that says where it belongs; calibrating text does not move the graph."""
+    """A finder used as a model, and a model used as a finder, are errors in one sentence that says where the file belongs."""
     with pytest.raises(ModelError, match="face finder; give it to --detector"):
         read_spec(FILE)
     with pytest.raises(ModelError, match="give it to --model"):
@@ -75,14 +75,14 @@ def test_a_finder_is_no_model_and_a_model_no_finder() -> None:
     ],
 )
 def test_a_wrong_spec_is_refused_by_the_field(field: str, value: object, said: str) -> None:
-    """One field changed: the error names it."""
+    """A spec with a wrong field is an error that names the field."""
     content = {**json.loads(read_faces_spec(FILE).to_json()), field: value}
     with pytest.raises(ModelError, match=said):
         FacesSpec.from_json(json.dumps(content))
 
 
 def test_the_spec_survives_writing(tmp_path: Path) -> None:
-    """Written into a copy it is read back equal, and the graph keeps its hash."""
+    """The spec survives writing and reading, and the graph keeps its hash."""
     copy = tmp_path / "copy.onnx"
     spec = read_faces_spec(FILE)
     write_spec(FILE, spec, copy)
@@ -91,7 +91,7 @@ def test_the_spec_survives_writing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (7, 5), (31, 33), (200, 200), (481, 641)])
 def test_any_size_goes_through_and_boxes_stay_inside(finder: FacesNano, size: tuple[int, int]) -> None:
-    """Noise of odd, tiny and wide sizes: whatever comes out lies in the picture and has the contract's shapes."""
+    """For noise of odd, tiny and wide sizes all boxes lie in the picture, and outputs have the contract's shapes."""
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     faces = finder.detect(picture)
     assert faces.landmarks is not None and faces.landmarks.shape == (len(faces), 5, 2)
@@ -99,14 +99,14 @@ def test_any_size_goes_through_and_boxes_stay_inside(finder: FacesNano, size: tu
 
 
 def test_nothing_is_an_empty_answer(finder: FacesNano) -> None:
-    """A black picture has no face: arrays of length 0 of the right shapes and types; no pictures at all are no answers."""
+    """A black picture gives arrays of length 0 with the right shapes and types; no pictures give no results."""
     faces = finder.detect(np.zeros((120, 160, 3), np.uint8))
     assert faces.boxes_xyxy.shape == (0, 4) and faces.scores.shape == (0,) and faces.boxes_xyxy.dtype == np.float32
     assert finder.detect_many([]) == []
 
 
 def test_many_pictures_in_one_call_answer_as_one_by_one(finder: FacesNano, hopper: np.ndarray) -> None:
-    """Two sizes, one picture without a face: each answer is the one that its picture has alone."""
+    """In one call with two sizes and a picture without a face, each picture has the same result as alone."""
     pictures = [hopper, hopper[:, ::-1].copy(), np.zeros_like(hopper), hopper[40:340, 100:400].copy()]
     for together, alone in zip(finder.detect_many(pictures), [finder.detect(p) for p in pictures], strict=True):
         assert len(together) == len(alone)
@@ -114,7 +114,8 @@ def test_many_pictures_in_one_call_answer_as_one_by_one(finder: FacesNano, hoppe
 
 
 def test_the_graph_answers_by_picture_then_by_score_and_never_twice_the_same_face(hopper: np.ndarray) -> None:
-    """Raw outputs of two pictures: sorted, scores above the file's threshold, no two boxes of a picture overlap too much."""
+    """The raw outputs of two pictures are sorted by picture and score, scores exceed the file's threshold, and no two boxes of a
+    picture overlap too much."""
     spec = read_faces_spec(FILE)
     found = open_faces_session(FILE, "cpu", 1).run(np.stack([hopper, hopper[::-1]]))
     assert (np.diff(found.picture) >= 0).all() and (found.scores > spec.score_threshold).all()
@@ -133,14 +134,14 @@ def test_the_graph_answers_by_picture_then_by_score_and_never_twice_the_same_fac
 
 
 def test_openvino_finds_the_same(finder: FacesNano, hopper: np.ndarray) -> None:
-    """The same file in OpenVINO: the same box within a tenth of a px."""
+    """In OpenVINO the same file gives the same box within 0.1 px."""
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     other = FacesNano(device="openvino", threads=1).detect(hopper)
     assert np.abs(the_one(other) - the_one(finder.detect(hopper))).max() < 0.1
 
 
 def test_suppression_on_the_cpu_is_the_graphs(hopper: np.ndarray) -> None:
-    """What an engine leaves to the CPU gives the graph's own answer: its candidates, suppressed by found_of."""
+    """Suppression on the CPU (found_of), as used with engines, gives the same result as the graph."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     ort = pytest.importorskip("onnxruntime")
     model, names = onnx.load(str(FILE)), ("candidate_boxes", "candidate_scores", "candidate_landmarks")
@@ -157,7 +158,7 @@ def test_suppression_on_the_cpu_is_the_graphs(hopper: np.ndarray) -> None:
 
 
 def test_a_small_and_a_huge_face_are_found_in_a_4k_frame(hopper: np.ndarray) -> None:
-    """With a smallest face of 24 px, at a sure score: a face of about 60 px, and the portrait filling the whole frame."""
+    """In a 4K frame, with a smallest face of 24 px, it finds a face of about 60 px and a portrait that fills the frame, at high scores."""
     finder = FacesNano(0.8, smallest_face_px=24, device="cpu")
     own = the_one(FacesNano(device="cpu").detect(hopper))
     scale = 60 / float((own[2:] - own[:2]).max())
@@ -172,11 +173,11 @@ def test_a_small_and_a_huge_face_are_found_in_a_4k_frame(hopper: np.ndarray) -> 
     largest = found.largest().boxes_xyxy[0]
     assert (largest[2:] - largest[:2]).min() > 1000
     low, high = np.maximum(found.boxes_xyxy[:, :2], largest[:2]), np.minimum(found.boxes_xyxy[:, 2:], largest[2:])
-    assert ((high - low).min(axis=1) > 0).sum() == 1, "no part of the large face is a face of its own"
+    assert ((high - low).min(axis=1) > 0).sum() == 1, "no part of the large face is a separate face"
 
 
 def test_threads_may_share_it(finder: FacesNano, hopper: np.ndarray) -> None:
-    """Four threads, ten pictures each: every answer is the answer of one thread."""
+    """Four threads with ten pictures each give the same results as one thread."""
     expected, wrong = the_one(finder.detect(hopper)), list[str]()
 
     def look() -> None:
@@ -193,7 +194,7 @@ def test_threads_may_share_it(finder: FacesNano, hopper: np.ndarray) -> None:
 
 
 def test_names_and_scores_that_cannot_be_are_one_sentence() -> None:
-    """A misspelt detector is told the right name; a score below what the graph keeps is refused."""
+    """A misspelt detector gets a suggestion; a score threshold below the graph's is an error."""
     with pytest.raises(DetectorError, match="did you mean faces-nano"):
         open_detector("face-nano")
     with pytest.raises(DetectorError, match=r"expected a score from 0\.\d+"):
@@ -201,7 +202,7 @@ def test_names_and_scores_that_cannot_be_are_one_sentence() -> None:
 
 
 def test_a_detector_of_ones_own_is_asked_picture_by_picture(hopper: np.ndarray) -> None:
-    """detect_all works with a detector that has no call for many pictures."""
+    """detect_all works with a detector that reads one picture per call."""
 
     class Mine:
         name = "mine"
@@ -217,20 +218,20 @@ def test_a_detector_of_ones_own_is_asked_picture_by_picture(hopper: np.ndarray) 
     [
         ((45, -20, 60, 0), 0.9, False),  # a badge on the hat
         ((45, 40, 60, 60), 0.9, False),  # an eye
-        ((45, -20, 60, 0), 0.97, True),  # a face that is very sure, as of somebody behind
+        ((45, -20, 60, 0), 0.97, True),  # a face with a very high score, as of a person behind
         ((45, -90, 60, -70), 0.9, True),  # above the hat
         ((20, -40, 80, 20), 0.9, True),  # not much smaller
     ],
 )
 def test_a_badge_on_a_head_is_no_face(box: tuple[float, ...], score: float, believed: bool) -> None:
-    """Beside a face of 100 px at the origin: a face under 40 px on that head needs a score of 0.95."""
+    """Next to a face of 100 px at the origin, a face under 40 px on that head needs a score of 0.95."""
     boxes = np.array([(0, 0, 100, 100), box], np.float32)
 
     assert no_emblem(boxes, np.array([0.97, score], np.float32)).tolist() == [True, believed]
 
 
 def test_the_badge_on_a_cap_is_not_followed(finder: FacesNano, hopper: np.ndarray) -> None:
-    """Grace Hopper's cap has a badge that looks like a small face; one person is found, at any size of the picture."""
+    """The badge on Grace Hopper's cap looks like a small face; only one person is found, at any size of the picture."""
     for side in (200, 300, 400, 512):
         picture = np.asarray(cv2.resize(hopper, (side, side)), np.uint8)
 

@@ -1,4 +1,4 @@
-"""Faces followed by optical flow end where they went; one that is hidden is lost, and said to be."""
+"""Faces tracked by optical flow reach their new places; a hidden face is reported as lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ POINTS = np.array([[150, 110], [200, 110], [175, 140], [155, 165], [195, 165]], 
 
 
 def _scene(hopper: np.ndarray, turn_deg: float, scale: float, shift: tuple[float, float], size=(480, 360)) -> tuple:
-    """Her portrait turned, scaled and shifted, with the matrix that did it."""
+    """Return the portrait rotated, scaled and shifted, with the matrix."""
     card = cv2.resize(hopper[60:360, 120:420], (220, 220), interpolation=cv2.INTER_AREA)
     matrix = cv2.getRotationMatrix2D((110, 110), turn_deg, scale) + np.array(
         [[0, 0, 100 + shift[0]], [0, 0, 50 + shift[1]]]
@@ -27,8 +27,8 @@ def _faces(landmarks: np.ndarray | None, box=(120, 70, 230, 200)) -> Detections:
 
 
 def test_a_move_is_followed(hopper: np.ndarray) -> None:
-    """Turned by 3 degrees, 4 % larger and 9 px aside: landmarks within 1 px, the box within 2 px and 4 % larger; also
-    without landmarks, from a grid in the box."""
+    """After a rotation by 3 degrees, scaling by 4 % and a shift of 9 px, landmarks are within 1 px, and the box within 2 px and 4 %
+    larger; also without landmarks, from a grid in the box."""
     before, start = _scene(hopper, 0, 1, (0, 0))
     after, end = _scene(hopper, 3, 1.04, (9, -4))
     way = np.vstack([end, [0, 0, 1]]) @ np.linalg.inv(np.vstack([start, [0, 0, 1]]))
@@ -45,7 +45,7 @@ def test_a_move_is_followed(hopper: np.ndarray) -> None:
 
 
 def test_a_large_picture_is_followed_as_well(hopper: np.ndarray) -> None:
-    """Flow is measured on at most 960 px; in a picture of 1920 px the answer is in its own pixels, within 2."""
+    """Flow is computed on at most 960 px; for a picture of 1920 px the result is in the picture's px, within 2 px."""
     pair = [cv2.resize(_scene(hopper, 0, 1, s)[0], (1920, 1440)) for s in ((0, 0), (3, 0))]
     found = follow(_faces(4 * POINTS, (480, 280, 920, 800)), *map(gray_of, pair))
     assert found is not None and found.landmarks is not None
@@ -53,7 +53,7 @@ def test_a_large_picture_is_followed_as_well(hopper: np.ndarray) -> None:
 
 
 def test_what_is_hidden_is_lost(hopper: np.ndarray) -> None:
-    """Behind a black frame, a wall or another picture there is no face to follow; no faces are no loss."""
+    """In a black frame, behind a wall, or in another picture the face is lost; no faces give an empty result."""
     before, _ = _scene(hopper, 0, 1, (0, 0))
     wall = before.copy()
     wall[60:220, 100:250] = np.random.default_rng(0).integers(0, 255, (160, 150, 3))
@@ -64,7 +64,7 @@ def test_what_is_hidden_is_lost(hopper: np.ndarray) -> None:
 
 
 def test_a_repeated_frame_moves_nothing(hopper: np.ndarray) -> None:
-    """The same picture again: the face stays where it was, within 0.05 px."""
+    """In a repeated picture the face stays in place, within 0.05 px."""
     picture, _ = _scene(hopper, 0, 1, (0, 0))
     found = follow(_faces(POINTS), gray_of(picture), gray_of(picture))
     assert found is not None

@@ -1,4 +1,4 @@
-"""How a picture is looked at: scales, tiles, and the small faces that must be found in a 4K picture."""
+"""Detection at several scales and in tiles, and small faces in a 4K picture."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from numclip.runtime.live.frames import Frame
 from numclip.runtime.live.pipeline import Pipeline, Rules
 
 FACES, FACE_PX, SURE = 40, 28, 0.8
-CELL_PX = 240  # one face at most in each such square
+CELL_PX = 240  # at most one face in each such square
 Image = np.ndarray
 
 
 @pytest.fixture(scope="module")
 def portraits(shared_data: Path) -> list[tuple[Image, np.ndarray]]:
-    """Sixty portraits of FairFace's and UTKFace's test splits, each with the box (xyxy px) of its face."""
+    """Sixty portraits of FairFace's and UTKFace's test splits, each with its face box (xyxy px)."""
     finder = FacesNano(device="cpu", threads=1)
     found: list[tuple[Image, np.ndarray]] = []
     for name in ("fairface", "utkface"):
@@ -44,12 +44,12 @@ def portraits(shared_data: Path) -> list[tuple[Image, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def grounds(shared_data: Path) -> list[Image]:
-    """Photographs without a face, of scenes' test split."""
+    """Photographs without a face, from the test split of scenes."""
     return pictures_of(shared_data / "data" / "scenes", 12, faces="0")
 
 
 def pictures_of(path: Path, most: int, **wanted: str) -> list[Image]:
-    """The first pictures of the test split of PATH.tar whose columns say what is wanted."""
+    """Return the first pictures of the test split of PATH.tar whose columns match."""
     with path.with_suffix(".csv").open(newline="", encoding="utf-8") as table:
         rows = [r for r in csv.DictReader(table) if r["split"] == "test"]
     files = {r["file"] for r in rows if all(r[key] == value for key, value in wanted.items())}
@@ -66,7 +66,7 @@ def pictures_of(path: Path, most: int, **wanted: str) -> list[Image]:
 
 
 def background(kind: str, rng: np.random.Generator, grounds: list[Image]) -> Image:
-    """A 4K picture without a face: one photograph, twenty-four, soft colours, a grainy wall, or one gray."""
+    """Return a 4K picture without a face: one photograph, twenty-four, soft colours, a grainy wall, or uniform grey."""
     if kind == "photograph":
         return cv2.resize(grounds[rng.integers(len(grounds))], (3840, 2160), interpolation=cv2.INTER_CUBIC)
     if kind == "photographs":
@@ -83,7 +83,7 @@ def background(kind: str, rng: np.random.Generator, grounds: list[Image]) -> Ima
 def crowd(
     kind: str, seed: int, grounds: list[Image], portraits: list[tuple[Image, np.ndarray]]
 ) -> tuple[Image, np.ndarray]:
-    """A 4K picture with forty portraits, the longer side of each face 28 px, and their boxes [40, 4]."""
+    """Return a 4K picture with forty portraits, the longer side of each face 28 px, and their boxes [40, 4]."""
     rng = np.random.default_rng(seed)
     picture, boxes = background(kind, rng, grounds), list[np.ndarray]()
     cells = [(x, y) for y in range(0, 2160 - CELL_PX, CELL_PX) for x in range(0, 3840 - CELL_PX, CELL_PX)]
@@ -99,7 +99,7 @@ def crowd(
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """[A, B] intersection over union."""
+    """Return the intersection over union, [A, B]."""
     low, high = np.maximum(boxes[:, None, :2], others[None, :, :2]), np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = (high - low).clip(0).prod(axis=2)
     areas, areas_others = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others))
@@ -107,7 +107,7 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def found_of(boxes: np.ndarray, faces: Detections) -> int:
-    """How many of the boxes a sure face overlaps by half (IoU)."""
+    """Return the number of boxes with an IoU of at least 0.5 with a face of high score."""
     sure = faces.boxes_xyxy[faces.scores >= SURE]
     return int((overlaps(boxes, sure).max(axis=1, initial=0) >= 0.5).sum())
 
@@ -119,7 +119,8 @@ def found_of(boxes: np.ndarray, faces: Detections) -> int:
 def test_forty_faces_of_28_px_are_found_in_a_4k_picture(
     kind: str, grounds: list[Image], portraits: list[tuple[Image, np.ndarray]]
 ) -> None:
-    """With a smallest face of 24 px at least 36 of 40, each surely (0.8), on two backgrounds of each kind; nearly nothing else."""
+    """With a smallest face of 24 px, at least 36 of 40 faces are found with score 0.8 on two backgrounds of each kind, with almost no
+    false positives."""
     finder = open_detector(FINDER, smallest_face_px=24, device="cpu", enlarge=True)
     for seed in (1, 2):
         picture, boxes = crowd(kind, seed, grounds, portraits)
@@ -131,7 +132,7 @@ def test_forty_faces_of_28_px_are_found_in_a_4k_picture(
 
 
 def test_every_face_of_a_picture_is_listed(grounds: list[Image], portraits: list[tuple[Image, np.ndarray]]) -> None:
-    """numclip.read lists all of more than 32 faces, and at most as many as it is asked for."""
+    """numclip.read lists all of more than 32 faces, and at most the requested number."""
     picture, boxes = crowd("photographs", 1, grounds, portraits)
     found = np.array([face.box_xyxy for face in numclip.read(picture).faces], np.float32)
     assert (overlaps(boxes, found).max(axis=1, initial=0) >= 0.5).sum() >= 36
@@ -143,7 +144,7 @@ def test_every_face_of_a_picture_is_listed(grounds: list[Image], portraits: list
 def test_yunet_finds_most_of_them_on_photographs(
     yunet_model: Path, grounds: list[Image], portraits: list[tuple[Image, np.ndarray]]
 ) -> None:
-    """YuNet's resolution follows the smallest face too: at least 32 of 40 on photographs, none at the 960 px of before."""
+    """YuNet's resolution follows the smallest face too: it finds at least 32 of 40 on photographs, and none at the earlier 960 px."""
     detector = open_detector("yunet", smallest_face_px=24, enlarge=True)
     for seed in (1, 2):
         picture, boxes = crowd("photograph", seed, grounds, portraits)
@@ -155,7 +156,7 @@ def test_yunet_finds_most_of_them_on_photographs(
 def test_a_picture_in_a_file_is_read_so(
     tmp_path: Path, grounds: list[Image], portraits: list[tuple[Image, np.ndarray]]
 ) -> None:
-    """Read from its file, with room for so many faces: at least 36 of 40, and most have an age."""
+    """From a file, with enough max_faces, at least 36 of 40 faces are found, and most have an age."""
     picture, boxes = crowd("photographs", 3, grounds, portraits)
     assert cv2.imwrite(str(tmp_path / "crowd.png"), picture)
     (result,) = numclip.stream(str(tmp_path / "crowd.png"), rules=Rules(max_faces=64))
@@ -165,7 +166,8 @@ def test_a_picture_in_a_file_is_read_so(
 
 
 def test_the_scale_follows_the_smallest_face() -> None:
-    """A network that needs 48 px, and a face of 24: twice as large; of 96: half, but never below 640 px; a stream is never enlarged."""
+    """If the network needs faces of 48 px, a smallest face of 24 px doubles the picture, one of 96 px halves it, but not below 640
+    px; a stream is never enlarged."""
     assert Looks(48, 0.3).scale(2160, 3840) == 1
     assert Looks(48, 0.3, 24, enlarge=True).scale(2160, 3840) == Looks(48, 0.3, 10, enlarge=True).scale(90, 90) == 2
     assert Looks(48, 0.3, 32, enlarge=True).scale(300, 400) == 1.5
@@ -177,7 +179,7 @@ def test_the_scale_follows_the_smallest_face() -> None:
 
 @given(length=st.integers(1, 20_000), scale=st.floats(0.1, 2.0))
 def test_tiles_cover_a_side_and_share_what_a_face_needs(length: int, scale: float) -> None:
-    """From the first px to the last, none longer than 2,048 px at its scale, and two neighbours share 256 px (within rounding)."""
+    """Tiles cover a side completely, are at most 2,048 px at their scale, and neighbours overlap by 256 px (within rounding)."""
     tiles = _tiles(length, scale)
     assert tiles[0][0] == 0 and tiles[-1][1] == length
     assert all((stop - start) * scale <= TILE_PX + 2 * scale for start, stop in tiles)
@@ -185,8 +187,8 @@ def test_tiles_cover_a_side_and_share_what_a_face_needs(length: int, scale: floa
 
 
 def test_only_looks_that_see_something_large_are_followed_by_another() -> None:
-    """A network that always sees a face of 100 px in its own px: one look at 1,600 px; one of 200 px: a second look at a
-    quarter, whose face is 800 px of the picture; both stay."""
+    """A network that always finds a face of 100 px in its own px runs once at 1,600 px. With 200 px, a second pass at a quarter of the
+    scale follows, whose face has 800 px in the picture; both faces stay."""
     sizes: list[tuple[int, ...]] = []
 
     def see(side: int) -> list[Detections]:

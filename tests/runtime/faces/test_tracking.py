@@ -1,4 +1,4 @@
-"""Tracks: one per person, ids without gaps, slow to start and slow to forget, through crossings and short absences."""
+"""Tracks: one per person, ids without gaps, confirmed slowly and ended slowly, through crossings and short absences."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ FPS = 30
 
 
 def _seen(*faces: tuple[float, float, float]) -> Detections:
-    """Faces of 40 px given as (x, y, score)."""
+    """Make faces of 40 px, given as (x, y, score)."""
     boxes = np.array([[x, y, x + 40, y + 40] for x, y, _ in faces], np.float32).reshape(-1, 4)
     return Detections(boxes, np.array([s for _, _, s in faces], np.float32), None)
 
 
 class Scene:
-    """A tracker that is fed frame by frame, 30 per second."""
+    """Runs a tracker frame by frame, at 30 frames per second."""
 
     def __init__(self) -> None:
         self.tracker, self.frame = Tracker(), 0
@@ -30,7 +30,7 @@ class Scene:
 
 
 def test_a_track_is_shown_from_its_third_sighting() -> None:
-    """Two sightings are not enough; from the third on the id is 1. Until then the tracker is unsure."""
+    """From its third detection on a track has id 1; until then the tracker needs the detector in every frame."""
     scene = Scene()
     assert [scene.ids((0, 0, 0.9))[0] for _ in range(5)] == [None] * (MIN_HITS - 1) + [1, 1, 1]
     assert not scene.tracker.unsure
@@ -39,7 +39,7 @@ def test_a_track_is_shown_from_its_third_sighting() -> None:
 
 
 def test_a_doubtful_face_starts_nothing_but_keeps_a_track() -> None:
-    """Score 0.7 alone never becomes a track; after a sure start it stays one."""
+    """Detections with score 0.7 never start a track but continue one that a higher score started."""
     doubtful = Scene()
     assert all(doubtful.ids((0, 0, 0.7)) == [None] for _ in range(10))
     scene = Scene()
@@ -49,7 +49,7 @@ def test_a_doubtful_face_starts_nothing_but_keeps_a_track() -> None:
 
 
 def test_a_face_that_hides_for_a_moment_keeps_its_id() -> None:
-    """Away for 1 s it is the same person; for a tenth longer it is a new one."""
+    """After an absence of 1 s the track continues; after 1.1 s it is a new one."""
     for missed, expected in ((round(MAX_GAP_S * FPS) - 1, 1), (round(MAX_GAP_S * FPS) + 3, 2)):
         scene = Scene()
         for _ in range(3):
@@ -60,14 +60,14 @@ def test_a_face_that_hides_for_a_moment_keeps_its_id() -> None:
 
 
 def test_a_flicker_is_never_shown() -> None:
-    """A false alarm every other frame never becomes a track: an unconfirmed track dies at its first miss."""
+    """A false detection in every other frame never becomes a track, because an unconfirmed track ends at its first miss."""
     scene = Scene()
     for i in range(40):
         assert scene.ids(*([(0.0, 0.0, 0.95)] if i % 2 else [])) in ([], [None])
 
 
 def test_two_people_who_cross_keep_their_ids() -> None:
-    """They walk through each other at 8 px a frame, and for five frames only one face is seen."""
+    """Two people who cross at 8 px per frame keep their ids, although only one face is detected for five frames."""
     scene, last = Scene(), None
     for i in range(60):
         a, b = (float(8 * i), 100.0, 0.9), (480.0 - 8 * i, 104.0, 0.9)
@@ -76,7 +76,7 @@ def test_two_people_who_cross_keep_their_ids() -> None:
 
 
 def test_someone_walking_behind_a_pillar_is_the_same() -> None:
-    """Not seen for 12 frames while walking at 6 px a frame, more than their own width away after it."""
+    """A person who walks at 6 px per frame, undetected for 12 frames, keeps the id after more than their own width."""
     scene, shown = Scene(), set()
     for i in range(60):
         shown |= set(scene.ids(*([] if 25 <= i < 37 else [(6.0 * i, 0.0, 0.9)])))
@@ -84,13 +84,13 @@ def test_someone_walking_behind_a_pillar_is_the_same() -> None:
 
 
 def test_a_fast_face_is_not_lost() -> None:
-    """One that moves by 30 of its 40 px between detections (no overlap of two thirds) keeps its id."""
+    """A face of 40 px that moves by 30 px between detections keeps its id."""
     scene = Scene()
     assert [scene.ids((30.0 * i, 0, 0.9)) for i in range(10)][-1] == [1]
 
 
 def test_a_gap_ends_all_tracks_and_no_id_comes_twice() -> None:
-    """After `forget` the same face in the same place is somebody else."""
+    """After `forget` the same face in the same place gets a new id."""
     scene = Scene()
     for _ in range(5):
         scene.ids((0, 0, 0.9))
@@ -99,7 +99,7 @@ def test_a_gap_ends_all_tracks_and_no_id_comes_twice() -> None:
 
 
 def test_memory_is_bounded_over_days() -> None:
-    """2,000 people who pass one after the other leave at most a handful of tracks behind."""
+    """After 2,000 people have passed one after the other, only a handful of tracks is in memory."""
     scene, most = Scene(), 0
     for person in range(2_000):
         for _ in range(4):
@@ -111,7 +111,7 @@ def test_memory_is_bounded_over_days() -> None:
 @given(st.integers(2, 6), st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
 def test_people_apart_never_swap(people: int, seed: int) -> None:
-    """People 100 px apart who move up to 8 px a frame, in any order of detection, keep their ids for 30 frames."""
+    """People 100 px apart who move up to 8 px per frame keep their ids for 30 frames, in any order of detections."""
     random = np.random.default_rng(seed)
     positions = np.stack([np.arange(people) * 100.0, np.zeros(people)], axis=1)
     scene, owner = Scene(), dict[int, int]()
@@ -127,8 +127,8 @@ def test_people_apart_never_swap(people: int, seed: int) -> None:
 
 
 def test_overlap_and_closeness_by_hand() -> None:
-    """Two 2 x 2 boxes that share one unit square overlap by 1/7, a box of no area by nothing; centers half a side apart
-    are half close, sides of 2 and 4 px are not alike."""
+    """Hand-computed: two 2 x 2 boxes that share one unit square have IoU 1/7, a box without area 0; centers half a side apart have
+    closeness 1/2; sides of 2 and 4 px are too different."""
     a = np.array([[0, 0, 2, 2], [5, 5, 5, 5]], np.float32)
     np.testing.assert_allclose(overlaps(a, np.array([[1, 1, 3, 3]], np.float32)), [[1 / 7], [0]], atol=1e-6)
     b = np.array([[1, 0, 3, 2], [0, 0, 4, 4], [0, 0, 2, 2]], np.float32)

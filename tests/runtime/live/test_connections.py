@@ -1,4 +1,4 @@
-"""What is asked of a camera, what it gives, and what of an address is said aloud."""
+"""Camera requests, the camera's actual format, and the printed part of an address."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from numclip.runtime.sinks.video_writer import VideoWriter
 
 @given(st.text("abcXYZ019-_.~", min_size=1), st.text("abcXYZ019-_.~!", min_size=1), st.integers(1, 65535))
 def test_credentials_are_hidden(user: str, password: str, port: int) -> None:
-    """User, password and query are cut out of a URL; host, port and path stay."""
+    """User, password and query are removed from a URL; host, port and path stay."""
     url = f"rtsp://{user}:{password}@cam.local:{port}/a/b?key={password}"
     assert shown(url) == f"rtsp://cam.local:{port}/a/b"
 
 
 @given(st.integers(1, 9999), st.integers(1, 9999), st.integers(1, 999), st.sampled_from(["MJPG", "YUYV", None]))
 def test_a_wish_is_read(width: int, height: int, fps: int, code: str | None) -> None:
-    """WIDTHxHEIGHT@FPS:FORMAT, the last two may be left out."""
+    """A request WIDTHxHEIGHT@FPS:FORMAT is parsed; FPS and FORMAT are optional."""
     text = f"{width}x{height}@{fps}" + ("" if code is None else f":{code}")
     assert CameraWish.from_text(text) == CameraWish(width, height, fps, code)
     assert CameraWish.from_text(f"{width}x{height}") == CameraWish(width, height, 30, None)
@@ -33,13 +33,13 @@ def test_a_wish_is_read(width: int, height: int, fps: int, code: str | None) -> 
 
 @pytest.mark.parametrize("text", ["", "720p", "0x10", "1280x720@", "1280x720@30:MJPEG", "1280x720:30", "-1x5"])
 def test_a_wish_that_is_none(text: str) -> None:
-    """Anything else is refused in one sentence that shows an example."""
+    """An invalid request is an error in one sentence with an example."""
     with pytest.raises(UsageError, match="such as 1280x720@30:MJPG"):
         CameraWish.from_text(text)
 
 
 def test_what_was_got_is_said(tmp_path: Path) -> None:
-    """A device that gives 96 x 64 whatever is asked (here: a video file behind the same OpenCV class) is reported so."""
+    """If a device gives 96 x 64 whatever is requested (here a video file in the same OpenCV class), that is reported."""
     writer = VideoWriter(tmp_path / "clip.mp4", 20)
     for i in range(5):
         writer.write(np.zeros((64, 96, 3), np.uint8), i / 20)

@@ -1,4 +1,4 @@
-"""The stages in threads: the same results in order from files, the newest from live sources, and nothing left behind."""
+"""The stages in threads: files give all results in order, live sources the newest, and no thread is left running."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from numclip.runtime.sessions.model import Model
 from numclip.runtime.sinks.video_writer import VideoWriter
 
 NO_BOUND = Rules(budget_ms=float("inf"))
-BUSY_S = 0.5  # of waiting for a core on a busy machine; a queue that grew would be seconds late
+BUSY_S = 0.5  # allowance for waiting for a core on a busy machine; a growing queue would be seconds late
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def model() -> Model:
 
 
 class Rectangles:
-    """Finds a face wherever the picture is brighter than 200, and takes its time for it."""
+    """A slow detector that finds a face wherever the picture is brighter than 200."""
 
     name = "haar"
 
@@ -68,7 +68,7 @@ class Slowed(Model):
 
 
 class Counter(Source):
-    """`many` frames with one bright square, each as fast as it is taken or every `pause_s`."""
+    """A source of `many` frames with one bright square, as fast as they are taken or every `pause_s`."""
 
     def __init__(self, name: str, many: int, live: bool = False, pause_s: float = 0.0, error: bool = False) -> None:
         self.name, self.many, self.live, self._pause_s, self._error = name, many, live, pause_s, error
@@ -99,7 +99,7 @@ def _ours() -> list[str]:
 
 
 def test_files_pass_whole_and_in_order(model) -> None:
-    """200 frames of a file give 200 results in order, none dropped, and the tracks that one thread alone finds."""
+    """200 frames of a file give 200 results in order, none dropped, with the same tracks as in a single thread."""
     with Conveyor([Counter("a", 200)], Pipeline(model, Rectangles(), NO_BOUND)) as conveyor:
         results = [item for item in conveyor if isinstance(item, FrameResult)]
     alone = list(map(Pipeline(model, Rectangles(), NO_BOUND).read, Counter("a", 200)))
@@ -109,8 +109,8 @@ def test_files_pass_whole_and_in_order(model) -> None:
 
 
 def test_results_of_a_file_do_not_depend_on_speed(two_people: Path, yunet_model: Path, model) -> None:
-    """60 frames of a clip, in one thread, and in threads whose model or detector stops at random for up to 60 ms: the same
-    lines to the last byte, but for their latency."""
+    """60 frames of a clip give identical lines, apart from latency, in one thread and in threads whose model or detector pauses at
+    random for up to 60 ms."""
     random = np.random.default_rng(0)
 
     class Halting(Model):
@@ -151,7 +151,8 @@ def test_results_of_a_file_do_not_depend_on_speed(two_people: Path, yunet_model:
 
 
 def test_a_live_source_is_never_behind(model) -> None:
-    """Frames every 5 ms, results every 40 ms: each frame is a result or dropped, and no result is older than its stages."""
+    """With frames every 5 ms and results every 40 ms, each frame is a result or dropped, and no result is older than its stages
+    take."""
     source, detector, slow = Counter("a", 400, live=True, pause_s=0.005), Rectangles(0.02), Slowed(model, 0.04)
     with Conveyor([source], Pipeline(slow, detector, NO_BOUND)) as conveyor:
         results = [item for item in conveyor if isinstance(item, FrameResult)]
@@ -163,7 +164,7 @@ def test_a_live_source_is_never_behind(model) -> None:
 
 
 def test_a_consumer_that_blocks_gets_the_newest(model) -> None:
-    """While the consumer sleeps for 1 s the stages go on; what it gets then is fresh, and what it missed is counted."""
+    """While the consumer sleeps for 1 s the stages continue; it then gets a new result, and the missed frames are counted."""
     source = Counter("a", 300, live=True, pause_s=0.01)
     results: list[FrameResult] = []
     with Conveyor([source], Pipeline(model, Rectangles(), NO_BOUND)) as conveyor:
@@ -180,7 +181,7 @@ def test_a_consumer_that_blocks_gets_the_newest(model) -> None:
 
 
 def test_several_sources_share_one_model(model, counted) -> None:
-    """Three files: every frame of each comes, ids count from 1 in each, and faces of several are read in one call."""
+    """Of three files every frame is read, ids count from 1 in each, and faces of several files share one model call."""
     counting = counted(model)
     sources = [Counter(name, 60) for name in "abc"]
     with Conveyor(sources, Pipeline(counting, Rectangles(0.005), NO_BOUND)) as conveyor:
@@ -193,13 +194,13 @@ def test_several_sources_share_one_model(model, counted) -> None:
 
 
 def test_live_and_files_do_not_mix(model) -> None:
-    """Of live sources frames are skipped, of files never: one run is either."""
+    """A run with both live sources and files is an error, because only live sources may drop frames."""
     with pytest.raises(ValueError, match="all live or all not"):
         Conveyor([Counter("a", 1), Counter("b", 1, live=True)], Pipeline(model, Rectangles()))
 
 
 def test_an_error_comes_after_the_frames(model) -> None:
-    """A file that ends in an error gives its 20 frames first; another file beside it is read to its end."""
+    """A file with an error at its end gives its 20 frames first; another file is read to its end."""
     results = []
     conveyor = Conveyor([Counter("a", 20, error=True), Counter("b", 50)], Pipeline(model, Rectangles(), NO_BOUND))
     with pytest.raises(SourceError, match="a: cut short"), conveyor:
@@ -208,12 +209,12 @@ def test_an_error_comes_after_the_frames(model) -> None:
     assert (frames.count("a"), frames.count("b")) == (20, 50) and _ours() == []
     (event,) = (item for item in results if isinstance(item, SourceEvent))
     assert (event.kind, event.source, event.reason) == ("failed", "a", "cut short")
-    assert frames[: results.index(event)].count("a") == 20, "it comes after the frames that are there"
+    assert frames[: results.index(event)].count("a") == 20, "the error comes after the good frames"
 
 
 @pytest.mark.parametrize("stage", ["detector", "model"])
 def test_an_error_of_a_stage_is_raised_where_results_are_taken(stage: str, model) -> None:
-    """What breaks in a thread ends the run, with its own error; no thread is left."""
+    """An error in a thread ends the run with that error, and no thread is left."""
 
     class Broken(Rectangles):
         def detect(self, image: np.ndarray) -> Detections:
@@ -231,7 +232,7 @@ def test_an_error_of_a_stage_is_raised_where_results_are_taken(stage: str, model
 
 
 def test_leaving_early_ends_all_threads(model) -> None:
-    """A consumer that breaks off after three results of an endless source leaves no thread, and the source is closed."""
+    """If the consumer stops after three results of an endless source, no thread is left and the source is closed."""
     source = Counter("a", 10**9, live=True, pause_s=0.001)
     with Conveyor([source], Pipeline(model, Rectangles())) as conveyor:
         for count, _ in enumerate(conveyor):
@@ -241,7 +242,7 @@ def test_leaving_early_ends_all_threads(model) -> None:
 
 
 def test_a_silent_source_stalls_and_resumes(model) -> None:
-    """No frame for 2 s is one `stalled` event, the next frame one `resumed`; results go on."""
+    """No frame for 2 s gives one `stalled` event, the next frame one `resumed`; results continue."""
 
     class Pausing(Counter):
         def _frames(self) -> Iterator[Frame]:
@@ -264,7 +265,7 @@ def test_a_silent_source_stalls_and_resumes(model) -> None:
 
 
 def test_video_at_its_own_speed(model, tmp_path: Path) -> None:
-    """--realtime: a clip of 1 s takes 1 s; a model that needs 0.2 s per call sees few of its frames, the rest is dropped."""
+    """With --realtime a clip of 1 s takes 1 s; a model with 0.2 s per call reads few of its frames, the others are dropped."""
     writer = VideoWriter(tmp_path / "clip.mp4", 30)
     for i in range(31):
         writer.write(np.full((64, 96, 3), 255, np.uint8), i / 30)
@@ -279,7 +280,7 @@ def test_video_at_its_own_speed(model, tmp_path: Path) -> None:
 
 
 def _watch_camera(camera, model, seconds: float, block_s: float, percent: int) -> None:
-    """A 30 fps camera in another process, the model slowed to 200 ms per call: the claims about age, order and memory."""
+    """Read a 30 fps camera in another process with a model of 200 ms per call; check latency, order and memory."""
     camera.start(640, 480, 30)
     yunet = open_detector("faces-nano")
     took_s: list[float] = []
@@ -307,7 +308,7 @@ def _watch_camera(camera, model, seconds: float, block_s: float, percent: int) -
                 time.sleep(block_s)
             if time.monotonic() - started > seconds:
                 break
-            object.__setattr__(item.frame, "image", None)  # only the numbers are kept
+            object.__setattr__(item.frame, "image", None)  # keep only the numbers
     detection_ms, call_ms = (1000 * float(np.percentile(t, 99)) for t in (took_s, slow.took_s))
     allowed_ms = 2 * detection_ms + 1000 / 30 + call_ms + 1000 * BUSY_S
     told = np.array([1000 * r.latency_s for r in results])
@@ -317,7 +318,9 @@ def _watch_camera(camera, model, seconds: float, block_s: float, percent: int) -
         f"dropped {results[-1].dropped}, memory +{(memory[-1] - memory[len(memory) // 4]) / 2**20:.1f} MB"
     )
     assert np.percentile(ages_ms[3:], percent) < allowed_ms
-    assert np.percentile(np.array(ages_ms) - told, percent) < 1000 * BUSY_S, "no result is older than it says"
+    assert np.percentile(np.array(ages_ms) - told, percent) < 1000 * BUSY_S, (
+        "no result is older than its reported latency"
+    )
     assert results[-1].dropped == results[0].dropped + numbers[-1] - numbers[0] + 1 - len(
         results
     ) and numbers == sorted(set(numbers))
@@ -326,21 +329,21 @@ def _watch_camera(camera, model, seconds: float, block_s: float, percent: int) -
 
 @pytest.mark.parametrize("block_s", [0.0, 3.0], ids=["free", "consumer blocked for 3 s"])
 def test_a_camera_with_a_slow_model(camera, model, block_s: float) -> None:
-    """8 s of a real HTTP stream: p95 of the time since sending is below two detections + one frame interval + one slowed
-    call + BUSY_S; the numbers drawn into the pictures say that dropped frames are counted exactly; memory is flat."""
-    _watch_camera(camera, model, 8 + block_s, block_s, percent=95)  # some 30 results have no p99
+    """For 8 s of a real HTTP stream the p95 of the time since sending is below two detections + one frame interval + one slow
+    call + BUSY_S. By the numbers drawn into the pictures, dropped frames are counted exactly. Memory is constant."""
+    _watch_camera(camera, model, 8 + block_s, block_s, percent=95)  # about 30 results are too few for p99
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block_s", [0.0, 3.0], ids=["free", "consumer blocked for 3 s"])
 def test_a_minute_of_a_camera_with_a_slow_model(camera, model, yunet_model: Path, block_s: float) -> None:
-    """The same over 60 s, of the p99."""
+    """The same holds over 60 s, for p99."""
     _watch_camera(camera, model, 60 + block_s, block_s, percent=99)
 
 
 def test_a_camera_that_dies_three_times(camera, model) -> None:
-    """The server is killed (-9) and started again at another frame size, three times: the run goes on by itself, with
-    one `stalled` and one `resumed` each, and no id is carried across."""
+    """If the server is killed and restarted with another frame size, three times, the run continues with one `stalled` and one
+    `resumed` event each, and no track id continues across the gap."""
     sizes = [(640, 480), (320, 240), (800, 600), (480, 360)]
     camera.start(*sizes[0])
     pipeline = Pipeline(model, open_detector("faces-nano"))

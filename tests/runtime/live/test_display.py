@@ -1,4 +1,4 @@
-"""Pictures come as a player shows them: square pixels, upright, not mirrored, SDR, without combs; from a file and over HTTP."""
+"""Frames look as in a player: square pixels, upright, not mirrored, SDR, deinterlaced; from files and over HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numclip.runtime.live.display import Display
 from numclip.runtime.live.sources import open_source
 from tests.video_maker import CORNERS, corners, grays, seen_corners, set_matrix, write_video
 
-# a b c d of the track's matrix -> where each corner goes, by QuickTime's formula
+# a b c d of the track's matrix -> new place of each corner, by QuickTime's formula
 MATRICES = {
     "as it is": (1, 0, 0, 1),
     "a quarter right": (0, 1, -1, 0),
@@ -39,7 +39,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
-    """The address at which tmp_path is served."""
+    """The URL at which tmp_path is served."""
     handler = functools.partial(_Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -54,7 +54,7 @@ def _frames(source: str) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", MATRICES)
 def test_a_display_matrix(name: str, tmp_path: Path, served: str) -> None:
-    """Each of the eight ways to turn and mirror puts each corner where the matrix says, in a file and over HTTP."""
+    """For each of the eight rotations and reflections, every corner is where the matrix puts it, in a file and over HTTP."""
     a, b, c, d = MATRICES[name]
     video = write_video(tmp_path / "turned.mp4", [corners()] * 4)
     set_matrix(video, a, b, c, d)
@@ -71,14 +71,14 @@ def test_a_display_matrix(name: str, tmp_path: Path, served: str) -> None:
 
 @pytest.mark.parametrize(("aspect", "shape"), [(Fraction(4, 3), (64, 128, 3)), (Fraction(1, 2), (128, 96, 3))])
 def test_pixels_that_are_not_square(aspect: Fraction, shape: tuple[int, ...], tmp_path: Path, served: str) -> None:
-    """96 x 64 pixels of 4:3 are shown as 128 x 64, of 1:2 as 96 x 128, in a file and over HTTP."""
+    """96 x 64 pixels with aspect 4:3 become 128 x 64, with 1:2 they become 96 x 128, in a file and over HTTP."""
     video = write_video(tmp_path / "wide.mp4", [corners()] * 4, sample_aspect_ratio=aspect)
     for source in (str(video), f"{served}/wide.mp4"):
         assert {image.shape for image in _frames(source)} == {shape}
 
 
 def _hdr(code: int, transfer: int) -> av.VideoFrame:
-    """A gray of this 10-bit code in BT.2020."""
+    """Write a grey with this 10-bit code in BT.2020."""
     frame = av.VideoFrame(64, 64, "yuv420p10le")
     for number, plane in enumerate(frame.planes):
         plane.update(np.full(plane.buffer_size // 2, 512 if number else code, np.uint16).tobytes())
@@ -87,11 +87,11 @@ def _hdr(code: int, transfer: int) -> av.VideoFrame:
     return frame
 
 
-# By hand, for code 300 (signal 0.269): PQ is 6.7 cd/m2, HLG on a display of 1000 cd/m2 is 11.4 cd/m2; with white at 203 cd/m2
-# and a gamma of 2.4 that is 62 and 77 of 255. Read as if it were SDR it is 68.
+# Hand-computed for code 300 (signal 0.269): PQ is 6.7 cd/m2, HLG on a display of 1000 cd/m2 is 11.4 cd/m2; with white at 203
+# cd/m2 and a gamma of 2.4 these are 62 and 77 of 255. Interpreted as SDR the value is 68.
 @pytest.mark.parametrize(("transfer", "level"), [(16, 62), (18, 77)], ids=["PQ", "HLG"])
 def test_hdr_is_tone_mapped(transfer: int, level: int) -> None:
-    """Black and white stay; a dark gray comes within 4 levels of what a display of 203 cd/m2 would show."""
+    """Black and white stay the same; a dark grey is within 4 levels of its look on a display of 203 cd/m2."""
     shown = {}
     for code in (64, 300, 940):
         ((image, _),) = Display().images(_hdr(code, transfer), None)
@@ -100,7 +100,7 @@ def test_hdr_is_tone_mapped(transfer: int, level: int) -> None:
 
 
 def test_combs_are_taken_out() -> None:
-    """A bar that moves between the two halves of each picture: no rows that alternate, and every picture comes."""
+    """With a bar that moves between the two fields of each picture, there are no comb artefacts, and no picture is lost."""
     graph = Graph()
     first = graph.add_buffer(width=128, height=96, format=av.VideoFormat("yuv420p"), time_base=Fraction(1, 25))
     mark, sink = graph.add("setfield", "tff"), graph.add("buffersink")
@@ -131,7 +131,7 @@ def test_combs_are_taken_out() -> None:
 
 
 def test_the_size_may_change_within_a_stream(tmp_path: Path) -> None:
-    """Pictures of two sizes in turn: each comes in its own size."""
+    """In a stream with alternating picture sizes, each frame has its own size."""
     small, large = (write_video(tmp_path / f"{side}.ts", grays(6, side=side)) for side in (32, 64))
     (tmp_path / "both.ts").write_bytes(small.read_bytes() + large.read_bytes())
     sizes = [image.shape[0] for image in _frames(str(tmp_path / "both.ts"))]
@@ -139,8 +139,8 @@ def test_the_size_may_change_within_a_stream(tmp_path: Path) -> None:
 
 
 def test_pictures_are_let_go_as_they_are_read(two_people: Path) -> None:
-    """Three hundred frames are read without Python's search for circles: of FFmpeg's pictures at most the key frames, whose
-    display matrix was asked for, are still there."""
+    """After 300 frames without Python's cyclic garbage collection, at most the key frames, whose display matrix was read, are still
+    in memory."""
     with av.open(str(two_people)) as container:
         keys = sum(packet.is_keyframe for packet in container.demux(video=0))
     gc.collect()

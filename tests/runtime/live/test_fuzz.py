@@ -1,6 +1,6 @@
-"""Random bytes spliced into videos and pictures of every container in use, and a recording: every case ends in results or a sentence, none crashes or hangs.
+"""Damaged videos and pictures in every supported container, and a damaged recording: each gives results or an error sentence.
 
-Each batch runs in a process of its own, so that a crash of a decoder is a failure of the test and not its end.
+None crashes or hangs. Each batch runs in a separate process, so that a decoder crash fails the test without ending it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ for seed in seeds:
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory, hopper: np.ndarray) -> Path:
-    """good.* of one portrait, in every container in use."""
+    """Files good.* of one portrait, in every supported container."""
     folder = tmp_path_factory.mktemp("fuzz")
     small = np.asarray(cv2.resize(hopper, (128, 152), interpolation=cv2.INTER_AREA), np.uint8)
     cv2.imwrite(str(folder / "good.jpg"), small)
@@ -114,12 +114,12 @@ def _fuzz(originals: Path, first: int, last: int) -> None:
 
 
 def test_forty_damaged_files(originals: Path) -> None:
-    """40 cases over all kinds: none crashes or hangs, each is read through or named in one sentence."""
+    """Of 40 cases over all kinds none crashes or hangs; each is read completely or gives one error sentence."""
     _fuzz(originals, 0, 40)
 
 
 @pytest.mark.slow
 def test_two_thousand_damaged_files(originals: Path) -> None:
-    """The same, 2,000 cases."""
+    """The same holds for 2,000 cases."""
     for first in range(1000, 3000, 500):
         _fuzz(originals, first, first + 500)

@@ -1,4 +1,4 @@
-"""What one thread puts another takes, once and in order; a full place makes the first wait, or keeps the newest."""
+"""Hand-over between threads: items arrive once and in order; a full buffer blocks the producer or keeps the newest item."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numclip.runtime.live.handover import Closed, Handover
 
 
 def test_everything_passes_in_order() -> None:
-    """1000 numbers through a place for two, with a slow taker: all of them, in order, and never more than two wait."""
+    """1000 numbers pass a buffer for two with a slow consumer: all arrive in order, and never more than two wait."""
     place: Handover[int] = Handover(2)
     most = 0
 
@@ -33,7 +33,7 @@ def test_everything_passes_in_order() -> None:
 
 
 def test_the_newest_wins() -> None:
-    """Where the new replaces the old, putting never waits, and the taker gets what came last."""
+    """If new items replace old ones, the producer never waits, and the consumer gets the newest item."""
     place: Handover[int] = Handover(1, lambda old, new: new)
     for i in range(100):
         assert place.put(i)
@@ -41,7 +41,7 @@ def test_the_newest_wins() -> None:
 
 
 def test_an_error_is_raised_after_what_came_before_it() -> None:
-    """Two items, then an error: both are taken, then it is raised; putting after the end says that nobody takes."""
+    """After two items and an error, the consumer gets both items and then the error; a later put reports that it was closed."""
     place: Handover[int] = Handover(3)
     place.put(1)
     place.put(2)
@@ -52,7 +52,7 @@ def test_an_error_is_raised_after_what_came_before_it() -> None:
 
 
 def test_closing_frees_who_waits() -> None:
-    """A thread that waits for room is let go when the taker leaves, and told so."""
+    """A producer that waits for space is released, with a notice, when the consumer leaves."""
     place: Handover[int] = Handover(1)
     place.put(1)
     said: list[bool] = []

@@ -1,4 +1,4 @@
-"""The forms in which a picture is given: each is read as the same pixels, and what is none is refused in one sentence."""
+"""The accepted forms of a picture give the same pixels; anything else is an error in one sentence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _age(image: object, model, **options: object) -> float:
 
 
 def test_every_form_gives_the_age_of_its_pixels(hopper: np.ndarray, model, tmp_path: Path) -> None:
-    """Same bytes: within 1e-5 years; float and uint16: within 0.05."""
+    """Every form of a picture gives the same age: within 1e-5 years for the same bytes, within 0.05 for float and uint16."""
     pil = pytest.importorskip("PIL.Image", reason="needs pillow")
     age = _age(hopper, model)
     png = cv2.imencode(".png", hopper)[1].tobytes()
@@ -65,7 +65,8 @@ def test_every_form_gives_the_age_of_its_pixels(hopper: np.ndarray, model, tmp_p
 
 
 def test_gray_is_the_gray_picture_three_times(hopper: np.ndarray, model) -> None:
-    """[H, W], [H, W, 1], PIL's L, LA and I;16, tensors: the gray picture repeated over three channels; float to 0.05 years."""
+    """Grey pictures as [H, W], [H, W, 1], PIL's L, LA and I;16, and tensors equal the grey picture in three channels (float within
+    0.05 years)."""
     pil = pytest.importorskip("PIL.Image", reason="needs pillow")
     gray = np.asarray(cv2.cvtColor(hopper, cv2.COLOR_BGR2GRAY), np.uint8)
     age = _age(np.repeat(gray[..., None], 3, axis=2), model)
@@ -78,7 +79,7 @@ def test_gray_is_the_gray_picture_three_times(hopper: np.ndarray, model) -> None
 
 
 def test_tensors(hopper: np.ndarray, model) -> None:
-    """[C, H, W] and [H, W, C], RGB, uint8 to 1e-5 and float to 0.05 years of the array's."""
+    """RGB tensors as [C, H, W] and [H, W, C] give the array's age: uint8 within 1e-5 and float within 0.05 years."""
     torch = pytest.importorskip("torch", reason="needs the extra train")
     age, rgb = _age(hopper, model), torch.from_numpy(np.ascontiguousarray(hopper[..., ::-1]))
     chw = rgb.permute(2, 0, 1)
@@ -90,7 +91,7 @@ def test_tensors(hopper: np.ndarray, model) -> None:
 
 
 def test_a_list_is_a_batch(hopper: np.ndarray, model, counted) -> None:
-    """Three pictures in two forms: three results in order, one call of the model; an empty list gives none."""
+    """A list of three pictures in two forms gives three results in order with one model call; an empty list gives none."""
     counting = counted(model)
     png = cv2.imencode(".png", hopper)[1].tobytes()
     results = numclip.read([hopper, png, hopper[:, ::-1]], counting, "haar")
@@ -101,7 +102,7 @@ def test_a_list_is_a_batch(hopper: np.ndarray, model, counted) -> None:
 
 
 def test_a_picture_turned_by_its_exif(hopper: np.ndarray, model) -> None:
-    """A PIL image whose EXIF says "turn me" is read upright, as its file is."""
+    """A PIL image with an EXIF rotation is read upright, like its file."""
     pil = pytest.importorskip("PIL.Image", reason="needs pillow")
     exif = pil.Exif()
     exif[0x0112] = 6  # shown after a quarter turn to the right
@@ -111,7 +112,8 @@ def test_a_picture_turned_by_its_exif(hopper: np.ndarray, model) -> None:
 
 
 def test_an_address(hopper: np.ndarray, model) -> None:
-    """A picture behind http, without a suffix; one that is not there, and a page that is none, are one sentence without secrets."""
+    """A picture is read over http, even without a suffix; a missing one, and a page that is not a picture, give one sentence
+    without secrets."""
     png = cv2.imencode(".png", hopper)[1].tobytes()
 
     class Server(http.server.BaseHTTPRequestHandler):
@@ -175,7 +177,7 @@ WRONG: dict[str, tuple[object, type[Exception]]] = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_refused(name: str, model) -> None:
-    """Each is one sentence that says what is taken."""
+    """Each invalid input is an error in one sentence that says what is accepted."""
     image, error = WRONG[name]
     with pytest.raises(error, match="expected") as refused:
         numclip.read(image, model, "haar")  # type: ignore[call-overload]
@@ -191,7 +193,7 @@ def test_what_is_refused(name: str, model) -> None:
 )
 @settings(max_examples=300, deadline=None)
 def test_any_array_is_a_picture_or_refused(shape: list[int], kind: str, color: str) -> None:
-    """Whatever its shape and type: uint8 [H, W, 3], whole in memory, or a ValueError."""
+    """An array of any shape and type becomes contiguous uint8 [H, W, 3], or raises ValueError."""
     array = np.zeros(shape, kind)
     channels = 1 if len(shape) == 2 else shape[2] if len(shape) == 3 else 0
     good = channels in (1, 3, 4) and 0 not in shape and kind in ("u1", "u2", "f2", "f4", "f8")
@@ -204,7 +206,7 @@ def test_any_array_is_a_picture_or_refused(shape: list[int], kind: str, color: s
 
 
 def test_frames_of_ones_own(two_people: Path, yunet_model: Path, model) -> None:
-    """A clip's frames handed over with their times, plain, in RGB, and from an async iterable: the ages of the clip itself."""
+    """A clip's frames passed with their times, plain, in RGB, or from an async iterable give the same ages as the clip."""
     with numclip.open_stream(two_people, model, "yunet") as stream:
         clip = [result for result, _ in zip(stream, range(40), strict=False)]
     frames = [(r.frame.image, r.frame.time_s) for r in clip]
@@ -224,13 +226,13 @@ def test_frames_of_ones_own(two_people: Path, yunet_model: Path, model) -> None:
     assert shown(list(numclip.stream(iter(frames), model, "yunet"))) == shown(clip)
     assert shown(asyncio.run(listen())) == shown(clip)
     turned = ((image[..., ::-1], time_s + 1e6) for image, time_s in frames)
-    assert shown(list(numclip.stream(turned, model, "yunet", color="rgb"))) == shown(clip), "times begin at 0"
+    assert shown(list(numclip.stream(turned, model, "yunet", color="rgb"))) == shown(clip), "times start at 0"
     plain = list(numclip.stream((image for image, _ in frames), model, "yunet", fps=30))
     assert [r.frame.time_s for r in plain] == pytest.approx([i / 30 for i in range(40)])
 
 
 def test_wrong_frames(model) -> None:
-    """No source, wrong tuples, a frame rate of 0: one sentence; a bad source is an error at once, not at the first frame."""
+    """No source, wrong tuples and a frame rate of 0 are errors in one sentence, raised at once and not at the first frame."""
     for bad in (None, 0.5, b"x", True):
         with pytest.raises(TypeError, match="expected a camera's number"):
             numclip.stream(bad, model, "haar")  # type: ignore[call-overload]
@@ -245,7 +247,7 @@ def test_wrong_frames(model) -> None:
 
 
 def test_a_stream_lets_go(two_people: Path, model) -> None:
-    """Left early, closed unread, or dropped after a break: no thread is left."""
+    """A stream that is left early, closed unread, or dropped after a break leaves no thread."""
 
     def ours() -> Iterator[str]:
         return (t.name for t in threading.enumerate() if t.name.startswith(("capture", "see", "answer")))

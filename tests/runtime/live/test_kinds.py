@@ -1,4 +1,4 @@
-"""What a file is its content says; names of any form; damage is told where it is, and only there; the video a player shows."""
+"""A file's type comes from its content; names of any form work; damage is reported only where it is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.video_maker import corners, grays, seen_corners, write_video
 
 
 def _read(source: str) -> tuple[list[Frame], SourceInfo, str]:
-    """(frames, what was known beforehand, the sentence at the end)."""
+    """Return (frames, notes, error sentence at the end)."""
     with open_source(source) as opened:
         frames: list[Frame] = []
         try:
@@ -39,7 +39,7 @@ def _read(source: str) -> tuple[list[Frame], SourceInfo, str]:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff", ".jp2", ".avif", ".gif"])
 def test_a_picture_without_its_suffix(suffix: str, tmp_path: Path) -> None:
-    """Each is one still picture, its corners where they were."""
+    """A picture without its suffix is one still picture with its corners in place."""
     done, data = cv2.imencode(suffix, corners())
     if not done:
         pytest.skip(f"this OpenCV writes no {suffix}")
@@ -50,14 +50,14 @@ def test_a_picture_without_its_suffix(suffix: str, tmp_path: Path) -> None:
 
 
 def test_a_heic_picture_is_refused_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pillow-heif, a HEIC named .jpg is called a HEIC, and the package is named."""
+    """Without pillow-heif, the error for a HEIC named .jpg says that it is HEIC and names the package."""
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     (tmp_path / "phone.jpg").write_bytes(struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1") + bytes(100))
     assert "this is a HEIC picture" in _read(str(tmp_path / "phone.jpg"))[2]
 
 
 def test_a_folder_names_what_it_leaves_out(tmp_path: Path) -> None:
-    """One picture, a text and a clip: the picture is read, the others are named in a note."""
+    """Of a folder with a picture, a text and a clip, the picture is read and a note names the others."""
     cv2.imwrite(str(tmp_path / "a.png"), corners())
     (tmp_path / "notes.txt").write_text("words")
     write_video(tmp_path / "clip.mp4", grays(4))
@@ -67,7 +67,7 @@ def test_a_folder_names_what_it_leaves_out(tmp_path: Path) -> None:
 
 
 def test_a_huge_picture_does_not_end_its_folder(tmp_path: Path) -> None:
-    """A PNG that claims 60000 x 60000 between two good ones: two are read, and one sentence names it."""
+    """With a PNG that claims 60000 x 60000 between two good pictures, both are read, and one sentence names the PNG."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -82,7 +82,7 @@ def test_a_huge_picture_does_not_end_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["gif", "apng", "tiff", "webp"])
 def test_animations_and_pages_are_read_whole(kind: str, tmp_path: Path) -> None:
-    """Five pictures in one file are five frames."""
+    """Animations and multi-page files with five pictures give five frames."""
     path, pictures = tmp_path / f"many.{kind}", grays(5)
     if kind == "tiff":
         cv2.imwritemulti(str(path), pictures)
@@ -100,13 +100,13 @@ def test_animations_and_pages_are_read_whole(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("many", [1, 2])
 def test_a_clip_of_one_or_two_frames_is_pictures(many: int, tmp_path: Path) -> None:
-    """Nobody has to be seen three times in it."""
+    """In a clip of one or two frames, tracks need not be confirmed by three detections."""
     frames, info, said = _read(str(write_video(tmp_path / "short.mp4", grays(many))))
     assert len(frames) == many and info.stills and said == ""
 
 
 def test_slides_are_pictures(tmp_path: Path) -> None:
-    """One picture in two seconds: stills at their times."""
+    """A video with one picture every two seconds is read as still pictures with their times."""
     video = write_video(tmp_path / "slides.mkv", grays(5), times_s=[0, 2, 4, 6, 8])
     frames, info, _ = _read(str(video))
     assert info.stills and [round(f.time_s, 2) for f in frames] == [0, 2, 4, 6, 8]
@@ -114,7 +114,7 @@ def test_slides_are_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["12:30.mp4", "~me.mp4", os.fsdecode(b"caf\xe9.mp4")])
 def test_names_of_any_form(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A colon, a ~ and bytes that are no UTF-8: written and read, and the source's name is text."""
+    """File names with a colon, a ~ or bytes that are not UTF-8 can be written and read; the source's name is valid text."""
     from numclip.runtime.sinks.video_writer import VideoWriter
 
     monkeypatch.chdir(tmp_path)
@@ -127,7 +127,7 @@ def test_names_of_any_form(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_joined_pieces_are_whole(tmp_path: Path) -> None:
-    """Two transport streams in one file: 60 frames, times 0 to 5.9 s, two segments, nothing called damaged."""
+    """Two transport streams in one file give 60 frames, times 0 to 5.9 s and two segments, and are not reported as damaged."""
     pieces = [write_video(tmp_path / f"{i}.ts", grays(30)).read_bytes() for i in range(2)]
     (tmp_path / "both.ts").write_bytes(b"".join(pieces))
     frames, _, said = _read(str(tmp_path / "both.ts"))
@@ -136,13 +136,13 @@ def test_joined_pieces_are_whole(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_starts_late(tmp_path: Path) -> None:
-    """Frames from 25 h on begin at 0."""
+    """Frames whose times start at 25 h are timed from 0."""
     frames, _, _ = _read(str(write_video(tmp_path / "late.ts", grays(10), start_s=90_000)))
     np.testing.assert_allclose([f.time_s for f in frames], np.arange(10) / 10, atol=0.02)
 
 
 def test_a_missing_piece_of_a_playlist_is_named(tmp_path: Path) -> None:
-    """Whole: quiet. Without one of its pieces: the frames that are there, and its name."""
+    """A complete playlist gives no message; with a missing piece, the other frames are read and the piece is named."""
     for i in range(3):
         write_video(tmp_path / f"{i}.ts", grays(20), start_s=2 * i)
     lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:2"]
@@ -156,7 +156,7 @@ def test_a_missing_piece_of_a_playlist_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_piece_of_a_long_playlist_on_a_server_is_told(tmp_path: Path) -> None:
-    """Sixty pieces over HTTP, of which one in the middle is gone: the sixtieth part is missed. Whole: quiet."""
+    """With one of sixty pieces missing on an HTTP server, a sixtieth is reported as missing; a complete playlist gives no message."""
     for i in range(60):
         write_video(tmp_path / f"{i}.ts", grays(10), start_s=i)
     lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1"]
@@ -182,7 +182,7 @@ def test_a_missing_piece_of_a_long_playlist_on_a_server_is_told(tmp_path: Path) 
 
 
 def test_a_gif_without_its_last_byte_is_whole(tmp_path: Path) -> None:
-    """The trailer alone is missing: five frames, no complaint."""
+    """A GIF without its trailer byte gives five frames and no message."""
     path = write_video(tmp_path / "a.gif", grays(5), "gif")
     path.write_bytes(path.read_bytes()[:-1])
     frames, _, said = _read(str(path))
@@ -190,7 +190,7 @@ def test_a_gif_without_its_last_byte_is_whole(tmp_path: Path) -> None:
 
 
 def test_the_default_video_is_shown(tmp_path: Path) -> None:
-    """Two videos, the second marked as default: that one is read."""
+    """Of two video tracks, the one marked as default is read."""
     path = tmp_path / "two.mkv"
     with av.open(str(path), "w") as out:
         streams = [out.add_stream("libx264", rate=10) for _ in range(2)]
@@ -223,21 +223,21 @@ SECRETS = [
 
 @pytest.mark.parametrize("address", SECRETS)
 def test_a_secret_is_never_shown(address: str) -> None:
-    """Whatever the form of the address, its host stays and its secret goes, also within a library's message."""
+    """In every form of address the host stays and the secret is removed, even within a library's message."""
     assert "secret" not in shown(address) and "cam" in shown(address)
     if "://" in address:
         assert "secret" not in hide_in(f"failed to open '{address}': no route")
 
 
 def test_addresses_that_differ_only_in_what_is_hidden() -> None:
-    """Two sources never have one name."""
+    """Addresses that differ only in their hidden parts get different names."""
     sources = open_sources(["http://cam/?id=1", "http://cam/?id=2"])
     assert [source.name for source in sources] == ["http://cam/", "http://cam/ #2"]
 
 
 @pytest.fixture
 def multipart() -> Iterator[tuple[str, list[float]]]:
-    """A server of JPEG parts, whose type is the address's path; and when each connection came."""
+    """A server of JPEG parts with the content type in the URL's path; it records the time of each connection."""
     jpeg, times = cv2.imencode(".jpg", corners())[1].tobytes(), list[float]()
 
     class Camera(http.server.BaseHTTPRequestHandler):
@@ -266,14 +266,14 @@ def multipart() -> Iterator[tuple[str, list[float]]]:
 
 @pytest.mark.parametrize("kind", ["jpeg", "jpg", "jpeg;size=30348"])
 def test_any_type_of_part_is_a_frame(kind: str, multipart: tuple[str, list[float]]) -> None:
-    """image/jpeg, image/jpg, and one with a size behind it: ten frames each."""
+    """The part types image/jpeg, image/jpg, and one with a length give ten frames each."""
     with open_source(multipart[0] + kind) as source:
         images = [frame.image for frame, _ in zip(source, range(10), strict=False)]
     assert len(images) == 10 and all(image.shape == (64, 96, 3) for image in images)
 
 
 def test_pauses_grow_whatever_happens_after_connecting() -> None:
-    """A camera that opens and breaks at once, for 3 s: at most five connections (after 0, 0.25, 0.75, 1.75 s)."""
+    """A camera that fails right after connecting gets at most five connections in 3 s (after 0, 0.25, 0.75, 1.75 s)."""
     opened: list[float] = []
 
     def connect() -> Connection:
@@ -290,7 +290,7 @@ def test_pauses_grow_whatever_happens_after_connecting() -> None:
 
 
 class _Faulty(Source):
-    """Gives three frames, then a fault of our own; notes which threads use it."""
+    """Gives three frames, then raises a programming error; records the threads that use it."""
 
     def __init__(self) -> None:
         self.name, self.threads = "cam", set[str]()
@@ -312,7 +312,7 @@ class _Faulty(Source):
 
 
 def test_a_fault_of_ours_is_told_once_and_ends_the_source() -> None:
-    """A TypeError while reading is a `failed` event with its text, no new connection; one thread opened, read and closed."""
+    """A TypeError while reading gives one `failed` event with its text and no reconnection; one thread opens, reads and closes."""
     source, events = _Faulty(), list[SourceEvent]()
     captures = Captures([source])
 

@@ -1,4 +1,4 @@
-"""Cameras and streams: what is asked, what is given, what is hidden, and how a broken one comes back."""
+"""Cameras and streams: requests, actual formats, hidden secrets, and reconnection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _picture(number: int) -> np.ndarray:
 
 
 def _connection(many: int, then: str | None, first: int = 0) -> Connection:
-    """Gives so many pictures; then an error, or a proper end."""
+    """Gives a number of pictures, then an error or a normal end."""
     numbers = iter(range(first, first + many))
 
     def read() -> Shot | None:
@@ -42,8 +42,8 @@ def _connection(many: int, then: str | None, first: int = 0) -> Connection:
 
 
 def test_a_break_is_mended() -> None:
-    """Two connections of 5 pictures that break, one that refuses, one that ends properly: all 15 frames, numbered through,
-    each with the connection it came from; both breaks are told with their reason."""
+    """Two connections that break after 5 pictures, one that is refused and one that ends normally give all 15 frames, numbered
+    consecutively, each with its connection; both breaks are reported with their reason."""
     plan = iter(
         [_connection(5, "unplugged"), SourceError("not yet"), _connection(5, "cable", 5), _connection(5, None, 10)]
     )
@@ -69,7 +69,7 @@ def test_a_break_is_mended() -> None:
 
 
 def test_a_source_that_is_not_to_be_mended_ends_in_a_sentence() -> None:
-    """A GStreamer pipeline is not started again: what it gave, then one error."""
+    """A GStreamer pipeline is not restarted: it gives its frames, then one error."""
     frames = []
     with pytest.raises(SourceError, match=r"the stream ended \(unplugged\)"):
         frames.extend(LiveSource("gst:…", lambda: _connection(3, "unplugged"), again=False))
@@ -77,7 +77,7 @@ def test_a_source_that_is_not_to_be_mended_ends_in_a_sentence() -> None:
 
 
 def test_waiting_for_a_connection_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A camera that never comes back: `stop` from another thread breaks off a wait of 300 s for the next try."""
+    """`stop` from another thread ends a 300 s wait for the next connection attempt."""
     monkeypatch.setattr(live_sources, "BACK_OFF_S", (300.0, 300.0))
     source = LiveSource("cam", lambda: _connection(1, "gone"))
     threading.Timer(0.8, source.stop).start()
@@ -86,7 +86,7 @@ def test_waiting_for_a_connection_can_be_stopped(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_frame_that_cannot_be_decoded_is_counted() -> None:
-    """Of three frames the second is broken: two come, one is counted, the numbers keep its place."""
+    """If the second of three frames cannot be decoded, two arrive, one is counted, and the frame numbers keep the gap."""
     pictures: Iterator[Pixels] = iter([lambda: _picture(0), lambda: None, lambda: _picture(2)])
 
     def read() -> Shot | None:
@@ -98,7 +98,7 @@ def test_a_frame_that_cannot_be_decoded_is_counted() -> None:
 
 
 def test_an_unreachable_stream() -> None:
-    """A stream nobody serves is refused in one sentence, without its password."""
+    """An unreachable stream is an error in one sentence without its password."""
     with pytest.raises(SourceError) as caught:
         open_source("rtsp://user:secret@127.0.0.1:9/live?token=abc").open()
     assert "rtsp://127.0.0.1:9/live" in str(caught.value)
@@ -111,7 +111,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def test_a_file_over_http_ends(tmp_path: Path) -> None:
-    """A video served over a real socket is a file: 60 frames in order at their media times, no new connection, not live."""
+    """A video over HTTP counts as a file: 60 frames in order at their media times, no reconnection, not live."""
     writer = VideoWriter(tmp_path / "clip.mp4", 20)
     for i in range(60):
         noise = np.random.default_rng(i).integers(-15, 16, (64, 96, 3))
@@ -128,7 +128,7 @@ def test_a_file_over_http_ends(tmp_path: Path) -> None:
 
 
 def test_a_camera_over_http(camera) -> None:
-    """Motion JPEG from another process: sizes, order, and times that agree with the clock drawn into the pictures."""
+    """Motion JPEG from another process has the right sizes and order, and times that agree with the clock in the pictures."""
     camera.start(320, 240, 30)
     with open_source(camera.url) as source:
         frames = [frame for frame, _ in zip(source, range(20), strict=False)]
@@ -136,15 +136,17 @@ def test_a_camera_over_http(camera) -> None:
     assert numbers == list(range(numbers[0], numbers[0] + 20)) and frames[0].image.shape == (240, 320, 3)
 
 
-@pytest.mark.skipif("GStreamer:                   YES" in cv2.getBuildInformation(), reason="this OpenCV has GStreamer")
+@pytest.mark.skipif(
+    "GStreamer:                   YES" in cv2.getBuildInformation(), reason="needs an OpenCV without GStreamer"
+)
 @pytest.mark.parametrize("text", ["csi://0", "gst:videotestsrc"])
 def test_without_gstreamer(text: str) -> None:
-    """Where OpenCV has no GStreamer, csi:// and gst: say so in one sentence."""
+    """If OpenCV has no GStreamer, csi:// and gst: give an error in one sentence."""
     with pytest.raises(SourceError, match="expected an OpenCV with GStreamer, this build has none"):
         open_source(text).open()
 
 
 def test_a_csi_camera_without_a_number() -> None:
-    """csi://front is refused with an example."""
+    """csi://front is an error with an example."""
     with pytest.raises(SourceError, match="such as csi://0"):
         open_source("csi://front")

@@ -1,4 +1,4 @@
-"""numclip.read and numclip.stream: what a Python user gets."""
+"""numclip.read and numclip.stream from Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model() -> numclip.runtime.sessions.model.Model:  # type: ignore[name-define
 
 
 def test_a_photo_and_its_array_agree(hopper: np.ndarray, tmp_path: Path) -> None:
-    """A path and the same picture as an array give the same reading, of one adult."""
+    """A path and the same picture as an array give the same reading of one adult."""
     path = tmp_path / "p.png"
     cv2.imwrite(str(path), hopper)
     one, two = numclip.read(path, detector="haar"), numclip.read(hopper, detector="haar")
@@ -36,7 +36,7 @@ def test_a_photo_and_its_array_agree(hopper: np.ndarray, tmp_path: Path) -> None
 
 
 def test_wrong_arrays_are_refused(model) -> None:
-    """A picture of five channels, an empty one and crops of another side are ValueErrors that show the shape."""
+    """A picture with five channels, an empty one, and crops of a wrong side raise ValueError with the shape."""
     for bad in (np.zeros((9, 9, 5), np.uint8), np.zeros((0, 9, 3), np.uint8)):
         with pytest.raises(ValueError, match=r"expected .*picture"):
             numclip.read(bad, model)
@@ -46,13 +46,13 @@ def test_wrong_arrays_are_refused(model) -> None:
 
 
 def test_no_crops(model) -> None:
-    """No crops give readings of length 0 with the right widths."""
+    """No crops give readings of length 0 with the right shapes."""
     readings = model(np.zeros((0, model.spec.crop.side, model.spec.crop.side, 3), np.uint8))
     assert len(readings) == 0 and readings.probabilities.shape == (0, model.spec.task.num_bins)
 
 
 def test_a_batch_answers_as_one_by_one(model) -> None:
-    """The model's answer for a crop does not depend on what else is in the batch, to 0.001 years."""
+    """A crop's age does not depend on the rest of the batch, within 0.001 years."""
     side = model.spec.crop.side
     crops = np.random.default_rng(0).integers(0, 255, (5, side, side, 3), np.uint8)
     together, alone = model(crops).value, np.concatenate([model(crops[i : i + 1]).value for i in range(5)])
@@ -60,8 +60,8 @@ def test_a_batch_answers_as_one_by_one(model) -> None:
 
 
 def test_one_call_of_the_model_per_frame(hopper: np.ndarray, model, counted) -> None:
-    """Three faces in a frame are one batch of three; what is beyond max_faces is left out, what is too small is shown
-    without a number, and says why."""
+    """Three faces in a frame are one batch of three; faces beyond max_faces are left out, and faces that are too small have a
+    reason instead of an age."""
     counting = counted(model)
     frame = Frame(np.ascontiguousarray(np.hstack([hopper] * 3)), 0, 0.0, 0.0, "test")
     haar = open_detector("haar")
@@ -77,7 +77,7 @@ def test_one_call_of_the_model_per_frame(hopper: np.ndarray, model, counted) -> 
 
 
 def test_stream_of_a_folder(hopper: np.ndarray, tmp_path: Path) -> None:
-    """A folder's pictures are read one by one, without tracks; a bad one raises after the good ones."""
+    """A folder's pictures are read one by one, without tracks; a bad picture raises an error after the good ones."""
     cv2.imwrite(str(tmp_path / "a.png"), hopper)
     (tmp_path / "b.png").write_text("no picture")
     results = []
@@ -87,8 +87,8 @@ def test_stream_of_a_folder(hopper: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_a_track_costs_no_reading_before_it_is_shown(hopper: np.ndarray, model) -> None:
-    """The first two sightings of a face show nothing and run nothing; the third shows track 1, freshly read; the next is not
-    due yet and shows the same number."""
+    """The first two detections of a face show no track and run no model. The third shows track 1 with a new reading. The next is not
+    due yet and shows the same age."""
     pipeline = Pipeline(model, open_detector("haar"))
     frames = [Frame(hopper, i, i / 30, 0.0, "test") for i in range(4)]
     results = [pipeline.read(frame).faces for frame in frames]
@@ -100,7 +100,7 @@ def test_a_track_costs_no_reading_before_it_is_shown(hopper: np.ndarray, model) 
 
 
 def test_a_users_own_detector(hopper: np.ndarray, model) -> None:
-    """Any object with a name and detect() is a detector; one without landmarks goes through the model's box rule."""
+    """Any object with a name and detect() is a detector; without landmarks the model's box rule makes the crops."""
 
     class Mine:
         name = "haar"
@@ -113,7 +113,7 @@ def test_a_users_own_detector(hopper: np.ndarray, model) -> None:
 
 
 def test_a_blurred_face_has_no_number(hopper: np.ndarray, model) -> None:
-    """Her portrait, blurred beyond use: a face, no number, the reason; on a track that was seen well before, its number stays."""
+    """A heavily blurred portrait gives a face with a reason instead of an age; on a track that was seen well before, the age stays."""
 
     class Mine:
         name = "haar"
@@ -131,7 +131,7 @@ def test_a_blurred_face_has_no_number(hopper: np.ndarray, model) -> None:
 
 
 def test_a_change_of_size_or_segment_is_a_gap(hopper: np.ndarray, model) -> None:
-    """The same face after a reconnect, or at another frame size, is a new track."""
+    """After a reconnection, or a change of the frame size, the same face is a new track."""
     pipeline, ids = Pipeline(model, open_detector("haar")), []
     smaller = np.ascontiguousarray(hopper[:-20])
     for i, (picture, segment) in enumerate([(hopper, 0)] * 4 + [(hopper, 1)] * 4 + [(smaller, 1)] * 4):
@@ -141,7 +141,7 @@ def test_a_change_of_size_or_segment_is_a_gap(hopper: np.ndarray, model) -> None
 
 
 def _shown(clip: Path, model, change=lambda index, image: image, rules: Rules | None = None) -> dict[int, list[tuple]]:
-    """(frame, shown number, box center) of each track in a clip whose frames are changed before."""
+    """Return (frame, shown age, box center) of each track in a clip with modified frames."""
     pipeline = Pipeline(model, open_detector("yunet"), rules or Rules(budget_ms=float("inf")))
     shown: dict[int, list[tuple]] = {}
     with open_source(str(clip)) as source:
@@ -155,9 +155,8 @@ def _shown(clip: Path, model, change=lambda index, image: image, rules: Rules | 
 
 
 def test_two_people_are_two_steady_tracks(two_people: Path, yunet_model: Path, model) -> None:
-    """300 frames of two people turning their heads: two ids, each on its side of the picture in every frame (no swap);
-    the standard deviation of each shown age over the last 200 frames is at most 0.3 of that of the model's age of each
-    frame alone."""
+    """300 frames of two people who turn their heads give two ids, each on its side of the picture in every frame (no swap). The
+    standard deviation of each shown age over the last 200 frames is at most 0.3 of that of the single frames' ages."""
     shown = _shown(two_people, model)
     assert set(shown) == {1, 2} and all(len(track) >= 290 for track in shown.values())
     raw = _raw_ages(two_people, model)
@@ -171,7 +170,7 @@ def test_two_people_are_two_steady_tracks(two_people: Path, yunet_model: Path, m
 
 
 def _raw_ages(clip: Path, model) -> dict[bool, list[float]]:
-    """What a plain loop shows over the last 200 frames: YuNet and the model, every face in every frame, by side."""
+    """Return the ages of a plain loop (YuNet and the model, every face in every frame) over the last 200 frames, by side."""
     ages: dict[bool, list[float]] = {True: [], False: []}
     detector = open_detector("yunet")
     with open_source(str(clip)) as source:
@@ -187,7 +186,7 @@ def _raw_ages(clip: Path, model) -> dict[bool, list[float]]:
 
 
 def test_black_and_repeated_frames_make_no_new_people(two_people: Path, yunet_model: Path, model) -> None:
-    """Every fifth frame black and every seventh a copy of the one before: still two ids."""
+    """With every fifth frame black and every seventh a copy of the previous one, there are still two ids."""
     before: list[np.ndarray] = []
 
     def harm(index: int, image: np.ndarray) -> np.ndarray:
@@ -199,8 +198,8 @@ def test_black_and_repeated_frames_make_no_new_people(two_people: Path, yunet_mo
 
 
 def test_another_person_in_the_same_box(hopper: np.ndarray, collins: np.ndarray, yunet_model: Path, model) -> None:
-    """Collins turns into Hopper in the same place, without a gap: within 15 looks the shown age is within 2 years of what
-    is shown of Hopper alone."""
+    """If Hopper replaces Collins in the same place without a gap, the shown age is within 2 years of that of Hopper alone after at
+    most 15 looks."""
     cards = [
         cv2.resize(p[y : y + s, x : x + s], (320, 320))
         for p, (x, y, s) in zip((hopper, collins), ((66, 10, 400), (84, 0, 280)), strict=True)
@@ -214,7 +213,7 @@ def test_another_person_in_the_same_box(hopper: np.ndarray, collins: np.ndarray,
         return [(f.reading.value, f.fresh) for r in results for f in r.faces if f.reading is not None]
 
     alone, before = numbers([old] * 60)[-1][0], numbers([young] * 60)[-1][0]
-    assert abs(alone - before) > 10, "the two portraits look unlike in age"
+    assert abs(alone - before) > 10, "the two portraits must differ in age"
     after = numbers([young] * 60 + [old] * 60)[58:]
     looks = np.cumsum([fresh for _, fresh in after])
     reached = next(i for i, (value, _) in enumerate(after) if abs(value - alone) < 2)
@@ -223,7 +222,7 @@ def test_another_person_in_the_same_box(hopper: np.ndarray, collins: np.ndarray,
 
 
 def _onto(image: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """[2, 3] the similarity that puts one face where the other is."""
+    """Return the similarity [2, 3] that moves one face to the place of the other."""
     points = [open_detector("yunet").detect(p).largest().landmarks for p in (image, target)]
     assert points[0] is not None and points[1] is not None
     return cv2.estimateAffinePartial2D(points[0][0], points[1][0])[0]

@@ -1,4 +1,4 @@
-"""`Face` and `FrameResult`: what they say, print and become, on real faces and without one."""
+"""`Face` and `FrameResult`: values, text and conversions, on real faces and without any."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numclip.runtime.live.results import FrameResult, columns_of
 
 
 class Boxes:
-    """Finds one face, and one that is too small."""
+    """A detector that finds one face, and one that is too small."""
 
     name = "haar"
 
@@ -29,12 +29,12 @@ class Boxes:
 
 @pytest.fixture(scope="module")
 def result(hopper: np.ndarray) -> FrameResult:
-    """One adult and one face too small to read."""
+    """A result with one adult and one face that is too small to read."""
     return numclip.read(hopper, numclip.load("age-nano", device="cpu", threads=1), detector=Boxes())
 
 
 def test_an_age_or_a_reason(result: FrameResult) -> None:
-    """The adult has an age, an interval that holds it and a word, the small face none of them, but a reason."""
+    """The adult has an age, an interval around it and a word; the small face has a reason instead."""
     adult, small = result.faces
     assert adult.age is not None and adult.interval is not None and adult.reason is None
     assert adult.interval[0] <= adult.age <= adult.interval[1] and adult.word in result.task.words
@@ -45,7 +45,7 @@ def test_an_age_or_a_reason(result: FrameResult) -> None:
 
 
 def test_a_face_that_waits_says_so(hopper: np.ndarray) -> None:
-    """With room for no second look in a frame, one of two new faces waits for its first one, and says it."""
+    """With one look per frame, one of two new faces waits for its first look and has the reason `waiting`."""
 
     class Two(Boxes):
         def detect(self, image: np.ndarray) -> Detections:
@@ -60,7 +60,7 @@ def test_a_face_that_waits_says_so(hopper: np.ndarray) -> None:
 
 
 def test_it_prints_readably(result: FrameResult) -> None:
-    """A face prints its age, word and box, a result where it is from: no arrays, no addresses of objects."""
+    """A face prints its age, word and box, a result its source, without arrays and object addresses."""
     adult = result.faces[0]
     assert repr(adult).startswith(f"Face({adult.age:.0f} (") and str(adult.word) in repr(adult)
     assert repr(result).startswith("FrameResult(array, frame 0 at 0.00 s: ") and "? (small)" in repr(result)
@@ -79,7 +79,7 @@ def test_json_is_the_line_of_a_run(result: FrameResult) -> None:
 
 
 def test_a_picture_of_it(result: FrameResult, hopper: np.ndarray, tmp_path: Path) -> None:
-    """plot draws on a copy; save writes it whole, and refuses a name without a picture's suffix; notebooks get PNG and HTML."""
+    """plot draws on a copy; save writes the picture, and a name without a picture suffix is an error; notebooks get PNG and HTML."""
     drawn = result.plot()
     assert drawn.shape == hopper.shape and (drawn != hopper).any() and (result.frame.image == hopper).all()
     saved = cv2.imread(str(result.save(tmp_path / "r.png")))
@@ -93,7 +93,7 @@ def test_a_picture_of_it(result: FrameResult, hopper: np.ndarray, tmp_path: Path
 
 
 def test_supervision_draws_it(result: FrameResult, hopper: np.ndarray) -> None:
-    """The real package's annotators draw a converted result, with faces and without."""
+    """supervision's annotators draw a converted result, with and without faces."""
     supervision = pytest.importorskip("supervision", reason="needs the extra supervision")
     detections = result.to_supervision()
     assert len(detections) == 2 and detections.tracker_id is None
@@ -111,7 +111,7 @@ def test_supervision_draws_it(result: FrameResult, hopper: np.ndarray) -> None:
 
 
 def test_a_table_of_it(two_people: Path, yunet_model: Path) -> None:
-    """A clip's frames together are one row per face and frame, with the columns of --csv."""
+    """A clip's frames give a table with one row per face and frame and the columns of --csv."""
     pandas = pytest.importorskip("pandas", reason="needs the extra pandas")
     model = numclip.load("age-nano", device="cpu", threads=1)
     results = []

@@ -1,4 +1,4 @@
-"""A real RTSP camera over TCP and UDP: fresh frames, and what is lost on the way is counted."""
+"""A real RTSP camera over TCP and UDP: frames are recent, and lost ones are counted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 from numclip.runtime.live.frames import SourceEvent
 from numclip.runtime.live.sources import open_source
 
-PYTHON = "/usr/bin/python3"  # the system's, which has GStreamer
+PYTHON = "/usr/bin/python3"  # the system's Python, which has GStreamer
 NEEDS = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst; Gst.init(None); assert Gst.ElementFactory.find('x264enc')"
 
 
 @pytest.fixture
 def rtsp(repo: Path, collins: np.ndarray, tmp_path: Path) -> Iterator[Callable[[str, float], str]]:
-    """Starts a camera, 640 x 480 at 30 fps, over tcp or udp with a share of its packets lost, and gives its address."""
+    """Starts a camera, 640 x 480 at 30 fps, over tcp or udp with a share of packets lost, and returns its address."""
     if not Path(PYTHON).exists() or subprocess.run([PYTHON, "-c", NEEDS], capture_output=True).returncode:
         pytest.skip(
             "needs GStreamer's RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly"
@@ -48,7 +48,7 @@ def rtsp(repo: Path, collins: np.ndarray, tmp_path: Path) -> Iterator[Callable[[
 
 
 def _watch(address: str, camera, seconds: float) -> tuple[list[float], list[int], int]:
-    """(ms since sending, frame numbers as drawn, frames counted as lost or damaged)."""
+    """Return (ms since sending, drawn frame numbers, frames counted as lost or damaged)."""
     ages_ms, numbers = list[float](), list[int]()
     with open_source(address) as source:
         assert source.open().live and source.open().size_wh == (640, 480)
@@ -74,24 +74,24 @@ def _nothing_lost(address: str, camera, seconds: float) -> None:
 
 def _loss_counted(address: str, camera, seconds: float) -> None:
     _, numbers, lost = _watch(address, camera, seconds)
-    spoiled = int(np.sum(np.diff(numbers) != 1))  # a code that is missing or unreadable
+    spoiled = int(np.sum(np.diff(numbers) != 1))  # a missing or unreadable code
     print(f"{len(numbers)} frames, {spoiled} steps of their numbers are wrong, {lost} counted")
     assert spoiled > 0 and lost >= spoiled / 4
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_camera_over_rtsp(transport: str, rtsp, camera) -> None:
-    """6 s: every frame comes once, in order, none counted as lost."""
+    """Over 6 s every frame arrives once, in order, and none counts as lost."""
     _nothing_lost(rtsp(transport, 0.0), camera, 6)
 
 
 def test_lost_packets_are_counted(rtsp, camera) -> None:
-    """3 % of the packets never arrive, over 8 s: the counter says so."""
+    """If 3 % of the packets are lost, over 8 s, the counter shows it."""
     _loss_counted(rtsp("udp", 0.03), camera, 8)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("transport", "loss"), [("tcp", 0.0), ("udp", 0.0), ("udp", 0.03)])
 def test_a_minute_of_rtsp(transport: str, loss: float, rtsp, camera) -> None:
-    """The same over 60 s; without loss half of the frames are there within 500 ms of being sent."""
+    """The same holds over 60 s; without loss half of the frames arrive within 500 ms of being sent."""
     (_loss_counted if loss else _nothing_lost)(rtsp(transport, loss), camera, 60)

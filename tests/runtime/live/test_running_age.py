@@ -1,4 +1,4 @@
-"""A person's number over a track: it settles, knows how sure it is, stays inside its interval, and notices another person."""
+"""The running age of a track: it converges, has an interval, stays inside it, and detects a change of person."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def spec() -> ModelSpec:
 
 
 def _look(spec: ModelSpec, value: float, direction: int = 0) -> Reading:
-    """A look at someone of this age, sure of its word; the embedding is one of the axes."""
+    """Make a look at a person of this age with a certain word; the embedding is one of the axes."""
     probabilities = np.full(spec.task.num_bins, 0.01, np.float32)
     probabilities[spec.task.bin_of(value)] = 1 - 0.01 * (spec.task.num_bins - 1)
     embedding = np.eye(1, 256, direction, dtype=np.float32)
@@ -32,7 +32,7 @@ def _look(spec: ModelSpec, value: float, direction: int = 0) -> Reading:
 
 
 def test_one_look_is_shown_as_it_is(spec: ModelSpec) -> None:
-    """After one look: its value, its word, its interval."""
+    """After one look the estimate has its value, word and interval."""
     look = _look(spec, 31.0)
     shown = RunningAge(spec).look(look, 1.0, 0.0)
     assert shown.value == pytest.approx(31.0) and shown.bin == look.bin and shown.looks == 1
@@ -41,7 +41,7 @@ def test_one_look_is_shown_as_it_is(spec: ModelSpec) -> None:
 
 
 def test_it_settles_in_ten_looks(spec: ModelSpec) -> None:
-    """Looks that scatter by 4 years around 40: after ten the estimate scatters by less than 2, over 200 people."""
+    """With looks that scatter by 4 years around 40, the estimate after ten looks scatters by less than 2 years, over 200 people."""
     random = np.random.default_rng(0)
     ends: list[float] = []
     for _ in range(200):
@@ -52,8 +52,8 @@ def test_it_settles_in_ten_looks(spec: ModelSpec) -> None:
 
 
 def test_the_interval_shrinks_to_what_all_looks_share(spec: ModelSpec) -> None:
-    """With rho = 0.4, n equal looks shrink it by sqrt(0.4 + 0.6 / n): 0.837 after 2, 0.678 after 10; where rho was not
-    measured, by nothing."""
+    """With rho = 0.4, n equal looks shrink the interval by sqrt(0.4 + 0.6 / n): 0.837 after 2, 0.678 after 10; without a measured
+    rho it does not shrink."""
     age, unknown = RunningAge(spec), RunningAge(_without_rho(spec))
     shown = [age.look(_look(spec, 30.0), 1.0, 0.0) for _ in range(10)]
     assert shown[1].shrink == pytest.approx(0.8367, abs=1e-3) and shown[9].shrink == pytest.approx(0.6782, abs=1e-3)
@@ -63,21 +63,21 @@ def test_the_interval_shrinks_to_what_all_looks_share(spec: ModelSpec) -> None:
 
 
 def _without_rho(spec: ModelSpec) -> ModelSpec:
-    """What the spec says where look_correlation is not in its JSON."""
+    """Return a spec without look_correlation in its JSON."""
     raw = json.loads(spec.to_json())
     del raw["calibration"]["look_correlation"]
     return ModelSpec.from_json(json.dumps(raw))
 
 
 def test_a_better_look_weighs_more(spec: ModelSpec) -> None:
-    """30 seen badly (weight 0.1) and 34 seen well (1): the estimate lies near 34."""
+    """With looks of 30 (weight 0.1) and 34 (weight 1), the estimate is near 34."""
     age = RunningAge(spec)
     age.look(_look(spec, 30.0), 0.1, 0.0)
     assert age.look(_look(spec, 34.0), 1.0, 0.1).value > 33
 
 
 def test_another_person_is_followed_within_fifteen_looks(spec: ModelSpec) -> None:
-    """25 for 50 looks, then 60 in the same box: within 15 looks the estimate is within 2 years of 60, and counts two people."""
+    """After 50 looks at 25, then looks at 60 in the same box, the estimate is within 2 years of 60 in 15 looks and counts 2 people."""
     random, age = np.random.default_rng(1), RunningAge(spec)
     for i in range(50):
         age.look(_look(spec, 25 + random.normal(0, 2)), 1.0, 0.1 * i)
@@ -87,7 +87,7 @@ def test_another_person_is_followed_within_fifteen_looks(spec: ModelSpec) -> Non
 
 
 def test_a_few_wrong_looks_are_no_other_person(spec: ModelSpec) -> None:
-    """CHANGE_LOOKS - 1 looks at 60 between looks at 25 move the estimate by less than 3 years, and it is one person."""
+    """CHANGE_LOOKS - 1 looks at 60 between looks at 25 move the estimate by less than 3 years and count as one person."""
     age = RunningAge(spec)
     for i in range(30):
         age.look(_look(spec, 25.0), 1.0, 0.1 * i)
@@ -102,7 +102,7 @@ def test_a_few_wrong_looks_are_no_other_person(spec: ModelSpec) -> None:
 )
 @settings(max_examples=100, deadline=None)
 def test_it_never_moves_out_of_its_interval(looks: list[tuple[float, float, int]], calibrated: bool) -> None:
-    """Whatever comes, the next estimate lies inside the interval of the one before, unless it is another person."""
+    """The next estimate always lies inside the interval of the previous one, unless the person changed."""
     spec = read_spec(resolve("age-nano"))
     spec = spec if calibrated else replace(spec, calibration=None)
     age, before, people = RunningAge(spec), None, 0
@@ -117,6 +117,6 @@ def test_it_never_moves_out_of_its_interval(looks: list[tuple[float, float, int]
 
 
 def test_movement_by_hand() -> None:
-    """30, 31, 30, 32 at one per second: 4 years of way in 3 s; one number or none does not move."""
+    """Hand-computed: 30, 31, 30, 32 at one per second move by 4 years in 3 s; one value or none does not move."""
     assert movement([0, 1, 2, 3], [30, 31, 30, 32]) == pytest.approx(4 / 3)
     assert movement([0], [30]) == movement([], []) == 0

@@ -1,4 +1,4 @@
-"""Half an hour at full speed: memory, threads and file descriptors stay as they are.
+"""Half an hour at full speed: memory, threads and file descriptors stay constant.
 
 NUMCLIP_SOAK_MINUTES=30 NUMCLIP_SOAK_REPORT=docs/soak.md pytest -m slow tests/runtime/live/test_soak.py
 """
@@ -33,7 +33,7 @@ MB = 2**20
 
 
 class Endless(Source):
-    """A clip from the start again whenever it ends; each time is a segment of its own, as after a reconnect."""
+    """A clip that repeats without end; each repetition is a new segment, as after a reconnection."""
 
     def __init__(self, clip: Path) -> None:
         self.name, self._clip, self.stopped = clip.name, clip, False
@@ -61,7 +61,7 @@ class Endless(Source):
 
 @dataclass(frozen=True)
 class State:
-    """Of this process, at one moment."""
+    """The state of this process at one moment."""
 
     minute: float
     frames: int
@@ -71,7 +71,7 @@ class State:
 
 
 def _soak(clip: Path, folder: Path, minutes: float, detector: str) -> tuple[list[State], RunStatistics]:
-    """Every sink that writes a file, on an endless clip."""
+    """Run every sink that writes a file on an endless clip."""
     model = numclip.load("age-nano", device="cpu")
     source, statistics, process = Endless(clip), RunStatistics(), psutil.Process()
     states: list[State] = []
@@ -125,7 +125,7 @@ def _report(states: list[State], statistics: RunStatistics) -> str:
 
 
 def _growth_mb(states: list[State]) -> float:
-    """Median of the last tenth against that of the second tenth."""
+    """Return the median of the last tenth minus that of the second tenth."""
     rss, tenth = [s.rss_mb for s in states], max(1, len(states) // 10)
     return float(np.median(rss[-tenth:]) - np.median(rss[tenth : 2 * tenth]))
 
@@ -133,17 +133,17 @@ def _growth_mb(states: list[State]) -> float:
 def _check(states: list[State]) -> None:
     settled = states[len(states) // 10 :]
     assert _growth_mb(states) < 20
-    clip_threads = 1 + (os.cpu_count() or 1)  # its scaler's own, which come and go with each start of the clip
+    clip_threads = 1 + (os.cpu_count() or 1)  # threads of the scaler, which change with each start of the clip
     assert max(s.threads for s in settled) - min(s.threads for s in settled) <= clip_threads
     half = len(settled) // 2
     assert max(s.threads for s in settled[half:]) <= max(s.threads for s in settled[:half])
-    assert max(s.files for s in settled) - min(s.files for s in settled) <= 1, "the clip itself is open or just closed"
+    assert max(s.files for s in settled) - min(s.files for s in settled) <= 1, "the clip is open or was just closed"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_half_an_hour(two_people: Path, yunet_model: Path, tmp_path: Path) -> None:
-    """30 minutes: memory grows by less than 20 MB, threads and file descriptors are constant."""
+    """Over 30 minutes memory grows by less than 20 MB, and threads and file descriptors are constant."""
     states, statistics = _soak(two_people, tmp_path, float(os.environ.get("NUMCLIP_SOAK_MINUTES", "30")), "yunet")
     if "NUMCLIP_SOAK_REPORT" in os.environ:
         Path(os.environ["NUMCLIP_SOAK_REPORT"]).write_text(_report(states, statistics), encoding="utf-8")
@@ -151,7 +151,7 @@ def test_half_an_hour(two_people: Path, yunet_model: Path, tmp_path: Path) -> No
 
 
 def test_a_quarter_of_a_minute(two_people: Path, yunet_model: Path, tmp_path: Path) -> None:
-    """The same claim over 15 s."""
+    """The same holds over 15 s."""
     states, statistics = _soak(two_people, tmp_path, 0.25, "yunet")
     assert statistics.frames > 30 and len(states) >= 10
     _check(states)

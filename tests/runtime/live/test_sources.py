@@ -1,4 +1,4 @@
-"""Sources give every good frame once, at its own time, and say in one sentence what they could not give."""
+"""Sources give every good frame once, at its time, and report the rest in one sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from numclip.runtime.sinks.video_writer import VideoWriter
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """60 frames at 20 fps; frame i is grey of level 4 i, with noise so that frames take bytes."""
+    """60 frames at 20 fps; frame i has grey level 4 i, with noise so that frames are not tiny."""
     path = tmp_path / "clip.mp4"
     writer = VideoWriter(path, 20)
     for i in range(60):
@@ -31,7 +31,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_a_video_gives_every_frame_at_its_time(clip: Path) -> None:
-    """60 frames written at 20 fps come back as 60 frames, numbered, 50 ms apart, in order."""
+    """60 frames written at 20 fps are read as 60 frames, numbered in order, 50 ms apart."""
     with open_source(str(clip)) as source:
         frames = list(source)
     assert [f.index for f in frames] == list(range(60))
@@ -40,7 +40,7 @@ def test_a_video_gives_every_frame_at_its_time(clip: Path) -> None:
 
 
 def test_a_raw_stream_is_timed_by_its_fps(shared_data: Path) -> None:
-    """A raw .h264 has no timestamps: its 300 frames are timed at 30 fps, or as --fps says."""
+    """The 300 frames of a raw .h264, which has no timestamps, are timed at 30 fps or by --fps."""
     path = str(next((shared_data / "video").glob("*.h264")))
     with open_source(path) as source:
         frames = [(f.index, f.time_s) for f in source]
@@ -52,7 +52,7 @@ def test_a_raw_stream_is_timed_by_its_fps(shared_data: Path) -> None:
 @pytest.mark.parametrize("share", [0.3, 0.7])
 @pytest.mark.parametrize("kind", ["mp4", "gif", "mkv", "avi", "h264"])
 def test_a_video_cut_short(clip: Path, kind: str, share: float) -> None:
-    """A whole video ends quietly; cut short, it yields the frames that are whole and then says so."""
+    """A complete video gives no message; a truncated one gives its complete frames and then an error."""
     video = _in_a(kind, clip)
     frames, error = _until_error(str(video))
     assert len(frames) == 60 and error == ""
@@ -63,13 +63,13 @@ def test_a_video_cut_short(clip: Path, kind: str, share: float) -> None:
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])
 def test_a_video_with_holes(clip: Path, kind: str) -> None:
-    """Five holes of 20 bytes in the second half: the frames around them are given, and the end says it is damaged."""
+    """With five holes of 20 bytes in the second half, the other frames are read, and the error at the end says that it is damaged."""
     frames, error = _until_error(str(_with_holes(_in_a(kind, clip))))
     assert 30 < len(frames) <= 60 and "damaged or cut short" in error
 
 
 def test_a_raw_stream_with_holes(shared_data: Path, tmp_path: Path) -> None:
-    """The same in a camera's raw stream of 300 frames."""
+    """The same holds for a camera's raw stream of 300 frames."""
     stream = Path(shutil.copy(next((shared_data / "video").glob("*.h264")), tmp_path))
     frames, error = _until_error(str(_with_holes(stream)))
     assert 280 < len(frames) <= 300 and "of them damaged" in error
@@ -86,8 +86,8 @@ def _with_holes(video: Path) -> Path:
 
 @given(st.data())
 def test_a_gif_is_counted_block_by_block(data: st.DataObject) -> None:
-    """Of any GIF of n pictures the count is n, with its last byte or without; of a beginning that ends within a block, one
-    more than the pictures that are whole."""
+    """A GIF with n pictures counts as n, with or without its last byte; a GIF truncated within a block counts one more than its
+    complete pictures."""
     names = data.draw(st.lists(st.sampled_from(["picture", "comment"]), max_size=6))
     blocks = [_gif_block(name, data.draw(st.integers(0, 3)), data.draw(st.booleans())) for name in names]
     head = b"GIF89a" + bytes([1, 0, 1, 0, 0x80, 0, 0]) + bytes(6)
@@ -108,7 +108,7 @@ def _gif_block(name: str, chunks: int, own_colors: bool) -> bytes:
 
 
 def _until_error(what: str) -> tuple[list[Frame], str]:
-    """The frames a source gives, and the sentence it ends with."""
+    """Return the frames of a source and its error at the end."""
     frames: list[Frame] = []
     try:
         with open_source(what) as source:
@@ -119,7 +119,7 @@ def _until_error(what: str) -> tuple[list[Frame], str]:
 
 
 def _in_a(kind: str, clip: Path) -> Path:
-    """The same pictures in another container; the mp4 has its index in front, as phones and web sites write it."""
+    """Write the pictures in another container; the mp4 has its index at the start, as from phones and web sites."""
     import av
 
     codec = {"gif": "gif", "avi": "mjpeg"}.get(kind)
@@ -143,7 +143,7 @@ def _in_a(kind: str, clip: Path) -> Path:
 
 
 def test_a_video_without_its_index(clip: Path) -> None:
-    """An mp4 whose first half is missing cannot be opened: one sentence."""
+    """An mp4 without its first half cannot be opened, which gives one sentence."""
     clip.write_bytes(clip.read_bytes()[2000:])
     with pytest.raises(SourceError, match="expected a video") as caught:
         list(open_source(str(clip)))
@@ -151,7 +151,7 @@ def test_a_video_without_its_index(clip: Path) -> None:
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    """Pictures come by name; those that are none are named at the end, after all good ones."""
+    """A folder's pictures are read in order of name; unreadable files are named at the end."""
     for i in (2, 0, 1):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((8, 8, 3), i, np.uint8))
     (tmp_path / "1a.jpg").write_text("a text")
@@ -161,7 +161,7 @@ def test_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_glob(tmp_path: Path) -> None:
-    """A pattern takes what matches, by name."""
+    """A glob pattern reads the matching files in order of name."""
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"a{i}.png"), np.zeros((8, 8, 3), np.uint8))
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((8, 8, 3), np.uint8))
@@ -170,7 +170,7 @@ def test_a_glob(tmp_path: Path) -> None:
 
 
 def test_exif_is_turned(tmp_path: Path) -> None:
-    """A photo taken sideways (EXIF orientation 6) comes upright: its left edge becomes the top."""
+    """A photo with EXIF orientation 6 is turned upright: its left edge becomes the top."""
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, :10] = 255
     _, jpeg = cv2.imencode(".jpg", image)
@@ -194,7 +194,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_sources(name: str, tmp_path: Path) -> None:
-    """Each is refused in one sentence that says what was expected."""
+    """Each bad source is an error in one sentence that says what was expected."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.jpg").write_text("words")
     (tmp_path / "text.mp4").write_text("words")
@@ -207,13 +207,13 @@ def test_bad_sources(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(Path("/dev/video63").exists(), reason="this machine has 64 cameras")
 def test_a_missing_camera() -> None:
-    """A camera that is not there is named, with those that are."""
+    """A missing camera is an error that lists the existing ones."""
     with pytest.raises(SourceError, match=r"expected /dev/video63, cameras here"):
         open_source("63").open()
 
 
 def test_a_jpeg_cut_short_is_still_a_picture_or_refused(tmp_path: Path) -> None:
-    """A photo cut in the middle never crashes the reader: it is shown in part or refused."""
+    """A truncated photo never crashes the reader: it is read in part or is an error."""
     good = tmp_path / "good.jpg"
     cv2.imwrite(str(good), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     for share in (0.2, 0.6, 0.9):

@@ -26,7 +26,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def faces(shared_data: Path, yunet_model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Eight training and four validation chips of UTKFace, as a table."""
+    """A table of eight training and four validation chips of UTKFace."""
     folder = tmp_path_factory.mktemp("faces")
     rows = ["file,label,split"]
     with tarfile.open(shared_data / "data" / "utkface.tar") as tar:
@@ -41,7 +41,8 @@ def faces(shared_data: Path, yunet_model: Path, tmp_path_factory: pytest.TempPat
 def test_from_weights_to_model_file(
     name: str, faces: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Two steps, interrupted and resumed; evaluated; exported. The text tower stayed as it was, and afterwards is gone."""
+    """A CLIP is trained for two steps, interrupted and resumed, evaluated and exported; its text tower is unchanged and not in the
+    file."""
     (tmp_path / "tiny-whole.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(tmp_path)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""`auto` chooses a library by a rule that no load can move; a library that answers otherwise is passed over and named."""
+"""`auto` chooses a library by a rule independent of the load; a library with different results is skipped and named."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGE = replace(SPEC, graph=replace(SPEC.graph, multiply_adds=int(OPENVINO_FROM)
 
 
 class Shifted(OnnxGraph):
-    """ONNX Runtime under another name, whose values are some years off."""
+    """ONNX Runtime under another name, with values that are off by some years."""
 
     years = 0.0
 
@@ -39,7 +39,7 @@ class Shifted(OnnxGraph):
 
 @pytest.fixture
 def another(monkeypatch: pytest.MonkeyPatch) -> type[Shifted]:
-    """Another library where OpenVINO would be; how far it is off can be set."""
+    """Another library in OpenVINO's place, with an adjustable error."""
     shifted = type("Shifted", (Shifted,), {})
     monkeypatch.setattr(choice, "OpenVINOGraph", shifted)
     monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: object())
@@ -47,14 +47,14 @@ def another(monkeypatch: pytest.MonkeyPatch) -> type[Shifted]:
 
 
 def test_small_graphs_stay_in_onnxruntime(another: type[Shifted]) -> None:
-    """One multiply-add below the limit the CPU's ONNX Runtime runs it; at the limit OpenVINO does."""
+    """One multiply-add below the limit, ONNX Runtime runs the graph on the CPU; at the limit OpenVINO does."""
     below = replace(SPEC, graph=replace(SPEC.graph, multiply_adds=int(OPENVINO_FROM) - 1))
     assert choose(SHIPPED, below, 1).facts.library == "onnxruntime"
     assert choose(SHIPPED, LARGE, 1).facts.library == "another"
 
 
 def test_every_shipped_model_runs_in_onnxruntime_on_a_cpu() -> None:
-    """By the rule a shipped name is ONNX Runtime wherever ONNX Runtime has no CUDA, whatever else is installed."""
+    """Shipped models run in ONNX Runtime on a CPU, whatever else is installed."""
     for path in MODELS.glob("age-*.onnx"):
         assert choose(path, read_spec(path), 1).facts.library == "onnxruntime"
 
@@ -65,7 +65,7 @@ def test_every_shipped_model_runs_in_onnxruntime_on_a_cpu() -> None:
 def test_a_library_that_answers_otherwise_is_passed_over(
     another: type[Shifted], caplog: pytest.LogCaptureFixture, years: float, library: str
 ) -> None:
-    """Up to 0.02 years in the mean it is taken; beyond, or where a number is none, ONNX Runtime runs and the log says why."""
+    """A library with a mean difference up to 0.02 years is used; beyond that, or with NaN, ONNX Runtime runs and the log says why."""
     another.years = years
     with caplog.at_level(logging.WARNING):
         assert choose(SHIPPED, LARGE, 1).facts.library == library
@@ -75,7 +75,7 @@ def test_a_library_that_answers_otherwise_is_passed_over(
 def test_a_library_that_does_not_start_is_passed_over(
     another: type[Shifted], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its own sentence is in the log."""
+    """If a library does not start, the log has its error and ONNX Runtime runs."""
 
     def refuse(*_: object) -> None:
         raise DeviceError("it refuses")
@@ -86,7 +86,7 @@ def test_a_library_that_does_not_start_is_passed_over(
 
 
 def test_two_caches_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opened twice with two empty caches a name gives the same bits from the same file, and writes nothing there."""
+    """A model opened twice with two empty caches gives the same bits from the same file, and writes nothing to the cache."""
     crops, answers = probe_crops(SPEC.crop.side, 5), []
     for name in ("one", "two"):
         monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path / name))
@@ -96,14 +96,14 @@ def test_two_caches_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_distance_of_what_is_no_number() -> None:
-    """Infinite where a number is not finite, nothing between equals."""
+    """The distance is infinite if a value is not finite, and 0 between equal values."""
     one = Outputs(np.ones(2, np.float32), np.ones((2, 1), np.float32), np.ones((2, 1), np.float32))
     broken = Outputs(np.array([1, np.nan], np.float32), one.probabilities, one.embedding)
     assert distance(one, one) == 0 and distance(broken, one) == float("inf")
 
 
 def test_the_probe_is_the_same_everywhere() -> None:
-    """The pictures are fixed: their sum is a number one can check."""
+    """The probe pictures are fixed: their sum is a known number."""
     crops = probe_crops(112, 8)
     assert crops.shape == (8, 112, 112, 3) and crops.dtype == np.uint8 and (crops == probe_crops(112, 8)).all()
     assert 100 < crops.mean() < 155 and crops.std() > 30

@@ -1,4 +1,4 @@
-"""The card is asked of NVIDIA's driver library by its C functions; without a driver there is none."""
+"""The GPU is read through the C functions of NVIDIA's driver library; without a driver there is none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from numclip.runtime.sessions.cuda_device import cuda_version, find_card
 
-# The driver's functions as cuda.h declares them, for a card whose facts are known.
+# The driver's functions as declared in cuda.h, for a GPU with known properties.
 DRIVER = r"""
 #include <string.h>
 #include <stddef.h>
@@ -28,7 +28,7 @@ int cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
 
 
 def card_seen(folder: Path, result: int) -> str:
-    """What find_card says in a process whose libcuda.so.1 is the one above, built with this answer of cuInit."""
+    """Return find_card's result in a process with the libcuda.so.1 above and this result of cuInit."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs a C compiler on Linux")
@@ -43,23 +43,23 @@ def card_seen(folder: Path, result: int) -> str:
 
 
 def test_a_card_is_read(tmp_path: Path) -> None:
-    """Name, capability, shared memory, size and newest CUDA come out as the driver put them in."""
+    """Name, capability, shared memory, size and newest CUDA version equal the driver's values."""
     assert card_seen(tmp_path, 0) == (
         "Card(name='NVIDIA Thor', compute_capability='11.0', integrated=True, memory_mb=131072, driver='13.2')"
     )
 
 
 def test_a_driver_without_a_card(tmp_path: Path) -> None:
-    """CUDA's error 100, no device, is no card."""
+    """CUDA's error 100, no device, means no GPU."""
     assert card_seen(tmp_path, 100) == "None"
 
 
 def test_this_machine() -> None:
-    """Where there is a card it has a name, memory and a capability; elsewhere None."""
+    """On this machine the result is None, or a GPU with name, memory and capability."""
     card = find_card()
     assert card is None or (card.name and card.memory_mb > 0 and card.compute_capability[0].isdigit())
 
 
 def test_versions() -> None:
-    """As NVIDIA counts them."""
+    """CUDA's version numbers are parsed."""
     assert [cuda_version(n) for n in (12060, 13000, 11080)] == ["12.6", "13.0", "11.8"]

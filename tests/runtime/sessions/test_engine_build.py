@@ -1,4 +1,4 @@
-"""TensorRT-RTX compiles what is exported, without a GPU; the contract is read back from the engine's own network."""
+"""TensorRT-RTX compiles exported models without a GPU; its network has the contract's tensors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PRECISIONS = ["fp32", "fp32 stored in half", "fp16", "int8"]
 
 
 def export(precision: str, path: Path) -> ModelSpec:
-    """age-nano in one precision, or a random ViT-B/16, on disk."""
+    """An .onnx file: age-nano in one precision, or a random ViT-B/16."""
     from numclip.bench.rivals import random_network
     from numclip.calibration.int8_graph import make_plan, quantized
     from numclip.export.frozen import Frozen
@@ -67,7 +67,7 @@ def export(precision: str, path: Path) -> ModelSpec:
 
 
 def network_of(path: Path) -> tuple[Any, Any, Any]:
-    """TensorRT-RTX, the network it reads from an .onnx, and what keeps it alive."""
+    """Return TensorRT-RTX, the network that it reads from an .onnx, and the objects that keep it alive."""
     trt = import_tensorrt("tensorrt_rtx")
     logger = quiet_logger(trt)
     builder = trt.Builder(logger)
@@ -77,8 +77,8 @@ def network_of(path: Path) -> tuple[Any, Any, Any]:
 
 @pytest.mark.parametrize("precision", [*PRECISIONS, pytest.param("ViT-B-16 fp16", marks=pytest.mark.slow)])
 def test_compiles(precision: str, tmp_path: Path) -> None:
-    """Each precision compiles for compute capability 8.6 and 8.9; the network has the contract's names, types and shapes,
-    with any number of faces; the sidecar says what it is for."""
+    """Each precision compiles for compute capability 8.6 and 8.9. The network has the contract's names, types and shapes, with any
+    number of faces. The sidecar names the target."""
     path = tmp_path / "age.onnx"
     spec = export(precision, path)
     side, bins, dim = spec.crop.side, spec.task.num_bins, spec.graph.embedding_dim
@@ -105,7 +105,7 @@ def test_compiles(precision: str, tmp_path: Path) -> None:
 
 
 def test_the_profile(tmp_path: Path) -> None:
-    """One face, a usual few, and the most: those are the profile's three sizes, and never more than the most."""
+    """The profile's three sizes are one face, a typical number, and the maximum."""
     trt = import_tensorrt("tensorrt_rtx")
     builder, spec = trt.Builder(quiet_logger(trt)), read_spec(MODELS / "age-nano.onnx")
     side = spec.crop.side
@@ -115,7 +115,7 @@ def test_the_profile(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_a_triton_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """numclip engine compiles a file for named cards, and deploy triton puts it into a repository as a plan."""
+    """numclip engine compiles a file for named GPUs, and deploy triton writes it into a repository as a plan."""
     path, out = tmp_path / "age.onnx", tmp_path / "age.engine"
     export("fp32", path)
     argv = ["engine", str(path), "--out", str(out), "--library", "tensorrt_rtx", "--targets", "89", "--max-batch", "8"]
@@ -127,7 +127,7 @@ def test_the_command_writes_a_triton_model(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_cpu_flavour_is_refused(tmp_path: Path) -> None:
-    """INT8 made for CPUs is refused before TensorRT sees it, with the command that makes the right one."""
+    """An INT8 file for CPUs is an error, with the command for the right file, before TensorRT is called."""
     path = tmp_path / "q.onnx"
     path.write_bytes((MODELS / "age-nano.onnx").read_bytes())
     spec = read_spec(path)
@@ -137,7 +137,7 @@ def test_a_cpu_flavour_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_is_none_is_refused(tmp_path: Path, yunet_model: Path) -> None:
-    """What the parser cannot read is one sentence with its own reason."""
+    """A graph that TensorRT's parser cannot read is an error in one sentence with the parser's reason."""
     path = tmp_path / "broken.onnx"
     path.write_bytes((MODELS / "age-nano.onnx").read_bytes()[:100_000])
     with pytest.raises(ModelError, match="does not read this graph") as caught:
@@ -146,7 +146,7 @@ def test_a_graph_that_is_none_is_refused(tmp_path: Path, yunet_model: Path) -> N
 
 
 def test_the_workspace_fits_the_free_memory() -> None:
-    """Half of what is free, never more than the limit; too little is an error that says how much there is."""
+    """The workspace is half of the free memory, up to a limit; too little free memory is an error that says how much there is."""
 
     assert fitted_workspace_mb(3000) == 1500 and fitted_workspace_mb(80_000) == WORKSPACE_LIMIT_MB
     with pytest.raises(DeviceError, match="got 100"):

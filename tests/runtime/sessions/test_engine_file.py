@@ -1,4 +1,4 @@
-"""An engine is opened only where and for what it was built; each refusal names both values."""
+"""An engine opens only on the machine and for the model that it was built for; errors name both values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BUILT = Built(
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
-    """An engine with its sidecar, and the .onnx it came from beside it."""
+    """An engine with its sidecar, and its .onnx file in the same folder."""
     path = tmp_path / "age.engine"
     path.with_suffix(".onnx").write_bytes(SHIPPED.read_bytes())
     engine_file.write_engine(path, DATA, read_spec(SHIPPED), BUILT)
@@ -51,7 +51,7 @@ def engine(tmp_path: Path) -> Path:
 
 
 def edit(engine: Path, **facts: Any) -> Built:
-    """Change facts in the sidecar by hand."""
+    """Change facts in the sidecar."""
     content = json.loads(sidecar_path(engine).read_text())
     content["built"] |= facts
     sidecar_path(engine).write_text(json.dumps(content))
@@ -59,7 +59,7 @@ def edit(engine: Path, **facts: Any) -> Built:
 
 
 def test_round_trip(engine: Path) -> None:
-    """What was written is read back: facts, spec and bytes; and nothing is refused where nothing changed."""
+    """Facts, spec and bytes survive writing and reading, and an unchanged engine is accepted."""
     spec, built = read_sidecar(engine)
     assert built == BUILT and spec == read_spec(SHIPPED) and read_engine(engine, built) == DATA
     check_version(engine, built, "1.7.1.116")
@@ -74,14 +74,14 @@ def refused(call: Any, *values: str) -> None:
 
 
 def test_an_edited_version_is_refused(engine: Path) -> None:
-    """Another version of the library: both are named; a version-compatible engine is taken."""
+    """Another version of the library is an error that names both; a version-compatible engine is accepted."""
     built = edit(engine, version="1.6.0")
     refused(lambda: check_version(engine, built, "1.7.1.116"), "1.6.0", "1.7.1.116")
     check_version(engine, replace(built, flags=("version-compatible",)), "1.7.1.116")
 
 
 def test_an_edited_card_is_refused(engine: Path) -> None:
-    """Another card or compute capability: both are named; a hardware-compatible engine is taken from Ampere on."""
+    """Another GPU or compute capability is an error that names both; a hardware-compatible engine is accepted from Ampere on."""
     built = edit(engine, gpu="NVIDIA B")
     refused(lambda: check_card(engine, built, "NVIDIA A", "8.6"), "NVIDIA B", "NVIDIA A")
     built = edit(engine, compute_capabilities=["8.9", "12.0"], gpu=None)
@@ -92,13 +92,13 @@ def test_an_edited_card_is_refused(engine: Path) -> None:
 
 
 def test_an_edited_graph_hash_is_refused(engine: Path) -> None:
-    """The .onnx beside the engine must be the one it came from; both hashes are named."""
+    """An .onnx next to the engine with another graph hash is an error that names both hashes."""
     built = edit(engine, graph_sha256="f" * 64)
     refused(lambda: read_engine(engine, built), "ffffffffffff", graph_sha256(SHIPPED)[:12])
 
 
 def test_a_cut_engine_is_refused(engine: Path) -> None:
-    """A truncated engine is refused before any library sees it, with both hashes and its size."""
+    """A truncated engine is an error, with both hashes and its size, before any library reads it."""
     engine.write_bytes(DATA[:100])
     found = hashlib.sha256(DATA[:100]).hexdigest()[:12]
     refused(lambda: read_engine(engine, BUILT), BUILT.engine_sha256[:12], found, "100 bytes")
@@ -106,7 +106,7 @@ def test_a_cut_engine_is_refused(engine: Path) -> None:
 
 @pytest.mark.parametrize("gone", ["age.engine", "age.engine.json"])
 def test_half_of_a_pair_is_refused(engine: Path, gone: str) -> None:
-    """An engine without sidecar and a sidecar without engine are refused by name, through the front door too."""
+    """An engine without sidecar, and a sidecar without engine, are errors that name the file, also in numclip.load."""
     (engine.parent / gone).unlink()
     refused(lambda: read_sidecar(engine), gone.removesuffix(".json"))
     with pytest.raises(NumclipError, match=r"age\.engine"):
@@ -115,7 +115,7 @@ def test_half_of_a_pair_is_refused(engine: Path, gone: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 1}', '{"schema_version": 9}', "\x00"])
 def test_a_broken_sidecar_is_refused(engine: Path, text: str) -> None:
-    """Anything but the facts of an engine is one sentence."""
+    """A broken sidecar is an error in one sentence."""
     sidecar_path(engine).write_text(text)
     with pytest.raises(ModelError) as caught:
         read_sidecar(engine)
@@ -123,8 +123,8 @@ def test_a_broken_sidecar_is_refused(engine: Path, text: str) -> None:
 
 
 def test_the_calibration_is_the_graphs_beside_it(engine: Path) -> None:
-    """Calibrating the .onnx reaches the engine without building it again, whatever the files' dates say; another graph's does
-    not; without an .onnx the sidecar's own counts."""
+    """A new calibration of the .onnx applies to the engine without a rebuild, whatever the files' dates; that of another graph does
+    not. Without an .onnx the sidecar's calibration applies."""
     onnx = engine.with_suffix(".onnx")
     spec = read_spec(onnx)
     assert spec.calibration is not None

@@ -1,4 +1,4 @@
-"""The face finder as a TensorRT engine: built for a card that is not here, with the tensors that the session reads."""
+"""The face finder as a TensorRT engine, built for an absent GPU, with the tensors that the session reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed"
 def test_engine_of_the_finder_is_built_without_a_card_and_ends_at_its_candidates(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """numclip engine faces-nano: an engine and its sidecar, whose spec is the finder's; it is refused as a model."""
+    """numclip engine faces-nano writes an engine and a sidecar with the finder's spec; loading it as a model is an error."""
     out = tmp_path / "faces.engine"
     assert main(["engine", FINDER, "--out", str(out), "--library", "tensorrt_rtx", "--targets", "86"]) == 0
     assert "--detector" in capfd.readouterr().out

@@ -1,4 +1,4 @@
-"""A model object: which file a name and a precision mean, closing, pickling."""
+"""Model objects: the file for a name and a precision, closing, pickling."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ CROPS = probe_crops(read_spec(SHIPPED).crop.side, 3)
     ],
 )
 def test_a_name_and_a_precision_mean_one_file(name: str, precision: str | None, file: str) -> None:
-    """The file that runs is the named one, or its form in the precision that was asked for."""
+    """The model runs the named file, or its version in the requested precision."""
     model = numclip.load(name, "cpu", 1, precision)
     assert model.path == MODELS / file and model.spec.graph.precision == ("int8" if "int8" in file else "fp32")
 
 
 def test_a_form_that_is_not_there(tmp_path: Path) -> None:
-    """An absent form, a file that is not what its name says, and a word that is no precision: one sentence each."""
+    """A missing version, a file with another precision than its name, and an unknown precision are errors in one sentence."""
     with pytest.raises(ModelError, match=r"expected its fp16 form age-nano\.fp16\.onnx beside it.*--precision fp16"):
         numclip.load("age-nano", precision="fp16")
     with pytest.raises(ModelError, match="expected precision fp32, fp16, int8, got 'half'"):
@@ -52,7 +52,7 @@ def test_a_form_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_is_printed() -> None:
-    """A model and its readings print as one short line: no arrays, no addresses of objects."""
+    """A model and its readings print as one short line without arrays and object addresses."""
     with numclip.load("age-nano", "cpu", 1) as model:
         readings = model(CROPS)
         assert repr(model) == "Model(age-nano: age in years, fp32, cpu)"
@@ -62,7 +62,7 @@ def test_what_is_printed() -> None:
 
 
 def test_a_closed_model_says_so() -> None:
-    """`with` closes it; closing again does nothing; a call afterwards is a sentence."""
+    """`with` closes a model; closing again does nothing; a later call is an error in one sentence."""
     with numclip.load("age-nano", "cpu", 1) as model:
         assert len(model(CROPS)) == 3
     model.close()
@@ -72,7 +72,7 @@ def test_a_closed_model_says_so() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "openvino"])
 def test_it_pickles_by_being_opened_again(device: str) -> None:
-    """A copy by pickle gives the same answers with the same spec and device, in this process and in another."""
+    """A pickled copy gives the same results with the same spec and device, in this process and in another."""
     if device == "openvino":
         pytest.importorskip("openvino", reason="needs the extra openvino")
     model = numclip.load("age-nano", device, 1)
@@ -89,7 +89,7 @@ def test_it_pickles_by_being_opened_again(device: str) -> None:
 
 
 def test_a_pickle_of_another_file_is_refused(tmp_path: Path) -> None:
-    """Where the file was calibrated anew since, or there never was one, pickling is a sentence, not another model."""
+    """If the file was calibrated again since, or the model has no file, unpickling or pickling is an error in one sentence."""
     path = tmp_path / "age.onnx"
     path.write_bytes(SHIPPED.read_bytes())
     model = numclip.load(path, "cpu", 1)

@@ -1,4 +1,4 @@
-"""ONNX Runtime as a session: a device that is not there is an error, never the CPU."""
+"""ONNX Runtime sessions: an absent device is an error, never a fallback to the CPU."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from numclip.runtime.sessions.opening import open_session
 SHIPPED = MODELS / "age-nano.onnx"
 SPEC = read_spec(SHIPPED)
 no_cuda = pytest.mark.skipif(
-    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA"
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="needs an onnxruntime without CUDA"
 )
 
 
 @no_cuda
 def test_cuda_is_never_the_cpu() -> None:
-    """--device cuda without a CUDA build names what is missing, what there is, and the line to type."""
+    """--device cuda without a CUDA build is an error with the missing part, the available devices and the command to run."""
     with pytest.raises(
         DeviceError, match=r'expected CUDAExecutionProvider.*CPUExecutionProvider; pip install "numclip\[gpu\]"'
     ) as e:
@@ -36,7 +36,7 @@ def test_cuda_is_never_the_cpu() -> None:
 
 @no_cuda
 def test_tensorrt_is_never_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """--device tensorrt without TensorRT names the packages and the line; with the library but no card, that there is none."""
+    """--device tensorrt without TensorRT names the packages and the command; with TensorRT but no GPU, the missing GPU."""
     monkeypatch.setattr("numclip.runtime.sessions.opening.find_tensorrt", lambda: "tensorrt_rtx")
     monkeypatch.setattr("numclip.runtime.sessions.engine_build.import_tensorrt", lambda library: None)
     if find_card() is None:
@@ -50,7 +50,7 @@ def test_tensorrt_is_never_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_contract_is_checked() -> None:
-    """A graph whose input or outputs are not the spec's is refused by name, with both shapes."""
+    """A graph whose input or outputs differ from the spec is an error with the tensor's name and both shapes."""
     with pytest.raises(ModelError, match=rf"expected the input crops uint8 \[N, 80, 80, 3\], got .*{SPEC.crop.side}"):
         open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=80)), "cpu", 1)
     with pytest.raises(ModelError, match=r"expected the output embedding float32 \[N, 7\], got float32 \[N, 256\]"):
@@ -58,7 +58,7 @@ def test_the_contract_is_checked() -> None:
 
 
 def test_a_graph_that_is_none(tmp_path: Path) -> None:
-    """Bytes that are no graph are one sentence with the library's own reason."""
+    """Bytes that are not a graph are an error in one sentence with the library's reason."""
     path = tmp_path / "x.onnx"
     path.write_bytes(b"\x08\x07")
     with pytest.raises(ModelError, match="cannot open the graph") as caught:
@@ -67,7 +67,7 @@ def test_a_graph_that_is_none(tmp_path: Path) -> None:
 
 
 def test_an_unknown_device_and_no_threads() -> None:
-    """Wrong words are refused with the right ones."""
+    """An unknown device and a wrong number of threads are errors that list the valid values."""
     with pytest.raises(DeviceError, match="expected --device auto, cpu, openvino"):
         open_session(SHIPPED, SPEC, "npu")
     with pytest.raises(DeviceError, match="at least 1 thread, got 0"):
@@ -75,7 +75,7 @@ def test_an_unknown_device_and_no_threads() -> None:
 
 
 def test_what_cuda_and_tensorrt_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA: a CUDA graph first, then without, never in TF32. TensorRT: caches that carry the version, FP16 left to the graph."""
+    """CUDA first tries a CUDA graph, then runs without, never in TF32. TensorRT's caches carry the version; FP16 is up to the graph."""
     monkeypatch.setenv("NUMCLIP_CACHE", str(tmp_path))
     graph, plain = provider_lists("cuda", "9.9")
     assert graph[0][1] == {"enable_cuda_graph": "1", "use_tf32": "0"} and plain[0][1] == {"use_tf32": "0"}
@@ -87,7 +87,7 @@ def test_what_cuda_and_tensorrt_are_asked_for(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_cuda_error_is_a_sentence() -> None:
-    """What CUDA answers is a value, or an error that names its code."""
+    """A CUDA call returns a value, or raises an error with its code."""
 
     class Code(int):
         name = "cudaErrorNoDevice"
@@ -100,7 +100,7 @@ def test_a_cuda_error_is_a_sentence() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_cuda_answers_like_the_cpu(batch: int) -> None:
-    """On a card, bound to its memory and replayed as a CUDA graph, ages are within 0.02 years of the CPU's."""
+    """On a GPU, with bound memory and a replayed CUDA graph, ages are within 0.02 years of the CPU's."""
     crops = np.random.default_rng(batch).integers(0, 256, (batch, SPEC.crop.side, SPEC.crop.side, 3), np.uint8)
     session, expected = open_session(SHIPPED, SPEC, "cuda"), open_session(SHIPPED, SPEC, "cpu").run(crops)
     for _ in range(3):
@@ -108,6 +108,6 @@ def test_cuda_answers_like_the_cpu(batch: int) -> None:
 
 
 def test_nothing_of_cuda_is_imported() -> None:
-    """The CPU session needs no CUDA bindings."""
+    """The CPU session imports no CUDA bindings."""
     open_session(SHIPPED, SPEC, "cpu", 1).run(np.zeros((1, SPEC.crop.side, SPEC.crop.side, 3), np.uint8))
     assert not any(name == "cuda" or name.startswith("cuda.") for name in sys.modules)

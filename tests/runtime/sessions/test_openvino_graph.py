@@ -1,4 +1,4 @@
-"""OpenVINO answers what ONNX Runtime answers, or says what it lacks."""
+"""OpenVINO gives the same results as ONNX Runtime, or an error that says what is missing."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ CROPS = probe_crops(SPEC.crop.side, 5)
 
 
 def test_without_the_package_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without openvino the error names the extra."""
+    """Without openvino the error names the extra to install."""
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DeviceError, match=r'pip install "numclip\[openvino\]"'):
         open_session(SHIPPED, SPEC, "openvino")
 
 
 def test_it_answers_like_onnxruntime() -> None:
-    """Float32: within 0.02 years, probabilities and embedding too; any number of faces; the answers are the caller's own."""
+    """In float32, ages are within 0.02 years, and probabilities and embedding agree, for any number of faces; the caller owns the
+    arrays."""
     pytest.importorskip("openvino", reason="needs the extra openvino")
     ours, theirs = open_session(SHIPPED, SPEC, "openvino", 1), open_session(SHIPPED, SPEC, "cpu", 1)
     first = ours.run(CROPS)
@@ -41,7 +42,7 @@ def test_it_answers_like_onnxruntime() -> None:
 
 
 def test_bfloat16_where_the_cpu_has_it() -> None:
-    """Asked for by name it runs within a few years, or is refused with what the CPU can."""
+    """bfloat16, requested by name, differs by a few years at most, or is an error that says what the CPU supports."""
     openvino = pytest.importorskip("openvino", reason="needs the extra openvino")
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(DeviceError, match="expected a CPU with bfloat16"):
@@ -53,7 +54,7 @@ def test_bfloat16_where_the_cpu_has_it() -> None:
 
 
 def test_the_contract_is_checked(tmp_path: Path) -> None:
-    """Another side than the graph's is refused with both; bytes that are no graph are one sentence."""
+    """A crop side other than the graph's is an error that names both; bytes that are not a graph are an error in one sentence."""
     pytest.importorskip("openvino", reason="needs the extra openvino")
     with pytest.raises(ModelError, match=r"expected the input crops uint8 \[N, 80, 80, 3\]"):
         open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=80)), "openvino")
@@ -78,8 +79,11 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_signal_after_two_models_were_closed_does_not_crash() -> None:
-    """Each of OpenVINO's cores swaps the thread's signal stack on CPUs with AMX and brings back the one it found; two, closed
-    in the order of their opening, would leave one that is unmapped. One core serves the whole process, so SIGTERM is handled."""
+    """SIGTERM after two OpenVINO models were closed is handled without a crash.
+
+    On CPUs with AMX each OpenVINO core replaces the thread's signal stack and restores the previous one when it is closed. Two cores
+    closed in the order of their opening would leave an unmapped stack. Therefore one core serves the whole process.
+    """
     pytest.importorskip("openvino", reason="needs the extra openvino")
     done = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_TWO, str(SHIPPED)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-2000:]

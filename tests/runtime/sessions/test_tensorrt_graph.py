@@ -1,4 +1,4 @@
-"""A native engine on a card. Written; runs only where there is one (marked gpu)."""
+"""A native engine on a GPU; these tests run only on a machine with one (marked gpu)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SPEC = read_spec(SHIPPED)
 
 @pytest.mark.gpu
 def test_an_engine_answers_like_the_cpu(tmp_path: Path) -> None:
-    """Built here, ages are within 0.02 years of ONNX Runtime's, for one face, a few, the most, and more than the most; twice,
-    because the second run replays a CUDA graph."""
+    """Ages of an engine built here are within 0.02 years of ONNX Runtime's for one face, a few, the maximum, and more than the
+    maximum. Each runs twice, because the second run replays a CUDA graph."""
     engine = tmp_path / "age.engine"
     build_engine(EngineOptions(SHIPPED, engine, max_batch=8))
     session, cpu = open_session(engine, SPEC), open_session(SHIPPED, SPEC, "cpu")
@@ -31,10 +31,10 @@ def test_an_engine_answers_like_the_cpu(tmp_path: Path) -> None:
 
 
 def test_an_engine_for_another_card_is_not_run(tmp_path: Path) -> None:
-    """Compiled for a card that is not here, or where there is no card at all, it is refused in one sentence."""
+    """An engine for another GPU, or on a machine without one, is an error in one sentence."""
     pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
     engine = tmp_path / "age.engine"
     build_engine(EngineOptions(SHIPPED, engine, max_batch=2, library="tensorrt_rtx", targets=(120,)))
-    with pytest.raises(NumclipError) as caught:  # on a card of compute capability 12.0 the engine would run
+    with pytest.raises(NumclipError) as caught:  # on a GPU of compute capability 12.0 the engine would run
         open_session(engine, SPEC)
     assert "\n" not in str(caught.value)

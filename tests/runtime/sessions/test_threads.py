@@ -1,4 +1,4 @@
-"""One model and one detector shared by four threads: every answer is the one that a single thread gets."""
+"""One model and one detector shared by four threads give the same results as in a single thread."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from numclip.runtime.sessions.session import DEVICES
 
 THREADS = 4
 MODELS = ("age-nano", "age-nano.int8")
-SEVERAL = (1, 3, 8)  # crops of one call: sizes take turns, which is where shared buffers break
+SEVERAL = (1, 3, 8)  # crops per call: changing sizes are where shared buffers break
 
 
 def shared(ask: Callable[[int], np.ndarray], questions: int, asks: int) -> None:
-    """Four threads ask so many times in all, each in an order of its own; any other answer than a single thread's fails."""
+    """Run many calls in four threads, each in its own order; any result that differs from a single thread's fails."""
     expected = [ask(i) for i in range(questions)]
     faults: list[str] = []
 
@@ -67,13 +67,13 @@ def share_detector(name: str, hopper: np.ndarray, asks: int) -> None:
 
 @pytest.mark.parametrize("device", [d for d in DEVICES if d != "auto"])
 def test_a_model_on_every_device(device: str) -> None:
-    """400 calls of 1, 3 and 8 crops."""
+    """400 calls of 1, 3 and 8 crops give the single thread's results on every device."""
     share_model("age-nano", device, 400)
 
 
 @pytest.mark.parametrize("name", ["faces-nano", "yunet", "haar"])
 def test_a_detector(name: str, hopper: np.ndarray, request: pytest.FixtureRequest) -> None:
-    """80 pictures of four sizes."""
+    """A detector gives the single thread's results on 80 pictures of four sizes."""
     if name == "yunet":
         request.getfixturevalue("yunet_model")
     share_detector(name, hopper, 80)
@@ -83,14 +83,14 @@ def test_a_detector(name: str, hopper: np.ndarray, request: pytest.FixtureReques
 @pytest.mark.parametrize("device", [d for d in DEVICES if d != "auto"])
 @pytest.mark.parametrize("name", MODELS)
 def test_ten_thousand_reads(name: str, device: str) -> None:
-    """10,000 calls, about 40,000 crops."""
+    """The same holds for 10,000 calls with about 40,000 crops."""
     share_model(name, device, 10_000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["faces-nano", "yunet", "haar"])
 def test_a_thousand_pictures(name: str, hopper: np.ndarray, request: pytest.FixtureRequest) -> None:
-    """1,000 pictures of four sizes."""
+    """The same holds for 1,000 pictures of four sizes."""
     if name == "yunet":
         request.getfixturevalue("yunet_model")
     share_detector(name, hopper, 1000)

@@ -14,7 +14,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """A port where nobody listens."""
+    """Return a free port."""
 
     def find() -> int:
         with socket.socket() as probe:
@@ -26,10 +26,10 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture(scope="module")
 def mosquitto() -> Iterator[Callable[[Path, int], None]]:
-    """Starts mosquitto with a settings file and returns when it listens at a port; at the end of the file of tests it is killed."""
+    """Starts mosquitto with a settings file and returns when it listens; it is killed at the end of the test file."""
     binary = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
     if binary is None:
-        pytest.skip("no mosquitto here: apt-get install mosquitto")
+        pytest.skip("needs mosquitto: apt-get install mosquitto")
     running: list[subprocess.Popen[bytes]] = []
 
     def start(settings: Path, port: int) -> None:

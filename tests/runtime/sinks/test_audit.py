@@ -1,4 +1,4 @@
-"""The audit trail of a gate: one chain, whatever happens; any edit is found; signed answers cannot be forged or played again."""
+"""The audit trail of a gate: one unbroken chain; edits are found; signed answers cannot be forged or replayed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def portrait() -> str:
 
 @pytest.fixture(scope="module")
 def clip(portrait: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The portrait held still for 20 frames."""
+    """A still portrait for 20 frames."""
     path = tmp_path_factory.mktemp("clip") / "still.mp4"
     image = cv2.imread(portrait)
     assert image is not None
@@ -62,7 +62,7 @@ def _audited(source: Path | str, file: Path, *flags: str) -> list[dict[str, obje
 
 
 def test_what_is_kept(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A run's beginning, each new answer once with its reason, by which model, calibration and settings, and its end; nothing else."""
+    """The file records the start of a run with model, calibration and settings, each new answer once with its reason, and the end."""
     lines = _audited(clip, tmp_path / "audit", "--jsonl", str(tmp_path / "out"))
     shown = [json.loads(line)["faces"] for line in (tmp_path / "out").read_text().splitlines()]
     said = [face["gate"]["answer"] for faces in shown for face in faces]
@@ -80,7 +80,7 @@ def test_what_is_kept(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[s
 
 
 def test_ages_only_when_asked(portrait: str, tmp_path: Path) -> None:
-    """--audit-ages adds the age and its range; flags of an audit without --audit, and --audit without --gate, are refused."""
+    """--audit-ages adds the age and its range; audit flags without --audit, and --audit without --gate, are errors."""
     lines = _audited(portrait, tmp_path / "audit", "--audit-ages")
     assert lines[1]["low"] < lines[1]["age"] < lines[1]["high"]  # type: ignore[operator]
     assert main(["run", portrait, "--gate", "18", "--audit-ages"]) == 2
@@ -99,7 +99,7 @@ def _written(path: Path, many: int) -> bytes:
 
 
 def _edits() -> dict[str, Callable[[random.Random, bytes], bytes]]:
-    """Ways to change a file of lines."""
+    """Yield ways to edit a file of lines."""
 
     def lines(change: Callable[[random.Random, list[bytes]], object]) -> Callable[[random.Random, bytes], bytes]:
         def edit(dice: random.Random, data: bytes) -> bytes:
@@ -145,7 +145,7 @@ def _edits() -> dict[str, Callable[[random.Random, bytes], bytes]]:
 
 
 def test_a_thousand_edits_are_found(tmp_path: Path) -> None:
-    """Of 1,000 random edits of nine kinds all are found, and the untouched file is whole; so are 100 edits of its head."""
+    """All of 1,000 random edits of nine kinds, and 100 edits of the head, are found, and the unedited file is valid."""
     path = tmp_path / "audit"
     data, dice, edits = _written(path, 60), random.Random(0), list(_edits().items())
     head = head_of(path).read_bytes()
@@ -173,13 +173,13 @@ def test_a_thousand_edits_are_found(tmp_path: Path) -> None:
 @given(st.integers(0, 10**19), st.integers(0, 10**19), st.text("0123456789abcdef", min_size=64, max_size=64))
 @settings(max_examples=50)
 def test_heads(lines: int, size: int, last: str) -> None:
-    """A head survives its bytes, and is always of one length."""
+    """A head survives conversion to bytes and back, and always has the same length."""
     head = Head(lines, size, last)
     assert Head.parse(head.data) == head and len(head.data) == len(Head().data)
 
 
 def test_which_line_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """An answer that was changed on line 5 shows at line 6, lines that are missing at the end are counted; nothing goes on from there."""
+    """An answer changed on line 5 is found at line 6, and lines missing at the end are counted; no run continues such a file."""
     path = tmp_path / "audit"
     data = _written(path, 9)
     rows = data.splitlines(keepends=True)
@@ -209,7 +209,7 @@ for i in range(int(sys.argv[2])):
 
 
 def test_two_processes_write_one_chain(tmp_path: Path) -> None:
-    """Two processes with 400 lines each, at once: 800 lines in one whole chain, those of each in order, and they did take turns."""
+    """Two concurrent processes with 400 lines each write one valid chain of 800 lines, each process's in order, interleaved."""
     path = tmp_path / "audit"
     words = [[sys.executable, "-c", WRITER, str(path), "400", name, "wait"] for name in "ab"]
     writers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for command in words]
@@ -229,7 +229,7 @@ def test_two_processes_write_one_chain(tmp_path: Path) -> None:
 
 
 def test_two_runs_write_one_chain(clip: Path, tmp_path: Path) -> None:
-    """Two `numclip run` at once, one file: a whole chain of two runs, each with its end."""
+    """Two concurrent `numclip run` write one valid chain of two runs, each with its end."""
     path = tmp_path / "audit"
     command = [sys.executable, "-m", "numclip.cli.main", "run", str(clip), "--gate", "18", "--audit", str(path)]
     runs = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
@@ -241,7 +241,7 @@ def test_two_runs_write_one_chain(clip: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", ["half a line", "a line that the head does not know"])
 def test_after_a_kill(tmp_path: Path, left: str) -> None:
-    """Killed in the middle of a line, or between a line and the head: the next run goes on, and the chain is whole."""
+    """After a kill within a line, or between a line and the head, the next run continues, and the chain is valid."""
     path = tmp_path / "audit"
     _written(path, 3)
     head = head_of(path).read_bytes()
@@ -263,7 +263,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 def test_a_file_that_may_not_grow(clip: Path, tmp_path: Path) -> None:
-    """Where the second line does not fit, the run stops with a sentence and exit code 1, and the chain is whole."""
+    """If the second line does not fit, the run stops with one sentence and exit code 1, and the chain is valid."""
     path = tmp_path / "audit"
     flags = ["run", str(clip), "--gate", "18", "--audit", str(path)]
     done = subprocess.run([sys.executable, "-c", FULL, "1000", *flags], capture_output=True, text=True, timeout=120)
@@ -273,10 +273,10 @@ def test_a_file_that_may_not_grow(clip: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk(clip: Path, tmp_path: Path) -> None:
-    """On a disk of 16 KB that is really full the run stops with a sentence, and the chain is whole."""
+    """On a full disk of 16 KB the run stops with one sentence, and the chain is valid."""
     unshare, disk = shutil.which("unshare"), tmp_path / "disk"
     disk.mkdir()
-    # The disk ends with the namespace, so the file is copied away before that; /dev/zero fills what is left.
+    # The disk disappears with the namespace, so the file is copied out first; /dev/zero fills the remaining space.
     script = f"""
         mount -t tmpfs -o size=16k none {disk} || exit 77
         {sys.executable} -c '{WRITER}' {disk}/audit 8 a || exit 78
@@ -286,10 +286,10 @@ def test_a_full_disk(clip: Path, tmp_path: Path) -> None:
         cp {disk}/audit {disk}/audit.head {tmp_path}; exit $code
     """
     if unshare is None:
-        pytest.skip("needs unshare, to have a disk of its own")
+        pytest.skip("needs unshare for a separate disk")
     done = subprocess.run([unshare, "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=120)
     if done.returncode in (77, 1) and "Operation not permitted" in done.stderr:
-        pytest.skip("this user may not mount a disk")
+        pytest.skip("needs permission to mount a disk")
     assert done.returncode == 1 and "(No space left on device); free space" in done.stderr, done.stderr
     assert "writer: 1" in done.stderr
     report = verify_audit(tmp_path / "audit")
@@ -297,7 +297,7 @@ def test_a_full_disk(clip: Path, tmp_path: Path) -> None:
 
 
 def test_signed_answers(portrait: str, tmp_path: Path, keys: tuple[Path, Path, Path], capfd) -> None:
-    """Each answer is signed with the caller's nonce; another nonce, another key and an unsigned file are refused."""
+    """Each answer is signed with the caller's nonce; another nonce, another key and an unsigned file are errors."""
     mine, public, other = keys
     file = tmp_path / "audit"
     lines = _audited(portrait, file, "--sign", str(mine), "--nonce", "n-1")
@@ -314,7 +314,7 @@ def test_signed_answers(portrait: str, tmp_path: Path, keys: tuple[Path, Path, P
 
 
 def test_a_signature_belongs_to_its_answer(portrait: str, tmp_path: Path, keys: tuple[Path, Path, Path]) -> None:
-    """In a new, whole chain a changed answer, or one with another's signature, and the same answer twice are found by the key."""
+    """Even in a newly computed, valid chain, the key finds a changed answer, one with another's signature, and a repeated answer."""
     mine, public, _ = keys
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -340,7 +340,8 @@ def test_a_signature_belongs_to_its_answer(portrait: str, tmp_path: Path, keys: 
 
 
 def test_forged_and_replayed_verdicts_are_refused(keys: tuple[Path, Path, Path]) -> None:
-    """A checker takes a verdict with a nonce that it gave out, once; not again, not with its own nonce, not from another key, not edited."""
+    """A checker accepts a verdict with a nonce that it issued, once; it rejects a repeated, foreign, edited or differently signed
+    one."""
     mine, public, other = keys
     checker = Checker(public)
     nonce = checker.nonce()
@@ -364,7 +365,7 @@ def test_forged_and_replayed_verdicts_are_refused(keys: tuple[Path, Path, Path])
 
 
 def test_from_python(portrait: str, tmp_path: Path) -> None:
-    """`RunOptions(audit=AuditOptions(file))` is the same; without a gate it is refused."""
+    """`RunOptions(audit=AuditOptions(file))` does the same from Python; without a gate it is an error."""
     with pytest.raises(UsageError, match="expected --gate AGE beside --audit"):
         RunOptions((portrait,), audit=AuditOptions(tmp_path / "audit"))
     run(RunOptions((portrait,), gate=18, audit=AuditOptions(tmp_path / "audit")), say=lambda line: None)

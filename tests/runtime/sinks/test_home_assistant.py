@@ -1,4 +1,4 @@
-"""TLS, last will, retained messages and Home Assistant's discovery, at a real MQTT broker (mosquitto, a process of the test)."""
+"""TLS, last will, retained messages and Home Assistant's discovery, with a real MQTT broker (mosquitto)."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ TASK = read_spec(resolve("age-nano")).task
 
 @dataclass(frozen=True)
 class Broker:
-    """Where mosquitto listens, and the authority that signed its certificate."""
+    """mosquitto's ports, and the authority that signed its certificate."""
 
     plain: int
     secure: int
     ca: Path
 
     def listen(self, topic: str) -> Listener:
-        """A client that hears all messages of a topic, those that the broker keeps first."""
+        """Return a client that receives all messages of a topic, retained ones first."""
         return Listener(self, topic)
 
 
 class Listener:
-    """Hears messages over TLS until it is closed."""
+    """Receives messages over TLS until it is closed."""
 
     def __init__(self, broker: Broker, topic: str) -> None:
-        self.got: list[tuple[str, bytes, bool]] = []  # topic, message, kept by the broker
+        self.got: list[tuple[str, bytes, bool]] = []  # topic, message, retained by the broker
         self._came, subscribed = threading.Condition(), threading.Event()
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
         self._client.tls_set(str(broker.ca))
@@ -64,7 +64,7 @@ class Listener:
             self._came.notify_all()
 
     def wait_for(self, *messages: tuple[str, bytes, bool]) -> None:
-        """Until all of these have come."""
+        """Wait until all of these have arrived."""
         with self._came:
             assert self._came.wait_for(lambda: set(messages) <= set(self.got), 10), self.got
 
@@ -83,7 +83,7 @@ class Listener:
 def broker(
     tmp_path_factory: pytest.TempPathFactory, mosquitto: Callable[[Path, int], None], free_port: Callable[[], int]
 ) -> Broker:
-    """mosquitto with a plain and a TLS port, open to all; its certificate is of an authority of the test."""
+    """mosquitto with a plain and a TLS port, without login; a test authority signed its certificate."""
     trustme = pytest.importorskip("trustme", reason="needs the extra dev")
     folder, authority = tmp_path_factory.mktemp("broker"), trustme.CA()
     found = Broker(free_port(), free_port(), folder / "ca.pem")
@@ -106,7 +106,7 @@ def photo(hopper: np.ndarray, tmp_path: Path) -> str:
 
 
 def test_results_over_tls(broker: Broker, photo: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """mqtts:// with --mqtt-ca: the line of --jsonl comes; afterwards the broker keeps it (--mqtt-retain), and `offline`."""
+    """mqtts:// with --mqtt-ca delivers the line of --jsonl; with --mqtt-retain the broker then retains it, and `offline`."""
     words = ["run", photo, "--detector", "haar", "--jsonl", "-", "--mqtt-retain", "--mqtt-ca", str(broker.ca)]
     with broker.listen("hall/tls/#") as listener:
         assert main([*words, "--mqtt", f"mqtts://localhost:{broker.secure}/hall/tls"]) == 0
@@ -120,7 +120,7 @@ def test_results_over_tls(broker: Broker, photo: str, capfd: pytest.CaptureFixtu
 
 
 def test_without_retain_nothing_of_a_face_is_kept(broker: Broker, photo: str) -> None:
-    """A subscriber that comes later finds the status, and no result."""
+    """Without --mqtt-retain, a later subscriber gets the status but no result."""
     assert main(["run", photo, "--detector", "haar", "--mqtt", f"mqtt://127.0.0.1:{broker.plain}/hall/plain"]) == 0
     with broker.listen("hall/plain/#") as later:
         later.wait_for(("hall/plain/status", b"offline", True))
@@ -129,7 +129,7 @@ def test_without_retain_nothing_of_a_face_is_kept(broker: Broker, photo: str) ->
 
 @pytest.mark.parametrize("case", ["unknown authority", "no TLS there", "no file", "CA without TLS", "no broker named"])
 def test_what_is_wrong_is_said(case: str, broker: Broker, photo: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """One sentence and exit code 1 or 2; never an unencrypted or unchecked connection instead."""
+    """Wrong TLS settings give one sentence and exit code 1 or 2, never an unencrypted or unverified connection."""
     secure, plain = f"mqtts://me:pw1@localhost:{broker.secure}/a", f"mqtt://localhost:{broker.plain}/a"
     words, code, sentence = {
         "unknown authority": (["--mqtt", secure], 1, "--mqtt-ca FILE names the certificate"),
@@ -157,7 +157,7 @@ time.sleep(60)
 
 
 def test_the_last_will_of_a_run_that_dies(broker: Broker) -> None:
-    """kill -9: the broker itself says `offline`."""
+    """After kill -9 of a run, the broker itself publishes `offline`."""
     with broker.listen("hall/dies/status") as listener:
         url = f"mqtt://127.0.0.1:{broker.plain}/hall/dies"
         process = subprocess.Popen([sys.executable, "-c", PUBLISHES, url], stdout=subprocess.PIPE, text=True)
@@ -170,7 +170,7 @@ def test_the_last_will_of_a_run_that_dies(broker: Broker) -> None:
 
 @dataclass
 class Says:
-    """What is shown on a face."""
+    """The shown result of a face."""
 
     value: float
     probabilities: np.ndarray
@@ -189,13 +189,13 @@ def _result(source: str, *ages: float | None) -> FrameResult:
 
 
 def _value_of(announced: dict, key: str, state: object) -> str:
-    """What Home Assistant shows: the sensor's Jinja template on the message."""
+    """Return the value in Home Assistant: the sensor's Jinja template applied to the message."""
     jinja = pytest.importorskip("jinja2", reason="Home Assistant's templates are Jinja's")
     return jinja.Environment().from_string(announced["components"][key]["value_template"]).render(value_json=state)
 
 
 def test_the_sensors_show_what_is_seen() -> None:
-    """Two sources with 20, 40 and an unread face, and 66: 4 faces, mean 42, one of each word; a source that stalls shows nobody."""
+    """Two sources with ages 20, 40, one face without age, and 66 give 4 faces, mean 42, one of each word; a stalled source gives 0."""
     now = [0.0]
     home = HomeAssistant(TASK, "1.0", clock=lambda: now[0])
     topic, announced = home.announcement("hall/ages")
@@ -219,11 +219,11 @@ def test_the_sensors_show_what_is_seen() -> None:
     state = home.after_event(SourceEvent("stalled", "a", 2.0))
     assert _value_of(announced, "faces", state) == "1" and _value_of(announced, "mean", state) == "66.0"
     now[0] = 4.0
-    assert _value_of(announced, "mean", home.after(_result("b", None))) == "None", "unknown to Home Assistant"
+    assert _value_of(announced, "mean", home.after(_result("b", None))) == "None", "Home Assistant shows it as unknown"
 
 
 def test_counts_only_say_no_age() -> None:
-    """With --aggregate no sensor and no state holds a number of anybody's."""
+    """With --aggregate no sensor and no state contains a person's age."""
     home = HomeAssistant(TASK, "1.0", counts_only=True)
     _, announced = home.announcement("a")
     state = home.after(_result("a", 33.0))
@@ -231,14 +231,14 @@ def test_counts_only_say_no_age() -> None:
 
 
 def test_two_topics_are_two_devices() -> None:
-    """Topics that differ in a sign that an id cannot hold do not share a device."""
+    """Topics that differ only in characters not allowed in an id get different devices."""
     home = HomeAssistant(TASK, "1.0")
     topics = [home.announcement(t)[0] for t in ("a/b", "a_b", "a b", "ä")]
     assert len(set(topics)) == 4 and all(t.isascii() and " " not in t for t in topics)
 
 
 def test_a_run_with_home_assistant(broker: Broker, photo: str) -> None:
-    """The broker keeps the announcement and the state, so that Home Assistant finds them when it starts later."""
+    """The broker retains the announcement and the state, so that Home Assistant finds them when it starts later."""
     url = f"mqtt://127.0.0.1:{broker.plain}/hall/home"
     assert main(["run", photo, "--detector", "haar", "--mqtt", url, "--home-assistant"]) == 0
     topic, announced = HomeAssistant(TASK, "").announcement("hall/home")

@@ -1,4 +1,4 @@
-"""Prometheus metrics over a real socket, and the counts and percentiles they are made of."""
+"""Prometheus metrics over a real socket, and their counts and percentiles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _port() -> int:
 
 
 def test_a_scrape_says_what_the_run_saw() -> None:
-    """Three results, one stall, two small faces are the numbers a scrape returns; latencies of 10, 20, 90 ms fill the buckets."""
+    """A scrape returns three results, one stall and two small faces; latencies of 10, 20 and 90 ms fill the buckets."""
     pytest.importorskip("prometheus_client", reason="needs the extra metrics")
     from numclip.runtime.sinks.prometheus import MetricsSink
 
@@ -59,7 +59,7 @@ def test_a_scrape_says_what_the_run_saw() -> None:
 
 
 def test_a_port_that_is_taken() -> None:
-    """A port in use is one sentence; no number is another."""
+    """A port in use, and a port that is not a number, are errors in one sentence."""
     pytest.importorskip("prometheus_client", reason="needs the extra metrics")
     from numclip.runtime.sinks.prometheus import MetricsSink
 
@@ -73,7 +73,7 @@ def test_a_port_that_is_taken() -> None:
 
 
 def test_memory_is_bounded_over_days() -> None:
-    """After 5,000 results and 5,000 tracks the statistics keep RECENT latencies and one track, and still count all."""
+    """After 5,000 results and 5,000 tracks the statistics hold RECENT latencies and one track, and still count all."""
     statistics = RunStatistics()
     for i in range(5000):
         statistics.write(_result(i, faces=(_unread(i + 1, "blurred"),)))
@@ -82,7 +82,7 @@ def test_memory_is_bounded_over_days() -> None:
 
 
 def test_the_sentence_at_the_end() -> None:
-    """Frames, faces, tracks, dropped, reasons, rates: what a person reads."""
+    """The summary has frames, faces, tracks, dropped frames, reasons and rates."""
     statistics, source = RunStatistics(), PictureSource(SourceInfo("cam"), [])
     for i in range(3):
         statistics.write(_result(2 * i, i, 0.02, (_unread(1, "small"),)))

@@ -1,4 +1,4 @@
-"""Results at a real MQTT broker (mosquitto, a process of the test)."""
+"""Results published to a real MQTT broker (mosquitto)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ mqtt = pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
 
 @pytest.fixture
 def broker(tmp_path: Path, mosquitto: Callable[[Path, int], None], free_port: Callable[[], int]) -> int:
-    """mosquitto on a free port that lets in user `me` with password `secret` alone."""
+    """mosquitto on a free port that accepts only user `me` with password `secret`."""
     tool = shutil.which("mosquitto_passwd") or shutil.which("/usr/bin/mosquitto_passwd")
     if tool is None:
-        pytest.skip("no mosquitto_passwd here: apt-get install mosquitto")
+        pytest.skip("needs mosquitto_passwd: apt-get install mosquitto")
     port = free_port()
     subprocess.run([tool, "-b", "-c", str(tmp_path / "passwords"), "me", "secret"], check=True)
     (tmp_path / "passwords").chmod(0o644)
@@ -41,7 +41,7 @@ def photo(hopper: np.ndarray, tmp_path: Path) -> Path:
 
 
 def test_results_arrive(broker: int, photo: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A subscriber gets the JSON line that --jsonl prints; no password is said."""
+    """A subscriber gets the JSON line that --jsonl prints; no password is printed."""
     got, subscribed, arrived = list[bytes](), threading.Event(), threading.Event()
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
     client.username_pw_set("me", "secret")
@@ -61,7 +61,7 @@ def test_results_arrive(broker: int, photo: Path, capfd: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("case", ["wrong password", "no broker"])
 def test_a_broker_that_does_not_let_in(case: str, broker: int, photo: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A wrong password and a port where nobody listens are one sentence each, without the password; exit code 1."""
+    """A wrong password and an unused port give one sentence without the password, exit code 1."""
     url = f"mqtt://me:wrong1@127.0.0.1:{broker}/a" if case == "wrong password" else "mqtt://me:wrong1@127.0.0.1:9/a"
     assert main(["run", str(photo), "--detector", "haar", "--device", "cpu", "--mqtt", url]) == 1
     said = [line for line in capfd.readouterr().err.splitlines() if "--mqtt" in line]
@@ -69,14 +69,14 @@ def test_a_broker_that_does_not_let_in(case: str, broker: int, photo: Path, capf
 
 
 def test_a_broker_that_goes_away_stops_nothing(broker: int, tmp_path: Path) -> None:
-    """Results of a run go on when the broker has gone: publishing neither fails nor waits."""
+    """A run continues when the broker is gone: publishing neither fails nor waits."""
     from numclip.runtime.live.frames import SourceEvent
     from numclip.runtime.sinks.mqtt import MqttSink
 
     sink = MqttSink(f"mqtt://me:secret@127.0.0.1:{broker}/a", lambda result: {})
-    sink._client._sock_close()  # as a cut cable
+    sink._client._sock_close()  # like a cut cable
     started = time.monotonic()
     for i in range(1000):
         sink.tell(SourceEvent("stalled", "cam", float(i)))
     sink.close()
-    assert time.monotonic() - started < 60  # a wait at each of them would take far longer
+    assert time.monotonic() - started < 60  # waiting for each of them would take much longer

@@ -1,4 +1,4 @@
-"""A file's results are the same on every run, however busy the machine is: from the command and from Python."""
+"""A file's results are the same on every run, however busy the machine, from the command and from Python."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 import numclip
 from numclip.runtime.live.sources import open_source
 
-# What each of the ten runs is disturbed by, and its threads; "auto" chooses the library in all of them.
+# The disturbance and the threads of each of the ten runs; "auto" chooses the library in all of them.
 RUNS = (
     ("idle", 1),
     ("idle", 2),
@@ -35,7 +35,7 @@ RUNS = (
 
 @contextmanager
 def hogs(many: int) -> Generator[None]:
-    """Processes that take all they can get."""
+    """Processes that use all available CPU time."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(many)]
     try:
         yield
@@ -46,7 +46,7 @@ def hogs(many: int) -> Generator[None]:
 
 
 def run(source: Path, out: Path, disturbed: str, threads: int | None, *flags: str) -> tuple[str, list[str]]:
-    """(what was said of the device, the JSON lines without latency_ms) of a run as one types it."""
+    """Run the command; return (the message on the device, the JSON lines without latency_ms)."""
     words = [sys.executable, "-m", "numclip.cli.main", "run", str(source), "--jsonl", str(out), *flags]
     words += [] if threads is None else ["--threads", str(threads)]
     words = ["nice", *words] if disturbed == "nice" else words
@@ -58,12 +58,12 @@ def run(source: Path, out: Path, disturbed: str, threads: int | None, *flags: st
 
 
 def without_latency(line: str) -> str:
-    """The line's very characters but those of the number that is a time of this run."""
+    """Return the line's exact characters without the value of latency_ms."""
     return re.sub(r'"latency_ms": [\d.]+', '"latency_ms": 0', line)
 
 
 def numbers_apart(value: object, numbers: list[float]) -> object:
-    """The record with each fraction taken out of it, into `numbers`, in order."""
+    """Return the record without its fractional numbers, which are moved into `numbers`, in order."""
     if isinstance(value, dict):
         return {key: numbers_apart(inner, numbers) for key, inner in value.items()}
     if isinstance(value, list):
@@ -75,7 +75,7 @@ def numbers_apart(value: object, numbers: list[float]) -> object:
 
 
 def alike(lines: list[str], others: list[str]) -> None:
-    """The same frames, faces, tracks, words and answers, and numbers within 1e-3."""
+    """Check that frames, faces, tracks, words and answers are the same, and numbers agree within 1e-3."""
     mine, theirs = list[float](), list[float]()
     assert numbers_apart([json.loads(a) for a in lines], mine) == numbers_apart([json.loads(b) for b in others], theirs)
     assert mine == pytest.approx(theirs, abs=1e-3, rel=0)
@@ -96,7 +96,8 @@ def ten_runs(clip: Path, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_ten_runs_of_the_demo_s_clip(tmp_path: Path) -> None:
-    """Idle, nice, hogs, 1 and 2 threads: one library; the same bytes for each number of threads, else within 1e-3."""
+    """Ten runs (idle, nice, busy, 1 and 2 threads) use one library and give identical lines per number of threads, otherwise within
+    1e-3."""
     pytest.importorskip("skimage", reason="the clip is made from the demo extra's portraits")
     from numclip.demo.clip import write_clip
 
@@ -107,12 +108,12 @@ def test_ten_runs_of_the_demo_s_clip(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_ten_runs_of_a_clip_of_people(two_people: Path, tmp_path: Path) -> None:
-    """The same on 300 frames of real video."""
+    """The same holds for 300 frames of real video."""
     ten_runs(two_people, tmp_path)
 
 
 def test_python_says_what_the_command_says(two_people: Path, tmp_path: Path) -> None:
-    """numclip.stream under hogs, and a clip handed over frame by frame: the command's very lines."""
+    """numclip.stream on a busy machine, and a clip passed frame by frame, give exactly the command's lines."""
     clip = tmp_path / "short.mp4"
     with open_source(str(two_people)) as source:
         frames = [frame.image for frame, _ in zip(source, range(60))]
@@ -132,7 +133,7 @@ def test_python_says_what_the_command_says(two_people: Path, tmp_path: Path) -> 
 
 
 def test_stills_are_read_alike(two_people: Path, tmp_path: Path) -> None:
-    """map(numclip.read, frames), twice, one of it under hogs; a list; a folder of them: the same faces and numbers."""
+    """map(numclip.read, frames), twice and once on a busy machine, a list, and a folder give the same faces and numbers."""
     with open_source(str(two_people)) as source:
         frames = [frame.image for frame, _ in zip(source, range(120)) if frame.index % 20 == 0]
     folder = tmp_path / "stills"

@@ -1,4 +1,4 @@
-"""A recorded run is played back line by line as it was, at its own speed, and a damaged recording is refused at its line."""
+"""A recording is replayed line by line at its own speed, and a damaged recording is an error that names the line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numclip.runtime.sinks.video_writer import VideoWriter
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, hopper: np.ndarray) -> Path:
-    """A folder with a run of a portrait held still for 20 frames: o.jsonl, o.rec, o.pixels."""
+    """A folder with a run on a still portrait of 20 frames: o.jsonl, o.rec, o.pixels."""
     folder = tmp_path_factory.mktemp("run")
     writer = VideoWriter(folder / "clip.mp4", 20)
     small = np.asarray(cv2.resize(hopper, (256, 304), interpolation=cv2.INTER_AREA), np.uint8)
@@ -34,14 +34,14 @@ def run(tmp_path_factory: pytest.TempPathFactory, hopper: np.ndarray) -> Path:
 
 
 def test_a_replay_writes_what_the_run_wrote(run: Path, tmp_path: Path) -> None:
-    """Two replays give the bytes of the run's own JSONL."""
+    """Two replays give the same bytes as the run's JSONL."""
     for name in ("a.jsonl", "b.jsonl"):
         assert main(["replay", str(run / "o.rec"), "--fast", "--jsonl", str(tmp_path / name)]) == 0
         assert (tmp_path / name).read_bytes() == (run / "o.jsonl").read_bytes()
 
 
 def test_a_replay_takes_as_long_as_the_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At true speed no line comes before its time in the run, and none is waited for longer than that; --fast never waits."""
+    """At original speed no line appears before its time in the run or much later; --fast never waits."""
     waits: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -60,7 +60,7 @@ def test_a_replay_takes_as_long_as_the_run(run: Path, tmp_path: Path, monkeypatc
 
 
 def test_pictures_are_recorded_only_when_asked(run: Path, tmp_path: Path) -> None:
-    """Without --record-pixels a saved replay is grey; with it her face is there."""
+    """Without --record-pixels the video of a replay is grey; with it the face is visible."""
     spread = []
     for name in ("o.rec", "o.pixels"):
         assert main(["replay", str(run / name), "--fast", "--save", str(tmp_path / "o.mp4")]) == 0
@@ -71,7 +71,7 @@ def test_pictures_are_recorded_only_when_asked(run: Path, tmp_path: Path) -> Non
 
 
 def test_faults_are_played_back(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A recorded stall is a line of the replay, and counted at its end."""
+    """A recorded stall is a line of the replay and is counted in its summary."""
     lines = (run / "o.rec").read_text().splitlines()
     source = json.loads(lines[0])["sources"][0]["name"]
     event = {"at_s": 0.5, "event": "stalled", "source": source, "time_s": 0.5, "reason": "unplugged"}
@@ -87,7 +87,7 @@ def _changed(line: str, **fields: object) -> str:
 
 
 def test_damaged_recordings(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A wrong line is named by its number after all before it were played; a wrong head is refused; one sentence each."""
+    """A wrong line gives an error with its number after all earlier lines were replayed; a wrong header is an error."""
     lines = (run / "o.rec").read_text().splitlines()
     result = json.loads(lines[8])["result"]
     wrong = {
@@ -118,7 +118,7 @@ def test_damaged_recordings(run: Path, tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 def test_another_level_was_not_recorded(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A replay cannot invent an interval; it names the recorded level."""
+    """Another interval level than the recorded one is an error that names the recorded level."""
     if Recording(run / "o.rec").level is None:
         pytest.skip("the default model is not calibrated")
     assert main(["replay", str(run / "o.rec"), "--fast", "--interval", "0.5"]) == 2

@@ -1,4 +1,4 @@
-"""The command `numclip run` on real faces: what it prints, writes and returns, and how it takes bad input."""
+"""`numclip run` on real faces: output, files, exit codes, and bad input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _portrait() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A portrait held still for 40 frames."""
+    """A still portrait for 40 frames."""
     path = tmp_path_factory.mktemp("clip") / "still.mp4"
     writer = VideoWriter(path, 20)
     small = cv2.resize(_portrait(), (256, 304), interpolation=cv2.INTER_AREA)
@@ -56,7 +56,7 @@ def _lines(path: Path) -> list[dict]:
 
 
 def test_one_person_is_one_track(clip: Path, tmp_path: Path) -> None:
-    """40 frames give 40 lines; from the third on one track, with an adult's age and probabilities that sum to 1."""
+    """40 frames give 40 lines; from the third on there is one track with an adult's age and probabilities that sum to 1."""
     out, video = tmp_path / "out.jsonl", tmp_path / "out.mp4"
     assert main(["run", str(clip), "--detector", "haar", "--jsonl", str(out), "--save", str(video)]) == 0
     lines = _lines(out)
@@ -73,7 +73,7 @@ def test_one_person_is_one_track(clip: Path, tmp_path: Path) -> None:
 
 
 def test_a_photo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A single photo needs no track: one line, one face, track null, no file name."""
+    """A single photo gives one line with one face, track null, and no file name."""
     path = tmp_path / "hopper.jpg"
     cv2.imwrite(str(path), _portrait())
     assert main(["run", str(path), "--detector", "haar", "--jsonl", "-"]) == 0
@@ -83,14 +83,14 @@ def test_a_photo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_pixel(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A picture of one pixel is a picture without faces."""
+    """A picture of one pixel has no faces."""
     cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
     assert main(["run", str(tmp_path / "dot.png"), "--jsonl", "-"]) == 0
     assert json.loads(capfd.readouterr().out)["faces"] == []
 
 
 def test_two_people_turning_their_heads(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
-    """In the shared clip of two people: 300 lines, two faces in at least 90 % of them, two tracks in all."""
+    """The shared clip of two people gives 300 lines, two faces in at least 90 % of them, and two tracks in total."""
     clip = next((shared_data / "video").glob("two_people*.h264"))
     assert main(["run", str(clip), "--detector", "yunet", "--jsonl", str(tmp_path / "o.jsonl")]) == 0
     lines = _lines(tmp_path / "o.jsonl")
@@ -100,7 +100,7 @@ def test_two_people_turning_their_heads(shared_data: Path, yunet_model: Path, tm
 
 @pytest.mark.slow
 def test_an_empty_corridor(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
-    """In the shared corridor clip at most 1 % of the frames show a track."""
+    """In the shared clip of an empty corridor at most 1 % of the frames have a track."""
     clip = next((shared_data / "video").glob("corridor*.mp4"))
     assert main(["run", str(clip), "--detector", "yunet", "--jsonl", str(tmp_path / "o.jsonl")]) == 0
     lines = _lines(tmp_path / "o.jsonl")
@@ -108,7 +108,7 @@ def test_an_empty_corridor(shared_data: Path, yunet_model: Path, tmp_path: Path)
 
 
 def test_several_photos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Photos named one by one, as the shell expands a pattern, are one run with a line each; a video among them is not."""
+    """Several photos, as from a shell pattern, are one run with a line each; a video among them is an error."""
     small = cv2.resize(_portrait(), (256, 304), interpolation=cv2.INTER_AREA)
     paths = [str(tmp_path / name) for name in ("b.png", "a.png")]
     for path in paths:
@@ -122,7 +122,7 @@ def test_several_photos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
 def test_the_source_is_never_overwritten(
     flag: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """An output that is the file being read, under any name, is refused; the file keeps its bytes."""
+    """An output path that is the source, under any name, is an error, and the file is unchanged."""
     link = tmp_path / "link.mp4"
     link.symlink_to(clip)
     before = clip.read_bytes()
@@ -133,7 +133,7 @@ def test_the_source_is_never_overwritten(
 
 
 def test_two_outputs_are_two_files(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """--jsonl and --save into one file is refused before anything is written."""
+    """--jsonl and --save with the same file is an error before anything is written."""
     out = tmp_path / "out.mp4"
     assert main(["run", str(clip), "--jsonl", str(out), "--save", str(out)]) == 2
     assert "expected two files" in capfd.readouterr().err and not out.exists()
@@ -152,7 +152,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(name: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch) -> None:
-    """Each is one sentence on stderr and exit code 1; nothing is written to stdout."""
+    """Each bad input gives one sentence on stderr and exit code 1; nothing is written to stdout."""
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     if name == "a device that is not there":
@@ -172,9 +172,9 @@ def test_bad_input(name: str, clip: Path, tmp_path: Path, capfd: pytest.CaptureF
 
 @pytest.mark.parametrize("flag", ["--jsonl", "--save", "--csv", "--record"])
 def test_a_full_disk(flag: str, clip: Path) -> None:
-    """/dev/full takes no byte: one sentence, exit code 1."""
+    """Writing to /dev/full gives one sentence, exit code 1."""
     if not Path("/dev/full").exists():
-        pytest.skip("this system has no /dev/full")
+        pytest.skip("needs /dev/full")
     done = subprocess.run(
         [*NUMCLIP, "run", str(clip), "--detector", "haar", flag, "/dev/full"], capture_output=True, text=True
     )
@@ -183,7 +183,7 @@ def test_a_full_disk(flag: str, clip: Path) -> None:
 
 
 def test_jsonl_ends_with_a_whole_line_when_the_disk_fills(tmp_path: Path) -> None:
-    """When a line does not fit any more, its beginning is taken back: every line of the file can be read."""
+    """If a line does not fit on the disk, its beginning is removed again, so every line of the file is complete."""
     code = """
 import resource, signal, sys
 from numclip.runtime.sinks.line_file import LineFile
@@ -201,7 +201,7 @@ for i in range(1000):
 
 
 def test_ctrl_c(shared_data: Path, tmp_path: Path) -> None:
-    """Ctrl-C in the middle: exit code 130, JSONL whole to its last line, and a video that opens and holds those frames."""
+    """Ctrl-C during a run gives exit code 130, JSONL with complete lines, and a readable video with those frames."""
     clip = next((shared_data / "video").glob("two_people*.h264"))
     out, video = tmp_path / "o.jsonl", tmp_path / "o.mp4"
     flags = ["--detector", "haar", "--jsonl", str(out), "--save", str(video)]
@@ -248,7 +248,7 @@ CONTRADICTIONS = {
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
 def test_flags_that_cannot_be(name: str, clip: Path, tmp_path: Path, monkeypatch, capfd) -> None:
-    """Each is one sentence, exit code 2 (1 where a source is at fault), before anything is written."""
+    """Each invalid combination of flags gives one sentence, exit code 2 (1 for a bad source), before anything is written."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(clip, tmp_path / "other.mp4")
     cv2.imwrite("photo.png", np.zeros((9, 9, 3), np.uint8))
@@ -264,7 +264,7 @@ def test_flags_that_cannot_be(name: str, clip: Path, tmp_path: Path, monkeypatch
 
 
 def test_two_videos_are_one_run(clip: Path, tmp_path: Path) -> None:
-    """Two files: every frame of both in one JSONL, each line naming its source, ids counting from 1 in each, a video each."""
+    """Two videos in one run give every frame of both in one JSONL with source names, ids from 1 in each, and a video each."""
     other = Path(shutil.copy(clip, tmp_path / "other.mp4"))
     out = tmp_path / "o.jsonl"
     flags = ["--detector", "haar", "--jsonl", str(out), "--save", str(tmp_path / "o{}.mp4")]
@@ -280,7 +280,7 @@ def test_two_videos_are_one_run(clip: Path, tmp_path: Path) -> None:
 
 
 def test_a_table(clip: Path, tmp_path: Path) -> None:
-    """--csv: one row per face, the same numbers as in JSONL."""
+    """--csv writes one row per face with the same numbers as JSONL."""
     out, table = tmp_path / "o.jsonl", tmp_path / "o.csv"
     assert main(["run", str(clip), "--detector", "haar", "--jsonl", str(out), "--csv", str(table)]) == 0
     with table.open(newline="") as file:
@@ -293,7 +293,7 @@ def test_a_table(clip: Path, tmp_path: Path) -> None:
 
 
 def test_counts_say_nothing_of_anybody(clip: Path, tmp_path: Path) -> None:
-    """--aggregate: how many faces of each word, in JSONL and CSV; no box, no track, no age, no probability."""
+    """--aggregate writes the number of faces per word to JSONL and CSV, without boxes, tracks, ages or probabilities."""
     out, table = tmp_path / "o.jsonl", tmp_path / "o.csv"
     flags = ["--detector", "haar", "--aggregate", "--jsonl", str(out), "--csv", str(table)]
     assert main(["run", str(clip), *flags]) == 0
@@ -309,8 +309,8 @@ def test_counts_say_nothing_of_anybody(clip: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pixels", [False, True])
 def test_nothing_else_is_written(clip: Path, tmp_path: Path, pixels: bool) -> None:
-    """A run with every output that writes a file, watched: outside the cache folder, where the choice of the
-    session is remembered, nothing is opened for writing but these files; without --record-pixels and --save no picture is in any of them."""
+    """A traced run with every file output opens only these files for writing, apart from the cache folder, which stores the choice of
+    the session. Without --record-pixels and --save none of them contains a picture."""
     work, home = tmp_path / "work", tmp_path / "home"
     work.mkdir()
     home.mkdir()
@@ -353,8 +353,8 @@ sys.exit(code)
 
 
 def test_a_live_run_over_http(camera, tmp_path: Path) -> None:
-    """`numclip run http://…` as a person types it: the server is killed and comes back; the lines hold one `stalled` and one
-    `resumed`, ids do not cross the gap, the end says what was dropped; Ctrl-C ends it, with every line whole."""
+    """During `numclip run http://…` the server is killed and restarted: the lines have one `stalled` and one `resumed` event, ids do
+    not continue across the gap, the summary reports dropped frames, and Ctrl-C ends the run with complete lines."""
     camera.start(320, 240, 30)
     out = tmp_path / "o.jsonl"
     url = camera.url.replace("http://", "http://me:secret@")
@@ -392,7 +392,7 @@ def _whole_lines(path: Path) -> list[dict]:
 
 
 def test_the_same_file_gives_the_same_lines(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Two runs and numclip.stream: byte-identical lines apart from latency_ms; a budget on a file says what that means."""
+    """Two runs and numclip.stream give identical lines apart from latency_ms; a budget for a file prints a warning."""
     found: list[list[dict]] = []
     for name in ("a.jsonl", "b.jsonl"):
         flags = ["--device", "cpu", "--threads", "1", "--detector", "haar", "--jsonl", str(tmp_path / name)]
@@ -407,7 +407,7 @@ def test_the_same_file_gives_the_same_lines(clip: Path, tmp_path: Path, capfd: p
 
 
 def test_a_run_without_the_command(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """numclip.runtime.run: what the command writes, a summary, and nothing printed; wrong options are refused when made."""
+    """numclip.runtime.run writes the same as the command, returns a summary and prints nothing; wrong options raise when created."""
     out, said = tmp_path / "o.jsonl", list[str]()
     outputs = OutputOptions(jsonl=str(out))
     summary = run(RunOptions((str(clip),), detector="haar", outputs=outputs))
@@ -423,14 +423,14 @@ def test_a_run_without_the_command(clip: Path, tmp_path: Path, capfd: pytest.Cap
 
 @pytest.mark.parametrize("reads", ["after SIGTERM", "after the end"])
 def test_a_slow_reader_and_sigterm(shared_data: Path, reads: str) -> None:
-    """Nobody reads stdout, so the run waits; SIGTERM: as many lines are whole as the run says it has read frames."""
+    """With an unread stdout the run waits; after SIGTERM the number of complete lines equals the reported number of frames."""
     clip = next((shared_data / "video").glob("two_people*.h264"))
     command = [*NUMCLIP, "run", str(clip), "--detector", "haar", "--jsonl", "-"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout is not None and child.stderr is not None
     select.select([child.stdout], [], [], 120)
     before, deadline = -1, time.monotonic() + 120
-    while time.monotonic() < deadline:  # until the pipe is full
+    while time.monotonic() < deadline:  # wait until the pipe is full
         waiting = fcntl.ioctl(child.stdout, termios.FIONREAD, b"\0" * 4)
         now = int.from_bytes(waiting, sys.byteorder)
         if now == before and now > 50_000:
@@ -450,8 +450,8 @@ def test_a_slow_reader_and_sigterm(shared_data: Path, reads: str) -> None:
 
 
 def test_a_lost_camera_is_said_and_counts() -> None:
-    """`failed`, `stalled` without a `resumed`, and `ended` of one of several cameras make a run incomplete; the end of a file
-    played live does not."""
+    """`failed`, `stalled` without `resumed`, and `ended` of one of several cameras make a run incomplete; the end of a file played
+    live does not."""
     cameras = [SourceInfo("a", live=True), SourceInfo("b", live=True)]
     film = SourceInfo("film", live=True, files=(Path("film"),))
     for infos, kind, name, complete in (

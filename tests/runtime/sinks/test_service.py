@@ -1,6 +1,6 @@
-"""A supervised run: systemd's protocol over real datagram sockets, and real signals to a real process.
+"""A supervised run: systemd's protocol over real datagram sockets, and real signals to a process.
 
-No test starts systemd: that is done where one runs (docs/jetson.md says how), and was not possible here.
+No test starts systemd; docs/jetson.md says how to test with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numclip.runtime.sinks.systemd import ServiceSink, notify
 def supervisor(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[socket.socket]:
-    """The socket a service manager listens on, by path and by Linux's abstract name."""
+    """A service manager's socket, by path and by Linux's abstract name."""
     name = f"@numclip-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify")
     if len(name) > 100:
         pytest.skip("the temporary folder's path is too long for a socket")
@@ -42,14 +42,14 @@ def heard(listener: socket.socket, wait_s: float = 60) -> str:
 
 
 def test_states_arrive_as_written(supervisor: socket.socket) -> None:
-    """One datagram, one state a line."""
+    """States arrive in one datagram, one per line."""
     notify("READY=1", "STATUS=reading /dev/video0")
 
     assert heard(supervisor) == "READY=1\nSTATUS=reading /dev/video0"
 
 
 def test_without_a_supervisor_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No socket named, or one whose listener has gone: no error, the run goes on."""
+    """Without a socket, or with a closed one, there is no error and the run continues."""
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
@@ -57,7 +57,7 @@ def test_without_a_supervisor_nothing_happens(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_pings_come_with_results(supervisor: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """READY with the first result, WATCHDOG with a later one once a quarter of the timeout has passed, STOPPING at the end."""
+    """READY is sent with the first result, WATCHDOG with a result after a quarter of the timeout, STOPPING at the end."""
     import numpy as np
 
     from numclip import load
@@ -69,7 +69,7 @@ def test_pings_come_with_results(supervisor: socket.socket, monkeypatch: pytest.
     result = FrameResult(frame, (), 0.01, 0, load("age-nano", "cpu").spec.task)
     sink = ServiceSink()
     sink.write(result)
-    sink.write(result)  # at once: too early for a ping
+    sink.write(result)  # immediately after: too early for a ping
     time.sleep(0.6)
     sink.write(result)
     sink.close()
@@ -101,7 +101,7 @@ def whole_lines(out: Path) -> list[dict[str, object]]:
 
 
 def test_a_service_starts_pings_and_stops(supervisor: socket.socket, stream_url: str, tmp_path: Path) -> None:
-    """READY after the first frame, then pings; SIGTERM ends with exit code 0, STOPPING and whole lines."""
+    """A service sends READY after the first frame, then pings; SIGTERM gives exit code 0, STOPPING and complete lines."""
     process = start(stream_url, tmp_path / "out.jsonl", WATCHDOG_USEC="400000")
     try:
         assert heard(supervisor).startswith("READY=1\nSTATUS=reading http://")
@@ -120,7 +120,7 @@ def test_a_service_starts_pings_and_stops(supervisor: socket.socket, stream_url:
 
 
 def test_a_killed_service_can_start_again(stream_url: str, tmp_path: Path) -> None:
-    """SIGKILL leaves whole lines; the same command then starts anew and stops cleanly."""
+    """SIGKILL leaves complete lines; the same command then starts again and stops cleanly."""
     out = tmp_path / "out.jsonl"
     for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)):
         process = start(stream_url, out)
@@ -139,7 +139,7 @@ def test_a_killed_service_can_start_again(stream_url: str, tmp_path: Path) -> No
 
 
 def test_a_camera_that_sends_nothing_is_not_alive(supervisor: socket.socket) -> None:
-    """No frame, no READY: the supervisor's start timeout decides."""
+    """A camera without frames gives no READY, so the supervisor's start timeout applies."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = start(f"http://127.0.0.1:{silent.getsockname()[1]}/none.mjpg", Path(os.devnull))
         try:
@@ -151,7 +151,7 @@ def test_a_camera_that_sends_nothing_is_not_alive(supervisor: socket.socket) -> 
 
 
 def test_work_in_hand_is_finished() -> None:
-    """SIGTERM while an item is worked on: the item is done, the next one is not asked for."""
+    """On SIGTERM during work on an item, the item is finished and no further one is requested."""
     done = []
     for item in until_terminated(range(10)):
         if item == 2:
@@ -162,7 +162,7 @@ def test_work_in_hand_is_finished() -> None:
 
 
 def test_waiting_ends_at_once() -> None:
-    """SIGTERM while the next item is waited for: the wait is broken off."""
+    """On SIGTERM during a wait for the next item, the wait ends at once."""
     woken: list[bool] = []
 
     def slow() -> Iterator[int]:
@@ -177,7 +177,7 @@ def test_waiting_ends_at_once() -> None:
 
 
 def test_the_old_handler_comes_back() -> None:
-    """After the items, SIGTERM means what it meant before."""
+    """After the items, the previous SIGTERM handler is restored."""
     before = signal.getsignal(signal.SIGTERM)
 
     assert list(until_terminated([1, 2])) == [1, 2]

@@ -1,4 +1,4 @@
-"""A run of three cameras: one dies, one stalls and comes back, one is healthy."""
+"""A run with three cameras: one fails, one stalls and recovers, one works throughout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_one_dies_one_stalls_one_is_healthy(how: signal.Signals, camera) -> None:
-    """Events for each that something befell, every frame of the healthy one a result or counted as dropped, none lost in
-    between; SIGTERM ends the run with exit code 1, because one camera did not come back."""
+    """Each failing camera has its events. Every frame of the working one is a result or counted as dropped. SIGTERM ends the run with
+    exit code 1, because one camera did not recover."""
     cameras = [camera, *(type(camera)(camera.code, camera._picture) for _ in range(2))]
     dead, stalling, healthy = cameras
     for one in cameras:
@@ -69,7 +69,7 @@ def test_one_dies_one_stalls_one_is_healthy(how: signal.Signals, camera) -> None
         for one in cameras:
             one.kill()
     events = {c.url: [line["event"] for line in lines if line["source"] == c.url and "event" in line] for c in cameras}
-    # a busy machine may keep any of them waiting for 2 s; then it says that, too, and how it ended
+    # on a busy machine any camera may stall for 2 s; then it has `stalled` and `resumed` events too
     assert [events[c.url][-1:] for c in (dead, stalling)] == [["stalled"], ["resumed"]]
     for kinds in events.values():
         assert kinds == (["stalled", "resumed"] * len(kinds))[: len(kinds)]

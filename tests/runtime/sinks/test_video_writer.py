@@ -1,4 +1,4 @@
-"""Written video opens and holds what was written, however the writing ended."""
+"""Written videos are readable and complete, however the writing ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _count(path: Path) -> int:
 
 
 def test_odd_sizes_and_other_sizes(tmp_path: Path) -> None:
-    """Odd sides lose one px, later pictures of another size are fitted in, times are kept."""
+    """Odd sides lose one px, later pictures of another size are scaled to fit, and times are kept."""
     path = tmp_path / "a.mp4"
     writer = VideoWriter(path, 30)
     for i, (h, w) in enumerate([(65, 97), (65, 97), (200, 30), (10, 500)]):
@@ -37,7 +37,7 @@ def test_odd_sizes_and_other_sizes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (15, 400)])
 def test_tiny_pictures(size: tuple[int, int], tmp_path: Path) -> None:
-    """A picture of one pixel is written too, in the smallest frame a codec takes."""
+    """A picture of one pixel is written in the smallest frame that the codec supports."""
     path = tmp_path / "a.mp4"
     writer = VideoWriter(path, None)
     writer.write(np.zeros((*size, 3), np.uint8), 0.0)
@@ -46,12 +46,12 @@ def test_tiny_pictures(size: tuple[int, int], tmp_path: Path) -> None:
 
 
 def test_nothing_written(tmp_path: Path) -> None:
-    """A run that ends before its first frame leaves no broken state behind: closing is quiet."""
+    """Closing a writer without any frame raises no error."""
     VideoWriter(tmp_path / "a.mp4", 30).close()
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    """A path that cannot be written is one sentence."""
+    """A path that cannot be written is an error in one sentence."""
     with pytest.raises(OutputError, match=r"cannot write .*nowhere"):
         VideoWriter(tmp_path / "nowhere" / "a.mp4", 30)
 
@@ -74,7 +74,7 @@ for i in range(100000):
 
 
 def test_killed_in_the_middle(tmp_path: Path) -> None:
-    """Killed without warning after 100 frames, the file opens and all but the last second plays."""
+    """After SIGKILL at 100 frames the file is readable except for at most the last second."""
     path = tmp_path / "a.mp4"
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "far enough\n"
@@ -84,7 +84,7 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """When no more bytes fit, writing stops with one sentence, and what was written plays."""
+    """On a full disk, writing stops with one sentence, and the written part is playable."""
     path = tmp_path / "a.mp4"
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(path), "2000000"], capture_output=True, text=True, timeout=120

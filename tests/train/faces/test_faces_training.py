@@ -1,4 +1,4 @@
-"""The face finder's training on pictures made here: targets, canvases, losses and the whole recipe in a few steps."""
+"""The face finder's training on generated pictures: targets, canvases, losses and the complete recipe in a few steps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path, hopper: np.ndarray) -> Path:
-    """Two scenes with one face, one without, and two portraits, all of one photograph."""
+    """Two scenes with one face, one without, and two portraits, all made from one photograph."""
     sky = np.full((200, 300, 3), 180, np.uint8)
     write_tar(tmp_path / "scenes", {"a.png": hopper, "b.png": hopper[:, ::-1], "sky.png": sky})
     files = [{"file": f, "split": "train"} for f in ("a.png", "b.png", "sky.png")]
@@ -57,7 +57,7 @@ def data(tmp_path: Path, hopper: np.ndarray) -> Path:
 
 
 def test_scenes_come_with_their_boxes_and_a_missing_table_is_one_sentence(data: Path) -> None:
-    """Three pictures, two with one box each; a folder without them is a DataError that names the file."""
+    """The scenes have three pictures, two with one box each; a folder without the table is a DataError that names the file."""
     scenes = read_scenes(data / "scenes", "train")
     assert [len(s.boxes_xyxy) for s in scenes] == [1, 1, 0] and scenes[0].kinds == ("bare",)
     with pytest.raises(DataError, match=r"none_boxes\.csv"):
@@ -65,7 +65,7 @@ def test_scenes_come_with_their_boxes_and_a_missing_table_is_one_sentence(data: 
 
 
 def test_the_teacher_sees_the_face_in_the_cells_of_its_size(yunet_model: Path, hopper: np.ndarray) -> None:
-    """YuNet's best cell names the face; at twice the picture's size the same face is twice as large."""
+    """YuNet's best cell gives the face; at twice the picture's size the face is twice as large."""
     teacher = Teacher(yunet_model)
     small = np.zeros((320, 320, 3), np.uint8)
     small[:303, :256] = cv2.resize(hopper, (256, 303), interpolation=cv2.INTER_AREA)
@@ -89,7 +89,7 @@ def blank(side: int, score: float = 0.0) -> CellTargets:
 
 
 def test_a_labelled_face_that_the_teacher_misses_becomes_a_target_and_an_empty_picture_has_none() -> None:
-    """The label's box stands in cells about its middle, without landmarks; where no face is, every score is 0."""
+    """A labelled face that the teacher misses becomes a target around its center, without landmarks; without faces every score is 0."""
     box = np.array([[40, 40, 80, 80]], np.float32)
     unknown = np.full((1, 5, 2), np.nan, np.float32)
     canvas = Canvas(np.zeros((128, 128, 3), np.uint8), box, unknown, empty=False)
@@ -103,7 +103,7 @@ def test_a_labelled_face_that_the_teacher_misses_becomes_a_target_and_an_empty_p
 
 
 def test_canvases_keep_their_faces_where_they_are() -> None:
-    """A portrait whose face is the only bright square: on every canvas the box covers the bright pixels' middle."""
+    """With a bright square as the only face, the box covers the center of the bright pixels on every canvas."""
     picture = np.zeros((100, 100, 3), np.uint8)
     picture[30:70, 30:70] = 255
     points = np.array([[40, 40], [60, 40], [50, 50], [42, 62], [58, 62]], np.float32)
@@ -121,13 +121,13 @@ def test_canvases_keep_their_faces_where_they_are() -> None:
                 continue
             assert np.abs(landmarks[2] - center).max() < 2, "the nose was in the middle of the box"
             upright = landmarks[0, 0] < landmarks[1, 0]
-            assert upright, "the eye on the left of the picture comes first, mirrored or not"
+            assert upright, "the eye on the left of the picture is first, mirrored or not"
             seen += 1
     assert seen > 10 and sorted(MIRRORED) == [0, 1, 2, 3, 4]
 
 
 def test_the_loss_is_least_where_the_maps_say_what_the_teacher_says() -> None:
-    """Maps made from one target have no box or landmark loss; a moved box has some. GIoU of a box with itself is 1."""
+    """Maps made from a target have zero box and landmark loss; a shifted box has a loss. The GIoU of a box with itself is 1."""
     side, cell = 64, 9  # the second cell of the second row of stride 8
     corner, box = torch.tensor([8.0, 8.0]), torch.tensor([[4.0, 4.0, 28.0, 28.0]])
     points = torch.arange(10, dtype=torch.float32).reshape(1, 5, 2) + 10
@@ -150,7 +150,7 @@ def test_the_loss_is_least_where_the_maps_say_what_the_teacher_says() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (33, 31), (97, 203), (128, 160)])
 def test_the_graph_computes_the_network_at_every_size(size: tuple[int, int]) -> None:
-    """The graph's best face of each of two noise pictures is the best cell of PyTorch's maps, decoded by hand."""
+    """The graph's best face in each of two noise pictures is the best cell of PyTorch's maps, decoded in the test."""
     ort = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     network = FacesNetwork()
@@ -180,7 +180,7 @@ def test_the_graph_computes_the_network_at_every_size(size: tuple[int, int]) -> 
 
 
 def test_train_faces_smoke_writes_a_finder_that_opens(data: Path, yunet_model: Path) -> None:
-    """A few steps from the command line: faces.pt, and faces-nano.onnx with its spec and sources."""
+    """A few steps from the command line write faces.pt, and faces-nano.onnx with its spec and sources."""
     out = data / "run"
     code = main(
         ["train-faces", "--smoke", "--scenes", str(data / "scenes"), "--portraits", str(data / "portraits")]

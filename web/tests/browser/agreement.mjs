@@ -1,4 +1,4 @@
-// The library reads the same frames as Python. options: url, frames (how many pictures frames/N.png), fps
+// Read the same frames as Python with the library. options: url, frames (number of pictures frames/N.png), fps
 import { inBrowser, options } from "./browser.mjs";
 
 await inBrowser(async (page) => {

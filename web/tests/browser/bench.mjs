@@ -1,4 +1,4 @@
-// The benchmark's page, run as a person would run it. options: url (with its query), executable
+// Run the benchmark page as a person would. options: url (with its query), executable
 import { inBrowser, options } from "./browser.mjs";
 
 await inBrowser(async (page) => {

@@ -1,4 +1,4 @@
-// Opens a browser for the tests. Each script here acts in a real browser and prints one JSON object; tests/web judges it.
+// Open a browser for the tests. Each script here acts in a real browser and prints one JSON object, which tests/web checks.
 //     node SCRIPT.mjs '{"url": …, …}'
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -42,12 +42,12 @@ export async function inBrowser(act) {
   }
 }
 
-/** Wait until the page's model is ready. */
+/** Wait until the page's model is loaded. */
 export function modelReady(page) {
   return page.waitForFunction(() => document.documentElement.dataset.model === "ready", { timeout: 60_000 });
 }
 
-/** What axe finds wrong with the page as it is. */
+/** The violations that axe finds in the current page. */
 export async function axeFaults(page) {
   await page.evaluate(readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf-8"));
   return page.evaluate(async () => {

@@ -1,4 +1,4 @@
-// A live picture for a while: its rate, the library's, and memory. options: url, clip, seconds, everyMs, everyFrame
+// Run live video for a while: frame rate, rate of the library, memory. options: url, clip, seconds, everyMs, everyFrame
 import { inBrowser, modelReady, options, sleep } from "./browser.mjs";
 
 await inBrowser(async (page) => {

@@ -1,4 +1,4 @@
-// What the page shows in each state, as text, as a picture, and as axe judges it.
+// Show the page in each state; return its text, a screenshot and axe's violations.
 // options: url, state, folder and name (for the screenshot), viewport, dark, axe, clip, language, expect
 import { join } from "node:path";
 

@@ -1,4 +1,4 @@
-// The library reads still pictures, with a gate. options: url, pictures (how many frames/N.png), gate
+// Read still pictures with the library, with a gate. options: url, pictures (number of frames/N.png), gate
 import { inBrowser, options } from "./browser.mjs";
 
 await inBrowser(async (page) => {

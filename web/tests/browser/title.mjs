@@ -1,4 +1,4 @@
-// Waits until a page has given itself a title. options: url
+// Wait until a page sets its title. options: url
 import { inBrowser, options } from "./browser.mjs";
 
 await inBrowser(async (page) => {

@@ -30,7 +30,7 @@ await inBrowser(async (page) => {
   const whileLive = asked.slice(loaded).map(({ url }) => url);
 
   asked.length = 0;
-  await fetch(`${options.url}second-visit`); // a mark in the server's list
+  await fetch(`${options.url}second-visit`); // a marker in the server's list of requests
   await page.goto(options.url);
   await modelReady(page);
   const started = Date.now();
