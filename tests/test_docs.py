@@ -17,6 +17,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
@@ -91,9 +92,19 @@ def run_page(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
         places = [page.parent / name, REPO / "runtime/models" / name]
         found = request.getfixturevalue("clip") if name == "clip.mp4" else next(p for p in places if p.is_file())
         shutil.copyfile(found, folder / name)
-    for block in blocks_of(text_of(page)):
-        if block.skip is None:
-            run_block(block, folder)
+    try:
+        for block in blocks_of(text_of(page)):
+            if block.skip is None:
+                run_block(block, folder)
+    finally:
+        end_all_in(folder)
+
+
+def end_all_in(folder: Path) -> None:
+    """End what a page started in the background and did not stop, because a block before that failed."""
+    for process in psutil.process_iter(["cwd"]):
+        if process.info["cwd"] == str(folder):
+            process.kill()
 
 
 def runnable(slow: bool) -> list[Path]:
