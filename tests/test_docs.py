@@ -181,3 +181,13 @@ def test_a_wrong_block_is_found(tmp_path: Path) -> None:
     for block in blocks[1:]:
         with pytest.raises(AssertionError):
             run_block(block, tmp_path)
+
+
+def test_what_a_page_leaves_behind_is_ended(tmp_path: Path) -> None:
+    """A process that a block started in the background does not outlive the page."""
+    run_block(Block("bash", "sleep 300 > /dev/null 2>&1 & echo $! > pid", None), tmp_path)
+    left = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert left.is_running()
+    end_all_in(tmp_path)
+    psutil.wait_procs([left], timeout=10)
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
