@@ -1,7 +1,7 @@
 """The bench card: this project's models beside their rivals, from one command, as a page, its figures and a picture.
 
-The card is nothing but a list of ordinary `numclip bench` commands, printed above their tables, and what may be read from
-them, computed from the same reports.
+The card is the results of a list of ordinary `numclip bench` commands, as sentences computed from their reports. A second page
+has each command and its full tables.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def is_large(name: str) -> bool:
 
 
 def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Measure = bench) -> list[Path]:
-    """Measure every section and write bench_card.md, .json and .svg into `folder`; the clip defaults to the demo's."""
+    """Measure every section and write bench_card.md, .json, .svg and bench_card_tables.md into `folder`; the clip defaults to the demo's."""
     cores, models = os.cpu_count() or 1, [*shipped_models(), *more]
     parts: list[tuple[Section, Report]] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -89,26 +89,39 @@ def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Mea
             parts.append((section, measure(section.options)))
     folder.mkdir(parents=True, exist_ok=True)
     page, figures, picture = (folder / f"bench_card.{suffix}" for suffix in ("md", "json", "svg"))
+    tables = folder / "bench_card_tables.md"
     write_json(str(figures), {section.title: report for section, report in parts})
     plot([report for _, report in parts], picture, [section.title for section, _ in parts])
     write_whole(page, _page(parts).encode())
-    return [page, figures, picture]
+    write_whole(tables, _tables(parts).encode())
+    return [page, figures, picture, tables]
 
 
 def _page(parts: Sequence[tuple[Section, Report]]) -> str:
+    """The results on one page."""
     first = parts[0][1]
     machine = first["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [
-        "# Bench card",
+        "# Benchmark card",
         "`numclip bench --card docs` wrote this page from real runs. No figure is typed by hand. The contenders of one table "
         "took turns, so compare the ratios: on a shared machine the times also depend on other processes. Ranges in brackets "
-        "are 95 % intervals. Random weights do not change the time. [How the benchmark measures](bench.md)",
+        "are 95 % intervals. Random weights do not change the time. [All tables](bench_card_tables.md) · "
+        "[How the benchmark measures](bench.md)",
         f"{first['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}; "
         f"Python {machine['python']}, {versions}. {_silence(first)}",
         "![The latencies as a plot](bench_card.svg)",
         "## Results",
         "\n".join(f"- {line}" for line in findings({s.title: r for s, r in parts})),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _tables(parts: Sequence[tuple[Section, Report]]) -> str:
+    """Each command with its tables."""
+    lines = [
+        "# Benchmark tables",
+        "The tables behind the [benchmark card](bench_card.md). [How the benchmark measures](bench.md) explains the columns.",
     ]
     for section, report in parts:
         lines += [f"## {section.title}", f"```\n{section.command}\n```", markdown(report)]

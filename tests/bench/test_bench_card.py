@@ -121,7 +121,7 @@ def test_the_fastest_sessions_by_hand(report: ContestReport) -> None:
 
 
 def test_the_card_is_written(report: ContestReport, tmp_path: Path) -> None:
-    """Page, figures and picture from the same reports; the page shows each command and no machine's path."""
+    """Pages, figures and picture from the same reports; the tables show each command, and no page a machine's path."""
     pytest.importorskip("skimage", reason="needs the extra demo")
     asked: list[BenchOptions] = []
 
@@ -130,20 +130,21 @@ def test_the_card_is_written(report: ContestReport, tmp_path: Path) -> None:
         names = [f"{m} (random weights)" if ":" in m or "mobilenet" in m else m for m in options.models]
         return as_if(report, names, [1.0] * len(names))
 
-    page, figures, picture = write_card(tmp_path / "out", [], None, measure)
-    text = page.read_text()
+    page, figures, picture, tables = write_card(tmp_path / "out", [], None, measure)
+    text = tables.read_text()
     assert len(asked) == text.count("```\nnumclip bench ") == len(json.loads(figures.read_text())) == 8
+    text += page.read_text()
     assert all(m in text for m in ("random:ViT-B-16", "compiled:nano", "clip-cached:ViT-B-16", "mobilenet-025"))
     assert os.sep + "tmp" not in text and str(Path.home()) not in text
     assert "ViT-B/16, eight faces" in picture.read_text()
 
 
 def test_the_committed_card_is_a_real_run() -> None:
-    """Each section of docs/bench_card.json is a valid report by the schema of the docs, and the page holds its medians."""
+    """Each section of docs/bench_card.json is a valid report by the schema of the docs, and the tables have its medians."""
     if not (DOCS / "bench_card.json").is_file():
         pytest.skip("no card by this program is committed yet: numclip bench --card docs, on a quiet machine")
     schema = json.loads((DOCS / "bench.schema.json").read_text())
-    page = (DOCS / "bench_card.md").read_text()
+    page = (DOCS / "bench_card_tables.md").read_text()
     card = json.loads((DOCS / "bench_card.json").read_text())
     assert {"One face", "Eight faces", "ViT-B/16, one face", "ViT-B/16, eight faces", "The head"} <= set(card)
     for report in card.values():
