@@ -1,7 +1,7 @@
 """The bench card: this project's models beside their rivals, from one command, as a page, its figures and a picture.
 
-The card is nothing but a list of ordinary `numclip bench` commands, printed above their tables, and what may be read from
-them, computed from the same reports.
+The card is the results of a list of ordinary `numclip bench` commands, as sentences computed from their reports. A second page
+has each command and its full tables.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def is_large(name: str) -> bool:
 
 
 def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Measure = bench) -> list[Path]:
-    """Measure every section and write bench_card.md, .json and .svg into `folder`; the clip defaults to the demo's."""
+    """Measure every section and write bench_card.md, .json, .svg and bench_card_tables.md into `folder`; the clip defaults to the demo's."""
     cores, models = os.cpu_count() or 1, [*shipped_models(), *more]
     parts: list[tuple[Section, Report]] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -89,26 +89,39 @@ def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Mea
             parts.append((section, measure(section.options)))
     folder.mkdir(parents=True, exist_ok=True)
     page, figures, picture = (folder / f"bench_card.{suffix}" for suffix in ("md", "json", "svg"))
+    tables = folder / "bench_card_tables.md"
     write_json(str(figures), {section.title: report for section, report in parts})
     plot([report for _, report in parts], picture, [section.title for section, _ in parts])
     write_whole(page, _page(parts).encode())
-    return [page, figures, picture]
+    write_whole(tables, _tables(parts).encode())
+    return [page, figures, picture, tables]
 
 
 def _page(parts: Sequence[tuple[Section, Report]]) -> str:
+    """The results on one page."""
     first = parts[0][1]
     machine = first["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [
-        "# Bench card",
-        "Written by `numclip bench --card docs`, from real runs; nothing here is typed by hand. Contenders of one table took "
-        "turns, so read the ratios: on a shared machine the times are what the neighbours left. Ranges are 95 % intervals. "
-        "Random weights change no time. What every column means: [bench.md](bench.md).",
+        "# Benchmark card",
+        "`numclip bench --card docs` wrote this page from real runs. No figure is typed by hand. The contenders of one table "
+        "took turns, so compare the ratios: on a shared machine the times also depend on other processes. Ranges in brackets "
+        "are 95 % intervals. Random weights do not change the time. [All tables](bench_card_tables.md) · "
+        "[How the benchmark measures](bench.md)",
         f"{first['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}; "
         f"Python {machine['python']}, {versions}. {_silence(first)}",
-        "![The same as a picture](bench_card.svg)",
-        "## What may be read from it",
+        "![The latencies as a plot](bench_card.svg)",
+        "## Results",
         "\n".join(f"- {line}" for line in findings({s.title: r for s, r in parts})),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _tables(parts: Sequence[tuple[Section, Report]]) -> str:
+    """Each command with its tables."""
+    lines = [
+        "# Benchmark tables",
+        "The tables behind the [benchmark card](bench_card.md). [How the benchmark measures](bench.md) explains the columns.",
     ]
     for section, report in parts:
         lines += [f"## {section.title}", f"```\n{section.command}\n```", markdown(report)]
@@ -116,12 +129,12 @@ def _page(parts: Sequence[tuple[Section, Report]]) -> str:
 
 
 def _silence(report: Report) -> str:
-    """What this machine does not tell."""
+    """Which sensors this machine lacks."""
     state = report["state"]["after"]
     silent = [name for name, told in (("clock", state["cpu_mhz"]), ("temperature", state["temperature_c"])) if not told]
     silent += ["power"] if not any(row["energy"] for row in contest_rows(report)) else []
     silent += ["throttling"] if not state["throttle"] else []
-    return f"This machine tells nothing of its {', '.join(silent)}." if silent else ""
+    return f"This machine does not report: {', '.join(silent)}." if silent else ""
 
 
 def contest_rows(report: Report) -> list[Row]:
@@ -136,22 +149,27 @@ def findings(reports: Mapping[str, Report]) -> list[str]:
     for rows in (rows_of[title] for title in rows_of if title.startswith("The head")):
         for tower, whole in zip(*_halves(rows), strict=True):
             work = (whole["flop_per_call"] or 0) / (tower["flop_per_call"] or 1) - 1
+            faces = "1 face" if whole["batch"] == 1 else f"{whole['batch']} faces"
             said.append(
-                f"NumCLIP's head over the bare image tower, {whole['model'].split()[0].partition(':')[2]} with "
-                f"{whole['batch']} faces: {_percent(whole['ratio_to_first'])} in time, {work:.4%} in work."
+                f"The head of NumCLIP changes the time of the image tower {_tower(whole)} by {_percent(whole['ratio_to_first'])} "
+                f"with {faces}, and adds {work:.4%} to its work."
             )
     for title, rows in rows_of.items():
-        p50_ms = {row["model"].partition(":")[0]: row["latency_ms"]["p50"] for row in rows}
-        every, cached, eager = (interval(p50_ms.get(kind)) for kind in ("clip", "clip-cached", "eager"))
-        if "clip" in p50_ms:
-            said.append(
-                f"{title}: plain CLIP zero-shot takes {every} ms with its text tower run for every call and {cached} ms "
-                f"with the text embeddings cached, NumCLIP in PyTorch too {eager} ms."
+        plain = [row for row in rows if row["model"].startswith("clip:")]
+        for row in plain:
+            tower = _tower(row)
+            p50_ms = {each["model"].split()[0]: each["latency_ms"]["p50"] for each in rows}
+            every, cached, eager = (
+                interval(p50_ms.get(f"{kind}:{tower}")) for kind in ("clip", "clip-cached", "eager")
             )
-        said += _sessions(title, rows) if "clip" in p50_ms else []
+            said.append(
+                f"{title}, {tower} in PyTorch: plain CLIP zero-shot takes {every} ms if its text tower runs in every call, "
+                f"and {cached} ms with stored text embeddings. NumCLIP takes {eager} ms."
+            )
+        said += _sessions(title, rows) if plain else []
     for row in rows_of["The smallest class, one thread"][1:]:
         said.append(
-            f"{row['model']} takes {interval(row['ratio_to_first'])} times a MobileNet-0.25 at 112 px, one thread."
+            f"{row['model']} takes {interval(row['ratio_to_first'])} times as long as MobileNet-0.25 at 112 px, on one thread."
         )
     return said
 
@@ -173,22 +191,30 @@ def _sessions(title: str, rows: Sequence[Row]) -> list[str]:
         if not whole:
             continue
         best, plain = min(whole, key=_p50), whole[0]
-        parts = [f"{title}, {family}: float32 is fastest on {best['device']}, {_p50(best):.2f} ms"]
+        parts = [f"{title}, {family}: float32 is fastest on {best['device']} ({_p50(best):.2f} ms)"]
         if int8:
             quick = min(int8, key=_p50)
             parts.append(
-                f"INT8 on {quick['device']}, {_p50(quick):.2f} ms, {_p50(best) / _p50(quick):.2f} times as fast"
+                f"INT8 is fastest on {quick['device']} ({_p50(quick):.2f} ms, {_p50(best) / _p50(quick):.2f} times as fast)"
             )
-        parts += [f"bf16 on OpenVINO, {_p50(row):.2f} ms" for row in bf16]
+        parts += [f"bf16 on OpenVINO takes {_p50(row):.2f} ms" for row in bf16]
         if auto:
             fastest = min(map(_p50, whole))
             name, where = auto[0]["model"].partition(" (random")[0], auto[0]["session"]["device"]
-            parts.append(f"auto runs {name} on {where}, {_p50(auto[0]) / fastest:.2f} times the fastest's time")
+            parts.append(f"`auto` runs {name} on {where} ({_p50(auto[0]) / fastest:.2f} times the fastest time)")
         for kind in ("eager", "compiled"):
             theirs = [row for row in rows if row["model"].split()[0] == f"{kind}:{family.removeprefix('age-')}"]
-            parts += [f"PyTorch {kind} takes {_p50(r) / _p50(plain):.2f} times ONNX Runtime's float32" for r in theirs]
-        said.append("; ".join(parts) + ".")
+            parts += [
+                f"PyTorch {kind} takes {_p50(r) / _p50(plain):.2f} times as long as ONNX Runtime in float32"
+                for r in theirs
+            ]
+        said.append(". ".join(parts) + ".")
     return said
+
+
+def _tower(row: Row) -> str:
+    """`nano` of the row `clip:nano (random weights)`."""
+    return row["model"].split()[0].partition(":")[2]
 
 
 def _p50(row: Row) -> float:

@@ -28,13 +28,13 @@ def markdown(report: Report) -> str:
         f"{p['gemm_gflops']:.0f} GFLOP/s and {p['copy_gb_s']:.0f} GB/s with {p['threads']}" for p in report["peaks"]
     )
     parts.append(
-        f"{report['crops']}; {report['restarts']} restarts; this machine at its best: {tops} threads "
-        "(float32 matrix product, copy)"
+        f"{report['crops']}; {report['restarts']} restarts; peak of this machine, from a float32 matrix product and a memory "
+        f"copy: {tops} threads"
     )
     parts += [_latency(report["rows"], report["scenario"]), _costs(report["rows"])]
     if any(row["energy"] for row in report["rows"]):
         parts.append(_energy(report["rows"]))
-    parts += [f"- not here: {a['model']} on {a['device']}: {a['reason']}" for a in report["absent"]]
+    parts += [f"- not available: {a['model']} on {a['device']}: {a['reason']}" for a in report["absent"]]
     parts += [f"- {line}" for line in report["energy_unreadable"]]
     if report["scenario"] == "sustained":
         parts.append(_drift(report["rows"]))
@@ -126,7 +126,7 @@ def _energy(rows: Sequence[Row]) -> str:
 
 def _drift(rows: Sequence[Row]) -> str:
     said = [
-        f"{row['model']} {row['device']} x{row['batch']}: the last third takes {interval(row.get('drift'))} times the first, "
+        f"{row['model']} {row['device']} x{row['batch']}: the last third takes {interval(row.get('drift'))} times as long as the first, "
         + ("steady" if row.get("steady") else "NOT steady")
         for row in rows
     ]

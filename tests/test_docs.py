@@ -17,6 +17,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
@@ -91,9 +92,19 @@ def run_page(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
         places = [page.parent / name, REPO / "runtime/models" / name]
         found = request.getfixturevalue("clip") if name == "clip.mp4" else next(p for p in places if p.is_file())
         shutil.copyfile(found, folder / name)
-    for block in blocks_of(text_of(page)):
-        if block.skip is None:
-            run_block(block, folder)
+    try:
+        for block in blocks_of(text_of(page)):
+            if block.skip is None:
+                run_block(block, folder)
+    finally:
+        end_all_in(folder)
+
+
+def end_all_in(folder: Path) -> None:
+    """End what a page started in the background and did not stop, because a block before that failed."""
+    for process in psutil.process_iter(["cwd"]):
+        if process.info["cwd"] == str(folder):
+            process.kill()
 
 
 def runnable(slow: bool) -> list[Path]:
@@ -170,3 +181,13 @@ def test_a_wrong_block_is_found(tmp_path: Path) -> None:
     for block in blocks[1:]:
         with pytest.raises(AssertionError):
             run_block(block, tmp_path)
+
+
+def test_what_a_page_leaves_behind_is_ended(tmp_path: Path) -> None:
+    """A process that a block started in the background does not outlive the page."""
+    run_block(Block("bash", "sleep 300 > /dev/null 2>&1 & echo $! > pid", None), tmp_path)
+    left = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert left.is_running()
+    end_all_in(tmp_path)
+    psutil.wait_procs([left], timeout=10)
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE

@@ -185,8 +185,8 @@ def _share(holds: Mask) -> float:
 
 
 BAND_NOTE = (
-    "Labels are bands of ages. In brackets: 95 % intervals. Inside: read within the band, from its first birthday to the one "
-    "after its last; older: read beyond its end. Distance: to the band, 0 inside it."
+    "The labels are bands of ages. Brackets contain 95 % intervals. Inside: the value is within the band, from its first year to "
+    "the end of its last. Older: the value is above the band. Distance: from the value to the band, 0 inside it."
 )
 
 

@@ -33,14 +33,13 @@ Labels = npt.NDArray[np.float64]
 LOOKS = 30  # of a simulated track
 
 USES = """\
-## For what, and for what not
+## Intended use
 
-Meant for: research, demonstrations, measuring how fast and how well small models read apparent age, counting visitors
-by coarse age group where no decision about a person follows.
+Use it for: research, demonstrations, measurements of the speed and the error of small models, and counts of visitors by coarse age group if no
+decision about a person depends on them.
 
-Not for: deciding whether a person may buy, enter, work or be believed; identifying or tracking a person; judging a child. The value is
-an estimate of how old a face looks in one picture. It knows nothing of the person, and it is less sure for some groups
-than for others, as the tables show.
+Do not use it to decide whether a person may buy, enter, work or be believed, to identify or track a person, or to judge a child. The value is an
+estimate of how old a face looks in one picture. The error differs between groups, as the tables show.
 """
 
 
@@ -78,8 +77,8 @@ def _head(spec: ModelSpec) -> str:
     text = "with" if origin.language_pretrained else "without"
     return f"""# {spec.name}
 
-Reads {spec.task.name} in {spec.task.unit} off a face crop of {spec.crop.side} x {spec.crop.side} px. This page is written by
-`numclip card` from measurements.
+Estimates {spec.task.name} in {spec.task.unit} from a face crop of {spec.crop.side} x {spec.crop.side} px. `numclip card` wrote this page from
+measurements.
 
 | | |
 |---|---|
@@ -93,7 +92,7 @@ Reads {spec.task.name} in {spec.task.unit} off a face crop of {spec.crop.side} x
 
 def _errors(model: Model, data: Sequence[str]) -> str:
     """Every data set by itself, then the gates on the faces of all those with exact labels."""
-    lines = ["## How wrong it is", "", NOTE, ""]
+    lines = ["## Error", "", NOTE, ""]
     once: list[tuple[Readings, Labels]] = []
     tracks: list[tuple[list[Readings], Labels]] = []
     for text in data:
@@ -109,7 +108,7 @@ def _errors(model: Model, data: Sequence[str]) -> str:
         lines += [f"### {dataset.kind}, test split ({found.n} faces{skipped})", ""]
         lines += [*sentences(found, model.spec.task), "", figures_table(found.named_rows(), "true value or group"), ""]
         by_value = [(band.name, band.figures) for band in found.bands_by_value]
-        lines += ["By what the model says:", "", figures_table(by_value, "value"), ""]
+        lines += ["By estimated value:", "", figures_table(by_value, "value"), ""]
         lines += [*stress_table(stress_rows(model, predictions.faces)), ""]
         once.append((predictions.readings, predictions.labels))
         tracks.append(track_readings(model, predictions.faces, LOOKS))
@@ -130,15 +129,15 @@ def _together(once: list[tuple[Readings, Labels]], tracks: list[tuple[list[Readi
 
 def _training(spec: ModelSpec) -> str:
     training: Mapping[str, Any] = spec.provenance.training
-    lines = ["## What it was made from", ""]
+    lines = ["## Training", ""]
     for name, counts in training.get("data", {}).items():
         lines.append(
-            f"- {name}, train split: {counts['n']} faces ({counts['conflicting']} exact copies with conflicting labels and "
-            f"{counts['copies']} other copies dropped, {counts['skipped']} without a detected face); chosen on its val split."
+            f"- {name}, train split: {counts['n']} faces. Dropped: {counts['conflicting']} exact copies with conflicting labels, "
+            f"{counts['copies']} other copies, {counts['skipped']} pictures without a detected face. The epoch was chosen on the val split."
         )
     if spec.calibration is not None:
         sets = ", ".join(f"{d.n} faces of {d.data} ({d.split})" for d in spec.calibration.data)
-        lines.append(f"- Intervals: {sets}; split conformal, held out of training and selection.")
+        lines.append(f"- Intervals: split conformal, on faces that were not used for training or selection: {sets}.")
     flags: Mapping[str, Any] = training.get("flags", {})
     shown = ", ".join(
         f"{k} {v}"
@@ -146,7 +145,7 @@ def _training(spec: ModelSpec) -> str:
         if k in ("epochs", "batch", "lr", "small_side", "small_epochs", "coverage", "augment", "seed")
     )
     if flags.get("teacher"):
-        shown += ", labels half from earlier stages of the recipe"
+        shown += ", labels averaged with the values of earlier stages of the recipe"
     return "\n".join([*lines, f"- Flags: {shown}; best epoch {training.get('epoch')}.", ""])
 
 

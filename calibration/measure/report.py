@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BLUE, ORANGE = "#1f5f8b", "#c8632d"
-NOTE = f"In brackets: 95 % intervals. (few): under {SMALL} faces, a rough figure. Gate: {GATE[0]:g} at {GATE[1]:.0%}."
+NOTE = (
+    f"Brackets contain 95 % intervals. (few): fewer than {SMALL} faces, so the figures are rough. Gate: {GATE[0]:g} at an error rate of "
+    f"{GATE[1]:.0%}."
+)
 SHOWN_LEVELS = np.arange(0.1, 1.0, 0.1)
 Draw: TypeAlias = "Callable[[Axes, Evaluation, Predictions], None]"
 
@@ -78,7 +81,7 @@ def markdown(result: Evaluation, task: TaskSpec, plots: Sequence[str]) -> str:
         "",
         figures_table(result.named_rows(), "true value or group"),
         "",
-        "By what the model says:",
+        "By estimated value:",
         "",
         figures_table([(band.name, band.figures) for band in result.bands_by_value], "value"),
     ]
@@ -98,11 +101,11 @@ def sentences(result: Evaluation, task: TaskSpec) -> list[str]:
     if result.widths is None:
         return [*lines, "Not calibrated: no intervals."]
     shares = "; ".join(
-        f"{float(level):.0%} hold {share:.1%}, mean width {width:.1f}"
+        f"at {float(level):.0%} {share:.1%}, mean width {width:.1f}"
         for level, share in result.coverage.items()
         if share is not None and (width := result.width[level]) is not None
     )
-    return [*lines, f"Intervals: {shares}.", widths_sentence(result.widths)]
+    return [*lines, f"Coverage of the intervals: {shares}.", widths_sentence(result.widths)]
 
 
 def widths_sentence(width: Widths) -> str:
@@ -120,7 +123,7 @@ def figures_table(rows: Sequence[tuple[str, Figures]], title: str) -> str:
         "n",
         "MAE",
         "bias",
-        "inside 90 %",
+        "coverage at 90 %",
         "width",
         f"yes from {GATE[0] - NEAR:g} to {GATE[0]:g}",
         f"no from {GATE[0]:g} to {GATE[0] + NEAR:g}",
@@ -144,7 +147,7 @@ def figures_table(rows: Sequence[tuple[str, Figures]], title: str) -> str:
 def stress_table(rows: Sequence[StressRow]) -> list[str]:
     """Markdown lines of what worse pictures of the same faces cost, for all and for the children among them."""
     young = f"below {GATE[0]:g}"
-    head = ["picture", "n", "MAE", "bias", "inside 90 %", "width", f"{young}: n", "MAE", "inside 90 %", "yes"]
+    head = ["picture", "n", "MAE", "bias", "coverage at 90 %", "width", f"{young}: n", "MAE", "coverage at 90 %", "yes"]
     body: list[list[str]] = []
     for row in rows:
         all_, below = row.figures, row.below
@@ -154,7 +157,7 @@ def stress_table(rows: Sequence[StressRow]) -> list[str]:
         cells += [_plain(below and below.gate and below.gate.false_accept.share, ".1%")]
         body.append(cells)
     return [
-        "Worse pictures of the same faces, made by `calibration/measure/degrade.py`:",
+        "Degraded pictures of the same faces, made by `calibration/measure/degrade.py`:",
         "",
         markdown_table(head, body, texts=1),
     ]
@@ -174,7 +177,7 @@ def gate_table(rows: Sequence[GateRow]) -> list[str]:
         [f"{row.threshold:g}", f"{row.error:.1%}", str(row.looks), *map(_of_n, row.rates.by_name().values())]
         for row in rows
     ]
-    note = "Gates (in brackets: exact 95 % intervals). More looks than one are simulated from the one picture:"
+    note = "Gates, with exact 95 % intervals in brackets. A look is one run of the model; more than one look is simulated from one picture:"
     return [note, "", markdown_table(head, body, texts=1)]
 
 
@@ -211,7 +214,7 @@ def _reliability(axes: Axes, result: Evaluation, p: Predictions) -> None:
         held.append(float(((p.labels >= low) & (p.labels <= high)).mean()))
     axes.plot([0, 1], [0, 1], color="0.7", lw=1)
     axes.plot(SHOWN_LEVELS, held, "o-", color=BLUE)
-    axes.set(xlabel="asked level of the interval", ylabel="share of faces inside", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="level of the interval", ylabel="coverage", xlim=(0, 1), ylim=(0, 1))
     axes.set_title(f"{result.n} faces", loc="left")
 
 

@@ -35,7 +35,7 @@ def test_the_card_shows_what_evaluate_measures(few: str, yunet_model: Path) -> N
     assert "(8 faces)" in page and f"MAE **{measured.mae:.2f} (" in page and f"{measured.cs5:.1%}" in page
     assert all(f"| {name} | 8 |" in page for name in STRESS)
     assert "| 18 | 10.0% | 1 |" in page and f"| 18 | 10.0% | {LOOKS} |" in page
-    for part in ("## What it was made from", "split conformal", "Not for: deciding", "commercial use: no"):
+    for part in ("## Training", "split conformal", "Do not use it to decide", "commercial use: no"):
         assert part in page
 
 

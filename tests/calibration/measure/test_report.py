@@ -17,7 +17,7 @@ def test_page_json_and_plots(shared_data: Path, yunet_model: Path, tmp_path: Pat
     assert main(["evaluate", "age-nano", "--data", data, "--report", str(tmp_path / "r")]) == 0
     page = (tmp_path / "r" / "report.md").read_text(encoding="utf-8")
     got = json.loads((tmp_path / "r" / "report.json").read_text())
-    assert got["n"] == 800 and f"**{got['mae']:.2f} (" in page and f"90% hold {got['coverage']['0.9']:.1%}" in page
+    assert got["n"] == 800 and f"**{got['mae']:.2f} (" in page and f"at 90% {got['coverage']['0.9']:.1%}" in page
     assert "0 to 13 (few)" in page and "gender female" in page and "rows have fewer than 100" in capfd.readouterr().out
     assert f"one quantile for everybody would need {got['width_at_equal_coverage']['global']:.1f}" in page
     assert page.count("| 18 | ") == len([row for row in got["gates"] if row["threshold"] == 18]) > 0

@@ -108,12 +108,12 @@ def _report(states: list[State], statistics: RunStatistics) -> str:
     p50, p95, p99 = statistics.percentiles().values()
     return "\n".join(
         [
-            "# Soak\n",
-            f"`tests/runtime/live/test_soak.py` on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}: the clip of two people,",
-            "over and over, as fast as it goes, with JSONL, CSV and an annotated, blurred video written. Each start of the clip is a new",
-            "segment, so people are forgotten and found again. The machine was busy with other work (load in the last minute "
-            f"{os.getloadavg()[0]:.1f}).\n",
-            f"{states[-1].minute:.1f} minutes, {statistics.frames} frames, {statistics.tracks} tracks; of the last 1000 results capture to result "
+            "# Soak test\n",
+            f"`tests/runtime/live/test_soak.py` on {platform.machine()} with {os.cpu_count()} CPU cores and Python {platform.python_version()}.",
+            "The clip of two people was read again and again, as fast as possible. JSON lines, a CSV table and an annotated, blurred video",
+            "were written. Each start of the clip is a new segment, so people are forgotten and detected again. The load of the machine in the",
+            f"last minute was {os.getloadavg()[0]:.1f}.\n",
+            f"{states[-1].minute:.1f} minutes, {statistics.frames} frames, {statistics.tracks} tracks. Capture to result of the last 1000 results: "
             f"{p50:.0f}/{p95:.0f}/{p99:.0f} ms (p50/p95/p99).",
             f"Growth of resident memory after the first tenth: {_growth_mb(states):.1f} MB.\n",
             "| minute | frames | RSS, MB | threads | file descriptors |",
