@@ -7,9 +7,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import Depends, FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request, params
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError
@@ -48,6 +48,7 @@ from .schemas import (
 
 STUCK_S = 60.0  # a call of the model that takes longer is no sign of life
 BOUNDARY = "frame"
+OFFER_BYTES = 32 << 10  # of a camera's SDP
 TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -58,6 +59,9 @@ DESCRIPTION = (
     "Ages read off pictures, live sources and browsers' cameras. Every error is a Problem Details object (RFC 9457). "
     "No picture is kept, and no address is fetched."
 )
+
+if TYPE_CHECKING:
+    from .webrtc import WebRtc
 
 # Signs the gate's answer: takes it without `signed`, gives the text that goes there.
 Sign = Callable[[Mapping[str, object]], str]
@@ -75,6 +79,11 @@ class Service:
         self.scheduler = Scheduler(workers, options.queue, options.batch, options.batch_window_ms / 1000)
         self.metrics = Metrics()
         self.metrics.watch(self.scheduler, self.live)
+        self.webrtc: WebRtc | None = None
+        if options.webrtc is not None:
+            from .webrtc import WebRtc
+
+            self.webrtc = WebRtc(options.webrtc, options, self.live, self.reader, self.scheduler)
         self.closing = False
         self.app: ASGIApp = create_app(self)
 
@@ -157,6 +166,7 @@ PICTURES_BODY = {
     }
 }
 READ_PROBLEMS = _problems(401, 408, 413, 415, 422, 429, 503)
+SessionName = Annotated[str, Path(description="The last part of Location", max_length=64)]
 SourceId = Annotated[str, Path(description="As GET /v1/sources names it", max_length=64, examples=["0"])]
 
 
@@ -172,8 +182,9 @@ def create_app(service: Service) -> ASGIApp:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(options.cors),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Location"],
         )
     shapes, bodies = Shapes(reader.model.spec.task), Bodies(options)
     bearer = HTTPBearer(auto_error=False, description="The server's token, where it has one")
@@ -248,7 +259,8 @@ def create_app(service: Service) -> ASGIApp:
     )  # fmt: skip
     async def sources() -> Response:
         """The live sources, and the browsers' cameras."""
-        return JSONResponse({"sources": [source.summary() for source in live]})
+        listed = [source.summary() for source in live]
+        return JSONResponse({"sources": listed, "webrtc": service.webrtc is not None})
 
     def source_of(id: str, seen: bool = False) -> LiveSource:
         source = live.get(id)
@@ -332,12 +344,25 @@ def create_app(service: Service) -> ASGIApp:
         await socket.accept()
         await _send_lines(socket, found)
 
+    def check_places() -> None:
+        """Whether there is place for one more browser's camera. Raises Problem 429, 503."""
+        if service.closing:
+            raise Problem(503, "the server ends; try again", {"Retry-After": "1"})
+        if live.cameras >= options.max_cameras:
+            told = f"expected at most {options.max_cameras} cameras at a time; try again"
+            raise Problem(429, told, {"Retry-After": "5"})
+
     @app.websocket("/v1/camera")
     async def camera(socket: WebSocket) -> None:
-        if live.cameras >= options.max_cameras or service.closing:
-            await socket.send_denial_response(overloaded_response(options.max_cameras))
+        try:
+            check_places()
+        except Problem as problem:
+            await socket.send_denial_response(problem_response(problem.status, problem.detail, problem.headers))
             return
-        await cameras.follow(socket, live, reader, service.scheduler, options.max_pixels)
+        await cameras.follow(socket, live.add_camera(), live, reader, service.scheduler, options)
+
+    if service.webrtc is not None:
+        _add_webrtc(app, service.webrtc, bodies, needs_token, check_places)
 
     @app.get("/healthz", response_model=Health, responses=_problems(503), operation_id="healthz", tags=["server"])
     async def healthz() -> Response:
@@ -392,11 +417,6 @@ def create_app(service: Service) -> ASGIApp:
     return Guard(app, options, service.page, service.metrics)
 
 
-def overloaded_response(cameras: int) -> Response:
-    """A browser's camera finds no place."""
-    return problem_response(429, f"expected at most {cameras} cameras at a time; try again", {"Retry-After": "5"})
-
-
 def _file(data: bytes, path: str) -> Callable[[], Response]:
     kind = TYPES.get("html" if path == "/" else path.rpartition(".")[2], "application/octet-stream")
 
@@ -430,6 +450,62 @@ def _model_out(info: ModelInfo) -> ModelOut:
         gates=gates,
         commercial_use=info.commercial_use.allowed,
     )
+
+
+def _add_webrtc(
+    app: FastAPI, webrtc: WebRtc, bodies: Bodies, needs_token: list[params.Depends], check_places: Callable[[], None]
+) -> None:
+    """The paths of a camera over WebRTC, as WHIP (RFC 9725) has them; the results are a stream beside them."""
+    sdp = {"application/sdp": {"schema": {"type": "string"}}}
+    at = "/v1/camera/{session}"
+
+    @app.post(
+        "/v1/camera", status_code=201, operation_id="open_camera", tags=["cameras"], dependencies=needs_token,
+        responses={
+            201: {
+                "description": "The SDP answer",
+                "content": sdp,
+                "headers": {"Location": {"description": "The session", "schema": {"type": "string"}}},
+            },
+            **_problems(401, 408, 413, 415, 422, 429, 503),
+        },
+        response_class=Response, openapi_extra={"requestBody": {"required": True, "content": sdp}},
+    )  # fmt: skip
+    async def open_camera(request: Request) -> Response:
+        """Send a camera's video: an SDP offer of one VP8 video gets an answer. Location names the session."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/sdp":
+            raise Problem(415, f"expected application/sdp, got {kind or 'no type'}")
+        check_places()
+        offer = (await bodies.short(request, OFFER_BYTES)).decode("utf-8", "replace")
+        check_places()
+        client = request.client.host if request.client else "unknown"
+        session, answer = await webrtc.open(offer, client)
+        return Response(answer, 201, {"Location": f"camera/{session}"}, "application/sdp")
+
+    @app.delete(
+        at, status_code=204, operation_id="close_camera", tags=["cameras"], dependencies=needs_token,
+        responses=_problems(401, 404, 422), response_class=Response,
+    )  # fmt: skip
+    async def close_camera(session: SessionName) -> Response:
+        """End the session."""
+        await webrtc.end(session)
+        return Response(status_code=204)
+
+    @app.get(
+        f"{at}/results", operation_id="camera_results", tags=["cameras"], dependencies=needs_token,
+        responses={
+            200: {
+                "description": "A server-sent event per result, with the width and height of its frame in px",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            },
+            **_problems(401, 404, 422),
+        },
+        response_class=StreamingResponse,
+    )  # fmt: skip
+    async def camera_results(session: SessionName) -> Response:
+        """The camera's results as they come. A slow reader loses some."""
+        return StreamingResponse(_lines(webrtc.get(session), None, b"data: %s\n"), media_type="text/event-stream")
 
 
 async def _lines(source: LiveSource, limit: int | None, form: bytes) -> AsyncIterator[bytes]:

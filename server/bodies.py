@@ -67,15 +67,15 @@ class Bodies:
         finally:
             self._free_bytes += held
 
-    async def short(self, request: Request) -> bytes:
-        """A body of at most SHORT_BYTES. Raises Problem 408, 413."""
+    async def short(self, request: Request, most_bytes: int = SHORT_BYTES) -> bytes:
+        """A body of at most so many bytes. Raises Problem 408, 413."""
 
         async def read() -> bytes:
             body = b""
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > SHORT_BYTES:
-                    raise Problem(413, f"expected a body of at most {SHORT_BYTES} bytes", {"Connection": "close"})
+                if len(body) > most_bytes:
+                    raise Problem(413, f"expected a body of at most {most_bytes} bytes", {"Connection": "close"})
             return body
 
         try:

@@ -120,15 +120,17 @@ class LiveSource:
         self._jpeg: tuple[FrameResult, bytes] | None = None
         self._encoding = asyncio.Lock()
 
-    def tell(self, seen: FrameResult | SourceEvent) -> Seen:
-        """Take in what happened; in the thread that reads the source."""
+    def tell(self, seen: FrameResult | SourceEvent, sized: bool = False) -> Seen:
+        """Take in what happened; in the thread that reads the source. sized: a result's line has the picture's width and height."""
         if isinstance(seen, FrameResult):
             self.statistics.write(seen)
             self._crowd.add(seen, time.time())
             self.newest = seen
             if self.state in ("starting", "stalled"):
                 self.state = "live"
-            return Seen(json_line(seen.to_dict(self._level)), seen)
+            height, width = seen.frame.image.shape[:2]
+            size = {"width": width, "height": height} if sized else {}
+            return Seen(json_line({**seen.to_dict(self._level), **size}), seen)
         self.statistics.tell(seen)
         self.events.append(seen)
         self.state = "live" if seen.kind == "resumed" else seen.kind

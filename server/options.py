@@ -54,6 +54,8 @@ class ServeOptions(FaceOptions):
     """Most pictures in one request."""
     max_connections: int = 512
     """Connections at a time; more are closed at once."""
+    webrtc: str | None = None
+    """Address of this machine where browsers' cameras may send video by WebRTC; None: cameras come over WebSockets alone."""
     max_cameras: int = 8
     """Browsers whose cameras are read at a time."""
     timeout_s: float = 20.0
@@ -94,6 +96,8 @@ class ServeOptions(FaceOptions):
             raise UsageError(f"expected --timeout-s above 0 and at most 3600, got {self.timeout_s:g}")
         if not 0 < self.level < 1:
             raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {self.level:g}")
+        if self.webrtc is not None:
+            _check_address(self.webrtc)
         super().__post_init__()
         self._check_access()
 
@@ -125,3 +129,13 @@ class ServeOptions(FaceOptions):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _check_address(address: str) -> None:
+    """UsageError where it is no address that a browser can send to."""
+    try:
+        fits = not ipaddress.ip_address(address).is_unspecified
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(f"expected --webrtc with one address of this machine, such as 192.168.1.5, got {address!r}")

@@ -148,6 +148,7 @@ class SourcesAnswer(BaseModel):
     """All sources."""
 
     sources: list[SourceSummary]
+    webrtc: bool = Field(description="A browser's camera may come over WebRTC: POST /v1/camera")
 
 
 class Health(BaseModel):

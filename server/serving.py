@@ -54,6 +54,14 @@ def page_files(folder: Path = PAGE) -> dict[str, bytes]:
 
 
 def _listen(options: ServeOptions) -> socket.socket:
+    if options.webrtc is not None:
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in options.webrtc else socket.AF_INET, socket.SOCK_DGRAM) as trial:
+                trial.bind((options.webrtc, 0))
+        except OSError as error:
+            raise OutputError(
+                f"--webrtc {options.webrtc}: cannot take video there ({error.strerror}); give an address of this machine"
+            ) from None
     where = f"{options.host} port {options.port}"
     try:
         family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
@@ -112,4 +120,6 @@ class _Server(uvicorn.Server):
         notify("STOPPING=1")
         self._service.closing = True
         self._service.live.stop()
+        if self._service.webrtc is not None:
+            await self._service.webrtc.close()
         await super().shutdown(sockets)
