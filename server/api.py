@@ -519,7 +519,7 @@ async def _lines(source: LiveSource, limit: int | None, form: bytes) -> AsyncIte
 
 
 async def _parts(source: LiveSource, limit: int | None, blur: bool) -> AsyncIterator[bytes]:
-    watch, many = source.watch(1), 0
+    watch, many = source.watch(1, pixels=True), 0
     try:
         while (limit is None or many < limit) and (seen := await watch.take()) is not None:
             if seen.result is not None:

@@ -7,11 +7,15 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from .options import ServeOptions
 from .problems import MEDIA_TYPE, body_of
 
 MOST_HEAD_BYTES = 64 << 10
+CAMERA = "/v1/camera"
+MOST_CAMERA_BYTES = 4 << 20  # of a picture of a browser's camera
+MOST_WORD_BYTES = 1024  # of a message on the other WebSockets, which wait for none
 # A browser that vanished without a word is noticed within the sum of these.
 PING_S, PONG_S = 1.5, 2.5
 
@@ -24,16 +28,20 @@ class _Connection(HttpToolsProtocol):
     _head: asyncio.TimerHandle | None = None  # runs while a head is awaited
     _stall: asyncio.TimerHandle | None = None  # runs while the client takes nothing
     _head_bytes = 0
-    _begun = False  # a head has come whole
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_head()
         if len(self.connections) > self.most:
-            idle = [each for each in self.connections if isinstance(each, _Connection) and not each._begun]
+            idle = [each for each in self.connections if isinstance(each, _Connection) and each._is_idle]
             oldest = min(idle, key=lambda each: each._head.when() if each._head is not None else 0.0, default=self)
             oldest.transport.abort()
             self.connections.discard(oldest)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no request of it is being answered."""
+        return self.cycle is None or self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
@@ -52,7 +60,6 @@ class _Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_is_there()
-        self._begun = True
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -101,6 +108,11 @@ class _Socket(WebSocketsSansIOProtocol):
 
     timeout_s: float
     _stall: asyncio.TimerHandle | None = None
+
+    def handle_connect(self, event: Request) -> None:
+        if not event.path.partition("?")[0].endswith(CAMERA):
+            self.conn.max_message_size = MOST_WORD_BYTES
+        super().handle_connect(event)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -114,11 +113,9 @@ class Guard:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self._token is not None and hmac.compare_digest(_digest(token.strip()), self._token)
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return found is not None and hmac.compare_digest(_digest(found.value), self._cookie)
+        pairs = (pair.partition("=") for pair in headers.get("cookie", "").split(";"))
+        found = next((value for name, _, value in pairs if name.strip() == COOKIE), None)
+        return found is not None and hmac.compare_digest(_digest(found.strip()), self._cookie)
 
 
 def cookie_of(token: str) -> str:

@@ -79,13 +79,15 @@ class Seen:
 class Watch:
     """One reader of a source: what it has not taken yet, the newest `size` of it."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, pixels: bool = False) -> None:
+        """pixels: keep the results with their pictures, not the lines alone."""
+        self._pixels = pixels
         self._waiting: deque[Seen] = deque(maxlen=size)
         self._changed, self._over = asyncio.Event(), False
 
     def put(self, seen: Seen) -> None:
         """Something new; called in the server's loop."""
-        self._waiting.append(seen)
+        self._waiting.append(seen if self._pixels else Seen(seen.line, None))
         self._changed.set()
 
     def end(self) -> None:
@@ -143,9 +145,9 @@ class LiveSource:
         for watch in self._watches:
             watch.put(seen)
 
-    def watch(self, size: int = WATCHED) -> Watch:
+    def watch(self, size: int = WATCHED, pixels: bool = False) -> Watch:
         """Begin to watch; `leave` ends it. The newest result is there at once."""
-        watch = Watch(size)
+        watch = Watch(size, pixels)
         if self._shown is not None:
             watch.put(self._shown)
         if self._over:

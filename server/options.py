@@ -47,7 +47,7 @@ class ServeOptions(FaceOptions):
     queue: int = 64
     """Pictures that may wait; more are answered with 429."""
     max_bytes: int = 32 << 20
-    """Largest body of a request, and largest message of a browser's camera."""
+    """Largest body of a request. A message of a browser's camera has at most 4 MiB."""
     max_pixels: int = 50_000_000
     """Largest picture, checked before it is decoded."""
     max_pictures: int = 16

@@ -15,7 +15,7 @@ import uvicorn
 from ..errors import OutputError
 from ..runtime.sinks.systemd import PINGS_PER_TIMEOUT, notify
 from .api import STUCK_S, Service, Sign
-from .connections import PING_S, PONG_S, connection_classes
+from .connections import MOST_CAMERA_BYTES, PING_S, PONG_S, connection_classes
 from .options import ServeOptions
 
 PAGE = Path(__file__).parent / "dist" / "page"
@@ -85,7 +85,7 @@ class _Server(uvicorn.Server):
                 service.app,
                 http=http,
                 ws=ws,
-                ws_max_size=options.max_bytes,
+                ws_max_size=min(options.max_bytes, MOST_CAMERA_BYTES),
                 ws_ping_interval=PING_S,
                 ws_ping_timeout=PONG_S,
                 ws_per_message_deflate=False,

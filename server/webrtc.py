@@ -198,8 +198,8 @@ def decode_newest(
     while (task := encoded.get()) is not None:
         number += 1
         data: bytes = task[1].data
-        is_key = bool(data) and not data[0] & 1
-        if refused:
+        is_key = bool(data) and not data[0] & 1  # RFC 6386, section 9.1
+        if refused or not data:
             continue
         skipping = (skipping and not is_key) or encoded.qsize() > MOST_BEHIND
         if skipping:

@@ -1,5 +1,6 @@
 // The server's page, as the visitor sees it.
-// options: url, state (source, camera, login), token, ms, folder and name (for the screenshot), viewport, dark, axe, clip, language
+// options: url, state (source, camera, login), token, ms, folder and name (for the screenshot), viewport, dark, axe, clip, language,
+// relay (WebRTC may use a relay alone, and there is none)
 import { join } from "node:path";
 
 import { axeFaults, inBrowser, options, sleep } from "./browser.mjs";
@@ -62,8 +63,18 @@ function measure() {
   });
 }
 
+function relayAlone() {
+  const Real = globalThis.RTCPeerConnection;
+  globalThis.RTCPeerConnection = class extends Real {
+    constructor() {
+      super({ iceTransportPolicy: "relay" });
+    }
+  };
+}
+
 await inBrowser(async (page) => {
   if (options.dark) await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+  if (options.relay) await page.evaluateOnNewDocument(relayAlone);
   await page.goto(options.url);
   await steps[options.state](page);
   await sleep(options.ms ?? 0);
