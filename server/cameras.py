@@ -1,4 +1,4 @@
-"""A browser's camera: its newest picture waits to be read, and older ones are dropped. Pictures come over a WebSocket here."""
+"""A browser's camera. Its newest picture waits to be read; older ones are dropped. Here pictures come over a WebSocket."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Camera(Generic[Picture]):
     """One browser's camera."""
 
     def __init__(self, source: LiveSource, reader: Reader, decode: Callable[[Picture], Image]) -> None:
-        """decode: makes [H, W, 3] uint8 BGR of a picture, in a worker's thread. It raises Problem for one that cannot be read."""
+        """decode: turns a picture into uint8 BGR [H, W, 3], in a worker's thread. It raises Problem for a picture that it cannot read."""
         self.source, self._decode = source, decode
         self._pipeline = reader.live_pipeline()
         self._opened_s = time.monotonic()
@@ -46,24 +46,24 @@ class Camera(Generic[Picture]):
         self._over = False
 
     def put(self, picture: Picture, number: int) -> None:
-        """A picture came. It takes the place of one that still waits. number: how many came before it."""
+        """Keep a new picture in place of the one that waits. number: how many pictures came before it."""
         self._newest = _Waiting(number, picture, time.monotonic())
         self._changed.set()
 
     def end(self) -> None:
-        """No more pictures come."""
+        """Let `answer` return, since no more pictures come."""
         self._over = True
         self._changed.set()
 
     def fail(self, problem: Problem) -> bytes:
-        """The event that says why this camera is given up, as a JSON line."""
+        """Record why the server gives this camera up. Returns the event as a JSON line."""
         event = SourceEvent("failed", self.source.name, time.monotonic() - self._opened_s, problem.detail)
         seen = self.source.tell(event)
         self.source.show(seen)
         return seen.line
 
     async def answer(self, scheduler: Scheduler, client: str, tell: Callable[[FrameResult], Awaitable[None]]) -> None:
-        """Read the newest picture and tell what is in it, again and again, until the end. Raises Problem, ShutDown."""
+        """Read the newest picture and hand its result to `tell`, again and again until `end`. Raises Problem, ShutDown."""
         while True:
             while self._newest is None:
                 if self._over:
@@ -83,7 +83,7 @@ class Camera(Generic[Picture]):
             await tell(replace(result, latency_s=latency_s, dropped=waiting.number + 1 - self._handed))
 
     def _read(self, pictures: Sequence[_Waiting[Picture]]) -> list[FrameResult | Exception]:
-        """What is in the one picture that waits; in a worker's thread."""
+        """Read one picture, in a worker's thread."""
         waiting = pictures[0]
         try:
             image = self._decode(waiting.picture)
@@ -96,13 +96,13 @@ class Camera(Generic[Picture]):
 async def follow(
     socket: WebSocket, source: LiveSource, live: Live, reader: Reader, scheduler: Scheduler, options: ServeOptions
 ) -> None:
-    """Serve one browser's camera over a WebSocket until it goes, sends nothing for `timeout_s`, or the server ends."""
+    """Serve one browser's camera over a WebSocket until it disconnects, sends nothing for `timeout_s`, or the server ends."""
     camera = Camera[Sent](source, reader, lambda sent: decode(sent, options.max_pixels))
     client = socket.client.host if socket.client else "unknown"
 
     async def receive() -> None:
         number = 0
-        with suppress(WebSocketDisconnect, KeyError):  # gone, or a text message
+        with suppress(WebSocketDisconnect, KeyError):  # it has gone, or sent a text message
             while True:
                 try:
                     data = await asyncio.wait_for(socket.receive_bytes(), options.timeout_s)
@@ -120,7 +120,7 @@ async def follow(
         tasks = [
             asyncio.ensure_future(receive()),
             asyncio.ensure_future(camera.answer(scheduler, f"{client} {source.id}", tell)),
-            asyncio.ensure_future(source.watch().take()),  # hears of the server's end
+            asyncio.ensure_future(source.watch().take()),  # ends when the server does
         ]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -1,5 +1,5 @@
-"""A client's connection, with bounds that uvicorn leaves open: how long a head may take, how large it may be, how long a client
-may take nothing of its answer, and how many connections there may be."""
+"""Connections of clients, with the limits that uvicorn lacks: the time and size of a request's head, the time that a client may leave
+its answer unread, and the number of connections."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .problems import MEDIA_TYPE, body_of
 
 MOST_HEAD_BYTES = 64 << 10
 CAMERA = "/v1/camera"
-MOST_CAMERA_BYTES = 4 << 20  # of a picture of a browser's camera
-MOST_WORD_BYTES = 1024  # of a message on the other WebSockets, which wait for none
-# A browser that vanished without a word is noticed within the sum of these.
+MOST_CAMERA_BYTES = 4 << 20  # largest picture of a browser's camera
+MOST_WORD_BYTES = 1024  # largest message on the other WebSockets, which expect none
+# A browser that vanishes without closing is noticed within the sum of these.
 PING_S, PONG_S = 1.5, 2.5
 
 
@@ -25,8 +25,8 @@ class _Connection(HttpToolsProtocol):
 
     timeout_s: float
     most: int
-    _head: asyncio.TimerHandle | None = None  # runs while a head is awaited
-    _stall: asyncio.TimerHandle | None = None  # runs while the client takes nothing
+    _head: asyncio.TimerHandle | None = None  # runs while a head is expected
+    _stall: asyncio.TimerHandle | None = None  # runs while the client reads nothing
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -40,7 +40,7 @@ class _Connection(HttpToolsProtocol):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether no request of it is being answered."""
+        """Whether the server is answering no request on it."""
         return self.cycle is None or self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -63,8 +63,8 @@ class _Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP gets a problem too."""
-        self._refuse(400, "expected an HTTP/1.1 request; what came is not well formed")
+        """Answer a malformed request with a problem too."""
+        self._refuse(400, "expected a well-formed HTTP/1.1 request")
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
@@ -132,6 +132,6 @@ class _Socket(WebSocketsSansIOProtocol):
 
 
 def connection_classes(options: ServeOptions) -> tuple[type[HttpToolsProtocol], type[WebSocketsSansIOProtocol]]:
-    """The classes of HTTP and WebSocket connections with these bounds."""
+    """The classes of HTTP and WebSocket connections with these limits."""
     bounds: dict[str, object] = {"timeout_s": options.timeout_s, "most": options.max_connections}
     return type("Connection", (_Connection,), bounds), type("Socket", (_Socket,), bounds)

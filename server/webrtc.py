@@ -1,8 +1,8 @@
-"""A browser's camera over WebRTC, through aiortc: the session of WHIP (RFC 9725), an SDP offer in and an SDP answer out.
+"""Browsers' cameras over WebRTC, through aiortc. A session begins as in WHIP (RFC 9725): an SDP offer comes in, an SDP answer goes out.
 
-The video comes by UDP to one address of this machine. No STUN or TURN server is asked, and nothing is sent to an address that a
-client names: the offer's candidates are not read, and the server answers whoever shows the session's password. The video is VP8,
-which every WebRTC client speaks. Only the newest frame waits to be read; a decoder that falls behind goes on at the next key frame.
+The video comes over UDP to one address of this machine. The server asks no STUN or TURN server. It sends nothing to an address that a
+client names: it ignores the offer's candidates, and answers the sender that knows the session's password. The video is VP8, which
+every WebRTC client supports. Only the newest frame waits to be read. A decoder that falls behind skips to the next key frame.
 """
 
 from __future__ import annotations
@@ -34,29 +34,30 @@ from .scheduler import Scheduler, ShutDown
 
 OPEN_S = 10.0  # until the first frame
 GONE_S = 4.0  # between two frames
-MOST_PIXELS = 3840 * 2160  # of a video's frame
-MOST_BEHIND = 8  # encoded frames that wait for the decoder
-MOST_STREAMS = 8  # of one camera: one video, its retransmissions, and room for a browser that begins again
+MOST_PIXELS = 3840 * 2160  # of one frame
+MOST_BEHIND = 8  # encoded frames that may wait for the decoder
+MOST_STREAMS = 8  # RTP streams of one camera: its video, the retransmissions, and some to spare
 CODECS = ("video/VP8", "video/rtx")
 
-for name in ("aiortc", "aioice"):  # what they say about a client's packets is nothing for the server's log
+for name in ("aiortc", "aioice"):  # their warnings about clients' packets do not belong in the server's log
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class WebRtc:
-    """The cameras that come over WebRTC."""
+    """All cameras over WebRTC."""
 
     def __init__(self, address: str, options: ServeOptions, live: Live, reader: Reader, scheduler: Scheduler) -> None:
-        """address: of this machine, where video arrives."""
+        """address: the address of this machine that receives video."""
         self._live, self._reader, self._scheduler = live, reader, scheduler
         self._sessions: dict[str, tuple[LiveSource, asyncio.Task[None]]] = {}
-        # aioice listens on every address but the loopback ones, and aiortc's decoder lets frames wait without a bound.
+        # aioice would listen on all addresses except the loopback ones, and aiortc's decoder would queue frames without limit.
+        # Neither has a setting for it, so both functions are replaced.
         aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [address]
         most_pixels = min(options.max_pixels, MOST_PIXELS)
         aiortc.rtcrtpreceiver.decoder_worker = lambda *queues: decode_newest(*queues, most_pixels)
 
     async def open(self, offer: str, client: str) -> tuple[str, str]:
-        """A session's secret name, and the SDP answer. Raises Problem 422 for an offer of anything but one video."""
+        """Begin a session. Returns its secret name and the SDP answer. Raises Problem 422 for an offer of anything but one video."""
         offer = _checked(offer)
         source = self._live.add_camera()
         peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -83,7 +84,7 @@ class WebRtc:
     def get(self, name: str) -> LiveSource:
         """The source of a session. Raises Problem 404."""
         if name not in self._sessions:
-            raise Problem(404, "expected the address that POST /v1/camera told, of a session that goes on")
+            raise Problem(404, "expected the address of a running session, as POST /v1/camera returned it")
         return self._sessions[name][0]
 
     async def end(self, name: str) -> None:
@@ -92,11 +93,11 @@ class WebRtc:
         await _cancelled(self._sessions[name][1])
 
     async def close(self) -> None:
-        """End them all."""
+        """End all sessions."""
         await asyncio.gather(*(_cancelled(following) for _, following in list(self._sessions.values())))
 
     async def _follow(self, peer: RTCPeerConnection, receiver: RTCRtpReceiver, source: LiveSource, client: str) -> None:
-        """Until the browser goes, or this is cancelled."""
+        """Read the camera until the browser goes or this task is cancelled."""
         camera = Camera[av.VideoFrame](source, self._reader, _pixels)
 
         async def tell(result: FrameResult) -> None:
@@ -129,13 +130,13 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 
 async def _receive(receiver: RTCRtpReceiver, camera: Camera[av.VideoFrame]) -> None:
-    """Keep the newest frame, until no more come. Raises Problem for a video that cannot be read."""
+    """Hand frames to the camera until no more come. Raises Problem for a video that cannot be read."""
     track = cast("MediaStreamTrack", receiver.track)
     wait_s = OPEN_S
     while True:
         try:
             came: object = await asyncio.wait_for(track.recv(), wait_s)
-        except (MediaStreamError, asyncio.TimeoutError):  # it has gone
+        except (MediaStreamError, asyncio.TimeoutError):  # the browser has gone
             return
         if isinstance(came, Problem):
             raise came
@@ -151,11 +152,11 @@ def _pixels(frame: av.VideoFrame) -> Image:
 
 
 def _checked(offer: str) -> str:
-    """The offer without its candidates. Raises Problem 422 for one that aiortc would trip over."""
+    """The offer without its candidates. Raises Problem 422 for an offer that aiortc cannot answer."""
     expected = "expected an SDP offer of one video that is sent, with BUNDLE, ICE and a DTLS fingerprint"
     lines = [line for line in offer.splitlines() if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
     if sum(line.startswith("m=") for line in lines) != 1:
-        raise Problem(422, f"{expected}; it has another number of media")
+        raise Problem(422, f"{expected}; got another number of media")
     try:
         told = SessionDescription.parse("\r\n".join(lines) + "\r\n")
         (media,) = told.media
@@ -168,7 +169,7 @@ def _checked(offer: str) -> str:
             and media.dtls.fingerprints
         )
     except Exception as error:  # its parser raises many kinds
-        raise Problem(422, f"{expected}; it is not well formed ({type(error).__name__})") from None
+        raise Problem(422, f"{expected}; got one that is not well formed ({type(error).__name__})") from None
     if not fits:
         raise Problem(422, expected)
     return "\r\n".join(lines) + "\r\n"
@@ -181,13 +182,13 @@ def decode_newest(
     failed: threading.Event,
     most_pixels: int,
 ) -> None:
-    """A receiver's decoder, in a thread: hands on (number, frame), or a Problem for frames that are too large; None at the end.
+    """Decode a receiver's video, in a thread. `decoded` gets (number, frame), or a Problem for frames that are too large; None at the end.
 
-    encoded: (codec, VP8 frame), and None at the end. failed: set, it asks the sender for a key frame.
+    encoded: gives (codec, VP8 frame), and None at the end. failed: when it is set, aiortc asks the sender for a key frame.
     """
 
     def put(item: object) -> None:
-        while not decoded.empty():  # the newest alone
+        while not decoded.empty():  # keep only the newest
             decoded.get_nowait()
         decoded.put_nowait(item)
 
@@ -222,6 +223,6 @@ def decode_newest(
 
 
 def _area(key_frame: bytes) -> int:
-    """Pixels of a VP8 key frame, from its head (RFC 6386, section 9.1)."""
+    """Pixels of a VP8 key frame, from its header (RFC 6386, section 9.1)."""
     width, height = (int.from_bytes(key_frame[at : at + 2], "little") & 0x3FFF for at in (6, 8))
     return width * height

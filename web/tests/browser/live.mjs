@@ -76,10 +76,10 @@ await inBrowser(async (page) => {
   if (options.dark) await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
   if (options.relay) await page.evaluateOnNewDocument(relayAlone);
   await page.goto(options.url);
+  if (options.language) await page.select("#language", options.language);
   await steps[options.state](page);
   await sleep(options.ms ?? 0);
   if (options.folder) await page.screenshot({ path: join(options.folder, `${options.name}.png`), fullPage: true });
-  if (options.language) await page.select("#language", options.language);
   const faults = options.axe ? await axeFaults(page) : [];
   const shown = await page.evaluate(() => ({
     mode: document.documentElement.dataset.mode,
