@@ -36,11 +36,20 @@ OPEN_S = 10.0  # until the first frame
 GONE_S = 4.0  # between two frames
 MOST_PIXELS = 3840 * 2160  # of one frame
 MOST_BEHIND = 8  # encoded frames that may wait for the decoder
+MOST_DATAGRAM_BYTES, MOST_DATAGRAMS = 2048, 1000  # of a session, unread
 MOST_STREAMS = 8  # RTP streams of one camera: its video, the retransmissions, and some to spare
 CODECS = ("video/VP8", "video/rtx")
 
 for name in ("aiortc", "aioice"):  # their warnings about clients' packets do not belong in the server's log
     logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class _Port(aioice.ice.StunProtocol):
+    """A session's UDP port. It drops datagrams that are no packets of a video, or that come faster than they are read."""
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        if len(data) <= MOST_DATAGRAM_BYTES and self.receiver._queue.qsize() < MOST_DATAGRAMS:
+            super().datagram_received(data, addr)
 
 
 class WebRtc:
@@ -51,7 +60,8 @@ class WebRtc:
         self._live, self._reader, self._scheduler = live, reader, scheduler
         self._sessions: dict[str, tuple[LiveSource, asyncio.Task[None]]] = {}
         # aioice would listen on all addresses except the loopback ones, and aiortc's decoder would queue frames without limit.
-        # Neither has a setting for it, so both functions are replaced.
+        # Neither has a setting for it, so these functions are replaced.
+        aioice.ice.StunProtocol = _Port
         aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [address]
         most_pixels = min(options.max_pixels, MOST_PIXELS)
         aiortc.rtcrtpreceiver.decoder_worker = lambda *queues: decode_newest(*queues, most_pixels)

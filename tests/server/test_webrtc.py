@@ -285,20 +285,41 @@ def test_a_video_of_huge_frames_is_refused(serve: Serve, peer_of: PeerOf) -> Non
         assert served.memory_mb - before < 50
 
 
-def test_strangers_datagrams_change_nothing(serve: Serve, peer_of: PeerOf, picture: str) -> None:
-    """Somebody without the session's password floods its port for 5 s: the camera's results go on, and memory stays."""
+def test_a_session_without_a_peer_keeps_no_datagrams(serve: Serve) -> None:
+    """Nobody reads the port before a peer has connected: 3 s of 60 KB and of 1 KB datagrams take no memory."""
     served = serve(*WEBRTC)
-    peer = peer_of(served, picture)
-    until(lambda: peer.line()["faces"])
-    port = int(re.findall(r"a=candidate:\S+ 1 udp \d+ 127.0.0.1 (\d+) typ host", peer.answer)[0])
-    before, over, draw = served.memory_mb, time.monotonic() + 5, np.random.default_rng(1)
-    junk = [bytes([first]) + draw.bytes(1000) for first in (0, 22, 128, 200, 255)]
+    with served.client() as client:
+        assert no_source(client)
+        before = served.memory_mb
+        answer = post(client, offer_of("video"))
+        assert answer.status_code == 201
+        assert flood(answer.text, 3) > 3000
+        assert client.get("/healthz").status_code == 200
+        assert served.memory_mb - before < 30
+
+
+def flood(answer: str, seconds: float) -> int:
+    """Send datagrams to the address in an SDP answer, and say how many: what looks like STUN, DTLS, SRTP and nothing."""
+    port = int(re.findall(r"a=candidate:\S+ 1 udp \d+ 127.0.0.1 (\d+) typ host", answer)[0])
+    over, draw, many = time.monotonic() + seconds, np.random.default_rng(1), 0
+    junk = [bytes([first]) + draw.bytes(size) for first in (0, 22, 128, 200, 255) for size in (1000, 60_000)]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         while time.monotonic() < over:
             for data in junk:
                 with contextlib.suppress(OSError):
                     stranger.sendto(data, ("127.0.0.1", port))
+                    many += 1
             time.sleep(0.001)
+    return many
+
+
+def test_strangers_datagrams_change_nothing(serve: Serve, peer_of: PeerOf, picture: str) -> None:
+    """Somebody without the session's password floods its port for 5 s: the camera's results go on, and memory stays."""
+    served = serve(*WEBRTC)
+    peer = peer_of(served, picture)
+    until(lambda: peer.line()["faces"])
+    before = served.memory_mb
+    flood(peer.answer, 5)
     frame = peer.line()["frame"]
     until(lambda: peer.line()["frame"] > frame + 200)
     assert served.memory_mb - before < 50
