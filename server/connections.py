@@ -28,13 +28,15 @@ class _Connection(HttpToolsProtocol):
     _head: asyncio.TimerHandle | None = None  # runs while a head is expected
     _stall: asyncio.TimerHandle | None = None  # runs while the client reads nothing
     _head_bytes = 0
+    _idle_since_s = 0.0  # loop time
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._idle_since_s = self.loop.time()
         super().connection_made(transport)
         self._await_head()
         if len(self.connections) > self.most:
             idle = [each for each in self.connections if isinstance(each, _Connection) and each._is_idle]
-            oldest = min(idle, key=lambda each: each._head.when() if each._head is not None else 0.0, default=self)
+            oldest = min(idle, key=lambda each: each._idle_since_s, default=self)
             oldest.transport.abort()
             self.connections.discard(oldest)
 
@@ -61,6 +63,10 @@ class _Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_is_there()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self._idle_since_s = self.loop.time()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer a malformed request with a problem too."""
