@@ -78,6 +78,8 @@ _EXTRA_OF = {
     "uvicorn": "server",
     "websockets": "server",
     "python_multipart": "server",
+    "aioice": "webrtc",
+    "aiortc": "webrtc",
     "supervision": "supervision",
     "pandas": "pandas",
     "torch": "train",

@@ -89,6 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-pictures", type=int, default=default.max_pictures, metavar="N", help="most pictures in one request")
     add("--max-connections", type=int, default=default.max_connections, metavar="N", help="connections at a time")
     add(
+        "--webrtc",
+        metavar="ADDRESS",
+        help="let browsers send their cameras by WebRTC too, as UDP to this address of this machine (default: off)",
+    )
+    add(
         "--max-cameras", type=int, default=default.max_cameras, metavar="N", help="browsers' cameras at a time; 0: none"
     )
     add(
@@ -127,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
         max_pixels=args.max_pixels,
         max_pictures=args.max_pictures,
         max_connections=args.max_connections,
+        webrtc=args.webrtc,
         max_cameras=args.max_cameras,
         timeout_s=args.timeout_s,
         gate=args.gate,

@@ -1,4 +1,4 @@
-"""`numclip serve`: ages over HTTP, live sources and browsers' cameras, from one process with one model.
+"""`numclip serve`: one process with one model reads ages off pictures sent over HTTP, live sources and browsers' cameras.
 
 `serve(ServeOptions(sources=("0",)))` is the command `numclip serve 0`. It needs the extra `server` (FastAPI, uvicorn).
 """

@@ -7,9 +7,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import Depends, FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request, params
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError
@@ -46,8 +46,9 @@ from .schemas import (
     SourcesAnswer,
 )
 
-STUCK_S = 60.0  # a call of the model that takes longer is no sign of life
+STUCK_S = 60.0  # a call of the model that takes longer counts as hung
 BOUNDARY = "frame"
+OFFER_BYTES = 32 << 10  # largest SDP offer
 TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -56,10 +57,13 @@ TYPES = {
 }
 DESCRIPTION = (
     "Ages read off pictures, live sources and browsers' cameras. Every error is a Problem Details object (RFC 9457). "
-    "No picture is kept, and no address is fetched."
+    "The server keeps no picture and fetches no address."
 )
 
-# Signs the gate's answer: takes it without `signed`, gives the text that goes there.
+if TYPE_CHECKING:
+    from .webrtc import WebRtc
+
+# Signs the gate's answer: it takes the answer without `signed`, and returns the text for `signed`.
 Sign = Callable[[Mapping[str, object]], str]
 
 
@@ -75,11 +79,16 @@ class Service:
         self.scheduler = Scheduler(workers, options.queue, options.batch, options.batch_window_ms / 1000)
         self.metrics = Metrics()
         self.metrics.watch(self.scheduler, self.live)
+        self.webrtc: WebRtc | None = None
+        if options.webrtc is not None:
+            from .webrtc import WebRtc
+
+            self.webrtc = WebRtc(options.webrtc, options, self.live, self.reader, self.scheduler)
         self.closing = False
         self.app: ASGIApp = create_app(self)
 
     async def read(self, request: Request, pictures: list[Sent]) -> list[FrameResult]:
-        """What is in the pictures; gives their places up when the client goes. Raises Problem."""
+        """Read the pictures. When the client disconnects, they leave the queue. Raises Problem."""
         client = request.client.host if request.client else "unknown"
         gone = asyncio.ensure_future(_gone(request))
         futures: list[asyncio.Future[object]] = []
@@ -103,7 +112,9 @@ class Service:
         except Overloaded as error:
             raise overloaded(error.retry_after_s) from None
         except ShutDown:
-            raise Problem(503, "the server ends; try again", {"Retry-After": "1", "Connection": "close"}) from None
+            raise Problem(
+                503, "the server is shutting down; try again", {"Retry-After": "1", "Connection": "close"}
+            ) from None
         finally:
             gone.cancel()
             for future in futures:
@@ -124,17 +135,17 @@ def _cores() -> int:
 def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     titles = {
-        401: "No token, or another",
-        403: "A page of another site, or pictures that are nobody else's",
-        404: "No such source",
+        401: "The token is missing or wrong",
+        403: "The page belongs to another site, or the camera to another browser",
+        404: "There is no such source or session",
         408: "The body came too slowly",
-        413: "Too many bytes or pixels",
-        415: "No picture",
-        421: "Another host's name",
-        422: "A request or a picture that is not well formed",
-        429: "As many pictures wait as may; Retry-After says when to come again",
-        500: "A fault of the server",
-        503: "Not ready, or too late",
+        413: "The body has too many bytes, or a picture too many pixels",
+        415: "The body is not of a type that is read here",
+        421: "The request names another host",
+        422: "The request or a picture is not well formed",
+        429: "The queue is full, or too many cameras are connected. Retry-After says when to try again",
+        500: "The server failed",
+        503: "The server is not ready, or the answer took too long",
     }
     return {status: {"description": titles[status], "content": content} for status in (*statuses, 403, 421, 500)}
 
@@ -147,7 +158,7 @@ def _json_body(shape: type[BaseModel]) -> dict[str, object]:
 PICTURES_BODY = {
     "requestBody": {
         "required": True,
-        "description": "One picture as it is, or several as a form or as base64",
+        "description": "One picture as the body, or several as a form or as base64",
         "content": {
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
             "image/*": {"schema": {"type": "string", "format": "binary"}},
@@ -157,26 +168,28 @@ PICTURES_BODY = {
     }
 }
 READ_PROBLEMS = _problems(401, 408, 413, 415, 422, 429, 503)
-SourceId = Annotated[str, Path(description="As GET /v1/sources names it", max_length=64, examples=["0"])]
+SessionName = Annotated[str, Path(description="The last part of Location", max_length=64)]
+SourceId = Annotated[str, Path(description="An id that GET /v1/sources lists", max_length=64, examples=["0"])]
 
 
 def create_app(service: Service) -> ASGIApp:
-    """The application, with its guard in front."""
+    """The application behind its guard."""
     options, reader, live = service.options, service.reader, service.live
     app = FastAPI(
         title="numclip", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None,
-        openapi_url="/openapi.json", responses={500: {"model": ProblemDetails, "description": "A fault of the server"}},
+        openapi_url="/openapi.json", responses={500: {"model": ProblemDetails, "description": "The server failed"}},
     )  # fmt: skip
     add_handlers(app)
     if options.cors:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(options.cors),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Location"],
         )
     shapes, bodies = Shapes(reader.model.spec.task), Bodies(options)
-    bearer = HTTPBearer(auto_error=False, description="The server's token, where it has one")
+    bearer = HTTPBearer(auto_error=False, description="The server's token, if it has one")
     needs_token = [Depends(bearer)] if options.token is not None else []
     spec = reader.model.spec
 
@@ -187,10 +200,10 @@ def create_app(service: Service) -> ASGIApp:
     async def read(
         request: Request,
         level: Annotated[
-            float | None, Query(gt=0, lt=1, description="Of low and high; the server's own where not given")
+            float | None, Query(gt=0, lt=1, description="Level of low and high (default: the server's own)")
         ] = None,
     ) -> Response:
-        """Read the faces in one picture, or in several."""
+        """Read the faces in one or more pictures."""
         async with bodies.pictures(request) as pictures:
             results = await service.read(request, pictures)
         shown = reader.level if level is None or reader.level is None else level
@@ -203,15 +216,17 @@ def create_app(service: Service) -> ASGIApp:
     )  # fmt: skip
     async def gate(
         request: Request,
-        threshold: Annotated[float, Query(description="In the task's unit")],
-        error: Annotated[float, Query(description="The share that may be answered wrongly")] = DEFAULT_ERROR,
-        challenge: Annotated[float | None, Query(description="Yes to those read as so old or older")] = None,
+        threshold: Annotated[float, Query(description="The age asked about, in the task's unit")],
+        error: Annotated[
+            float, Query(description="Share of people near the threshold who may get a wrong answer")
+        ] = DEFAULT_ERROR,
+        challenge: Annotated[float | None, Query(description="Answer yes from this read age on")] = None,
         cost: Annotated[
-            float | None, Query(gt=0, le=1e6, description="One wrong yes is as bad as so many people who are asked")
+            float | None, Query(gt=0, le=1e6, description="One wrong yes is as bad as asking this many people")
         ] = None,
-        nonce: Annotated[str | None, Query(max_length=256, description="Comes back in the answer")] = None,
+        nonce: Annotated[str | None, Query(max_length=256, description="The answer repeats it")] = None,
     ) -> Response:
-        """Is the one person in the picture at least so old? yes, no, or ask for a document."""
+        """Answer whether the one person in the picture is at least this old: yes, no, or ask for a document."""
         try:
             opened = open_gate(spec, threshold, error, challenge=challenge, cost=cost)
         except (UsageError, ModelError) as fault:
@@ -239,7 +254,7 @@ def create_app(service: Service) -> ASGIApp:
         operation_id="models", tags=["server"],
     )  # fmt: skip
     async def models() -> ModelsAnswer:
-        """The model and the face finder, and what they say about themselves."""
+        """List the model and the face finder with their metadata."""
         return ModelsAnswer(models=[_model_out(info) for info in reader.infos])
 
     @app.get(
@@ -247,15 +262,18 @@ def create_app(service: Service) -> ASGIApp:
         operation_id="sources", tags=["sources"],
     )  # fmt: skip
     async def sources() -> Response:
-        """The live sources, and the browsers' cameras."""
-        return JSONResponse({"sources": [source.summary() for source in live]})
+        """List the live sources and the browsers' cameras."""
+        listed = [source.summary() for source in live]
+        return JSONResponse({"sources": listed, "webrtc": service.webrtc is not None})
 
     def source_of(id: str, seen: bool = False) -> LiveSource:
         source = live.get(id)
         if source is None:
             raise Problem(404, f"expected a source that GET /v1/sources lists, got {id[:64]!r}")
         if seen and source.private:
-            raise Problem(403, "what a browser's camera sees goes to that browser alone")
+            raise Problem(
+                403, "expected a source of the server; a camera's pictures and results go to its own browser alone"
+            )
         return source
 
     @app.get(
@@ -263,14 +281,14 @@ def create_app(service: Service) -> ASGIApp:
         operation_id="source", tags=["sources"],
     )  # fmt: skip
     async def source(id: SourceId) -> Response:
-        """One source, with its events and who came in the last hour."""
+        """Describe one source, with its events and the number of people in the last hour."""
         return JSONResponse(source_of(id).details())
 
     @app.get(
         "/v1/sources/{id}/results", operation_id="results", tags=["sources"], dependencies=needs_token,
         responses={
             200: {
-                "description": "A JSON line per result and event, as `numclip run --jsonl` writes them",
+                "description": "One JSON line per result and event, the same as `numclip run --jsonl` writes",
                 "content": {
                     "text/event-stream": {"schema": {"type": "string"}},
                     "application/x-ndjson": {"schema": {"type": "string"}},
@@ -285,7 +303,7 @@ def create_app(service: Service) -> ASGIApp:
         id: SourceId,
         limit: Annotated[int | None, Query(ge=1, description="End after so many")] = None,
     ) -> Response:
-        """Results as they come: server-sent events where the client accepts them, else JSON lines. A slow reader loses some."""
+        """Send results as they come: as server-sent events if the client accepts them, else as JSON lines. A slow reader loses some."""
         found = source_of(id, seen=True)
         events = "text/event-stream" in request.headers.get("accept", "")
         kind = "text/event-stream" if events else "application/x-ndjson"
@@ -300,7 +318,7 @@ def create_app(service: Service) -> ASGIApp:
         response_class=Response,
     )  # fmt: skip
     async def frame(id: SourceId) -> Response:
-        """The newest picture with its boxes; with --blur, faces are unrecognisable."""
+        """Send the newest picture with its boxes. With --blur, faces are unrecognisable."""
         found = source_of(id, seen=True)
         newest = found.newest
         if newest is None:
@@ -310,7 +328,7 @@ def create_app(service: Service) -> ASGIApp:
     @app.get(
         "/v1/sources/{id}/preview", operation_id="preview", tags=["sources"], dependencies=needs_token,
         responses={
-            200: {"description": "Pictures as they come", "content": {"multipart/x-mixed-replace": {}}},
+            200: {"description": "One JPEG after another", "content": {"multipart/x-mixed-replace": {}}},
             **_problems(401, 404, 422),
         },
         response_class=StreamingResponse,
@@ -318,7 +336,7 @@ def create_app(service: Service) -> ASGIApp:
     async def preview(
         id: SourceId, limit: Annotated[int | None, Query(ge=1, description="End after so many")] = None
     ) -> Response:
-        """The same as Motion JPEG. A slow reader loses pictures."""
+        """Send pictures with their boxes as they come, as Motion JPEG. A slow reader loses some."""
         found = source_of(id, seen=True)
         parts = _parts(found, limit, options.blur)
         return StreamingResponse(parts, media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")
@@ -332,35 +350,48 @@ def create_app(service: Service) -> ASGIApp:
         await socket.accept()
         await _send_lines(socket, found)
 
+    def check_places() -> None:
+        """Check that one more camera may connect. Raises Problem 429, 503."""
+        if service.closing:
+            raise Problem(503, "the server is shutting down; try again", {"Retry-After": "1"})
+        if live.cameras >= options.max_cameras:
+            told = f"expected at most {options.max_cameras} cameras at a time, got one more; try again"
+            raise Problem(429, told, {"Retry-After": "5"})
+
     @app.websocket("/v1/camera")
     async def camera(socket: WebSocket) -> None:
-        if live.cameras >= options.max_cameras or service.closing:
-            await socket.send_denial_response(overloaded_response(options.max_cameras))
+        try:
+            check_places()
+        except Problem as problem:
+            await socket.send_denial_response(problem_response(problem.status, problem.detail, problem.headers))
             return
-        await cameras.follow(socket, live, reader, service.scheduler, options.max_pixels)
+        await cameras.follow(socket, live.add_camera(), live, reader, service.scheduler, options)
+
+    if service.webrtc is not None:
+        _add_webrtc(app, service.webrtc, bodies, needs_token, check_places)
 
     @app.get("/healthz", response_model=Health, responses=_problems(503), operation_id="healthz", tags=["server"])
     async def healthz() -> Response:
-        """Whether the process works."""
+        """Tell whether the process works."""
         if service.scheduler.stuck(STUCK_S):
-            raise Problem(503, "a call of the model does not end")
+            raise Problem(503, f"a call of the model has run for more than {STUCK_S:g} s, or a reader thread has ended")
         return JSONResponse({"status": "ok"})
 
     @app.get("/readyz", response_model=Health, responses=_problems(503), operation_id="readyz", tags=["server"])
     async def readyz() -> Response:
-        """Whether it takes requests: model loaded, queue not full, not about to end."""
+        """Tell whether the server takes requests: it is not shutting down, and its queue is not full."""
         if service.closing:
-            raise Problem(503, "the server ends")
+            raise Problem(503, "the server is shutting down")
         if service.scheduler.waiting >= options.queue:
             raise Problem(503, "the queue is full", {"Retry-After": "1"})
         return JSONResponse({"status": "ok"})
 
     @app.get(
-        "/metrics", responses={200: {"description": "Prometheus's text", "content": {"text/plain": {}}}, **_problems(401)},
+        "/metrics", responses={200: {"description": "Metrics in Prometheus's text format", "content": {"text/plain": {}}}, **_problems(401)},
         dependencies=needs_token, operation_id="metrics", tags=["server"], response_class=Response,
     )  # fmt: skip
     async def metrics() -> Response:
-        """Counts and times for Prometheus."""
+        """Send counts and times to Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.post(
@@ -368,7 +399,7 @@ def create_app(service: Service) -> ASGIApp:
         response_class=Response, openapi_extra=_json_body(Login),
     )  # fmt: skip
     async def login(request: Request) -> Response:
-        """Give the page a cookie, for a browser cannot send a header with pictures and WebSockets."""
+        """Exchange the token for the page's cookie. Browsers send no Authorization header with images and WebSockets."""
         try:
             given = Login.model_validate_json(await bodies.short(request))
         except ValidationError:
@@ -390,11 +421,6 @@ def create_app(service: Service) -> ASGIApp:
             parameter["schema"]["enum"] = [float(at) for at in gates]
     document["components"]["schemas"].setdefault("ProblemDetails", ProblemDetails.model_json_schema())
     return Guard(app, options, service.page, service.metrics)
-
-
-def overloaded_response(cameras: int) -> Response:
-    """A browser's camera finds no place."""
-    return problem_response(429, f"expected at most {cameras} cameras at a time; try again", {"Retry-After": "5"})
 
 
 def _file(data: bytes, path: str) -> Callable[[], Response]:
@@ -432,6 +458,62 @@ def _model_out(info: ModelInfo) -> ModelOut:
     )
 
 
+def _add_webrtc(
+    app: FastAPI, webrtc: WebRtc, bodies: Bodies, needs_token: list[params.Depends], check_places: Callable[[], None]
+) -> None:
+    """Add the paths of a camera over WebRTC: those of WHIP (RFC 9725), and the stream of its results."""
+    sdp = {"application/sdp": {"schema": {"type": "string"}}}
+    at = "/v1/camera/{session}"
+
+    @app.post(
+        "/v1/camera", status_code=201, operation_id="open_camera", tags=["cameras"], dependencies=needs_token,
+        responses={
+            201: {
+                "description": "The SDP answer",
+                "content": sdp,
+                "headers": {"Location": {"description": "The session", "schema": {"type": "string"}}},
+            },
+            **_problems(401, 408, 413, 415, 422, 429, 503),
+        },
+        response_class=Response, openapi_extra={"requestBody": {"required": True, "content": sdp}},
+    )  # fmt: skip
+    async def open_camera(request: Request) -> Response:
+        """Begin to send a camera's video over WebRTC. The offer has one VP8 video. Location is the session's address."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/sdp":
+            raise Problem(415, f"expected application/sdp, got {kind or 'no type'}")
+        check_places()
+        offer = (await bodies.short(request, OFFER_BYTES)).decode("utf-8", "replace")
+        check_places()
+        client = request.client.host if request.client else "unknown"
+        session, answer = await webrtc.open(offer, client)
+        return Response(answer, 201, {"Location": f"camera/{session}"}, "application/sdp")
+
+    @app.delete(
+        at, status_code=204, operation_id="close_camera", tags=["cameras"], dependencies=needs_token,
+        responses=_problems(401, 404, 422), response_class=Response,
+    )  # fmt: skip
+    async def close_camera(session: SessionName) -> Response:
+        """End the camera's session."""
+        await webrtc.end(session)
+        return Response(status_code=204)
+
+    @app.get(
+        f"{at}/results", operation_id="camera_results", tags=["cameras"], dependencies=needs_token,
+        responses={
+            200: {
+                "description": "A server-sent event per result, with the width and height of its frame in px",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            },
+            **_problems(401, 404, 422),
+        },
+        response_class=StreamingResponse,
+    )  # fmt: skip
+    async def camera_results(session: SessionName) -> Response:
+        """Send the camera's results as they come. A slow reader loses some."""
+        return StreamingResponse(_lines(webrtc.get(session), None, b"data: %s\n"), media_type="text/event-stream")
+
+
 async def _lines(source: LiveSource, limit: int | None, form: bytes) -> AsyncIterator[bytes]:
     watch, many = source.watch(), 0
     try:
@@ -443,7 +525,7 @@ async def _lines(source: LiveSource, limit: int | None, form: bytes) -> AsyncIte
 
 
 async def _parts(source: LiveSource, limit: int | None, blur: bool) -> AsyncIterator[bytes]:
-    watch, many = source.watch(1), 0
+    watch, many = source.watch(1, pixels=True), 0
     try:
         while (limit is None or many < limit) and (seen := await watch.take()) is not None:
             if seen.result is not None:
@@ -456,7 +538,7 @@ async def _parts(source: LiveSource, limit: int | None, blur: bool) -> AsyncIter
 
 
 async def _send_lines(socket: WebSocket, source: LiveSource) -> None:
-    """Until the source or the reader ends."""
+    """Send lines until the source ends or the reader goes."""
     watch = source.watch()
     gone = asyncio.ensure_future(_closed(socket))
     sending = asyncio.ensure_future(_send(socket, watch))

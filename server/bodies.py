@@ -1,4 +1,4 @@
-"""The body of a request, taken within bounds of bytes and time, and the pictures in it. Nothing is written to a disk."""
+"""Reads a request's body within limits of bytes and time, and finds the pictures in it. Nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from ..runtime.live.addresses import printable
@@ -19,23 +20,24 @@ from .options import ServeOptions
 from .pictures import Sent
 from .problems import Problem, overloaded
 
-BODIES = 8  # as many bodies of the largest size fit into memory at a time
-SHORT_BYTES = 4096  # of a body that holds no picture
+BODIES = 8  # this many bodies of the largest size may be in memory at a time
+JSON_MARKS, MOST_MARKS = (b"{", b"[", b",", b'"'), 1000  # of a body of JSON
+SHORT_BYTES = 4096  # largest body without pictures
 DRAIN_S, DRAIN_BYTES = (
     2.0,
     64 << 20,
-)  # how long, and how much of it, a refused body is still read, so that the client hears why
+)  # a refused body is read on for so long and so far, so that the client gets the answer
 
 
 class Bodies:
-    """Takes bodies; all of them together are bounded too."""
+    """Reads bodies, each within its limit and all together within one."""
 
     def __init__(self, options: ServeOptions) -> None:
         self._options, self._free_bytes = options, BODIES * options.max_bytes
 
     @asynccontextmanager
     async def pictures(self, request: Request) -> AsyncGenerator[list[Sent], None]:
-        """The pictures of a request; their memory counts until the block is left. Raises Problem 408, 413, 415, 422, 429."""
+        """The pictures of a request. Their bytes count against the common limit until the block ends. Raises Problem 408, 413, 415, 422, 429."""
         held = 0
         try:
             self._check_length(request)
@@ -67,15 +69,15 @@ class Bodies:
         finally:
             self._free_bytes += held
 
-    async def short(self, request: Request) -> bytes:
-        """A body of at most SHORT_BYTES. Raises Problem 408, 413."""
+    async def short(self, request: Request, most_bytes: int = SHORT_BYTES) -> bytes:
+        """A body of at most `most_bytes`. Raises Problem 408, 413."""
 
         async def read() -> bytes:
             body = b""
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > SHORT_BYTES:
-                    raise Problem(413, f"expected a body of at most {SHORT_BYTES} bytes", {"Connection": "close"})
+                if len(body) > most_bytes:
+                    raise Problem(413, f"expected a body of at most {most_bytes} bytes", {"Connection": "close"})
             return body
 
         try:
@@ -100,9 +102,9 @@ class Bodies:
         arrived_s = time.monotonic()
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
-            found = await self._parts(request, body)
+            found = await run_in_threadpool(asyncio.run, self._parts(request.headers, body))
         elif kind == "application/json":
-            found = [(data, None) for data in self._from_json(body)]
+            found = [(data, None) for data in await run_in_threadpool(self._from_json, body)]
         elif kind.startswith("image/") or kind in ("application/octet-stream", ""):
             found = [(body, None)]
         else:
@@ -116,17 +118,19 @@ class Bodies:
             )
         return [Sent(data, name, arrived_s) for data, name in found]
 
-    async def _parts(self, request: Request, body: bytes) -> list[tuple[bytes, str | None]]:
+    async def _parts(self, headers: Headers, body: bytes) -> list[tuple[bytes, str | None]]:
+        """The parts of a form. It runs in its own thread and event loop, because a malicious form takes seconds to parse."""
+
         async def once() -> AsyncGenerator[bytes, None]:
             yield body
 
         many = self._options.max_pictures
-        parser = MultiPartParser(request.headers, once(), max_files=many, max_fields=many)
+        parser = MultiPartParser(headers, once(), max_files=many, max_fields=many)
         parser.spool_max_size = self._options.max_bytes + 1  # no part goes to a file
         try:
             form = await parser.parse()
         except (MultiPartException, KeyError, ValueError) as error:
-            said = getattr(error, "message", "it has no boundary or is cut short")
+            said = getattr(error, "message", "the boundary is missing, or the form is cut short")
             raise Problem(422, f"expected multipart/form-data with a picture in each part ({said})") from None
         found: list[tuple[bytes, str | None]] = []
         for _, part in form.multi_items():
@@ -137,24 +141,30 @@ class Bodies:
 
     def _from_json(self, body: bytes) -> list[bytes]:
         sentence = 'expected {"pictures": ["base64 of a picture", ...]}'
+        if sum(map(body.count, JSON_MARKS)) > MOST_MARKS + len(JSON_MARKS) * self._options.max_pictures:
+            raise Problem(
+                422, f"{sentence}, got JSON with too many values"
+            )  # as objects it would take twenty times its size
         try:
             given: object = json.loads(body)
         except (ValueError, RecursionError):
-            raise Problem(422, f"{sentence}, the body is no JSON") from None
+            raise Problem(422, f"{sentence}, got a body that is not JSON") from None
         pictures = given.get("pictures") if isinstance(given, dict) else None
         if not isinstance(pictures, list):
-            raise Problem(422, f"{sentence}; addresses are not fetched")
+            raise Problem(422, f"{sentence}; the server fetches no addresses")
         found: list[bytes] = []
         for number, text in enumerate(pictures[: self._options.max_pictures + 1]):
             try:
                 found.append(base64.b64decode(text if isinstance(text, str) else "?", validate=True))
             except (binascii.Error, ValueError):
-                raise Problem(422, f"{sentence}, pictures.{number} is no base64; addresses are not fetched") from None
+                raise Problem(
+                    422, f"{sentence}, pictures.{number} is not base64; the server fetches no addresses"
+                ) from None
         return found
 
 
 async def _drain(request: Request) -> None:
-    """Read on for a moment and keep nothing: a client that is still sending would not hear the answer."""
+    """Read on for a moment and discard it: a client that is still sending would not get the answer."""
 
     async def read() -> None:
         left = DRAIN_BYTES

@@ -1,107 +1,134 @@
-"""A browser's camera over a WebSocket: pictures come as messages, a JSON line answers each that is read; the newest goes first."""
+"""A browser's camera. Its newest picture waits to be read; older ones are dropped. Here pictures come over a WebSocket."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..runtime.live.frames import Frame, SourceEvent
 from ..runtime.live.results import FrameResult
 from .live import Live, LiveSource
-from .pictures import Sent, decode
+from .options import ServeOptions
+from .pictures import Image, Sent, decode
 from .problems import Problem
 from .reader import Reader
 from .scheduler import Overloaded, Scheduler, ShutDown
 
 PAUSE_S = 0.05  # before a camera asks again for a place in a full queue
-CLOSE_UNSUPPORTED, CLOSE_GOING_AWAY = 1003, 1001
+CLOSE_UNSUPPORTED, CLOSE_GOING_AWAY, CLOSE_POLICY = 1003, 1001, 1008
+Picture = TypeVar("Picture")
 
 
-class Camera:
+@dataclass(frozen=True, eq=False)
+class _Waiting(Generic[Picture]):
+    number: int
+    picture: Picture
+    arrived_s: float  # time.monotonic()
+
+
+class Camera(Generic[Picture]):
     """One browser's camera."""
 
-    def __init__(self, source: LiveSource, reader: Reader, max_pixels: int) -> None:
-        self._source, self._max_pixels = source, max_pixels
+    def __init__(self, source: LiveSource, reader: Reader, decode: Callable[[Picture], Image]) -> None:
+        """decode: turns a picture into uint8 BGR [H, W, 3], in a worker's thread. It raises Problem for a picture that it cannot read."""
+        self.source, self._decode = source, decode
         self._pipeline = reader.live_pipeline()
-        self.opened_s = time.monotonic()
-        self._came, self._handed = 0, 0
-        self._newest: tuple[int, Sent] | None = None
+        self._opened_s = time.monotonic()
+        self._handed = 0
+        self._newest: _Waiting[Picture] | None = None
         self._changed = asyncio.Event()
         self._over = False
 
-    def read(self, frames: Sequence[tuple[int, Sent]]) -> list[FrameResult | Exception]:
-        """What is in the one frame that waits; in a worker's thread."""
-        index, sent = frames[0]
-        try:
-            image = decode(sent, self._max_pixels)
-        except Problem as problem:
-            return [problem]
-        time_s = sent.arrived_s - self.opened_s
-        return [self._pipeline.read(Frame(image, index, time_s, sent.arrived_s, self._source.name))]
+    def put(self, picture: Picture, number: int) -> None:
+        """Keep a new picture in place of the one that waits. number: how many pictures came before it."""
+        self._newest = _Waiting(number, picture, time.monotonic())
+        self._changed.set()
 
-    async def receive(self, socket: WebSocket) -> None:
-        """Keep the newest picture, until the browser goes."""
-        try:
-            while True:
-                data = await socket.receive_bytes()
-                self._newest = self._came, Sent(data, None, time.monotonic())
-                self._came += 1
-                self._changed.set()
-        except (WebSocketDisconnect, KeyError):  # gone, or a text message
-            pass
-        finally:
-            self._over = True
-            self._changed.set()
+    def end(self) -> None:
+        """Let `answer` return, since no more pictures come."""
+        self._over = True
+        self._changed.set()
 
-    async def answer(self, socket: WebSocket, scheduler: Scheduler, client: str) -> None:
-        """Read the newest picture, and say what is in it, again and again. Raises Problem for what is no picture."""
+    def fail(self, problem: Problem) -> bytes:
+        """Record why the server gives this camera up. Returns the event as a JSON line."""
+        event = SourceEvent("failed", self.source.name, time.monotonic() - self._opened_s, problem.detail)
+        seen = self.source.tell(event)
+        self.source.show(seen)
+        return seen.line
+
+    async def answer(self, scheduler: Scheduler, client: str, tell: Callable[[FrameResult], Awaitable[None]]) -> None:
+        """Read the newest picture and hand its result to `tell`, again and again until `end`. Raises Problem, ShutDown."""
         while True:
             while self._newest is None:
                 if self._over:
                     return
                 self._changed.clear()
                 await self._changed.wait()
-            frame, self._newest = self._newest, None
+            waiting, self._newest = self._newest, None
             try:
-                result = await asyncio.wrap_future(scheduler.submit(frame, client, self.read))
+                result = await asyncio.wrap_future(scheduler.submit(waiting, client, self._read))
             except Overloaded:
                 await asyncio.sleep(PAUSE_S)
-                self._newest = self._newest or frame
+                self._newest = self._newest or waiting
                 continue
             assert isinstance(result, FrameResult)
             self._handed += 1
-            latency_s = time.monotonic() - result.frame.captured_s
-            result = replace(result, latency_s=latency_s, dropped=result.frame.index + 1 - self._handed)
-            seen = self._source.tell(result)
-            await socket.send_text(seen.line.decode())
+            latency_s = time.monotonic() - waiting.arrived_s
+            await tell(replace(result, latency_s=latency_s, dropped=waiting.number + 1 - self._handed))
+
+    def _read(self, pictures: Sequence[_Waiting[Picture]]) -> list[FrameResult | Exception]:
+        """Read one picture, in a worker's thread."""
+        waiting = pictures[0]
+        try:
+            image = self._decode(waiting.picture)
+        except Problem as problem:
+            return [problem]
+        time_s = waiting.arrived_s - self._opened_s
+        return [self._pipeline.read(Frame(image, waiting.number, time_s, waiting.arrived_s, self.source.name))]
 
 
-async def follow(socket: WebSocket, live: Live, reader: Reader, scheduler: Scheduler, max_pixels: int) -> None:
-    """Serve one browser's camera until it goes, or the server ends."""
-    await socket.accept()
-    source = live.add_camera()
-    camera = Camera(source, reader, max_pixels)
+async def follow(
+    socket: WebSocket, source: LiveSource, live: Live, reader: Reader, scheduler: Scheduler, options: ServeOptions
+) -> None:
+    """Serve one browser's camera over a WebSocket until it disconnects, sends nothing for `timeout_s`, or the server ends."""
+    camera = Camera[Sent](source, reader, lambda sent: decode(sent, options.max_pixels))
     client = socket.client.host if socket.client else "unknown"
-    watch = source.watch()  # hears of the server's end
-    tasks = [
-        asyncio.ensure_future(camera.receive(socket)),
-        asyncio.ensure_future(camera.answer(socket, scheduler, f"{client} {source.id}")),
-        asyncio.ensure_future(watch.take()),
-    ]
-    reason, code = "", CLOSE_GOING_AWAY
+
+    async def receive() -> None:
+        number = 0
+        with suppress(WebSocketDisconnect, KeyError):  # it has gone, or sent a text message
+            while True:
+                try:
+                    data = await asyncio.wait_for(socket.receive_bytes(), options.timeout_s)
+                except asyncio.TimeoutError:
+                    raise Problem(408, f"expected a picture within {options.timeout_s:g} s, none came") from None
+                camera.put(Sent(data, None, time.monotonic()), number)
+                number += 1
+
+    async def tell(result: FrameResult) -> None:
+        await socket.send_text(source.tell(result).line.decode())
+
+    reason, code, tasks = "", CLOSE_GOING_AWAY, list[asyncio.Future[object]]()
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[1].done():
-            tasks[1].result()
+        await socket.accept()
+        tasks = [
+            asyncio.ensure_future(receive()),
+            asyncio.ensure_future(camera.answer(scheduler, f"{client} {source.id}", tell)),
+            asyncio.ensure_future(source.watch().take()),  # ends when the server does
+        ]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     except Problem as problem:
-        event = SourceEvent("failed", source.name, time.monotonic() - camera.opened_s, problem.detail)
-        reason, code = problem.detail, CLOSE_UNSUPPORTED
-        await socket.send_text(source.tell(event).line.decode())
+        reason, code = problem.detail, CLOSE_POLICY if problem.status == 408 else CLOSE_UNSUPPORTED
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await socket.send_text(camera.fail(problem).decode())
     except (ShutDown, WebSocketDisconnect, RuntimeError):  # nobody is there to hear
         pass
     finally:

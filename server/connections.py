@@ -1,5 +1,5 @@
-"""A client's connection, with bounds that uvicorn leaves open: how long a head may take, how large it may be, how long a client
-may take nothing of its answer, and how many connections there may be."""
+"""Connections of clients, with the limits that uvicorn lacks: the time and size of a request's head, the time that a client may leave
+its answer unread, and the number of connections."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from .options import ServeOptions
 from .problems import MEDIA_TYPE, body_of
 
 MOST_HEAD_BYTES = 64 << 10
-# A browser that vanished without a word is noticed within the sum of these.
+CAMERA = "/v1/camera"
+MOST_CAMERA_BYTES = 4 << 20  # largest picture of a browser's camera
+MOST_WORD_BYTES = 1024  # largest message on the other WebSockets, which expect none
+# A browser that vanishes without closing is noticed within the sum of these.
 PING_S, PONG_S = 1.5, 2.5
 
 
@@ -21,19 +25,25 @@ class _Connection(HttpToolsProtocol):
 
     timeout_s: float
     most: int
-    _head: asyncio.TimerHandle | None = None  # runs while a head is awaited
-    _stall: asyncio.TimerHandle | None = None  # runs while the client takes nothing
+    _head: asyncio.TimerHandle | None = None  # runs while a head is expected
+    _stall: asyncio.TimerHandle | None = None  # runs while the client reads nothing
     _head_bytes = 0
-    _begun = False  # a head has come whole
+    _idle_since_s = 0.0  # loop time
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._idle_since_s = self.loop.time()
         super().connection_made(transport)
         self._await_head()
         if len(self.connections) > self.most:
-            idle = [each for each in self.connections if isinstance(each, _Connection) and not each._begun]
-            oldest = min(idle, key=lambda each: each._head.when() if each._head is not None else 0.0, default=self)
+            idle = [each for each in self.connections if isinstance(each, _Connection) and each._is_idle]
+            oldest = min(idle, key=lambda each: each._idle_since_s, default=self)
             oldest.transport.abort()
             self.connections.discard(oldest)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether the server is answering no request on it."""
+        return self.cycle is None or self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
@@ -52,12 +62,15 @@ class _Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_is_there()
-        self._begun = True
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        self._idle_since_s = self.loop.time()
+        super().on_response_complete()
+
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP gets a problem too."""
-        self._refuse(400, "expected an HTTP/1.1 request; what came is not well formed")
+        """Answer a malformed request with a problem too."""
+        self._refuse(400, "expected a well-formed HTTP/1.1 request")
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
@@ -102,6 +115,11 @@ class _Socket(WebSocketsSansIOProtocol):
     timeout_s: float
     _stall: asyncio.TimerHandle | None = None
 
+    def handle_connect(self, event: Request) -> None:
+        if not event.path.partition("?")[0].endswith(CAMERA):
+            self.conn.max_message_size = MOST_WORD_BYTES
+        super().handle_connect(event)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._stall is None:
@@ -120,6 +138,6 @@ class _Socket(WebSocketsSansIOProtocol):
 
 
 def connection_classes(options: ServeOptions) -> tuple[type[HttpToolsProtocol], type[WebSocketsSansIOProtocol]]:
-    """The classes of HTTP and WebSocket connections with these bounds."""
+    """The classes of HTTP and WebSocket connections with these limits."""
     bounds: dict[str, object] = {"timeout_s": options.timeout_s, "most": options.max_connections}
     return type("Connection", (_Connection,), bounds), type("Socket", (_Socket,), bounds)

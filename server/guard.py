@@ -1,4 +1,4 @@
-"""Who may ask: host, origin and token are checked before anything else happens; every answer carries the security headers."""
+"""Access control: host, origin and token are checked first. Every answer carries the security headers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -36,7 +35,7 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
-    """Refuses what may not be, and counts what was asked."""
+    """Refuses requests that are not allowed, and counts all requests."""
 
     def __init__(self, app: ASGIApp, options: ServeOptions, page: Mapping[str, bytes], metrics: Metrics) -> None:
         self._app, self._options, self._metrics = app, options, metrics
@@ -46,7 +45,7 @@ class Guard:
         self._cookie = _digest(self.cookie)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request or WebSocket."""
+        """Handle one request or WebSocket."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -74,11 +73,11 @@ class Guard:
                 self._metrics.answered(route, status, time.monotonic() - started_s)
 
     def _refusal(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
-        """Status, sentence and headers of a refusal; None: go on."""
+        """Status, sentence and headers of a refusal. None lets the request pass."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._token is None and not self._options.open_to_all and not self._is_local(host):
-            # a page of another site whose name leads here (DNS rebinding)
+            # DNS rebinding: a page of another site, whose name resolves to this machine
             return (
                 421,
                 f"expected the host localhost, got {host[:100]!r}; another name needs a token, or --open-to-all",
@@ -110,24 +109,22 @@ class Guard:
         return origin in self._options.cors or urlsplit(origin).netloc == host
 
     def _shown(self, headers: Headers) -> bool:
-        """Whether the token was shown, as a header or by the page's cookie."""
+        """Whether the request has the token, in the header or as the page's cookie."""
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self._token is not None and hmac.compare_digest(_digest(token.strip()), self._token)
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return found is not None and hmac.compare_digest(_digest(found.value), self._cookie)
+        pairs = (pair.partition("=") for pair in headers.get("cookie", "").split(";"))
+        found = next((value for name, _, value in pairs if name.strip() == COOKIE), None)
+        return found is not None and hmac.compare_digest(_digest(found.strip()), self._cookie)
 
 
 def cookie_of(token: str) -> str:
-    """What the page's cookie holds: not the token itself."""
+    """The value of the page's cookie, which is not the token itself."""
     return hmac.new(token.encode(), b"numclip page", hashlib.sha256).hexdigest()
 
 
 def same_token(given: str, token: str) -> bool:
-    """Whether they are one, in a time that does not tell."""
+    """Whether they are equal, compared in constant time."""
     return hmac.compare_digest(_digest(given), _digest(token))
 
 

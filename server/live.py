@@ -1,4 +1,4 @@
-"""Sources that are read all the time, and browsers' cameras: their newest result, who watches them, and who was there lately."""
+"""Live sources and browsers' cameras: their newest results, their readers, and the number of people in the last hour."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from ..runtime.sinks.sink import json_line
 from .options import ServeOptions
 from .reader import Reader
 
-WATCHED = 64  # results that wait for a reader that is slow; older ones are dropped
-EVENTS = 50  # that are remembered of a source
+WATCHED = 64  # results that wait for a slow reader; older ones are dropped
+EVENTS = 50  # kept of each source
 MINUTES = 60  # over which people are counted
-MOST_TRACKS = 20_000  # that are counted in that time
+MOST_TRACKS = 20_000  # counted in that time
 JOIN_S = 8.0
 JPEG_QUALITY = 80
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class Crowd:
-    """How many people were seen in the last hour: each track once, in the minute it came, at the word it has now."""
+    """Counts the people of the last hour. A track counts once, in the minute it came and with the word it has now."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = tuple(words)
@@ -59,7 +59,7 @@ class Crowd:
             self._tracks.popitem(last=False)
 
     def counts(self, now_s: float) -> dict[str, list[int]]:
-        """By word: how many came in each of the last 60 minutes, the oldest first."""
+        """For each word, how many came in each of the last 60 minutes, oldest first."""
         first = int(now_s // 60) - MINUTES + 1
         counts = {word: [0] * MINUTES for word in self._words}
         for came, word in list(self._tracks.values()):
@@ -70,31 +70,33 @@ class Crowd:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One thing to tell: a result or an event, with its JSON line."""
+    """A result or an event, as a JSON line."""
 
     line: bytes
     result: FrameResult | None
 
 
 class Watch:
-    """One reader of a source: what it has not taken yet, the newest `size` of it."""
+    """One reader of a source: the newest `size` lines that it has not taken yet."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, pixels: bool = False) -> None:
+        """pixels: keep the results with their pictures beside the lines."""
+        self._pixels = pixels
         self._waiting: deque[Seen] = deque(maxlen=size)
         self._changed, self._over = asyncio.Event(), False
 
     def put(self, seen: Seen) -> None:
-        """Something new; called in the server's loop."""
-        self._waiting.append(seen)
+        """Add a line. Called in the server's loop."""
+        self._waiting.append(seen if self._pixels else Seen(seen.line, None))
         self._changed.set()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Let `take` return None once all lines are taken."""
         self._over = True
         self._changed.set()
 
     async def take(self) -> Seen | None:
-        """The oldest that waits; None at the end."""
+        """The oldest line that waits; None at the end."""
         while not self._waiting:
             if self._over:
                 return None
@@ -104,46 +106,48 @@ class Watch:
 
 
 class LiveSource:
-    """One source or camera as clients see it."""
+    """One source or camera, as clients see it."""
 
     def __init__(self, id: str, name: str, task: TaskSpec, level: float | None, private: bool = False) -> None:
-        """private: its pictures and results go to nobody else; only its counts are shown."""
+        """private: other clients get its counts alone, not its pictures and results."""
         self.id, self.name, self.private, self._level = id, name, private, level
         self.state: State = "starting"
         self.statistics = RunStatistics()
         self._crowd = Crowd(task.words)
         self.events: deque[SourceEvent] = deque(maxlen=EVENTS)
         self.newest: FrameResult | None = None
-        self._shown: Seen | None = None  # the newest result that was handed to those who watch
+        self._shown: Seen | None = None  # the newest result that readers got
         self._watches: set[Watch] = set()
         self._over = False
         self._jpeg: tuple[FrameResult, bytes] | None = None
         self._encoding = asyncio.Lock()
 
-    def tell(self, seen: FrameResult | SourceEvent) -> Seen:
-        """Take in what happened; in the thread that reads the source."""
+    def tell(self, seen: FrameResult | SourceEvent, sized: bool = False) -> Seen:
+        """Record a result or event, in the thread that reads the source. sized: the line also has the picture's width and height."""
         if isinstance(seen, FrameResult):
             self.statistics.write(seen)
             self._crowd.add(seen, time.time())
             self.newest = seen
             if self.state in ("starting", "stalled"):
                 self.state = "live"
-            return Seen(json_line(seen.to_dict(self._level)), seen)
+            height, width = seen.frame.image.shape[:2]
+            size = {"width": width, "height": height} if sized else {}
+            return Seen(json_line({**seen.to_dict(self._level), **size}), seen)
         self.statistics.tell(seen)
         self.events.append(seen)
         self.state = "live" if seen.kind == "resumed" else seen.kind
         return Seen(json_line(seen.to_json()), None)
 
     def show(self, seen: Seen) -> None:
-        """Hand it to everybody who watches; in the server's loop."""
+        """Hand it to all readers. Called in the server's loop."""
         if seen.result is not None:
             self._shown = seen
         for watch in self._watches:
             watch.put(seen)
 
-    def watch(self, size: int = WATCHED) -> Watch:
-        """Begin to watch; `leave` ends it. The newest result is there at once."""
-        watch = Watch(size)
+    def watch(self, size: int = WATCHED, pixels: bool = False) -> Watch:
+        """A new reader, which has the newest result at once. `leave` ends it."""
+        watch = Watch(size, pixels)
         if self._shown is not None:
             watch.put(self._shown)
         if self._over:
@@ -152,24 +156,24 @@ class LiveSource:
         return watch
 
     def leave(self, watch: Watch) -> None:
-        """Watch no more."""
+        """Remove a reader."""
         self._watches.discard(watch)
 
     def end(self) -> None:
-        """Everybody who watches hears that nothing more comes; in the server's loop."""
+        """Tell all readers that nothing more comes. Called in the server's loop."""
         self._over = True
         for watch in self._watches:
             watch.end()
 
     async def jpeg(self, result: FrameResult, blur: bool) -> bytes:
-        """The picture with its boxes, encoded once for all who watch."""
+        """The picture with its boxes as JPEG, encoded once for all readers."""
         async with self._encoding:
             if self._jpeg is None or self._jpeg[0] is not result:
                 self._jpeg = result, await asyncio.to_thread(_encoded, result, self._level, blur)
             return self._jpeg[1]
 
     def summary(self) -> dict[str, object]:
-        """What a list of sources says."""
+        """The source's entry in the list of sources."""
         now, newest = self.statistics, self.newest
         latency = now.percentiles()
         return {
@@ -188,12 +192,12 @@ class LiveSource:
         }
 
     def details(self) -> dict[str, object]:
-        """The same with its events, and who came in the last hour."""
+        """The same with its events, and the number of people in the last hour."""
         events = [event.to_json() for event in self.events]
         return {**self.summary(), "events": events, "last_hour": self.last_hour()}
 
     def last_hour(self) -> dict[str, list[int]]:
-        """By word: how many people came in each of the last 60 minutes."""
+        """For each word, how many people came in each of the last 60 minutes."""
         return self._crowd.counts(time.time())
 
 
@@ -206,7 +210,7 @@ class Live:
     """All sources and cameras of a server."""
 
     def __init__(self, options: ServeOptions, reader: Reader) -> None:
-        """Opens the sources. Raises SourceError where one cannot be, UsageError where one is no video or camera."""
+        """Opens the sources. Raises SourceError for one that cannot be opened, and UsageError for one that is not a video or camera."""
         self._options, self._reader = options, reader
         self._loop: asyncio.AbstractEventLoop | None = None
         self._all: dict[str, LiveSource] = {}
@@ -244,24 +248,24 @@ class Live:
         return self._all.get(id)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Read from now on; what is seen is shown in this loop."""
+        """Begin to read. Readers get the results in this loop."""
         self._loop = loop
         if self._conveyor is not None:
             self._thread.start()
 
     @property
     def cameras(self) -> int:
-        """Browsers' cameras that are connected."""
+        """How many browsers' cameras are connected."""
         return sum(source.private for source in self._all.values())
 
     def add_camera(self) -> LiveSource:
-        """A browser's camera has come."""
+        """Add a browser's camera."""
         self._cameras += 1
         task, level = self._reader.model.spec.task, self._reader.level
         return self._add(LiveSource(f"camera-{self._cameras}", f"camera {self._cameras}", task, level, private=True))
 
     def remove(self, source: LiveSource) -> None:
-        """It has gone."""
+        """Remove a camera that has gone."""
         source.end()
         self._all.pop(source.id, None)
 
@@ -290,7 +294,7 @@ class Live:
             self._loop.call_soon_threadsafe(function, *args)
 
     def stop(self) -> None:
-        """No more frames; whoever watches is told. In the server's loop."""
+        """Read no more frames, and tell all readers. Called in the server's loop."""
         if self._conveyor is not None:
             self._conveyor.stop()
         for source in self:

@@ -1,4 +1,4 @@
-"""What the server tells Prometheus, through prometheus-client."""
+"""Metrics for Prometheus, through prometheus-client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 
 
 
 class Metrics:
-    """Counts of requests, and the state of queue and sources as it is when Prometheus asks."""
+    """Counts requests, and reports the queue and the sources as they are when Prometheus asks."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -32,21 +32,21 @@ class Metrics:
         self._faces = Counter("numclip_faces", "Faces in them", registry=self.registry)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
-        """One request is over."""
+        """Count one request."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
     def read(self, pictures: int, faces: int) -> None:
-        """So many pictures were read, with so many faces."""
+        """Count pictures that were read, and the faces in them."""
         self._pictures.inc(pictures)
         self._faces.inc(faces)
 
     def watch(self, scheduler: Scheduler, live: Live) -> None:
-        """Tell of these too."""
+        """Report these too."""
         self.registry.register(_State(scheduler, live))
 
     def text(self) -> bytes:
-        """The page that Prometheus reads."""
+        """The metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
 

@@ -1,4 +1,4 @@
-"""What a server reads, where it listens, and its limits."""
+"""The options of a server: its sources, its address, its limits."""
 
 from __future__ import annotations
 
@@ -14,61 +14,64 @@ SHORTEST_TOKEN = 16  # characters
 
 @dataclass(frozen=True)
 class ServeOptions(FaceOptions):
-    """How `numclip serve` runs. The defaults are safe: this machine alone, bounded in memory and time."""
+    """How `numclip serve` runs. By default only this machine reaches it, and its memory and times are limited."""
 
     sources: tuple[str, ...] = ()
-    """Cameras, streams and video files that are read all the time; a file is played at its own speed, once."""
+    """Cameras, streams and video files that the server reads. A file is played once, at its own speed."""
     model: str = "age-nano"
     """A model's name, an .onnx or an .engine."""
     device: str = "auto"
     """Where the model runs: auto, cpu, cuda or tensorrt."""
     precision: str | None = None
-    """fp32, fp16 or int8: the form of the model beside it; None: the file that `model` names."""
+    """fp32, fp16 or int8; None: the precision of the file that `model` names."""
     threads: int = 1
-    """CPU threads of one call of the model; calls run side by side, one per worker."""
+    """CPU threads of one call of the model. Each worker makes calls of its own."""
     detector: str = FINDER
     """The face detector's name, or a finder's file."""
     host: str = "127.0.0.1"
-    """Address to listen on; any but this machine's own needs a token, or `open_to_all`."""
+    """Address to listen on. An address that other machines reach needs `token` or `open_to_all`."""
     port: int = 8000
-    """TCP port; 0 takes a free one."""
+    """TCP port; 0: a free one."""
     token: str | None = None
-    """What a client must show, of at least 16 characters; None: nothing, for this machine alone."""
+    """Secret of at least 16 characters that clients must send; None: no token."""
     open_to_all: bool = False
-    """Listen on other addresses without a token."""
+    """Let other machines in without a token."""
     cors: tuple[str, ...] = ()
     """Origins of other sites whose pages may call the API, such as https://kiosk.example."""
     workers: int | None = None
-    """Threads that read pictures side by side; None: one per CPU core that this process may use."""
+    """Threads that read pictures; None: one per CPU core that this process may use."""
     batch: int = 1
-    """At most so many pictures of different requests in one call of the model; 1: none wait for others."""
+    """Most pictures of different requests in one call of the model; 1: no picture waits for others."""
     batch_window_ms: float = 5.0
-    """How long a picture waits for others, where `batch` is above 1."""
+    """How long a picture waits for others, if `batch` is above 1."""
     queue: int = 64
-    """Pictures that may wait; more are answered with 429."""
+    """Pictures that may wait. Others are answered with 429."""
     max_bytes: int = 32 << 20
-    """Largest body of a request, and largest message of a browser's camera."""
+    """Largest body of a request. A message of a browser's camera has at most 4 MiB."""
     max_pixels: int = 50_000_000
     """Largest picture, checked before it is decoded."""
     max_pictures: int = 16
     """Most pictures in one request."""
     max_connections: int = 512
-    """Connections at a time; more are closed at once."""
+    """Connections at a time. A new one takes the place of the oldest idle one; if none is idle, it is closed."""
+    webrtc: str | None = None
+    """Address of this machine to which browsers' cameras may send video over WebRTC; None: they use WebSockets alone."""
     max_cameras: int = 8
-    """Browsers whose cameras are read at a time."""
+    """Browsers' cameras at a time; 0: none."""
     timeout_s: float = 20.0
-    """A request's head, its body, its wait for a worker, and a reader that takes nothing: each may last so long."""
+    """Longest time for a request's head, for its body, for its wait in the queue, for a client that leaves its answer unread, and for a
+    camera that sends no picture."""
     camera: str | None = None
-    """Ask a camera for this, as WxH@FPS:FORMAT."""
+    """What to ask the server's own cameras for, as WxH@FPS:FORMAT."""
     fps: float | None = None
     """Frame rate of a raw stream without timestamps; None: 30."""
     level: float = 0.9
-    """Level of the shown ranges, between 0 and 1."""
+    """Level of the intervals, between 0 and 1."""
     blur: bool = False
-    """Make faces unrecognisable in every picture that is sent out."""
+    """Make faces unrecognisable in every picture that the server sends."""
 
     def __post_init__(self) -> None:
-        """UsageError where an option is out of range, or the server would be open to others unasked."""
+        """Raises UsageError for an option out of range, or for an address that would let others in without a token."""
         counts = {
             "--threads": self.threads,
             "--batch": self.batch,
@@ -94,6 +97,8 @@ class ServeOptions(FaceOptions):
             raise UsageError(f"expected --timeout-s above 0 and at most 3600, got {self.timeout_s:g}")
         if not 0 < self.level < 1:
             raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {self.level:g}")
+        if self.webrtc is not None:
+            _check_address(self.webrtc)
         super().__post_init__()
         self._check_access()
 
@@ -118,10 +123,20 @@ class ServeOptions(FaceOptions):
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only this machine reaches the server."""
         if self.host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _check_address(address: str) -> None:
+    """Raises UsageError for an address that a browser cannot send to."""
+    try:
+        fits = not ipaddress.ip_address(address).is_unspecified
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(f"expected --webrtc with one address of this machine, such as 192.168.1.5, got {address!r}")

@@ -1,4 +1,4 @@
-"""A picture that a client sent: what it is and how large, told by its first bytes, before anything is decoded."""
+"""Pictures that clients send. Format and size are read from the first bytes, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from .problems import Problem
 
 Image = npt.NDArray[np.uint8]
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
-MOST_SCANS = 100  # of a JPEG: each costs as much as a picture
+MOST_SCANS = 100  # of a JPEG; each scan takes as long as a picture
 TAKEN = "a JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000, AVIF or HEIC picture"
 
 pil.init()  # every format's parser
-# What Pillow remarks about other people's pictures is nothing that the server's log should say.
+# Pillow's warnings about clients' pictures do not belong in the server's log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True, eq=False)
 class Sent:
-    """A picture as it came."""
+    """A picture as it arrived."""
 
     data: bytes
-    name: str | None  # the file's name, where the client told one
+    name: str | None  # the file's name, if the client gave one
     arrived_s: float  # time.monotonic()
 
 
 def decode(sent: Sent, max_pixels: int) -> Image:
-    """[H, W, 3] uint8 BGR, the same as `numclip.read` sees. Raises Problem: 413 too large, 415 no picture, 422 a broken one."""
+    """Decode to uint8 BGR [H, W, 3], as `numclip.read` does. Raises Problem: 413 too large, 415 not a picture, 422 damaged."""
     data = sent.data
     if not data:
-        raise Problem(422, f"expected {TAKEN}, the body is empty")
+        raise Problem(422, f"expected {TAKEN}, got an empty body")
     heic = kind_of_data(data) == "heic"
     width, height = _heic_size(data) if heic else _size(data, max_pixels)
     if width < 1 or height < 1:
-        raise Problem(422, "expected a picture with at least one pixel; send another")
+        raise Problem(422, "expected a picture with at least one pixel, got none; send another")
     if width * height > max_pixels:
         raise _too_large(f"{width} x {height}", max_pixels)
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MOST_SCANS:
-        raise Problem(413, f"expected a JPEG of at most {MOST_SCANS} scans; save it again")
-    broken = Problem(422, "expected a whole picture, its bytes are cut short or damaged; send another")
+        raise Problem(413, f"expected a JPEG of at most {MOST_SCANS} scans, got more; save it again")
+    broken = Problem(422, "expected a whole picture, got one that is cut short or damaged; send another")
     try:
         image = next(pictures_in(data, "picture")) if heic else cv2.imdecode(np.frombuffer(data, np.uint8), 1)
     except SourceError:
@@ -66,9 +66,9 @@ def _size(data: bytes, max_pixels: int) -> tuple[int, int]:
     except pil.DecompressionBombError:
         raise _too_large("more", max_pixels) from None
     except pil.UnidentifiedImageError:
-        raise Problem(415, f"expected {TAKEN}; its first bytes say something else") from None
+        raise Problem(415, f"expected {TAKEN}, got other first bytes") from None
     except Exception as error:  # parsers of broken heads raise many kinds
-        raise Problem(422, f"expected {TAKEN}, its head is broken ({type(error).__name__}); send another") from None
+        raise Problem(422, f"expected {TAKEN}, got a damaged header ({type(error).__name__}); send another") from None
 
 
 def _heic_size(data: bytes) -> tuple[int, int]:
@@ -76,12 +76,14 @@ def _heic_size(data: bytes) -> tuple[int, int]:
         import pillow_heif  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise Problem(
-            415, 'this server reads no HEIC: it needs pip install "numclip[heic]"; or save it as JPEG'
+            415, 'this server cannot read HEIC; save the picture as JPEG, or on the server: pip install "numclip[heic]"'
         ) from None
     try:
         width, height = pillow_heif.open_heif(data).size
     except Exception as error:
-        raise Problem(422, f"expected a HEIC picture, its head is broken ({type(error).__name__})") from None
+        raise Problem(
+            422, f"expected a HEIC picture, got a damaged header ({type(error).__name__}); send another"
+        ) from None
     return int(width), int(height)
 
 

@@ -1,4 +1,4 @@
-"""Every error of the API as Problem Details for HTTP APIs (RFC 9457)."""
+"""Errors of the API, as Problem Details for HTTP APIs (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ log = logging.getLogger(__name__)
 
 
 class ProblemDetails(BaseModel):
-    """What went wrong: what was expected, what came, and what to do."""
+    """An error: what was expected, what came, and what to do."""
 
-    type: str = Field("about:blank", description="Always about:blank: the status says the kind")
+    type: str = Field("about:blank", description="Always about:blank, because the status says the kind")
     title: str = Field(description="The status in words")
     status: int = Field(description="The HTTP status")
     detail: str = Field(description="One sentence about this request")
 
 
 class Problem(Exception):
-    """An error that a client is told."""
+    """An error that the client gets as an answer."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -36,9 +36,9 @@ class Problem(Exception):
 
 
 def overloaded(retry_after_s: float) -> Problem:
-    """429: as many pictures wait as may; when to come again."""
+    """429: the queue is full. retry_after_s: when to try again."""
     seconds = max(1, math.ceil(retry_after_s))
-    detail = f"expected fewer requests at a time, as many pictures wait as may; try again in {seconds} s"
+    detail = f"expected a free place in the queue, it is full; try again in {seconds} s"
     return Problem(429, detail, {"Retry-After": str(seconds)})
 
 
@@ -50,12 +50,12 @@ def body_of(status: int, detail: str) -> bytes:
 
 
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer that says so."""
+    """The answer for a problem."""
     return Response(body_of(status, detail), status, headers, MEDIA_TYPE)
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Every error that leaves a handler becomes a problem; what was not expected is logged and says nothing."""
+    """Turn every error of a handler into a problem. An unexpected one is logged, and the client gets no details."""
 
     async def told(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
@@ -72,7 +72,7 @@ def add_handlers(app: FastAPI) -> None:
 
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem_response(500, "the server failed on this request; its log says more")
+        return problem_response(500, "the server failed on this request; its log has the details")
 
     app.add_exception_handler(Problem, told)
     app.add_exception_handler(HTTPException, refused)

@@ -1,4 +1,4 @@
-"""The one model of a server, and what it says about a client's pictures."""
+"""The server's one model, and how it reads clients' pictures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .options import ServeOptions
 from .pictures import Sent, decode
 from .problems import Problem
 
-SOURCE = "request"  # the source of a result that a client asked for
+SOURCE = "request"  # the source of results of POST /v1/read
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 log = logging.getLogger(__name__)
 
 
 class Reader:
-    """Model and face detector, opened once; any thread may read with them."""
+    """The model and the face detectors, opened once. Any thread may use them."""
 
     def __init__(self, options: ServeOptions) -> None:
         """Raises ModelError, DetectorError, DeviceError, UsageError."""
@@ -37,7 +37,7 @@ class Reader:
         self._detectors = [
             open_detector(options.detector, KEEP_SCORE, options.min_face_px, options.device, options.threads, enlarge)
             for enlarge in (False, True)
-        ]  # of live frames, and of pictures that are looked at once
+        ]  # for live frames, and for single pictures
         self.infos: list[ModelInfo] = [model_info(self.model.path or options.model)]
         if options.detector not in ("yunet", "haar"):
             self.infos.append(model_info(options.detector))
@@ -47,11 +47,11 @@ class Reader:
         self._own = threading.local()
 
     def live_pipeline(self) -> Pipeline:
-        """A way of frames of its own, for a source or a camera: tracks, running ages, a bound of model time."""
+        """A pipeline for one source or camera, with its own tracks, running ages and time budget."""
         return Pipeline(self.model, self._detectors[0], self.rules, tracks=True, live=True)
 
     def read_many(self, pictures: Sequence[Sent]) -> list[FrameResult | Exception]:
-        """What is in each picture, in one call of the model; a picture that cannot be read has a Problem in its place."""
+        """Read pictures in one call of the model. A picture that cannot be read gets a Problem in its place."""
         frames: list[Frame] = []
         answers: list[FrameResult | Exception | None] = []
         for sent in pictures:
@@ -73,7 +73,7 @@ class Reader:
         return [_without_pixels(next(results)) if answer is None else answer for answer in answers]
 
     def gate_answer(self, gate: Gate, result: FrameResult) -> dict[str, object]:
-        """yes, no or ask for a picture of one person, with the reason where nobody was asked about."""
+        """yes, no or ask for a picture of one person. With no face or several, ask and the reason."""
         faces = result.faces
         nothing: dict[str, object] = {"answer": "ask", "p": None, "faces": len(faces)}
         if len(faces) != 1:
@@ -86,5 +86,5 @@ class Reader:
 
 
 def _without_pixels(result: FrameResult) -> FrameResult:
-    """The same without its picture, which nobody asks for again: what waits to be collected is small."""
+    """The same result without its picture, so that results in memory are small."""
     return replace(result, frame=replace(result.frame, image=NO_PIXELS))

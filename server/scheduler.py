@@ -1,7 +1,7 @@
-"""Many clients, one model: work of all clients waits in one bounded queue, and a few threads do it in turns.
+"""One model for many clients: their work waits in one bounded queue, and a few threads do it.
 
-Clients take turns, each with its oldest work. When every place is taken, the client that has most waiting gives up its newest
-for one that has less; the others are refused. Work of the same kind may be done together, as a batch.
+Clients take turns, each with its oldest work. When the queue is full and the client with the most work has more than the newcomer, it
+loses its newest piece to the newcomer. Otherwise the newcomer is refused. Work of the same kind may be done together, as a batch.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-LEARNING = 0.1  # share of the newest call in the estimate
-GUESS_S = 0.03  # for one piece of work, before anything was timed
+LEARNING = 0.1  # weight of the newest call in the estimate
+GUESS_S = 0.03  # time of one piece of work, before any was timed
 
-# Does several pieces of work in one call; an exception in the list is the answer to its piece alone.
+# Does several pieces of work in one call. An exception in the list is the answer to its piece alone.
 Run = Callable[[Sequence[Any]], Sequence[object]]
 
 
 class Overloaded(Exception):
-    """There is no place in the queue."""
+    """The queue is full."""
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(f"try again in {retry_after_s:.1f} s")
@@ -30,12 +30,12 @@ class Overloaded(Exception):
 
 
 class ShutDown(Exception):
-    """The server ends; nothing new is taken."""
+    """The server is shutting down and takes no new work."""
 
 
 @dataclass(eq=False)
 class _Work:
-    """One piece that waits."""
+    """One piece of work that waits."""
 
     payload: object
     client: str
@@ -45,11 +45,11 @@ class _Work:
 
 
 class Scheduler:
-    """Threads that do what clients ask for."""
+    """The queue, and the threads that do the work."""
 
     def __init__(self, workers: int, places: int, batch: int = 1, window_s: float = 0.0) -> None:
-        """workers: threads. places: pieces of work that may wait. batch: at most so many pieces of one kind in a call.
-        window_s: how long a piece waits for others of its kind, where batch is above 1."""
+        """workers: threads. places: pieces of work that may wait. batch: most pieces of one kind in a call.
+        window_s: how long a piece waits for others of its kind, if batch is above 1."""
         self._places, self._batch, self._window_s = places, batch, window_s
         self._waiting: OrderedDict[str, deque[_Work]] = OrderedDict()  # by client, whose turn it is first
         self._many, self._each_s = 0, GUESS_S
@@ -72,7 +72,7 @@ class Scheduler:
         return self._many * self._each_s / len(self._threads)
 
     def submit(self, payload: object, client: str, run: Run) -> Future[object]:
-        """Wait for a turn; cancel the future to give it up. Raises Overloaded or ShutDown."""
+        """Queue a piece of work. Cancel the future to take it back. Raises Overloaded or ShutDown."""
         work = _Work(payload, client, run, time.monotonic())
         given_up: _Work | None = None
         with self._changed:
@@ -89,7 +89,7 @@ class Scheduler:
         return work.future
 
     def _give_up_for(self, client: str) -> _Work:
-        """The newest work of the client that has most waiting; called with the condition held. Raises Overloaded."""
+        """Take the newest work of the client with the most. Called with the condition held. Raises Overloaded."""
         mine = len(self._waiting.get(client, ()))
         greediest = max(self._waiting, key=lambda name: len(self._waiting[name]))
         if len(self._waiting[greediest]) <= mine + 1:
@@ -105,8 +105,8 @@ class Scheduler:
         return work
 
     def _forget(self, future: Future[object]) -> None:
-        """If it was cancelled, its work gives its place up. (It is not told which work: that would be a circle of references,
-        and keep what was sent until the next collection of garbage.)"""
+        """Remove the work of a cancelled future from the queue. (The work is looked up: a callback that held it would make a
+        reference cycle, which keeps the sent bytes until the next garbage collection.)"""
         if not future.cancelled():
             return
         with self._changed:
@@ -120,7 +120,7 @@ class Scheduler:
                         return
 
     def _take(self) -> list[_Work] | None:
-        """The next call's pieces, in turns; None at the end."""
+        """The pieces of the next call, in turns; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._many > 0 or self._closed)
             if self._many == 0:
@@ -133,7 +133,7 @@ class Scheduler:
                     taken.append(more)
                     continue
                 pause_s = until_s - time.monotonic()
-                if pause_s <= 0 or self._closed or self._many > 0:  # what waits is of another kind
+                if pause_s <= 0 or self._closed or self._many > 0:  # the next piece is of another kind
                     break
                 self._changed.wait(pause_s)
             return taken
@@ -146,7 +146,7 @@ class Scheduler:
         return work
 
     def _next_like(self, first: _Work) -> _Work | None:
-        """The next piece, if it is of the same kind."""
+        """The next piece if it is of the same kind, else None."""
         if self._many == 0 or next(iter(self._waiting.values()))[0].run != first.run:
             return None
         return self._next()
@@ -161,7 +161,7 @@ class Scheduler:
             self._busy_since_s[name] = started_s
             try:
                 answers = works[0].run([work.payload for work in works])
-            except BaseException as error:  # each client is told
+            except BaseException as error:  # each client gets it
                 answers = [error] * len(works)
             self._busy_since_s.pop(name, None)
             with self._changed:
@@ -175,14 +175,14 @@ class Scheduler:
                     work.future.set_result(answer)
 
     def stuck(self, seconds: float) -> bool:
-        """Whether a thread has ended, or works at one call for longer than this."""
+        """Whether a thread has ended, or one call has run for longer than this."""
         before_s = time.monotonic() - seconds
         return not all(t.is_alive() for t in self._threads) or any(
             since_s < before_s for since_s in list(self._busy_since_s.values())
         )
 
     def close(self, seconds: float) -> None:
-        """Take nothing new, finish what waits, end the threads."""
+        """Take no new work, finish the waiting work, end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The shapes of the API's bodies, for its OpenAPI document; what they mean is said once, beside the records they come from."""
+"""The shapes of the API's bodies, for its OpenAPI document. The records behind them say what each field means."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..runtime.contract.task import TaskSpec
 
 
 class GateAnswer(BaseModel):
-    """What the gate says about one face."""
+    """The gate's answer about one face."""
 
     threshold: float
     error: float
-    p: float | None = Field(description="The probability to be at least the threshold, by this look alone")
+    p: float | None = Field(description="Probability of being at least the threshold, by this look alone")
     answer: Literal["yes", "no", "ask"]
     looks: int
 
@@ -23,21 +23,21 @@ class GateAnswer(BaseModel):
 class FaceBase(BaseModel):
     """One face."""
 
-    track: int | None = Field(description="Null in a picture on its own")
+    track: int | None = Field(description="Null in a single picture")
     box: list[float] = Field(description="x1, y1, x2, y2 in px", min_length=4, max_length=4)
-    score: float = Field(description="The detector's, 0 to 1")
+    score: float = Field(description="The detector's score, 0 to 1")
     low: float | None
     high: float | None
-    level: float | None = Field(description="The share of true numbers between low and high")
-    bin: str | None = Field(description="The word for the number")
-    probabilities: list[float] = Field(description="Over the words; empty without a number")
+    level: float | None = Field(description="Share of true numbers between low and high")
+    bin: str | None = Field(description="Word for the number")
+    probabilities: list[float] = Field(description="Probability of each word; empty without a number")
     fresh: bool = Field(description="The model ran on this face in this picture")
     gate: GateAnswer | None = None
     reason: str | None = Field(None, description="Why there is no number")
 
 
 class ResultBase(BaseModel):
-    """What is in one picture."""
+    """The faces in one picture."""
 
     source: str
     file: str | None = None
@@ -48,12 +48,12 @@ class ResultBase(BaseModel):
 
 
 def _list_of(name: str, item: type[BaseModel]) -> dict[str, Any]:
-    """The field of this name, a list of these."""
+    """A field of this name that is a list of these items."""
     return {name: (GenericAlias(list, item), ...)}
 
 
 class Shapes:
-    """The shapes that depend on the task: the key of the number is the task's name."""
+    """The shapes that depend on the task, because the key of the number is the task's name."""
 
     def __init__(self, task: TaskSpec) -> None:
         number = Field(description=f"In {task.unit}; null where `reason` says why")
@@ -63,7 +63,7 @@ class Shapes:
         self.result = create_model("FrameResult", __base__=ResultBase, **_list_of("faces", face))
         self.result.__doc__ = ResultBase.__doc__
         self.read = create_model("ReadAnswer", model=(str, ...), **_list_of("results", self.result))
-        self.read.__doc__ = "One result per picture, in the order in which they were sent."
+        self.read.__doc__ = "One result per picture, in the order of the request."
 
 
 class GateResult(BaseModel):
@@ -75,21 +75,21 @@ class GateResult(BaseModel):
     challenge: float | None
     cost: float | None
     p: float | None = Field(
-        description="The probability to be at least the threshold; null where nobody was asked about"
+        description="Probability of being at least the threshold; null without exactly one readable face"
     )
     faces: int
     reason: str | None = Field(
-        description="Why the answer is ask: no face, several faces, small, profile, blurred, range"
+        description="Why there is no probability: no face, several faces, small, profile, blurred, range"
     )
-    nonce: str | None = Field(description="As it was sent")
+    nonce: str | None = Field(description="The nonce of the request")
     model: str
     graph_sha256: str
     time: str = Field(description="ISO 8601, UTC")
-    signed: str | None = Field(description="The same answer, signed; null where the server has no key")
+    signed: str | None = Field(description="The same answer, signed; null if the server has no key")
 
 
 class ModelOut(BaseModel):
-    """A model file that is loaded."""
+    """A loaded model file."""
 
     name: str
     kind: Literal["age", "faces"] | str
@@ -101,18 +101,18 @@ class ModelOut(BaseModel):
     range: list[float]
     crop_px: int | None
     calibrated: bool
-    gates: dict[str, float] = Field(description="Thresholds, and the lowest error rate that each can show")
+    gates: dict[str, float] = Field(description="Lowest error rate that the calibration supports, by threshold")
     commercial_use: bool
 
 
 class ModelsAnswer(BaseModel):
-    """The models that are loaded."""
+    """The loaded models."""
 
     models: list[ModelOut]
 
 
 class Event(BaseModel):
-    """Something that befell a source."""
+    """An event of a source."""
 
     event: Literal["stalled", "resumed", "ended", "failed"]
     source: str
@@ -138,7 +138,7 @@ class SourceSummary(BaseModel):
 
 
 class SourceDetails(SourceSummary):
-    """The same with its events, and how many people came in each of the last 60 minutes, by word."""
+    """The same with its events, and the number of people in each of the last 60 minutes, by word."""
 
     events: list[Event]
     last_hour: dict[str, list[int]]
@@ -148,10 +148,11 @@ class SourcesAnswer(BaseModel):
     """All sources."""
 
     sources: list[SourceSummary]
+    webrtc: bool = Field(description="Whether a browser may send its camera over WebRTC, with POST /v1/camera")
 
 
 class Health(BaseModel):
-    """Whether the server lives, or is ready."""
+    """The server works, or is ready."""
 
     status: Literal["ok"]
 
@@ -163,7 +164,7 @@ class Login(BaseModel):
 
 
 class Base64Pictures(BaseModel):
-    """Pictures as text; addresses are not fetched."""
+    """Pictures as text. The server fetches no addresses."""
 
     pictures: list[str] = Field(description="Base64 (RFC 4648)", min_length=1)
 

@@ -1,4 +1,4 @@
-"""A server from its start to its end: `numclip.server.serve(ServeOptions())` is `numclip serve`."""
+"""Runs the server: `numclip.server.serve(ServeOptions())` is `numclip serve`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import uvicorn
 from ..errors import OutputError
 from ..runtime.sinks.systemd import PINGS_PER_TIMEOUT, notify
 from .api import STUCK_S, Service, Sign
-from .connections import PING_S, PONG_S, connection_classes
+from .connections import MOST_CAMERA_BYTES, PING_S, PONG_S, connection_classes
 from .options import ServeOptions
 
 PAGE = Path(__file__).parent / "dist" / "page"
-GRACE_S = 30.0  # for requests in flight when the server ends
+GRACE_S = 30.0  # for requests in flight at the end
 BACKLOG = 512
 NO_PAGE = (
     b"<!doctype html><title>numclip</title><p>The page is not built in this checkout: run make web. The API works."
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 
 def serve(options: ServeOptions, say: Callable[[str], None] = print, sign: Sign | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; requests in flight are answered first.
+    """Serve until SIGINT or SIGTERM, then answer the requests in flight.
 
-    say: gets the address. sign: signs the gate's answers. Raises OutputError for an address that cannot be had, SourceError,
+    say: gets the address. sign: signs the gate's answers. Raises OutputError for an address that cannot be listened on, SourceError,
     ModelError, DetectorError, DeviceError, UsageError.
     """
-    # OpenCV's own limit, read when it is loaded: the second line of defence against a head that lies.
+    # OpenCV reads its own limit when it is loaded. It is the second defence against a header that lies about the size.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(options.max_pixels))
     listener = _listen(options)
     with listener:
@@ -46,7 +46,7 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print, sign: Sign 
 
 
 def page_files(folder: Path = PAGE) -> dict[str, bytes]:
-    """The page's files by their paths on the server."""
+    """The page's files, by their paths on the server."""
     if not (folder / "index.html").is_file():
         return {"/": NO_PAGE}
     files = {f"/{path.name}": path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
@@ -54,6 +54,16 @@ def page_files(folder: Path = PAGE) -> dict[str, bytes]:
 
 
 def _listen(options: ServeOptions) -> socket.socket:
+    if options.webrtc is not None:
+        try:
+            with socket.socket(
+                socket.AF_INET6 if ":" in options.webrtc else socket.AF_INET, socket.SOCK_DGRAM
+            ) as trial:
+                trial.bind((options.webrtc, 0))
+        except OSError as error:
+            raise OutputError(
+                f"--webrtc {options.webrtc}: cannot take video there ({error.strerror}); give an address of this machine"
+            ) from None
     where = f"{options.host} port {options.port}"
     try:
         family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
@@ -65,7 +75,7 @@ def _listen(options: ServeOptions) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with our start and end."""
+    """uvicorn, with the start and end of the sources."""
 
     def __init__(self, service: Service, listener: socket.socket, say: Callable[[str], None]) -> None:
         self._service, self._listener, self._say = service, listener, say
@@ -77,7 +87,7 @@ class _Server(uvicorn.Server):
                 service.app,
                 http=http,
                 ws=ws,
-                ws_max_size=options.max_bytes,
+                ws_max_size=min(options.max_bytes, MOST_CAMERA_BYTES),
                 ws_ping_interval=PING_S,
                 ws_ping_timeout=PONG_S,
                 ws_per_message_deflate=False,
@@ -99,7 +109,7 @@ class _Server(uvicorn.Server):
             notify("WATCHDOG=1")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, read the sources, tell the supervisor."""
+        """Listen, begin to read the sources, tell systemd."""
         await super().startup(sockets)
         self._service.live.start(asyncio.get_running_loop())
         address = self._listener.getsockname()
@@ -108,8 +118,10 @@ class _Server(uvicorn.Server):
         notify("READY=1", f"STATUS=serving on {host}:{address[1]}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams, answer what is in flight."""
+        """End the streams, and answer the requests in flight."""
         notify("STOPPING=1")
         self._service.closing = True
         self._service.live.stop()
+        if self._service.webrtc is not None:
+            await self._service.webrtc.close()
         await super().shutdown(sockets)

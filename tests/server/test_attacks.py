@@ -257,3 +257,88 @@ def test_wrong_messages_on_a_socket_end_it_alone(attacked: Served) -> None:
                 connection.send(message)
             with pytest.raises(ConnectionClosed):
                 connection.recv(10)
+
+
+@pytest.mark.parametrize("kind", ["objects", "form"])
+def test_a_body_that_is_slow_to_parse_holds_nobody_up(attacked: Served, kind: str) -> None:
+    """32 MiB of `{}` as JSON, which would be a gigabyte of objects, and a form whose every third byte begins a boundary: 422 or 415,
+    in bounded memory, and another client is answered within 2 s all the while."""
+    body, header = b'{"pictures": [' + b"{}," * (10 << 20) + b"{}]}", "application/json"
+    if kind == "form":
+        head = b'--b\r\nContent-Disposition: form-data; name="pictures"; filename="a"\r\n\r\n'
+        body, header = head + b"\r\n-" * (10 << 20) + b"\r\n--b--\r\n", "multipart/form-data; boundary=b"
+    before, slowest_s, over = attacked.memory_mb, 0.0, threading.Event()
+
+    def send() -> None:
+        with attacked.client() as client:
+            statuses.append(client.post("/v1/read", content=body, headers={"Content-Type": header}).status_code)
+        over.set()
+
+    statuses: list[int] = []
+    sender = threading.Thread(target=send)
+    sender.start()
+    with attacked.client() as client:
+        while not over.is_set():
+            started = time.monotonic()
+            assert client.get("/healthz").status_code == 200
+            slowest_s = max(slowest_s, time.monotonic() - started)
+    sender.join()
+    assert statuses[0] in (422, 415)
+    assert slowest_s < 2
+    assert attacked.memory_mb - before < 250
+
+
+def test_connections_that_have_asked_once_make_room_too(serve: Serve) -> None:
+    """--max-connections 20, and 40 clients that each got an answer and stay: the next one is answered at once."""
+    served = serve("--max-connections", "20")
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(40):
+            sockets.append(opened(served))
+            sockets[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert sockets[-1].recv(4096).startswith(b"HTTP/1.1 200")
+        with served.client() as client:
+            assert client.get("/healthz").status_code == 200
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def test_a_camera_that_sends_nothing_is_let_go(serve: Serve) -> None:
+    """Its browser answers every ping and sends no picture, for a limit of 1 s: told, closed (1008), and its place is free."""
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    served = serve("--timeout-s", "1")
+    with connect(f"ws://127.0.0.1:{served.port}/v1/camera") as connection, served.client() as client:
+        told = json.loads(connection.recv(10))
+        assert told["event"] == "failed"
+        assert "expected a picture within 1 s" in told["reason"]
+        with pytest.raises(ConnectionClosed):
+            connection.recv(10)
+        assert connection.close_code == 1008
+        assert not client.get("/v1/sources").json()["sources"]
+
+
+def test_messages_without_end_are_bounded(serve: Serve, camera: object) -> None:
+    """Forty WebSockets begin a message of 30 MiB and never end it: where results are read 1 KiB is too much, and a camera gets no more than 4 MiB."""
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    camera.start()  # type: ignore[attr-defined]
+    served = serve(camera.url)  # type: ignore[attr-defined]
+    before = served.memory_mb
+    for path, many in (("/v1/sources/0/results", 32), ("/v1/camera", 8)):
+        with contextlib.ExitStack() as stack:
+            open_ones = [
+                stack.enter_context(connect(f"ws://127.0.0.1:{served.port}{path}", max_size=None)) for _ in range(many)
+            ]
+            for each in open_ones:
+                with contextlib.suppress(ConnectionClosed):
+                    each.send(bytes(1 << 20) for _ in range(30))
+            for each in open_ones:
+                with contextlib.suppress(ConnectionClosed):
+                    while True:  # TimeoutError where it is not closed
+                        each.recv(10)
+                assert each.close_code in (1009, 1006)
+    assert served.memory_mb - before < 150

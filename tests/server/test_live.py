@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
+import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ import numclip
 from numclip.runtime.contract.spec import ModelSpec
 from numclip.runtime.live.frames import Frame
 from numclip.runtime.live.results import Face, FrameResult
-from numclip.server.live import MINUTES, Crowd, Seen, Watch
+from numclip.server.live import MINUTES, Crowd, LiveSource, Seen, Watch
 
 from .conftest import TOKEN, Serve, Served
 
@@ -139,6 +142,27 @@ def test_what_a_reader_does_not_take_is_dropped_oldest_first() -> None:
         return taken
 
     assert asyncio.run(read()) == [b"7", b"8", b"9"]
+
+
+def test_what_waits_for_a_slow_reader_holds_no_pictures() -> None:
+    """Of 100 results 64 lines wait, and the pictures of all but the newest are gone from memory."""
+
+    async def watch() -> tuple[int, int]:
+        source, frames = LiveSource("0", "x", spec().task, None), list[weakref.ref[Frame]]()
+        reader = source.watch()
+        for number in range(100):
+            frame = Frame(np.zeros((480, 640, 3), np.uint8), number, 0.0, 0.0, "x")
+            frames.append(weakref.ref(frame))
+            source.show(source.tell(FrameResult(frame, (), 0.0, 0, spec().task)))
+            del frame
+        gc.collect()
+        waiting = 0
+        source.end()
+        while await reader.take() is not None:
+            waiting += 1
+        return waiting, sum(frame() is not None for frame in frames)
+
+    assert asyncio.run(watch()) == (64, 1)
 
 
 def test_events_are_told_and_remembered(serve: Serve, camera: Any) -> None:
@@ -259,6 +283,30 @@ def test_there_are_only_so_many_cameras(serve: Serve, jpeg: bytes) -> None:
     with ws(served, "/v1/camera") as again:
         again.send(jpeg)
         assert json.loads(again.recv(10))["frame"] == 0
+
+
+def test_cameras_that_come_at_once_share_the_places(serve: Serve, jpeg: bytes) -> None:
+    """--max-cameras 2, and twelve browsers at the same moment: two get in."""
+    served, let_in, at_once = serve("--max-cameras", "2"), list[int](), threading.Barrier(12)
+
+    def come(number: int) -> None:
+        at_once.wait()
+        with contextlib.suppress(InvalidStatus), ws(served, "/v1/camera") as connection:
+            connection.send(jpeg)
+            connection.recv(20)
+            let_in.append(number)
+            leave.wait(20)
+
+    leave = threading.Event()
+    browsers = [threading.Thread(target=come, args=(number,)) for number in range(12)]
+    for each in browsers:
+        each.start()
+    until(lambda: len(let_in) >= 2)
+    time.sleep(1)
+    leave.set()
+    for each in browsers:
+        each.join()
+    assert len(let_in) == 2
 
 
 @pytest.mark.parametrize("path", ["/v1/camera", "/v1/sources/0/results"])

@@ -105,6 +105,44 @@ def test_the_page_asks_for_the_token(built: None, browser: Any, serve: Serve, sc
     assert seen["cookie"] == ""
 
 
+@pytest.mark.parametrize(("language", "hint"), [("de", "Deine Kamera"), ("fr", "Votre caméra")])
+def test_the_page_speaks_the_visitor_s_language(
+    built: None, browser: Any, serve: Serve, camera: Any, language: str, hint: str
+) -> None:
+    """German and French: every sentence of the page is another than in English, but for names, figures and the sources' words."""
+    camera.start(640, 480)
+    served = serve(camera.url)
+    english, other = (
+        browser("live", url=served.url, state="source", ms=2500, language=tag, camera="none")
+        for tag in ("en", language)
+    )
+    assert (english["language"], other["language"]) == ("en", language)
+    assert hint in other["text"]
+    same = set(sentences(english["text"])) & set(sentences(other["text"]))
+    assert same <= {
+        "English",
+        "Deutsch",
+        "Français",
+        "numclip",
+        "live",
+        "baby",
+        "Baby",
+        "adult",
+        "senior",
+        "Senior",
+        "Teenager",
+        "Sources",
+        camera.url,
+    }
+    assert other["said"] == []
+
+
+def sentences(text: str) -> list[str]:
+    """The parts of the page's text that have letters."""
+    parts = (part.strip() for line in text.splitlines() for part in line.split("\t"))
+    return [part for part in parts if sum(letter.isalpha() for letter in part) > 2]
+
+
 def gone(served: Served) -> None:
     """Check that no camera is left after 5 s."""
     with served.client() as client:

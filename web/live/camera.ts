@@ -1,7 +1,7 @@
 /** The browser's camera as a source of the server: pictures go out over a WebSocket, the newest each time the server is free. */
 import type { EventLine, ResultLine } from "./messages.js";
 
-const WIDEST_PX = 640; // a picture is sent no wider
+export const WIDEST_PX = 640; // a picture is sent no wider
 const QUALITY = 0.8;
 const AT_A_TIME = 2; // pictures on their way: one is read while the next travels
 

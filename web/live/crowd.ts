@@ -2,8 +2,10 @@
 
 const MINUTES_PER_BAR = 5;
 
-/** Show how many came in each of the last 60 minutes, by word. */
-export function showCrowd(body: HTMLElement, hour: Readonly<Record<string, readonly number[]>>): void {
+/** Show how many came in each of the last 60 minutes, by word. words: the translations, by the model's word. */
+export function showCrowd(
+  body: HTMLElement, hour: Readonly<Record<string, readonly number[]>>, words: Readonly<Record<string, string>>,
+): void {
   const rows = Object.entries(hour);
   const bars = rows.map(([, minutes]) => sums(minutes));
   const most = Math.max(1, ...bars.flat());
@@ -11,7 +13,7 @@ export function showCrowd(body: HTMLElement, hour: Readonly<Record<string, reado
   while (body.children.length < rows.length) body.append(newRow());
   rows.forEach(([word], i) => {
     const [head, total, plot] = body.children[i].children as unknown as HTMLElement[];
-    head.textContent = word;
+    head.textContent = words[word] ?? word;
     total.textContent = String(bars[i].reduce((sum, many) => sum + many, 0));
     const drawn = plot.firstElementChild as HTMLElement;
     while (drawn.children.length < bars[i].length) drawn.append(document.createElement("i"));

@@ -1,19 +1,20 @@
 /** The server's page: its sources with boxes and ages, who came in the last hour, and the visitor's own camera. */
 import { draw } from "../page/overlay.js";
 import { showPeople } from "../page/people.js";
-import { LANGUAGES } from "../page/words.js";
-import { cameras, openCamera } from "../src/camera.js";
+import { setUpLanguage, setUpTheme } from "../page/visitor.js";
+import { openCamera } from "../src/camera.js";
 import { NumclipError } from "../src/errors.js";
 import type { FrameResult } from "../src/index.js";
 import { CameraLink, type Sent } from "./camera.js";
 import { showCrowd } from "./crowd.js";
-import type { EventLine, ModelSummary, ResultLine, SourceDetails, SourceSummary } from "./messages.js";
+import type { EventLine, ModelSummary, ResultLine, SizedLine, SourceDetails, SourceSummary, SourcesAnswer } from "./messages.js";
 import { resultOf } from "./messages.js";
+import { RtcLink } from "./rtc.js";
+import { LANGUAGES, type LiveDictionary } from "./words.js";
 
 const POLL_MS = 2000;
 const RECONNECT_MS = 1000;
 const RATE_WINDOW_MS = 3000;
-const words = LANGUAGES.en;
 
 const $ = <E extends HTMLElement = HTMLElement>(id: string): E => document.getElementById(id) as E;
 const stage = $("stage");
@@ -21,13 +22,16 @@ const preview = $<HTMLImageElement>("preview");
 const video = $<HTMLVideoElement>("video");
 const overlay = $<HTMLCanvasElement>("overlay");
 
+let words: LiveDictionary = LANGUAGES.en;
 let task = "age";
 let edges: readonly number[] = [0, 100];
+let opened = false; // the server has told its sources
 let sources: SourceSummary[] = [];
+let webrtc = false; // the server takes cameras over WebRTC
 let chosen: string | null = null; // a source's id; null: the own camera, or nothing
 let ownName: string | null = null; // how the server calls the own camera
 let results: WebSocket | null = null;
-let own: { stream: MediaStream; link: CameraLink } | null = null;
+let own: { stream: MediaStream; link: CameraLink | RtcLink } | null = null;
 let shown: FrameResult | null = null;
 const recentMs: number[] = [];
 
@@ -63,16 +67,11 @@ function enter(mode: Mode): void {
   refresh();
 }
 
-function say(title: string, text: string): void {
-  [$("welcome-title").textContent, $("welcome-text").textContent] = [title, text];
-  enter("welcome");
-}
-
 function fail(error: unknown): void {
   letGo();
   if (error instanceof Refused && error.status === 401) return enter("login");
   const known = error instanceof NumclipError ? words.problems[error.code] : undefined;
-  const [title, text] = known ?? ["The server does not answer as it should", String((error as Error)?.message ?? error)];
+  const [title, text] = known ?? [words.serverFault, String((error as Error)?.message ?? error)];
   [$("problem-title").textContent, $("problem-text").textContent] = [title, text];
   enter("problem");
 }
@@ -85,7 +84,9 @@ async function begin(): Promise<void> {
     await poll();
     const first = sources.find(({ kind }) => kind === "source");
     if (first !== undefined) watch(first.id);
-    else say("This server reads no source", "Your own camera can be one: press its button below.");
+    else enter("welcome");
+    opened = true;
+    welcome();
   } catch (error) {
     fail(error);
   }
@@ -131,16 +132,37 @@ async function startOwn(): Promise<void> {
     stage.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
     const lost = new NumclipError("camera-lost", "the camera is gone");
     stream.getVideoTracks()[0].onended = () => fail(lost);
-    own = { stream, link: new CameraLink(video, showOwn, ownEnded) };
-    void cameras();
+    own = { stream, link: webrtc ? overWebRtc(stream) : overWebSocket() };
   } catch (error) {
     fail(error);
   }
 }
 
+function overWebSocket(): CameraLink {
+  document.documentElement.dataset.link = "websocket";
+  return new CameraLink(video, showOwn, ownEnded);
+}
+
+/** WebRTC, and a WebSocket where its video does not arrive. */
+function overWebRtc(stream: MediaStream): RtcLink {
+  document.documentElement.dataset.link = "webrtc";
+  return new RtcLink(stream, showOwnVideo, (reason, began) => {
+    if (reason || began) ownEnded(reason);
+    else if (own !== null) own.link = overWebSocket();
+  });
+}
+
 function ownEnded(reason: string): void {
-  if (reason) return fail(new Refused(0, reason));
-  fail(new Refused(0, "The connection was lost, or as many cameras are connected as may be. Try again."));
+  if (!document.hidden) return fail(new Refused(0, reason || words.serverLost));
+  letGo(); // a page that nobody sees sends no pictures
+  document.addEventListener("visibilitychange", () => void startOwn(), { once: true });
+}
+
+function showOwnVideo(line: SizedLine): void {
+  ownName = line.source;
+  const result = resultOf(line, line.width, line.height, task);
+  show(result, line, line.latency_ms);
+  document.dispatchEvent(new CustomEvent("numclip", { detail: { result, latencyMs: line.latency_ms } }));
 }
 
 function showOwn({ line, picture, latencyMs }: Sent): void {
@@ -186,7 +208,7 @@ function refresh(): void {
 
 /** The list of sources, and what is known of the one that is shown. */
 async function poll(): Promise<void> {
-  ({ sources } = await ask<{ sources: SourceSummary[] }>("v1/sources"));
+  ({ sources, webrtc } = await ask<SourcesAnswer>("v1/sources"));
   const list = $("sources");
   const offered = sources.filter(({ kind }) => kind === "source");
   while (list.children.length > offered.length) list.lastElementChild?.remove();
@@ -196,24 +218,42 @@ async function poll(): Promise<void> {
     const [dot, name] = button.children as unknown as HTMLElement[];
     dot.className = `state ${source.state}`;
     name.textContent = source.name;
-    button.title = source.state;
+    button.title = stateOf(source.state);
     button.setAttribute("aria-pressed", String(source.id === chosen));
     button.onclick = () => watch(source.id);
   });
   const id = chosen ?? sources.find(({ name, kind }) => kind === "camera" && name === ownName)?.id;
   if (id === undefined) return;
   const details = await ask<SourceDetails>(`v1/sources/${id}`);
-  $("fact-state").textContent = details.state;
+  $("fact-state").textContent = stateOf(details.state);
   if (details.width && details.height && own === null) stage.style.aspectRatio = `${details.width} / ${details.height}`;
-  showCrowd($("crowd").querySelector("tbody") as HTMLElement, details.last_hour);
+  showCrowd($("crowd").querySelector("tbody") as HTMLElement, details.last_hour, words.words);
   const items = [...details.events].reverse().map((event) => {
     const [item, when] = [document.createElement("li"), document.createElement("small")];
     when.textContent = ` ${Math.round(event.time_s)} s`;
-    item.append(event.reason ? `${event.event}: ${event.reason}` : event.event, when);
+    item.append(stateOf(event.event) + (event.reason ? `: ${event.reason}` : ""), when);
     return item;
   });
   $("events").replaceChildren(...items);
   $("no-events").hidden = items.length > 0;
+}
+
+function stateOf(name: string): string {
+  return words.states[name as keyof typeof words.states] ?? name;
+}
+
+/** Write what this page writes itself in the chosen language. */
+function write(chosen: LiveDictionary): void {
+  words = chosen;
+  welcome();
+  $("login-text").textContent = words.tokenOwner;
+  refresh();
+  if (opened) poll().catch(() => undefined);
+}
+
+function welcome(): void {
+  $("welcome-title").textContent = opened ? words.noSource : words.opening;
+  $("welcome-text").textContent = opened ? words.noSourceText : "";
 }
 
 function newButton(): HTMLElement {
@@ -224,18 +264,15 @@ function newButton(): HTMLElement {
 }
 
 function setUp(): void {
-  $("theme").onclick = () => {
-    const root = document.documentElement;
-    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
-  };
+  setUpTheme();
+  setUpLanguage(LANGUAGES, write);
   $("own").onclick = () => void (own === null ? startOwn() : (letGo(), begin()));
   $("again").onclick = () => void begin();
   $<HTMLFormElement>("login").onsubmit = (event) => {
     event.preventDefault();
     const token = $<HTMLInputElement>("token").value;
     const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) };
-    ask<undefined>("v1/login", init).then(begin, () => ($("login-text").textContent = "That is not the token. Try again."));
+    ask<undefined>("v1/login", init).then(begin, () => ($("login-text").textContent = words.tokenWrong));
   };
   new ResizeObserver(refresh).observe(stage);
   setInterval(() => {

@@ -25,6 +25,12 @@ export interface ResultLine {
   readonly faces: FaceLine[];
 }
 
+/** A result of a camera over WebRTC: the browser's encoder chooses the size of the picture. */
+export interface SizedLine extends ResultLine {
+  readonly width: number;
+  readonly height: number;
+}
+
 export interface EventLine {
   readonly event: string;
   readonly source: string;
@@ -44,6 +50,11 @@ export interface SourceSummary {
 export interface SourceDetails extends SourceSummary {
   readonly events: EventLine[];
   readonly last_hour: Record<string, number[]>;
+}
+
+export interface SourcesAnswer {
+  readonly sources: SourceSummary[];
+  readonly webrtc: boolean; // a camera may come over WebRTC
 }
 
 export interface ModelSummary {

@@ -5,7 +5,8 @@ import {
 } from "../src/index.js";
 import { draw } from "./overlay.js";
 import { showPeople, summary } from "./people.js";
-import { type Dictionary, LANGUAGES, fill, languageOf } from "./words.js";
+import { setUpLanguage, setUpTheme } from "./visitor.js";
+import { type Dictionary, LANGUAGES, fill } from "./words.js";
 
 interface SiteFiles {
   model: string; // relative to the page
@@ -25,8 +26,7 @@ const overlay = $<HTMLCanvasElement>("overlay");
 const cameraSelect = $<HTMLSelectElement>("camera");
 const gateSelect = $<HTMLSelectElement>("gate");
 
-let language = remembered("language") ?? languageOf(navigator.languages);
-let words: Dictionary = LANGUAGES[language] ?? LANGUAGES.en;
+let words: Dictionary = LANGUAGES.en;
 const model: Promise<Model> = open();
 let opened: Model | null = null;
 let live: MediaStream | null = null;
@@ -41,24 +41,7 @@ const recent: { atMs: number; looks: number }[] = [];
 setUp();
 
 function setUp(): void {
-  const theme = remembered("theme");
-  if (theme) document.documentElement.dataset.theme = theme;
-  const languages = $<HTMLSelectElement>("language");
-  for (const [tag, { name }] of Object.entries(LANGUAGES)) languages.append(new Option(name, tag, false, tag === language));
-  languages.onchange = () => {
-    language = languages.value;
-    words = LANGUAGES[language];
-    remember("language", language);
-    say();
-    refresh();
-  };
-  $("theme").onclick = () => {
-    const dark = document.documentElement.dataset.theme
-      ? document.documentElement.dataset.theme === "dark"
-      : matchMedia("(prefers-color-scheme: dark)").matches;
-    document.documentElement.dataset.theme = dark ? "light" : "dark";
-    remember("theme", document.documentElement.dataset.theme);
-  };
+  setUpTheme();
   $("start").onclick = () => void startCamera();
   $("stop").onclick = () => stop();
   $("again").onclick = () => retry();
@@ -88,7 +71,7 @@ function setUp(): void {
   setUpDrop();
   new ResizeObserver(() => redraw()).observe(stage);
   navigator.mediaDevices?.addEventListener?.("devicechange", () => void listCameras());
-  say();
+  setUpLanguage(LANGUAGES, say);
   model.catch(() => undefined);
   if ("serviceWorker" in navigator) {
     // The host's Cache-Control header decides how often the browser checks for a new version of the site.
@@ -372,33 +355,11 @@ async function listCameras(): Promise<void> {
   $("flip").hidden = live === null || found.length < 2;
 }
 
-/** Write the page in the chosen language. */
-function say(): void {
-  document.documentElement.lang = language;
-  document.title = words.title;
-  for (const element of document.querySelectorAll<HTMLElement>("[data-t]")) {
-    element.textContent = words[element.dataset.t as keyof Dictionary] as string;
-  }
-  for (const element of document.querySelectorAll<HTMLElement>("[data-t-label]")) {
-    element.setAttribute("aria-label", words[element.dataset.tLabel as keyof Dictionary] as string);
-  }
+/** Write what this page writes itself in the chosen language. */
+function say(chosen: Dictionary): void {
+  words = chosen;
   const code = $("problem").dataset.code as ErrorCode | undefined;
   if (code) [$("problem-title").textContent, $("problem-text").textContent] = words.problems[code];
   showModel();
-}
-
-function remembered(key: string): string | null {
-  try {
-    return localStorage.getItem(`numclip.${key}`);
-  } catch {
-    return null; // storage may be forbidden; then nothing is remembered
-  }
-}
-
-function remember(key: string, value: string): void {
-  try {
-    localStorage.setItem(`numclip.${key}`, value);
-  } catch {
-    return;
-  }
+  refresh();
 }

@@ -244,11 +244,6 @@ const fr: Dictionary = {
 
 export const LANGUAGES: Record<string, Dictionary> = { en, de, fr };
 
-/** The visitor's language, as far as there is one here. */
-export function languageOf(wanted: readonly string[]): string {
-  return wanted.map((tag) => tag.split("-")[0].toLowerCase()).find((tag) => tag in LANGUAGES) ?? "en";
-}
-
 /** A sentence with its places filled. */
 export function fill(sentence: string, values: Record<string, string | number>): string {
   return sentence.replace(/\{(\w+)\}/g, (_, key: string) => String(values[key]));

@@ -1,5 +1,6 @@
 // The server's page, as the visitor sees it.
-// options: url, state (source, camera, login), token, ms, folder and name (for the screenshot), viewport, dark, axe, clip
+// options: url, state (source, camera, login), token, ms, folder and name (for the screenshot), viewport, dark, axe, clip, language,
+// relay (WebRTC may use a relay alone, and there is none)
 import { join } from "node:path";
 
 import { axeFaults, inBrowser, options, sleep } from "./browser.mjs";
@@ -56,14 +57,26 @@ function measure() {
   };
   video.requestVideoFrameCallback(look);
   document.addEventListener("numclip", ({ detail: { result, picture } }) => {
+    if (picture === undefined) return; // over WebRTC nobody knows which picture a result is of
     const first = firstMs.get(numberIn(picture, picture.width));
     if (first !== undefined && result.faces.some(({ value }) => value !== null)) globalThis.measured.push(performance.now() - first);
   });
 }
 
+function relayAlone() {
+  const Real = globalThis.RTCPeerConnection;
+  globalThis.RTCPeerConnection = class extends Real {
+    constructor() {
+      super({ iceTransportPolicy: "relay" });
+    }
+  };
+}
+
 await inBrowser(async (page) => {
   if (options.dark) await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+  if (options.relay) await page.evaluateOnNewDocument(relayAlone);
   await page.goto(options.url);
+  if (options.language) await page.select("#language", options.language);
   await steps[options.state](page);
   await sleep(options.ms ?? 0);
   if (options.folder) await page.screenshot({ path: join(options.folder, `${options.name}.png`), fullPage: true });
@@ -77,6 +90,9 @@ await inBrowser(async (page) => {
     bars: [...document.querySelectorAll("#crowd .bars i")].filter((bar) => bar.clientHeight > 0).length,
     events: [...document.querySelectorAll("#events li")].map((item) => item.textContent),
     cookie: document.cookie,
+    link: document.documentElement.dataset.link,
+    language: document.documentElement.lang,
+    text: document.body.innerText,
     wide: document.documentElement.scrollWidth > innerWidth,
     measured: globalThis.measured ?? [],
   }));
