@@ -13,15 +13,18 @@ import queue
 import secrets
 import threading
 from contextlib import suppress
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import aioice.ice
 import aiortc.rtcrtpreceiver
 import av
 import numpy as np
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc.jitterbuffer import JitterFrame
 from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import SessionDescription
+from av.video.reformatter import VideoReformatter
 
 from ..runtime.live.results import FrameResult
 from .cameras import Camera
@@ -47,8 +50,9 @@ for name in ("aiortc", "aioice"):  # their warnings about clients' packets do no
 class _Port(aioice.ice.StunProtocol):
     """A session's UDP port. It drops datagrams that are no packets of a video, or that come faster than they are read."""
 
-    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        if len(data) <= MOST_DATAGRAM_BYTES and self.receiver._queue.qsize() < MOST_DATAGRAMS:
+    def datagram_received(self, data: bytes | str, addr: tuple[object, ...]) -> None:
+        waiting = self.receiver._queue.qsize()  # pyright: ignore[reportPrivateUsage]
+        if len(data) <= MOST_DATAGRAM_BYTES and waiting < MOST_DATAGRAMS:
             super().datagram_received(data, addr)
 
 
@@ -64,7 +68,7 @@ class WebRtc:
         aioice.ice.StunProtocol = _Port
         aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [address]
         most_pixels = min(options.max_pixels, MOST_PIXELS)
-        aiortc.rtcrtpreceiver.decoder_worker = lambda *queues: decode_newest(*queues, most_pixels)
+        aiortc.rtcrtpreceiver.decoder_worker = partial(decode_newest, most_pixels=most_pixels)
 
     async def open(self, offer: str, client: str) -> tuple[str, str]:
         """Begin a session. Returns its secret name and the SDP answer. Raises Problem 422 for an offer of anything but one video."""
@@ -108,7 +112,14 @@ class WebRtc:
 
     async def _follow(self, peer: RTCPeerConnection, receiver: RTCRtpReceiver, source: LiveSource, client: str) -> None:
         """Read the camera until the browser goes or this task is cancelled."""
-        camera = Camera[av.VideoFrame](source, self._reader, _pixels)
+        scaler = (
+            VideoReformatter()
+        )  # one for the session: frame.to_ndarray(format=…) starts a pool of threads for each frame
+
+        def pixels(frame: av.VideoFrame) -> Image:
+            return np.asarray(scaler.reformat(frame, format="bgr24").to_ndarray(), np.uint8)
+
+        camera = Camera[av.VideoFrame](source, self._reader, pixels)
 
         async def tell(result: FrameResult) -> None:
             source.show(source.tell(result, sized=True))
@@ -141,7 +152,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 async def _receive(receiver: RTCRtpReceiver, camera: Camera[av.VideoFrame]) -> None:
     """Hand frames to the camera until no more come. Raises Problem for a video that cannot be read."""
-    track = cast("MediaStreamTrack", receiver.track)
+    track = receiver.track
     wait_s = OPEN_S
     while True:
         try:
@@ -157,10 +168,6 @@ async def _receive(receiver: RTCRtpReceiver, camera: Camera[av.VideoFrame]) -> N
         wait_s = GONE_S
 
 
-def _pixels(frame: av.VideoFrame) -> Image:
-    return np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
-
-
 def _checked(offer: str) -> str:
     """The offer without its candidates. Raises Problem 422 for an offer that aiortc cannot answer."""
     expected = "expected an SDP offer of one video that is sent, with BUNDLE, ICE and a DTLS fingerprint"
@@ -173,6 +180,7 @@ def _checked(offer: str) -> str:
         fits = (
             media.kind == "video"
             and media.direction in ("sendonly", "sendrecv")
+            and media.ice is not None
             and media.ice.usernameFragment
             and media.ice.password
             and media.dtls is not None
@@ -187,7 +195,7 @@ def _checked(offer: str) -> str:
 
 def decode_newest(
     loop: asyncio.AbstractEventLoop,
-    encoded: queue.Queue[Any],
+    encoded: queue.Queue[tuple[object, JitterFrame] | None],
     decoded: asyncio.Queue[object],
     failed: threading.Event,
     most_pixels: int,
@@ -208,7 +216,7 @@ def decode_newest(
     number, skipping, refused = -1, False, False
     while (task := encoded.get()) is not None:
         number += 1
-        data: bytes = task[1].data
+        data = task[1].data
         is_key = bool(data) and not data[0] & 1  # RFC 6386, section 9.1
         if refused or not data:
             continue

@@ -179,6 +179,7 @@ def test_a_minute_live_is_smooth(browser: Any, serve: Any, site: Path, clip: str
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_ten_minutes_live_take_no_more_memory(browser: Any, serve: Any, site: Path, clip: str) -> None:
     """Over ten minutes the memory of page and worker, after garbage collection, is not larger in the last quarter than in the second."""
     seen = browser("minutes", url=serve(site).url, clip=clip, seconds=600, everyMs=30_000)
