@@ -13,13 +13,14 @@ import queue
 import secrets
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import aioice.ice
 import aiortc.rtcrtpreceiver
 import av
 import numpy as np
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import SessionDescription
 
@@ -48,7 +49,8 @@ class _Port(aioice.ice.StunProtocol):
     """A session's UDP port. It drops datagrams that are no packets of a video, or that come faster than they are read."""
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        if len(data) <= MOST_DATAGRAM_BYTES and self.receiver._queue.qsize() < MOST_DATAGRAMS:
+        unread = self.receiver._queue.qsize()  # pyright: ignore[reportPrivateUsage]
+        if len(data) <= MOST_DATAGRAM_BYTES and unread < MOST_DATAGRAMS:
             super().datagram_received(data, addr)
 
 
@@ -64,7 +66,7 @@ class WebRtc:
         aioice.ice.StunProtocol = _Port
         aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [address]
         most_pixels = min(options.max_pixels, MOST_PIXELS)
-        aiortc.rtcrtpreceiver.decoder_worker = lambda *queues: decode_newest(*queues, most_pixels)
+        aiortc.rtcrtpreceiver.decoder_worker = partial(decode_newest, most_pixels=most_pixels)
 
     async def open(self, offer: str, client: str) -> tuple[str, str]:
         """Begin a session. Returns its secret name and the SDP answer. Raises Problem 422 for an offer of anything but one video."""
@@ -141,7 +143,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 async def _receive(receiver: RTCRtpReceiver, camera: Camera[av.VideoFrame]) -> None:
     """Hand frames to the camera until no more come. Raises Problem for a video that cannot be read."""
-    track = cast("MediaStreamTrack", receiver.track)
+    track = receiver.track
     wait_s = OPEN_S
     while True:
         try:
@@ -173,6 +175,7 @@ def _checked(offer: str) -> str:
         fits = (
             media.kind == "video"
             and media.direction in ("sendonly", "sendrecv")
+            and media.ice is not None
             and media.ice.usernameFragment
             and media.ice.password
             and media.dtls is not None

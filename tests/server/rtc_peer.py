@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import httpx
+import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 from av import Packet, VideoFrame
 
@@ -24,7 +25,7 @@ class Still(VideoStreamTrack):
 
     def __init__(self, picture: str) -> None:
         super().__init__()
-        self._image = cv2.imread(picture)
+        self._image = np.asarray(cv2.imread(picture), np.uint8)
 
     async def recv(self) -> Any:
         pts, time_base = await self.next_timestamp()
