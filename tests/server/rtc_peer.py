@@ -14,8 +14,8 @@ import sys
 from typing import Any
 
 import cv2
-import numpy as np
 import httpx
+import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 from av import Packet, VideoFrame
 
