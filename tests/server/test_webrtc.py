@@ -36,6 +36,7 @@ pytest.importorskip("aiortc", reason="needs the extra webrtc: pip install 'numcl
 
 import av
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender
+from av.video.frame import PictureType
 
 from numclip.server.webrtc import MOST_BEHIND, decode_newest
 
@@ -343,7 +344,7 @@ def vp8(many: int, keys: tuple[int, ...], side: int = 64) -> list[Coded]:
         frame = av.VideoFrame.from_ndarray(np.full((side, side, 3), 5 * number, np.uint8), format="bgr24")
         frame.pts = number
         if number in keys:
-            frame.pict_type = av.video.frame.PictureType.I
+            frame.pict_type = PictureType.I
         coded += [Coded(data=bytes(packet)) for packet in codec.encode(frame)]
     assert len(coded) == many
     assert [number for number, each in enumerate(coded) if not each.data[0] & 1] == list(keys)
