@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import pyarrow as pa
 
 from ..errors import NumclipError, SourceError
 from ..runtime.contract.model_file import graph_sha256, resolve
-from ..runtime.faces.opening import open_detector
+from ..runtime.faces.opening import enlarging, open_detector
 from ..runtime.live.frames import Frame
 from ..runtime.live.pictures import Kind, kind_of, kind_of_data, pictures_in
 from ..runtime.live.pipeline import Pipeline, Rules
@@ -72,13 +71,12 @@ class UnitReader:
     def __init__(self, options: BulkOptions) -> None:
         self._options = options
         self._model = load(options.model, options.device, 1)
-        open_at = partial(
-            open_detector, options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=1
+        self._video_detector = open_detector(
+            options.detector, smallest_face_px=options.min_face_px, device=options.device, threads=1
         )
-        detector, self._video_detector = open_at(enlarge=True), open_at()
         self._store = Store(options.out, options.shard)
         self._rules = Rules(max_faces=options.max_faces, min_face_px=options.min_face_px)
-        self._pipeline = Pipeline(self._model, detector, self._rules, tracks=False)
+        self._pipeline = Pipeline(self._model, enlarging(self._video_detector), self._rules, tracks=False)
         self._level = options.level if self._model.spec.calibration is not None else None
         self._constant: Row = {"model_sha256": graph_sha256(resolve(options.model)), "numclip": version("numclip")}
 

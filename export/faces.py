@@ -124,12 +124,12 @@ def finder_metrics(file: Path, scenes: Path, reference: Path) -> list[JsonObject
         for scene in read_scenes(scenes, "test")
     ]
     yunet, found = YuNetDetector(SURE, file=reference), list[JsonObject]()
-    for enlarge in (False, True):
-        finder = FacesNano(SURE, SMALLEST_PX, "cpu", 1, file, enlarge)
+    video = FacesNano(SURE, SMALLEST_PX, "cpu", 1, file)
+    for looks, finder in (("video", video), ("picture", video.enlarging())):
         report = measure_finder(finder, yunet, pictures, score=SURE, reference_score=SURE, smallest_face_px=SMALLEST_PX)
-        finder.close()
-        which: JsonObject = {"data": scenes.name, "split": "test", "looks": "picture" if enlarge else "video"}
+        which: JsonObject = {"data": scenes.name, "split": "test", "looks": looks}
         found.append({**which, "score": SURE, "smallest_face_px": SMALLEST_PX, **report.to_json()})
+    video.close()
     return found
 
 

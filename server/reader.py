@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import NumclipError
 from ..runtime.contract.gate import Gate, TrackGate
 from ..runtime.faces.detect import KEEP_SCORE
-from ..runtime.faces.opening import open_detector
+from ..runtime.faces.opening import enlarging, open_detector
 from ..runtime.info import ModelInfo, model_info
 from ..runtime.live.frames import Frame
 from ..runtime.live.pipeline import Pipeline, Rules
@@ -34,10 +34,9 @@ class Reader:
         """Raises ModelError, DetectorError, DeviceError, UsageError."""
         self._max_pixels = options.max_pixels
         self.model = load(options.model, options.device, options.threads, options.precision)
-        self._detectors = [
-            open_detector(options.detector, KEEP_SCORE, options.min_face_px, options.device, options.threads, enlarge)
-            for enlarge in (False, True)
-        ]  # for live frames, and for single pictures
+        self._detector = open_detector(
+            options.detector, KEEP_SCORE, options.min_face_px, options.device, options.threads
+        )  # for live frames; `enlarging` makes one for single pictures from it
         self.infos: list[ModelInfo] = [model_info(self.model.path or options.model)]
         if options.detector not in ("yunet", "haar"):
             self.infos.append(model_info(options.detector))
@@ -48,7 +47,7 @@ class Reader:
 
     def live_pipeline(self) -> Pipeline:
         """A pipeline for one source or camera, with its own tracks, running ages and time budget."""
-        return Pipeline(self.model, self._detectors[0], self.rules, tracks=True, live=True)
+        return Pipeline(self.model, self._detector, self.rules, tracks=True, live=True)
 
     def read_many(self, pictures: Sequence[Sent]) -> list[FrameResult | Exception]:
         """Read pictures in one call of the model. A picture that cannot be read gets a Problem in its place."""
@@ -64,7 +63,8 @@ class Reader:
                 frames.append(Frame(image, 0, 0.0, sent.arrived_s, SOURCE, sent.name))
         pipeline = getattr(self._own, "pipeline", None)
         if pipeline is None:
-            pipeline = self._own.pipeline = Pipeline(self.model, self._detectors[1], self._still_rules, tracks=False)
+            detector = enlarging(self._detector)
+            pipeline = self._own.pipeline = Pipeline(self.model, detector, self._still_rules, tracks=False)
         try:
             results = iter(pipeline.read_together(frames) if frames else [])
         except NumclipError as error:

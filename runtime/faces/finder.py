@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +36,8 @@ class FacesNano:
         device: str = "auto",
         threads: int | None = None,
         file: str | Path = FINDER,
-        enlarge: bool = False,
     ) -> None:
-        """smallest_face_px: the longer side of the smallest face to find; None: what the picture shows as it is.
-
-        enlarge: whether a picture may be enlarged for small faces, up to twice. That finds nearly all of them and costs up to
-        four times as much: for pictures that are looked at once, rather than for video, where a face is seen many times.
+        """smallest_face_px: the longer side of the smallest face to find. None: the picture is looked at as it is.
 
         Raises DetectorError, DeviceError, ModelError.
         """
@@ -54,7 +52,7 @@ class FacesNano:
                 f"detector {self.spec.name}: expected a score from {self.spec.score_threshold:g} to below 1, got {score_threshold:g}"
             )
         self._score = score_threshold
-        self.looks = Looks(self.spec.smallest_face_px, self.spec.overlap_threshold, smallest_face_px, enlarge)
+        self.looks = Looks(self.spec.smallest_face_px, self.spec.overlap_threshold, smallest_face_px)
         self._session: FacesSession = open_faces_session(path, device, threads)
         self.facts = self._session.facts
 
@@ -69,11 +67,20 @@ class FacesNano:
         for i, image in enumerate(images):
             by_size.setdefault(image.shape[:2], []).append(i)
         for which in by_size.values():
-            for i, faces in zip(
-                which, self.looks.find([images[i] for i in which], self._see, self._score), strict=True
-            ):
+            seen = self.looks.find([images[i] for i in which], self._see, self._score)
+            for i, faces in zip(which, seen, strict=True):
                 found[i] = faces.take(np.flatnonzero(no_emblem(faces.boxes_xyxy, faces.scores)))
         return found
+
+    def enlarging(self) -> FacesNano:
+        """The same finder in the same session, for single pictures. Closing either closes both.
+
+        A picture may be enlarged for small faces, up to twice. That finds nearly all of them and costs up to four times as much: for
+        pictures that are looked at once, rather than for video, where a face is seen many times.
+        """
+        other = copy.copy(self)
+        other.looks = replace(self.looks, enlarge=True)
+        return other
 
     def close(self) -> None:
         """Give the session's memory and threads back; nothing is found afterwards."""

@@ -24,21 +24,29 @@ def open_detector(
 ) -> Detector:
     """A detector by name, or a face finder by its file.
 
-    smallest_face_px: the longer side of the smallest face to find, None for what the picture shows as it is; enlarge: whether a
-    picture may be enlarged for that, up to twice: for pictures looked at once, not for video. device and threads: where a
-    finder runs. YuNet and Haar always run in OpenCV, on the CPU. Raises DetectorError, DeviceError, ModelError.
+    smallest_face_px: the longer side of the smallest face to find. None: the detector's own answer about the picture as it is.
+    enlarge: whether a picture may be enlarged for small faces, up to twice; meant for single pictures, not for video.
+    device, threads: where a face finder runs. YuNet and Haar always run in OpenCV on the CPU.
+    Raises DetectorError, DeviceError, ModelError.
     """
+    if enlarge:
+        return enlarging(open_detector(name, score_threshold, smallest_face_px, device, threads))
     if name == "yunet":
-        return YuNetDetector(score_threshold, smallest_face_px, enlarge)
+        return YuNetDetector(score_threshold, smallest_face_px)
     if name == "haar":
         return HaarDetector()
     if name == WHOLE:
         return WholePicture()
     if name == FINDER or Path(name).suffix in (".onnx", ".engine"):
-        return FacesNano(score_threshold, smallest_face_px, device, threads, name, enlarge)
+        return FacesNano(score_threshold, smallest_face_px, device, threads, name)
     raise DetectorError(
         f"expected detector {', '.join(DETECTORS)} or a finder's .onnx, got {name!r}{did_you_mean(name, DETECTORS)}"
     )
+
+
+def enlarging(detector: Detector) -> Detector:
+    """The same detector for single pictures, which may be enlarged for small faces; it shares the network that is open."""
+    return detector.enlarging() if isinstance(detector, (FacesNano, YuNetDetector)) else detector
 
 
 def identity(detector: Detector) -> str:

@@ -1,10 +1,12 @@
-"""YuNet (MIT) through OpenCV, which faces-nano was taught by."""
+"""YuNet (MIT licence) in OpenCV. faces-nano learned from it."""
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,9 +22,7 @@ Image = npt.NDArray[np.uint8]
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 LOWEST_SCORE, OVERLAP, MOST_CELLS = 0.3, 0.3, 5000
-RELIABLE_PX = (
-    48.0  # of 28 px portraits on photographs it finds 36 to 40 of 40 at twice their size; on smooth grounds fewer
-)
+RELIABLE_PX = 48.0  # at twice their size it finds 28 to 34 of 40 portraits of 28 px on a photograph
 LEAST_SIDE_PX = 8
 
 
@@ -48,10 +48,11 @@ class YuNetDetector:
         self,
         score_threshold: float = KEEP_SCORE,
         smallest_face_px: float | None = None,
-        enlarge: bool = False,
         file: Path | None = None,
     ) -> None:
-        """smallest_face_px, enlarge: as for FacesNano; file: None for the one at NUMCLIP_YUNET or in the cache.
+        """smallest_face_px: the longer side of the smallest face to find; None: the picture is looked at as it is.
+
+        file: None for the one at NUMCLIP_YUNET or in the cache.
 
         Raises DetectorError where there is none.
         """
@@ -60,11 +61,9 @@ class YuNetDetector:
             raise DetectorError(
                 "detector yunet: its file is neither at NUMCLIP_YUNET nor in the cache; run: numclip fetch yunet"
             )
-        self._score, self._turn = (
-            score_threshold,
-            threading.Lock(),
-        )  # the net keeps its input size and buffers between calls
-        self._looks = Looks(RELIABLE_PX, OVERLAP, smallest_face_px, enlarge)
+        self._score = score_threshold
+        self._turn = threading.Lock()  # the net keeps its input size and buffers between calls
+        self._looks = Looks(RELIABLE_PX, OVERLAP, smallest_face_px)
         try:
             lowest = min(LOWEST_SCORE, score_threshold)
             self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), lowest, OVERLAP, MOST_CELLS)
@@ -76,6 +75,12 @@ class YuNetDetector:
     def detect(self, image: Image) -> Detections:
         """Find the faces in one [H, W, 3] uint8 BGR picture, best score first."""
         return self._looks.find([image], self._see, self._score)[0]
+
+    def enlarging(self) -> YuNetDetector:
+        """The same detector with the same network, for single pictures: they may be enlarged."""
+        other = copy.copy(self)
+        other._looks = replace(self._looks, enlarge=True)
+        return other
 
     def _see(self, images: Sequence[Image]) -> list[Detections]:
         return [self._seen(image) for image in images]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Union, cast, overload
 
 from ..contract.model_file import FINDER
 from ..faces.detect import Detector
-from ..faces.opening import open_detector
+from ..faces.opening import enlarging, open_detector
 from ..sessions.model import Model, load
 from .capture import Captures
 from .clock import MediaClock
@@ -254,13 +254,16 @@ async def _own_async(
 
 def _detector(detector: str | Detector, rules: Rules | None = None, enlarge: bool = False) -> Detector:
     smallest_face_px = (rules or Rules()).min_face_px
-    return _opened_detector(detector, smallest_face_px, enlarge) if isinstance(detector, str) else detector
+    if not isinstance(detector, str):
+        return detector
+    opened = _opened_detector(detector, smallest_face_px)
+    return enlarging(opened) if enlarge else opened
 
 
 @functools.lru_cache(maxsize=4)
-def _opened_detector(name: str, smallest_face_px: float, enlarge: bool) -> Detector:
+def _opened_detector(name: str, smallest_face_px: float) -> Detector:
     """A detector by name, opened once; threads may share it."""
-    return open_detector(name, smallest_face_px=smallest_face_px, enlarge=enlarge)
+    return open_detector(name, smallest_face_px=smallest_face_px)
 
 
 @functools.cache
