@@ -345,7 +345,7 @@ def test_an_input_that_crashes_the_process_is_an_error(
     assert "Traceback" not in run.stderr, run.stderr[-3000:]
     assert [Path(str(row["source"])).name for row in rows_of(tmp_path / "out")] == ["03.jpg", "04.jpg", "07.jpg"]
     ((source, sentence),) = errors_of(tmp_path / "out").items()
-    assert source.endswith("05.jpg") and "the process that read it died 2 times" in sentence
+    assert source.endswith("05.jpg") and "reading it crashed the process 2 times" in sentence
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
-"""A camera over WebRTC, as a process of its own, so that a test can kill it.
+"""A WebRTC camera as a separate process, so that a test can kill it.
 
     python rtc_peer.py PORT PICTURE [TOKEN]
 
-It sends the picture 30 times a second, and prints the SDP answer and the session's path as JSON, then every line of the results. With
-a WIDTHxHEIGHT in place of a picture's name it sends VP8 key frames of a few bytes whose heads claim that size.
+It sends the picture 30 times per second and prints the SDP answer and the session's path as JSON, then every line of the results.
+With WIDTHxHEIGHT instead of a picture it sends VP8 key frames of a few bytes whose headers claim that size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from av import Packet, VideoFrame
 
 
 class Still(VideoStreamTrack):
-    """One picture, again and again."""
+    """A track that repeats one picture."""
 
     def __init__(self, picture: str) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Still(VideoStreamTrack):
 
 
 class Bomb(VideoStreamTrack):
-    """Key frames whose heads claim a size."""
+    """A track of key frames whose headers claim a size."""
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Bomb(VideoStreamTrack):
 
 
 def key_frame(width: int, height: int) -> bytes:
-    """The head of a VP8 key frame (RFC 6386, section 9.1), and zeros."""
+    """Return the header of a VP8 key frame (RFC 6386, section 9.1), followed by zeros."""
     return b"\x10\x02\x00\x9d\x01\x2a" + width.to_bytes(2, "little") + height.to_bytes(2, "little") + bytes(100)
 
 

@@ -1,4 +1,4 @@
-"""Browsers' cameras over WebRTC: a peer of aiortc and a real Chromium get their ages; what goes away or means harm is let go."""
+"""Cameras over WebRTC: an aiortc peer and a real Chromium get their ages; vanished and malicious peers are disconnected."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WEBRTC = ("--webrtc", "127.0.0.1")
 
 
 class Peer:
-    """rtc_peer.py as a process, and what it prints."""
+    """rtc_peer.py as a process, and its output."""
 
     def __init__(self, served: Served, picture: str, token: str = "") -> None:
         words = [sys.executable, str(Path(__file__).with_name("rtc_peer.py")), str(served.port), picture, token]
@@ -55,14 +55,14 @@ class Peer:
         self.path, self.answer = str(opened["path"]), str(opened["answer"])
 
     def line(self) -> dict[str, Any]:
-        """The next one."""
+        """The next line of output."""
         assert self.process.stdout is not None
         text = self.process.stdout.readline()
         assert text, "the peer ended"
         return json.loads(text)
 
     def kill(self) -> None:
-        """kill -9: no goodbye."""
+        """Kill the peer with SIGKILL, so that it sends nothing more."""
         self.process.kill()
         self.process.wait()
 
@@ -87,7 +87,7 @@ def peer_of() -> Iterator[PeerOf]:
 
 @pytest.fixture
 def picture(hopper: np.ndarray, tmp_path: Path) -> str:
-    """Hopper in a picture of 640 x 480."""
+    """A picture of Hopper, 640 x 480."""
     canvas = np.full((480, 640, 3), 90, np.uint8)
     canvas[40:480, 130:505] = cv2.resize(hopper, (375, 440))
     cv2.imwrite(str(tmp_path / "hopper.png"), canvas)
@@ -95,7 +95,7 @@ def picture(hopper: np.ndarray, tmp_path: Path) -> str:
 
 
 def offer_of(*kinds: str, direction: str = "sendonly", codec: str = "VP8") -> str:
-    """An SDP offer of such media."""
+    """Return an SDP offer with the given media."""
 
     async def make() -> str:
         peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -154,7 +154,7 @@ def test_a_camera_over_webrtc_gets_its_ages(serve: Serve, peer_of: PeerOf, pictu
 
 
 def test_a_peer_that_vanishes_frees_its_camera(serve: Serve, peer_of: PeerOf, picture: str) -> None:
-    """Its process is killed: within 5 s its source is gone, with the server's sockets and threads for it."""
+    """When a peer's process is killed, its source, sockets and threads are removed from the server within 5 s."""
     import psutil
 
     served = serve(*WEBRTC)
@@ -173,7 +173,7 @@ def test_a_peer_that_vanishes_frees_its_camera(serve: Serve, peer_of: PeerOf, pi
 
 
 def test_a_session_that_sends_nothing_is_let_go(serve: Serve) -> None:
-    """--max-cameras 1: an offer without a camera behind it holds the place for 10 s at most; the next one is 429 until then."""
+    """With --max-cameras 1, an offer without a camera blocks the place for at most 10 s; until then another offer gets 429."""
     served = serve(*WEBRTC, "--max-cameras", "1")
     offer = offer_of("video")
     with served.client() as client:
@@ -184,7 +184,7 @@ def test_a_session_that_sends_nothing_is_let_go(serve: Serve) -> None:
 
 
 def test_the_server_ends_while_a_camera_sends(serve: Serve, peer_of: PeerOf, picture: str) -> None:
-    """SIGTERM: the results end, and so does the process, at once."""
+    """On SIGTERM while a camera sends, the results and the process end at once."""
     served = serve(*WEBRTC)
     peer = peer_of(served, picture)
     peer.line()
@@ -195,7 +195,7 @@ def test_the_server_ends_while_a_camera_sends(serve: Serve, peer_of: PeerOf, pic
 
 
 def test_the_token_and_the_origin_are_asked_for(serve: Serve, peer_of: PeerOf, picture: str) -> None:
-    """Without the token 401; from a page of another site 403; with the token ages."""
+    """An offer without the token gets 401, from another site's page 403; with the token ages arrive."""
     served = serve(*WEBRTC, "--token", TOKEN)
     offer = offer_of("video")
     with served.client() as client:
@@ -208,14 +208,15 @@ def test_the_token_and_the_origin_are_asked_for(serve: Serve, peer_of: PeerOf, p
 
 
 def test_without_the_flag_there_is_no_webrtc(server: Served, api: httpx.Client) -> None:
-    """No path, no word of it in the document, and /v1/sources says so."""
+    """Without the flag there is no WebRTC path, the OpenAPI document does not mention it, and /v1/sources says that it is off."""
     assert not api.get("/v1/sources").json()["webrtc"]
     assert post(api, offer_of("video")).status_code in (404, 405)
     assert "/v1/camera" not in api.get("/openapi.json").json()["paths"]
 
 
 def test_what_is_no_offer_of_one_video_is_refused(serve: Serve) -> None:
-    """422 for other media, another direction, another codec, no fingerprint, no words at all; 415 for another type; 413 for a long one. No source is left."""
+    """An offer with other media, another direction, another codec, no fingerprint or no text gets 422; another type gets 415, a long
+    one 413. No source is left."""
     served = serve(*WEBRTC)
     good = offer_of("video")
     wrong = {
@@ -237,7 +238,7 @@ def test_what_is_no_offer_of_one_video_is_refused(serve: Serve) -> None:
 
 
 def test_a_damaged_offer_is_never_a_fault_of_the_server(serve: Serve) -> None:
-    """Two hundred offers with some bytes changed or lines gone (seed 1): 201 or 422 each, and nothing in the log."""
+    """Two hundred offers with changed bytes or missing lines (seed 1) get 201 or 422, and nothing is logged."""
     served = serve(*WEBRTC, "--max-cameras", "500")
     good, draw = offer_of("video"), np.random.default_rng(1)
     with served.client() as client:
@@ -257,7 +258,8 @@ def test_a_damaged_offer_is_never_a_fault_of_the_server(serve: Serve) -> None:
 
 
 def test_nothing_is_sent_to_an_address_that_the_offer_names(serve: Serve) -> None:
-    """The offer's candidates are a socket of this test, and a name that only the local network could resolve: the socket hears nothing."""
+    """With candidates in the offer (a socket of this test, and a name that only the local network could resolve), nothing is sent to
+    the socket."""
     served = serve(*WEBRTC)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as victim, served.client() as client:
         victim.bind(("127.0.0.1", 0))
@@ -274,7 +276,7 @@ def test_nothing_is_sent_to_an_address_that_the_offer_names(serve: Serve) -> Non
 
 
 def test_a_video_of_huge_frames_is_refused(serve: Serve, peer_of: PeerOf) -> None:
-    """Key frames of 110 bytes that claim 16,383 x 16,383: the results end with the reason, and no memory is taken."""
+    """For key frames of 110 bytes that claim 16,383 x 16,383, the results end with the reason, and memory does not grow."""
     served = serve(*WEBRTC)
     with served.client() as client:
         assert no_source(client)
@@ -287,7 +289,7 @@ def test_a_video_of_huge_frames_is_refused(serve: Serve, peer_of: PeerOf) -> Non
 
 
 def test_a_session_without_a_peer_keeps_no_datagrams(serve: Serve) -> None:
-    """Nobody reads the port before a peer has connected: 3 s of 60 KB and of 1 KB datagrams take no memory."""
+    """Before a peer has connected, 3 s of 60 KB and 1 KB datagrams do not use memory."""
     served = serve(*WEBRTC)
     with served.client() as client:
         assert no_source(client)
@@ -300,7 +302,7 @@ def test_a_session_without_a_peer_keeps_no_datagrams(serve: Serve) -> None:
 
 
 def flood(answer: str, seconds: float, *sizes: int) -> int:
-    """Send datagrams to the address in an SDP answer, and say how many: what looks like STUN, DTLS, SRTP and nothing."""
+    """Send datagrams that look like STUN, DTLS, SRTP and garbage to the address in an SDP answer; returns their number."""
     port = int(re.findall(r"a=candidate:\S+ 1 udp \d+ 127.0.0.1 (\d+) typ host", answer)[0])
     over, draw, many = time.monotonic() + seconds, np.random.default_rng(1), 0
     junk = [bytes([first]) + draw.bytes(size) for first in (0, 22, 128, 200, 255) for size in sizes]
@@ -315,7 +317,7 @@ def flood(answer: str, seconds: float, *sizes: int) -> int:
 
 
 def test_strangers_datagrams_change_nothing(serve: Serve, peer_of: PeerOf, picture: str) -> None:
-    """Somebody without the session's password floods its port for 5 s: the camera's results go on, and memory stays."""
+    """If a sender without the session's password floods its port for 5 s, the camera's results continue, and memory stays constant."""
     served = serve(*WEBRTC)
     peer = peer_of(served, picture)
     until(lambda: peer.line()["faces"])
@@ -328,13 +330,13 @@ def test_strangers_datagrams_change_nothing(serve: Serve, peer_of: PeerOf, pictu
 
 
 class Coded(SimpleNamespace):
-    """An encoded frame, as aiortc hands it to its decoder."""
+    """An encoded frame, in the form that aiortc passes to its decoder."""
 
     data: bytes
 
 
 def vp8(many: int, keys: tuple[int, ...], side: int = 64) -> list[Coded]:
-    """So many frames, with key frames at these places."""
+    """Encode frames with key frames at the given indices."""
     codec = av.CodecContext.create("libvpx", "w")
     codec.width = codec.height = side
     codec.pix_fmt, codec.gop_size, codec.time_base = "yuv420p", 3000, Fraction(1, 30)
@@ -352,7 +354,7 @@ def vp8(many: int, keys: tuple[int, ...], side: int = 64) -> list[Coded]:
 
 
 def decoded(frames: list[Coded], most_pixels: int = 10_000) -> tuple[list[Any], bool]:
-    """What the decoder hands on when all these frames wait already; and whether it asked for a key frame."""
+    """Return the decoder's output when all these frames are already waiting, and whether it requested a key frame."""
 
     class Told(asyncio.Queue[object]):
         def __init__(self) -> None:
@@ -378,7 +380,7 @@ def decoded(frames: list[Coded], most_pixels: int = 10_000) -> tuple[list[Any], 
 
 
 def test_a_decoder_that_keeps_up_hands_on_every_frame() -> None:
-    """Eight frames wait: each comes with its number and its grey, which is 5 times the number."""
+    """With eight frames waiting, the decoder returns each with its number and its grey level, 5 times the number."""
     items, asked = decoded(vp8(MOST_BEHIND, (0,)))
     assert [number for number, _ in items] == list(range(MOST_BEHIND))
     for number, frame in items:
@@ -387,7 +389,7 @@ def test_a_decoder_that_keeps_up_hands_on_every_frame() -> None:
 
 
 def test_a_decoder_that_falls_behind_goes_on_at_a_key_frame() -> None:
-    """Forty frames wait, with a key frame at 35: those before it are skipped, and a key frame is asked for."""
+    """With forty frames waiting and a key frame at 35, the frames before it are skipped, and a key frame is requested."""
     items, asked = decoded(vp8(40, (0, 35)))
     assert [number for number, _ in items] == list(range(35, 40))
     assert abs(float(items[-1][1].to_ndarray(format="bgr24").mean()) - 5 * 39) < 6
@@ -395,7 +397,7 @@ def test_a_decoder_that_falls_behind_goes_on_at_a_key_frame() -> None:
 
 
 def test_damaged_frames_are_skipped_and_large_ones_refused() -> None:
-    """Garbage asks for a key frame; a head that claims more pixels than allowed is one Problem, and nothing after it is decoded."""
+    """A damaged frame triggers a key frame request; a header with too many pixels gives one Problem, and nothing more is decoded."""
     items, asked = decoded([Coded(data=b""), Coded(data=b"\x11garbage"), *vp8(2, (0,))])
     assert [number for number, _ in items] == [2, 3]
     assert asked
@@ -405,7 +407,7 @@ def test_damaged_frames_are_skipped_and_large_ones_refused() -> None:
 
 
 def test_the_page_sends_its_camera_over_webrtc(built: None, browser: Any, serve: Serve, coded_clip: str) -> None:
-    """Chromium's fake camera shows Hopper: one person with an age on the page, and after the visit her source is gone within 5 s."""
+    """For Chromium's fake camera with Hopper the page shows one person with an age; after the visit the source is removed within 5 s."""
     served = serve(*WEBRTC)
     seen = browser("live", url=served.url, state="camera", ms=3000, clip=coded_clip)
     assert (seen["mode"], seen["link"]) == ("camera", "webrtc")
@@ -416,7 +418,7 @@ def test_the_page_sends_its_camera_over_webrtc(built: None, browser: Any, serve:
 
 
 def test_the_page_falls_back_on_a_websocket(built: None, browser: Any, serve: Serve, coded_clip: str) -> None:
-    """A Chromium whose UDP would need a relay, as behind some firewalls: the age comes all the same."""
+    """A Chromium whose UDP would need a relay, as behind some firewalls, still gets the age, over a WebSocket."""
     served = serve(*WEBRTC)
     seen = browser("live", url=served.url, state="camera", ms=1000, clip=coded_clip, relay=True)
     assert (seen["mode"], seen["link"]) == ("camera", "websocket")
@@ -425,7 +427,7 @@ def test_the_page_falls_back_on_a_websocket(built: None, browser: Any, serve: Se
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "camera.example", "203.0.113.9"])
 def test_an_address_that_takes_no_video_is_refused(address: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """All addresses at once, a name, an address of another machine: one sentence, and no server."""
+    """The wildcard address, a host name, and another machine's address are errors in one sentence, and no server starts."""
     assert main(["serve", "--port", "0", "--webrtc", address]) != 0
     said = capsys.readouterr().err
     assert f"--webrtc {address}" in said or f"got '{address}'" in said
@@ -435,7 +437,7 @@ def test_an_address_that_takes_no_video_is_refused(address: str, capsys: pytest.
 def test_the_extra_is_named_where_it_is_absent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without aiortc the flag says what to install."""
+    """Without aiortc the error for the flag says what to install."""
     monkeypatch.delitem(sys.modules, "numclip.server.webrtc", raising=False)
     monkeypatch.setitem(sys.modules, "aiortc", None)
     monkeypatch.setitem(sys.modules, "aioice", None)

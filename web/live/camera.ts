@@ -1,15 +1,15 @@
-/** The browser's camera as a source of the server: pictures go out over a WebSocket, the newest each time the server is free. */
+/** The browser's camera as a source of the server: it sends pictures over a WebSocket, the newest one whenever the server is free. */
 import type { EventLine, ResultLine } from "./messages.js";
 
-export const WIDEST_PX = 640; // a picture is sent no wider
+export const WIDEST_PX = 640; // maximum width of a sent picture
 const QUALITY = 0.8;
-const AT_A_TIME = 2; // pictures on their way: one is read while the next travels
+const AT_A_TIME = 2; // pictures in flight: one is read while the next is sent
 
-/** A picture on its way, and what came of it. */
+/** A picture in flight, and its result. */
 export interface Sent {
   readonly line: ResultLine;
-  readonly picture: ImageBitmap; // as it was sent; closed when the handler returns
-  readonly latencyMs: number; // from the capture to here
+  readonly picture: ImageBitmap; // the sent picture; closed when the handler returns
+  readonly latencyMs: number; // from the capture to the result's arrival
 }
 
 /** Sends a playing video's pictures until `close`. */
@@ -21,7 +21,7 @@ export class CameraLink {
   private encoding = false;
   private over = false;
 
-  /** ended: gets the server's reason, or "" where the connection was lost. */
+  /** ended: gets the server's reason, or "" if the connection was lost. */
   constructor(
     private readonly video: HTMLVideoElement,
     private readonly shown: (sent: Sent) => void,
@@ -33,7 +33,7 @@ export class CameraLink {
     this.socket.onclose = ({ reason }) => this.end(reason);
   }
 
-  /** Send no more. */
+  /** Stop sending. */
   close(): void {
     this.over = true;
     this.socket.close();
@@ -77,7 +77,7 @@ export class CameraLink {
     this.forget(line.frame);
   }
 
-  /** Answers come in order: what is older was dropped. */
+  /** Results arrive in order: older pictures without one were dropped. */
   private forget(upTo: number): void {
     for (const [frame, { picture }] of this.waiting) {
       if (frame > upTo) continue;

@@ -1,8 +1,8 @@
-/** Who came in the last hour: a row per word with its number of people, and a bar for each five minutes. */
+/** People in the last hour: a row per word with the number of people, and a bar for each five minutes. */
 
 const MINUTES_PER_BAR = 5;
 
-/** Show how many came in each of the last 60 minutes, by word. words: the translations, by the model's word. */
+/** Show the number of people who appeared in each of the last 60 minutes, by word. words: translations by the model's word. */
 export function showCrowd(
   body: HTMLElement, hour: Readonly<Record<string, readonly number[]>>, words: Readonly<Record<string, string>>,
 ): void {

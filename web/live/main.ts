@@ -1,4 +1,4 @@
-/** The server's page: its sources with boxes and ages, who came in the last hour, and the visitor's own camera. */
+/** The server's page: sources with boxes and ages, people in the last hour, and the visitor's own camera. */
 import { draw } from "../page/overlay.js";
 import { showPeople } from "../page/people.js";
 import { setUpLanguage, setUpTheme } from "../page/visitor.js";
@@ -25,11 +25,11 @@ const overlay = $<HTMLCanvasElement>("overlay");
 let words: LiveDictionary = LANGUAGES.en;
 let task = "age";
 let edges: readonly number[] = [0, 100];
-let opened = false; // the server has told its sources
+let opened = false; // the server has sent its list of sources
 let sources: SourceSummary[] = [];
-let webrtc = false; // the server takes cameras over WebRTC
-let chosen: string | null = null; // a source's id; null: the own camera, or nothing
-let ownName: string | null = null; // how the server calls the own camera
+let webrtc = false; // the server accepts cameras over WebRTC
+let chosen: string | null = null; // id of the shown source; null: the own camera, or nothing
+let ownName: string | null = null; // the server's name for the own camera
 let results: WebSocket | null = null;
 let own: { stream: MediaStream; link: CameraLink | RtcLink } | null = null;
 let shown: FrameResult | null = null;
@@ -92,7 +92,7 @@ async function begin(): Promise<void> {
   }
 }
 
-/** Follow one of the server's sources. */
+/** Show one of the server's sources. */
 function watch(id: string): void {
   letGo();
   chosen = id;
@@ -143,7 +143,7 @@ function overWebSocket(): CameraLink {
   return new CameraLink(video, showOwn, ownEnded);
 }
 
-/** WebRTC, and a WebSocket where its video does not arrive. */
+/** Send the camera over WebRTC, or over a WebSocket if its video does not arrive. */
 function overWebRtc(stream: MediaStream): RtcLink {
   document.documentElement.dataset.link = "webrtc";
   return new RtcLink(stream, showOwnVideo, (reason, began) => {
@@ -154,7 +154,7 @@ function overWebRtc(stream: MediaStream): RtcLink {
 
 function ownEnded(reason: string): void {
   if (!document.hidden) return fail(new Refused(0, reason || words.serverLost));
-  letGo(); // a page that nobody sees sends no pictures
+  letGo(); // a hidden page sends no pictures
   document.addEventListener("visibilitychange", () => void startOwn(), { once: true });
 }
 
@@ -172,7 +172,7 @@ function showOwn({ line, picture, latencyMs }: Sent): void {
   document.dispatchEvent(new CustomEvent("numclip", { detail: { result, picture, latencyMs } }));
 }
 
-/** Let go of whatever is shown. */
+/** Close everything that is shown. */
 function letGo(): void {
   const socket = results;
   results = null;
@@ -206,7 +206,7 @@ function refresh(): void {
   $("nobody").textContent = shown === null ? words.nobody : words.noFace;
 }
 
-/** The list of sources, and what is known of the one that is shown. */
+/** Update the list of sources, and the details of the shown one. */
 async function poll(): Promise<void> {
   ({ sources, webrtc } = await ask<SourcesAnswer>("v1/sources"));
   const list = $("sources");
@@ -242,7 +242,7 @@ function stateOf(name: string): string {
   return words.states[name as keyof typeof words.states] ?? name;
 }
 
-/** Write what this page writes itself in the chosen language. */
+/** Update this page's own texts in the chosen language. */
 function write(chosen: LiveDictionary): void {
   words = chosen;
   welcome();

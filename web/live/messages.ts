@@ -1,7 +1,7 @@
-/** What the server says, and the same in the form that the static page's code draws. */
+/** The server's messages, and their conversion for the drawing code of the static page. */
 import type { Answer, Face, FrameResult, Reason } from "../src/index.js";
 
-/** The API of the server has these fields; see /openapi.json. */
+/** Fields of the server's API; see /openapi.json. */
 export interface FaceLine {
   readonly track: number | null;
   readonly box: [number, number, number, number];
@@ -25,7 +25,7 @@ export interface ResultLine {
   readonly faces: FaceLine[];
 }
 
-/** A result of a camera over WebRTC: the browser's encoder chooses the size of the picture. */
+/** A result for a camera over WebRTC, with the picture size that the browser's encoder chose. */
 export interface SizedLine extends ResultLine {
   readonly width: number;
   readonly height: number;
@@ -54,7 +54,7 @@ export interface SourceDetails extends SourceSummary {
 
 export interface SourcesAnswer {
   readonly sources: SourceSummary[];
-  readonly webrtc: boolean; // a camera may come over WebRTC
+  readonly webrtc: boolean; // cameras over WebRTC are accepted
 }
 
 export interface ModelSummary {
@@ -62,7 +62,7 @@ export interface ModelSummary {
   readonly range: number[];
 }
 
-/** A line of a frame as the overlay and the list of people take it. task: the key of the number. */
+/** Convert a frame's line for the overlay and the list of people. task: the key of the value. */
 export function resultOf(line: ResultLine, width: number, height: number, task: string): FrameResult {
   const faces = line.faces.map((face) => faceOf(face, task));
   return { timeS: line.time_s, width, height, faces, looks: 0, timesMs: { find: 0, crop: 0, model: 0 } };

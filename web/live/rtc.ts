@@ -1,8 +1,8 @@
-/** The browser's camera over WebRTC: its video goes out by WHIP (RFC 9725), and results come as server-sent events. */
+/** The browser's camera over WebRTC: video is sent by WHIP (RFC 9725), and results arrive as server-sent events. */
 import { WIDEST_PX } from "./camera.js";
 import type { EventLine, SizedLine } from "./messages.js";
 
-const OPEN_MS = 6000; // until the first result
+const OPEN_MS = 6000; // timeout for the first result
 const MOST_BITS_PER_S = 2_000_000;
 
 /** Sends a camera's video until `close`. */
@@ -14,7 +14,7 @@ export class RtcLink {
   private began = false;
   private over = false;
 
-  /** ended: gets the server's reason, or "" where the connection was lost; and whether there was a result before. */
+  /** ended: gets the server's reason, or "" if the connection was lost; and whether there was a result before. */
   constructor(
     stream: MediaStream,
     private readonly shown: (line: SizedLine) => void,
@@ -24,7 +24,7 @@ export class RtcLink {
     this.open(stream).catch(() => this.end(""));
   }
 
-  /** Send no more. */
+  /** Stop sending. */
   close(): void {
     this.over = true;
     clearTimeout(this.patience);
@@ -47,7 +47,7 @@ export class RtcLink {
       direction: "sendonly", streams: [stream], sendEncodings: [{ scaleResolutionDownBy, maxBitrate: MOST_BITS_PER_S }],
     });
     await this.peer.setLocalDescription();
-    // The offer goes out without candidates: the server learns where the video comes from when it comes.
+    // The offer has no candidates: the server learns the sender's address from the arriving video.
     const init = { method: "POST", headers: { "Content-Type": "application/sdp" }, body: this.peer.localDescription?.sdp };
     const answer = await fetch("v1/camera", init);
     if (!answer.ok) return this.end(((await answer.json()) as { detail: string }).detail);

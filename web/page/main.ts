@@ -355,7 +355,7 @@ async function listCameras(): Promise<void> {
   $("flip").hidden = live === null || found.length < 2;
 }
 
-/** Write what this page writes itself in the chosen language. */
+/** Update this page's own texts in the chosen language. */
 function say(chosen: Dictionary): void {
   words = chosen;
   const code = $("problem").dataset.code as ErrorCode | undefined;

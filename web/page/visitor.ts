@@ -1,13 +1,13 @@
-/** The visitor's language and theme, on both pages: the browser's own at first, then what was chosen, which is remembered. */
+/** The visitor's language and theme on both pages: at first those of the browser, then the chosen ones, which are remembered. */
 
-/** What every dictionary has. */
+/** Fields that every dictionary has. */
 interface Titled {
   readonly name: string; // the language's own name
-  readonly title: string; // the page's
+  readonly title: string; // the page's title
 }
 
-/** Write the page in the visitor's language, now and on each choice. Elements name their sentence: `data-t` for the text,
- * `data-t-label` for the label. changed: gets the words, for what the page writes itself. */
+/** Write the page in the visitor's language, now and after each choice. Elements name their text by `data-t` and their label by
+ * `data-t-label`. changed: gets the words, for texts that the page writes itself. */
 export function setUpLanguage<D extends Titled>(dictionaries: Readonly<Record<string, D>>, changed: (words: D) => void): void {
   const offered = Object.keys(dictionaries);
   let language = languageOf([remembered("language") ?? "", ...navigator.languages], offered);
@@ -34,7 +34,7 @@ export function setUpLanguage<D extends Titled>(dictionaries: Readonly<Record<st
   write();
 }
 
-/** The button between light and dark. */
+/** Set up the button for the light or dark theme. */
 export function setUpTheme(): void {
   const root = document.documentElement;
   const chosen = remembered("theme");
@@ -46,7 +46,7 @@ export function setUpTheme(): void {
   };
 }
 
-/** The first wanted language that is offered, else English. */
+/** The first preferred language that is offered, else English. */
 export function languageOf(wanted: readonly string[], offered: readonly string[]): string {
   return wanted.map((tag) => tag.split("-")[0].toLowerCase()).find((tag) => offered.includes(tag)) ?? "en";
 }

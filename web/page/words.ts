@@ -244,7 +244,7 @@ const fr: Dictionary = {
 
 export const LANGUAGES: Record<string, Dictionary> = { en, de, fr };
 
-/** A sentence with its places filled. */
+/** Fill the placeholders of a sentence. */
 export function fill(sentence: string, values: Record<string, string | number>): string {
   return sentence.replace(/\{(\w+)\}/g, (_, key: string) => String(values[key]));
 }
