@@ -34,11 +34,11 @@ def test_what_a_person_wants_to_know(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["info", "age-nano"]) == 0
     said = capsys.readouterr().out
     for words in (
-        "reads        age in years, 0 to 120, off a face of 96 px",
-        "4.86 years on average, 64% within 5, on 2000 faces of utkface:utkface.tar (test); by true value",
+        "estimates    age in years, 0 to 120, from a face crop of 96 px",
+        "4.86 years, 64% within 5, on 2000 faces of utkface:utkface.tar (test); by true value",
         "0-13: 1.8, 13-19: 5.3, 19-35: 3.8, 35-65: 6.6, 65-on: 7.6",
         "90.5% at 90%",
-        "gates at 13 (6.3%), 16 (6.4%), 18 (5.9%), 21 (4.7%), 25 (2.2%): lowest errors near them",
+        "gates at 13 (6.3%), 16 (6.4%), 18 (5.9%), 21 (4.7%), 25 (2.2%); in brackets the lowest error rate",
         "from PyTorch",
         "55 million multiply-adds for one face",
         "commercial   no, because of: weights and data",
@@ -69,7 +69,7 @@ def test_a_table_of_ones_own_does_not_wash_a_model_clean(tmp_path: Path) -> None
 
     assert verdict(combined([utkface, own])) == (False, ["commercial   no, because of: weights and data"])
     assert verdict(Licence(RESEARCH_ONLY))[0] is False
-    assert verdict(own) == (True, ["commercial   yes: every part is under a permissive licence"])
+    assert verdict(own) == (True, ["commercial   yes: every part has a permissive licence"])
 
 
 @pytest.mark.parametrize("name", ["age-nano", FINDER])
