@@ -60,8 +60,8 @@ def _model_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
 
 def _metric(metric: Metric, unit: str) -> str:
     said = f"{metric.mae:.2f} {unit}, {metric.cs5:.0%} within 5, on {metric.n} faces of {metric.data} ({metric.split})"
-    ends = ["on" if band.high is None else f"{band.high:g}" for band in metric.bands]
-    bands = ", ".join(f"{band.low:g}-{end}: {band.mae:.1f}" for band, end in zip(metric.bands, ends, strict=True))
+    ends = ["+" if band.high is None else f"-{band.high:g}" for band in metric.bands]
+    bands = ", ".join(f"{band.low:g}{end}: {band.mae:.1f}" for band, end in zip(metric.bands, ends, strict=True))
     return f"{said}; by true value {bands}" if bands else said
 
 
