@@ -1,10 +1,10 @@
-"""Read ages off live video with one self-describing model file.
+"""Estimate ages from faces in live video, with one self-describing model file.
 
-    model = numclip.load("age-nano")          # a name or an .onnx
-    result = numclip.read("photo.jpg")        # one picture: detect, crop, model
-    for result in numclip.stream(0): ...      # live
+    model = numclip.load("age-nano")          # a shipped model's name, or an .onnx file
+    result = numclip.read("photo.jpg")        # one picture: detect faces, crop them, run the model
+    for result in numclip.stream(0): ...      # a camera, frame by frame
 
-Importing this package imports neither OpenCV nor ONNX Runtime; using it does.
+Importing this package loads neither OpenCV nor ONNX Runtime; the first call does.
 """
 
 from __future__ import annotations

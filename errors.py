@@ -1,12 +1,12 @@
-"""What can go wrong, as one small tree; each message says what was expected, what came, and what to do.
+"""The exceptions that numclip raises. Each message states what was expected, what was found, and what to do.
 
 NumclipError
-├── UsageError      flags that cannot go together, a name that does not exist
+├── UsageError      flags that contradict each other, or a name that does not exist
 ├── ModelError      a model file, checkpoint or spec that cannot be used
 ├── SourceError     a camera, file, folder or stream that cannot be read
 ├── DataError       labelled faces that are missing, malformed or too few
-├── DetectorError   a face detector that is missing or unfit for the job
-├── DeviceError     a device or a library that was asked for and is not there
+├── DetectorError   a face detector that is missing or unsuitable
+├── DeviceError     a requested device or library that is not available
 └── OutputError     an output that cannot be written
 """
 
@@ -17,11 +17,11 @@ from collections.abc import Iterable
 
 
 class NumclipError(Exception):
-    """Anything numclip reports to a person in one sentence."""
+    """Base class of all errors that numclip reports to the user in one sentence."""
 
 
 class UsageError(NumclipError):
-    """A request that contradicts itself or names something that does not exist."""
+    """Options that contradict each other, or a name that does not exist."""
 
 
 class ModelError(NumclipError):
@@ -37,11 +37,11 @@ class DataError(NumclipError):
 
 
 class DetectorError(NumclipError):
-    """A face detector that is missing or unfit for the job."""
+    """A face detector that is missing or unsuitable."""
 
 
 class DeviceError(NumclipError):
-    """A device or library that was asked for and is not there."""
+    """A requested device or library that is not available."""
 
 
 class OutputError(NumclipError):
@@ -49,12 +49,12 @@ class OutputError(NumclipError):
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the nearest known name, or nothing."""
+    """`; did you mean X?` with the nearest known name; an empty string if no name is near."""
     close = nearest(wrong, known)
     return f"; did you mean {close}?" if close else ""
 
 
 def nearest(wrong: str, known: Iterable[str], alike: float = 0.6) -> str | None:
-    """The known name that is most like the wrong one; None where none is at least so much alike (1 is the same)."""
+    """The known name most similar to the wrong one; None if none reaches the similarity `alike` (1 means equal)."""
     close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=alike)
     return close[0] if close else None

@@ -1,4 +1,4 @@
-"""Names that a package offers and imports only when they are asked for, so that importing the package stays light."""
+"""Lazy exports: a package imports a module only when one of its names is used, so that importing the package stays fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark: `bench` times models on this machine, `compare` sets two reports side by side."""
+"""The benchmark: `bench` times models on this machine, `compare` compares two reports."""
 
 from __future__ import annotations
 

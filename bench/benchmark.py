@@ -1,4 +1,4 @@
-"""The benchmark itself: the contest between its contenders, one row of figures for each, and the whole report."""
+"""Run a benchmark: time the contenders, compute one row of figures for each, and make the report."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from .sensors import Sensors, Watch
 from .statistics import ENOUGH_CALLS, over_restarts, ratio, summary
 from .sustained import sustain
 
-# The quantile each scenario is judged by, as MLPerf has it; offline is judged by its rate.
+# The quantile that each scenario reports, as in MLPerf; offline reports its rate.
 JUDGED_BY: dict[Scenario, float] = {"single-stream": 0.9, "multi-stream": 0.99, "offline": 0.5}
 PAIRS = 30
-YARDSTICK = "age-nano"  # whose crop contract cuts the faces; every age model shares its template
+YARDSTICK = "age-nano"  # its crop contract crops the faces; every age model shares its template
 
 
 def bench(options: BenchOptions) -> Report:
-    """Time what the options name and report it as JSON takes it (docs/bench.schema.json).
+    """Time what the options name, and return the report (docs/bench.schema.json).
 
-    Raises UsageError for what cannot be timed, and what opening a model raises.
+    Raises UsageError for what cannot be timed, and the errors of opening a model.
     """
     return _bench_pipeline(options) if options.scenario == "pipeline" else _bench_models(options)
 
@@ -49,7 +49,7 @@ def _bench_models(options: BenchOptions) -> ContestReport:
     faces = Faces(options.pictures, open_detector(options.detector), read_spec(resolve(YARDSTICK)).crop)
     found = list(entries(options, faces, sensors, absent))
     if not found:
-        raise UsageError("expected at least one contender that can run here; " + absent[0]["reason"])
+        raise UsageError("no contender can run here: " + absent[0]["reason"])
     extra = _compete(options, found, watch)
     top = [_better(peak, peaks(peak["threads"])) for peak in top]
     rows: list[Row] = [
@@ -104,7 +104,7 @@ def _restarts(options: BenchOptions) -> int:
 
 
 def _compete(options: BenchOptions, found: Sequence[Entry], watch: Watch) -> list[Sustained]:
-    """Time all; what a sustained run adds to each row, nothing for other scenarios."""
+    """Time all contenders; returns what a sustained run adds to each row, nothing for other scenarios."""
 
     def progress() -> None:
         bar.update()
@@ -119,7 +119,7 @@ def _compete(options: BenchOptions, found: Sequence[Entry], watch: Watch) -> lis
 
 
 def _yardstick(entry: Entry, found: Sequence[Entry]) -> Entry:
-    """The first contender with the same batch size."""
+    """The first contender with the same batch size, which ratios are relative to."""
     return next(other for other in found if other.facts["batch"] == entry.facts["batch"])
 
 
@@ -149,14 +149,14 @@ def _row(entry: Entry, yardstick: Entry, top: Sequence[Peak], sensors: Sensors) 
         "ratio_to_first": ratio(*([r.rounds for r in c.restarts] for c in (entry.contender, yardstick.contender))),
         "gemm_share": None if flop is None else flop / p50_s / 1e9 / peak["gemm_gflops"],
         "copy_share": facts["bytes_per_call"] / p50_s / 1e9 / peak["copy_gb_s"],
-        # Measured when the turns are over: energy, and what readings add to a session's outputs.
+        # Measured after the turns: energy, and the time that readings add to a session's outputs.
         "energy": energy_per_face(entry.contender.call, facts["batch"], sensors.rails),
         "readings_ms": None if entry.read is None else _extra_ms(entry.contender.call, entry.read),
     }
 
 
 def _extra_ms(call: Call, read: Call) -> float:
-    """Median over 30 pairs of how much longer the second call takes."""
+    """The median, over 30 pairs, of the extra time of the second call, in ms."""
     extra: list[float] = []
     for _ in range(PAIRS):
         times = [time.perf_counter()]

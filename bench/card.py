@@ -1,4 +1,4 @@
-"""The bench card: this project's models beside their rivals, from one command, as a page, its figures and a picture.
+"""The bench card: this project's models beside other implementations, measured by one command; a page, its figures and a plot.
 
 The card is the results of a list of ordinary `numclip bench` commands, as sentences computed from their reports. A second page
 has each command and its full tables.
@@ -31,20 +31,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the card: what it asks, and the benchmark that answers."""
+    """One part of the card: its question, and the benchmark that answers it."""
 
     title: str
     options: BenchOptions
 
     @property
     def command(self) -> str:
-        """As one would type it; of a clip the name alone."""
+        """The command as typed; only the file name of a clip."""
         clip = self.options.clip
         return command(replace(self.options, clip=clip and Path(clip).name))
 
 
 def sections(models: Sequence[str], cores: int) -> list[Section]:
-    """The card's commands; a tower with over a billion multiply-adds stands with ViT-B/16, which gets few rounds."""
+    """The card's commands; towers with over a billion multiply-adds are timed with ViT-B/16, in few rounds."""
     large = [name for name in models if is_large(name)]
     small = [name for name in models if name not in large]
     towers = [tower for tower in ("nano", "small") if any(f"age-{tower}" in name for name in small)]
@@ -54,7 +54,7 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
     devices = (*(device for device in DEVICES if device != "auto"), "auto")
     one = BenchOptions(few, devices=devices, threads=(cores,), skip_absent=True, seconds=3, restarts=3)
     vit = replace(one, models=big, restarts=1)
-    # With more threads, where they lie differs from opening to opening by more than the head costs.
+    # With more threads, their placement varies between openings by more than the head costs.
     head = BenchOptions(("onnx-tower:nano", "onnx:nano"), devices=("cpu",), batches=(1, 8), seconds=10, restarts=10)
     head_of_vit = replace(head, models=("onnx-tower:ViT-B-16", "onnx:ViT-B-16"), batches=None, restarts=3)
     return [
@@ -69,7 +69,7 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
 
 
 def is_large(name: str) -> bool:
-    """Whether a model file says that a face takes it over a billion multiply-adds."""
+    """Whether a model needs over a billion multiply-adds per face, by its metadata."""
     path = resolve(name)
     return path.suffix == ".onnx" and (read_spec(path).graph.multiply_adds or 0) > 1e9
 
@@ -138,7 +138,7 @@ def _silence(report: Report) -> str:
 
 
 def contest_rows(report: Report) -> list[Row]:
-    """The rows of a benchmark of models; none of a pipeline."""
+    """The rows of a benchmark of models; none for a pipeline."""
     return [] if report["scenario"] == "pipeline" else report["rows"]
 
 
@@ -175,7 +175,7 @@ def findings(reports: Mapping[str, Report]) -> list[str]:
 
 
 def _sessions(title: str, rows: Sequence[Row]) -> list[str]:
-    """Of each network that model files hold: its fastest session in float32 and in INT8, in which library auto runs float32, and PyTorch."""
+    """For each network of the model files: its fastest session in float32 and in INT8, the library that auto runs float32 in, and PyTorch."""
     said: list[str] = []
     families: dict[str, list[Row]] = {}
     for row in rows:
@@ -219,12 +219,12 @@ def _tower(row: Row) -> str:
 
 def _p50(row: Row) -> float:
     found = row["latency_ms"]["p50"]
-    assert found is not None  # a run has at least as many calls as its judged percentile needs
+    assert found is not None  # a run has at least as many calls as its percentile needs
     return found["value"]
 
 
 def _halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Towers and whole networks, in the same order."""
+    """Towers and complete networks, in the same order."""
     return [r for r in rows if "-tower" in r["model"]], [r for r in rows if "-tower" not in r["model"]]
 
 

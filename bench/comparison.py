@@ -1,7 +1,7 @@
-"""Two benchmark reports side by side, as ratios with intervals; unlike runs are refused, with what differs.
+"""Compare two benchmark reports as ratios with intervals. Runs that differ in more than the model are an error.
 
-The runs were at different times, so their rounds do not pair: intervals come from the spread between the restarts of
-each run. What differs between two days is not in them; to be surer, give both models to one `numclip bench`.
+The runs took place at different times, so the intervals come from the spread between the restarts of each run. They do not cover
+differences between two days. For a more certain comparison, time both models in one `numclip bench`.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ ROW_MUST_AGREE = ("batch", "threads", "session.library", "session.device")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two reports of like runs of models."""
+    """Two reports of comparable runs."""
 
     before: ContestReport
     after: ContestReport
 
     @property
     def ratios(self) -> list[Interval]:
-        """Each row's time in the second report over that in the first, with a 95 % interval."""
+        """Each row's time in the second report divided by that in the first, with a 95 % interval."""
         return [_times(one, two) for one, two in zip(self.before["rows"], self.after["rows"], strict=True)]
 
     def markdown(self) -> str:
-        """Each row's ratio with its interval, and the errors of both models beside it."""
+        """Each row's ratio with its interval, and the errors of both models, as Markdown."""
         cells = [
             [
                 one["model"],
@@ -65,45 +65,50 @@ class Comparison:
 
 
 def compare(before: str | Path, after: str | Path) -> Comparison:
-    """Set two reports of `numclip bench --json` side by side; raises UsageError for unlike or unfit runs, saying why."""
+    """Compare two reports of `numclip bench --json`; raises UsageError for runs that cannot be compared, with the reason."""
     a, b = (comparable(path, read_report(path)) for path in (before, after))
     if unlike := differences(a, b):
         raise UsageError(
-            f"expected two runs alike but for the model, they differ in {'; '.join(unlike)}; run both again"
+            f"expected two runs that differ only in the model, but they differ in {'; '.join(unlike)}; run both again"
         )
     return Comparison(a, b)
 
 
 def read_report(path: str | Path) -> Report:
-    """A bench report; raises UsageError where the file is none."""
+    """Read a bench report; raises UsageError if the file is not one."""
     try:
         report: object = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: expected a report of numclip bench --json ({error})") from None
+        raise UsageError(
+            f"{path}: cannot read it as a report of numclip bench --json ({error}); give another file"
+        ) from None
     fields = cast("dict[str, object]", report) if isinstance(report, dict) else {}
     if fields.get("schema_version") != SCHEMA_VERSION or "rows" not in fields:
-        raise UsageError(f"{path}: expected a report of numclip bench --json, schema {SCHEMA_VERSION}; make it again")
+        raise UsageError(
+            f"{path}: expected a report of numclip bench --json with schema version {SCHEMA_VERSION}; make it again"
+        )
     return cast("Report", report)
 
 
 def comparable(path: str | Path, report: Report) -> ContestReport:
-    """The report, if a run like it can be compared with others; raises UsageError saying why not."""
+    """The report, if it can be compared with others; raises UsageError with the reason if not."""
     if not report["valid"]:
-        raise UsageError(
-            f"{path}: expected a valid run, this one is not ({'; '.join(report['invalid_because'])}); run it again"
-        )
+        raise UsageError(f"{path}: the run is marked invalid ({'; '.join(report['invalid_because'])}); run it again")
     if report["scenario"] == "pipeline":
-        raise UsageError(f"{path}: expected a run of models, scenario pipeline has no restarts whose spread would tell")
+        raise UsageError(
+            f"{path}: reports of scenario pipeline cannot be compared, because they have no restarts to estimate the "
+            "spread from; use another scenario"
+        )
     if report["restarts"] < 2:
         raise UsageError(
-            f"{path}: expected at least 2 restarts, whose spread tells how sure a ratio is, got 1; "
-            "run it again with --restarts 6"
+            f"{path}: expected at least 2 restarts, from whose spread the intervals come, got 1; run it again with "
+            "--restarts 6"
         )
     return report
 
 
 def differences(a: ContestReport, b: ContestReport) -> list[str]:
-    """What keeps two runs from being compared: machine, scenario, faces, library versions, or rows that do not pair."""
+    """The differences that prevent a comparison: machine, scenario, faces, library versions, or rows that do not match."""
     found = [_unlike(field, a, b) for field in MUST_AGREE if _at(a, field) != _at(b, field)]
     versions = [report["environment"]["versions"] for report in (a, b)]
     for name in sorted(set(versions[0]) | set(versions[1])):
@@ -117,7 +122,7 @@ def differences(a: ContestReport, b: ContestReport) -> list[str]:
 
 
 def _times(one: Row, two: Row) -> Interval:
-    """The second over the first, of undisturbed calls where every restart of both has them."""
+    """The second time divided by the first, from undisturbed calls if every restart of both has them."""
     medians = [[r["undisturbed_p50_ms"] for r in row["restarts"]] for row in (one, two)]
     if any(ms is None for row in medians for ms in row):
         medians = [[r["p50_ms"] for r in row["restarts"]] for row in (one, two)]

@@ -1,4 +1,4 @@
-"""The contenders of a benchmark: model files and rivals, on every device, with every batch size and number of threads."""
+"""The contenders of a benchmark: model files and other implementations, on every device, batch size and number of threads."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ ON_EVERY_DEVICE = ("random:", "random-int8:")
 
 @dataclass(eq=False)
 class Entry:
-    """A contender with what identifies it."""
+    """A contender and its identification."""
 
     contender: Contender
     facts: Facts
-    read: Call | None = None  # the whole model, readings and all, while it is open
+    read: Call | None = None  # the complete model with its readings, while it is open
 
 
 def entries(options: BenchOptions, faces: Faces, sensors: Sensors, absent: list[Absent]) -> Iterator[Entry]:
-    """Every contender on every device with every batch size and number of threads; what cannot run here is an error, or
-    with skip_absent a line in `absent`. A rival in PyTorch runs beside the first device only."""
+    """Every contender on every device, with every batch size and number of threads. What cannot run on this machine is an error, or
+    with skip_absent an entry in `absent`. A PyTorch implementation runs on the first device only.
+    """
     for batch in options.faces_per_call:
         for threads in options.threads:
             for at, device in enumerate(options.devices):
@@ -62,7 +63,7 @@ def entries(options: BenchOptions, faces: Faces, sensors: Sensors, absent: list[
 
 
 def _model_entry(name: str, device: str, threads: int, batch: int, faces: Faces, sensors: Sensors) -> Entry:
-    """A model file on a device. Opened once before the contest, so that a load finds its libraries and its file warm."""
+    """A model file on a device. It is opened once before the contest, so that libraries and file are in memory."""
     before_mb, model = sensors.gpu_mb(), load(name, device, threads)
     crops = faces.crops(model.spec.crop.side, batch)
     model.session.run(crops)
@@ -80,7 +81,7 @@ def _model_entry(name: str, device: str, threads: int, batch: int, faces: Faces,
 
 
 def _rival_entry(name: str, device: str, threads: int, batch: int, faces: Faces) -> Entry:
-    """A rival by name; only here is PyTorch asked for."""
+    """Another implementation by name; only this imports PyTorch."""
     from .rivals import open_rival
 
     rival = open_rival(name, threads, device)
@@ -105,7 +106,7 @@ def _rival_entry(name: str, device: str, threads: int, batch: int, faces: Faces)
 
 
 def _finder_entry(name: str, device: str, threads: int, faces: Faces) -> Entry:
-    """A face finder, alone or with a model behind it, on one picture a call."""
+    """A face finder, alone or followed by a model, on one picture per call."""
     finder = open_finder(name, device, threads, faces.pictures)
     size = finder.file.stat().st_size
     facts: ModelFacts = {
@@ -123,7 +124,7 @@ def _finder_entry(name: str, device: str, threads: int, faces: Faces) -> Entry:
 
 
 def facts_of(name: str, model: Model, device: str, threads: int) -> ModelFacts:
-    """Which bytes run, how good they are, how much work a face is, and what runs them."""
+    """The contender's file, accuracy, work per face, and library."""
     data, spec = resolve(name).read_bytes(), model.spec
     return {
         "model": Path(name).name,
@@ -139,8 +140,7 @@ def facts_of(name: str, model: Model, device: str, threads: int) -> ModelFacts:
 
 
 def _with_work(facts: ModelFacts, weight_bytes: int, crops: npt.NDArray[np.uint8], gpu_mb: float | None) -> Facts:
-    """The facts with the work of a call: operations, and the bytes that have to move at the least, every weight once
-    and the crops."""
+    """The facts with the work of a call: operations, and the least number of bytes to move (every weight once, and the crops)."""
     multiply_adds = facts["multiply_adds"]
     return {
         **facts,

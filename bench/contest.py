@@ -1,8 +1,8 @@
-"""Contenders take turns, so that a noisy moment of the machine harms all of them alike.
+"""Time contenders in turns, so that a disturbance of the machine affects all of them alike.
 
-Each call is also asked whether the system interrupted it for another process (involuntary context switches). Percentiles
-are of all calls; ratios are of undisturbed ones where there are enough, because on a busy machine the median call is half
-somebody else's.
+For each call it is recorded whether the system interrupted it for another process (involuntary context switches). Percentiles
+use all calls. Ratios use undisturbed calls if there are enough, because on a busy machine the median call is mostly
+disturbance.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..errors import UsageError
 from ..runtime.system import resident_mb
 from .statistics import Timed, samples_for
 
-SLICE_S = 0.01  # one turn lasts at least so long: the noise of a shared machine changes within tens of milliseconds
+SLICE_S = 0.01  # minimum length of a turn: the noise of a shared machine changes within tens of milliseconds
 STABLE, WINDOW_CALLS, WINDOW_S, WARM_UP_LIMIT_S = 0.05, 10, 1.0, 10.0
 MIN_ROUNDS = 6
 
@@ -39,7 +39,7 @@ def _nothing() -> None:
 
 @dataclass(eq=False)
 class Restart:
-    """What a contender showed between being opened and being closed."""
+    """The measurements of a contender between being opened and being closed."""
 
     load_ms: float
     rss_mb: float  # growth of resident memory while it was opened and warmed up
@@ -56,13 +56,13 @@ class Restart:
 
     @property
     def undisturbed_ms(self) -> list[float]:
-        """Those the system did not interrupt."""
+        """The calls that the system did not interrupt."""
         return [call.ms for calls in self.rounds for call in calls if not call.interrupted]
 
 
 @dataclass(eq=False)
 class Contender:
-    """One thing to be timed: how to open it, which gives the call, and what it has shown so far."""
+    """One contender: a function that opens it and returns the call to time, and its measurements so far."""
 
     open: Callable[[], Call]
     clock: Callable[[], float] = time.perf_counter
@@ -70,7 +70,7 @@ class Contender:
     restarts: list[Restart] = field(default_factory=lambda: list[Restart]())
 
     def start(self) -> None:
-        """Open it anew and warm it up: until the medians of two windows differ by at most 5 %, or 10 s have passed."""
+        """Open it again and warm it up, until the medians of two windows differ by at most 5 %, or 10 s have passed."""
         before_mb, started = resident_mb(), self.clock()
         self.call = self.open()
         load_ms = 1000 * (self.clock() - started)
@@ -86,10 +86,10 @@ class Contender:
         restart.rss_mb = resident_mb() - before_mb
 
     def close(self) -> None:
-        """Let go of what was opened, and of its memory."""
+        """Close it, and free its memory."""
         self.call = _nothing
         gc.collect()
-        # glibc keeps freed memory, and the next opening would seem to take none.
+        # glibc keeps freed memory, so the next opening would seem to need none.
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
@@ -101,15 +101,16 @@ class Contender:
         return Timed(ms, _interruptions() > switches)
 
     def turn(self) -> list[Timed]:
-        """One turn's times. A contender of short calls makes one first that does not count: it brings back the caches
-        that the others' turns took, as they would be if it ran alone."""
+        """The times of one turn. A contender with short calls makes one call first that does not count: it restores the caches that
+        the other contenders' turns have overwritten.
+        """
         if self.restarts[-1].warm_ms > 1000 * SLICE_S:
             return [self.timed()]
         self.call()
         return self.calls(SLICE_S)
 
     def calls(self, seconds: float, at_most: int | None = None) -> list[Timed]:
-        """The times of calls one after another, for so long (or at most so many)."""
+        """The times of consecutive calls, for this long (or at most this many)."""
         started = self.clock()
         times = [self.timed()]
         while self.clock() - started < seconds and len(times) != at_most:
@@ -118,17 +119,17 @@ class Contender:
 
 
 def _interruptions() -> int:
-    """How often so far the system took a core from this process although it had work; 0 where it does not tell."""
+    """How often the system has interrupted this process so far, although it had work; 0 if the system does not report it."""
     return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def contest(
     contenders: Sequence[Contender], seconds: float, quantile: float, restarts: int, progress: Callable[[], object]
 ) -> None:
-    """Let all take turns: in each round once in a new order and once in that order backwards (A B B A).
+    """Run the contest: each round lets all contenders take a turn in a new order, and then in reverse (A B B A).
 
-    Everything is opened anew `restarts` times. Ends when each contender has had `seconds`, at least 6 rounds, and the
-    samples that its quantile needs.
+    Everything is closed and opened again `restarts` times. The contest ends when each contender has had `seconds`, at least 6
+    rounds, and the samples that its quantile needs.
     """
     if not contenders:
         raise UsageError("expected at least one model to time, got none")

@@ -1,4 +1,4 @@
-"""Real faces to time models on, cut by the model's own crop contract."""
+"""Real faces to time models on, cropped by the model's own crop contract."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENOUGH = 64
 
 
 class Faces:
-    """The faces of pictures or a clip; without a source the two portraits that matplotlib and scikit-image bring."""
+    """The faces of pictures or a clip; without a source, the two portraits that ship with matplotlib and scikit-image."""
 
     def __init__(self, source: str | None, detector: Detector, crop: CropSpec) -> None:
         self._detector, self._crop = detector, crop
@@ -33,11 +33,11 @@ class Faces:
             if found >= ENOUGH:
                 break
         if source is not None and not found:
-            raise SourceError(f"{source}: expected pictures with a face, {detector.name} found none; give others")
+            raise SourceError(f"{source}: {detector.name} found no face; give other pictures")
         self.said = f"{min(found, ENOUGH)} faces of {source or 'two portraits'}" if found else "random pixels"
 
     def crops(self, side: int, batch: int) -> npt.NDArray[np.uint8]:
-        """uint8 [batch, side, side, 3] RGB: the faces in turn, repeated where there are fewer."""
+        """The crops uint8 [batch, side, side, 3] RGB: the faces in turn, repeated if there are fewer."""
         crop = replace(self._crop, side=side)
         cut = [
             crop_faces(picture, self._detector.detect(picture), crop, self._detector.name) for picture in self.pictures
@@ -56,5 +56,5 @@ def _pictures(source: str | None) -> Iterator[npt.NDArray[np.uint8]]:
         return
     try:
         yield from portraits()
-    except ImportError:  # without the extra demo there is none; what is on the pixels changes no time
+    except ImportError:  # without the extra demo there are no portraits; the pixels' content does not affect times
         return

@@ -1,6 +1,6 @@
-"""Energy per face, by rail: a contender works alone for a few seconds while its machine's rails are read.
+"""Energy per face and power rail: a contender works alone for a few seconds while the machine's rails are read.
 
-Apart from the timed turns, because reading sensors takes time, and because a rail's own filter is slower than a turn.
+This is separate from the timed turns, because reading sensors takes time, and because a rail's own filter is slower than a turn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SECONDS, INTERVAL_S = 3.0, 0.02
 def energy_per_face(
     call: Callable[[], object], faces: int, rails: Sequence[Rail], seconds: float = SECONDS
 ) -> list[Energy]:
-    """Per rail: mean watts at rest and at work, and millijoules per face, all and above rest; [] without rails."""
+    """Per rail: mean watts at rest and at work, and millijoules per face, in total and above rest; [] without rails."""
     if not rails:
         return []
     rest_w, _ = _watts(rails, lambda: time.sleep(INTERVAL_S), seconds)
@@ -36,7 +36,7 @@ def energy_per_face(
 
 
 def _watts(rails: Sequence[Rail], call: Callable[[], object], seconds: float) -> tuple[list[float], float]:
-    """Mean power of each rail while `call` runs over and over, and calls per second.
+    """The mean power of each rail while `call` runs repeatedly, and the calls per second.
 
     A counter of joules is read at both ends; a meter of watts by a thread every 20 ms.
     """

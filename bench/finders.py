@@ -1,7 +1,7 @@
-"""Face finders as contenders: FINDER@SIDE finds the faces of a square picture, FINDER@SIDE+MODEL reads their ages too.
+"""Face finders as contenders: DETECTOR@SIDE finds the faces of a square picture, DETECTOR@SIDE+MODEL also estimates their ages.
 
-FINDER is `faces-nano` or a finder's file, `yunet` in OpenCV as `--detector yunet` runs it, or `yunet-onnx`: the same file in ONNX
-Runtime, which opens it for 640 px alone, with its answers decoded in numpy. The picture is made of the portraits, four to a square.
+DETECTOR is `faces-nano` or a face finder's file, `yunet` in OpenCV as with `--detector yunet`, or `yunet-onnx`: the same file in
+ONNX Runtime, which opens it for 640 px only, with its outputs decoded in numpy. The picture shows the portraits, four to a square.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class FinderContender:
-    """What a report needs to know of a finder, and how to open it anew: that gives the call."""
+    """A face finder's facts for the report, and a function that opens it and returns the call to time."""
 
     file: Path
     sha256: str
@@ -42,10 +42,10 @@ class FinderContender:
 
 
 def open_finder(name: str, device: str, threads: int, pictures: list[Image]) -> FinderContender:
-    """A contender by name. Raises UsageError for a name that is none, and what opening a detector or a model raises."""
+    """A contender by name. Raises UsageError for an invalid name, and the errors of opening a detector or a model."""
     found = CONTENDER.match(name)
     if found is None or int(found["side"]) < 32:
-        raise UsageError(f"expected FINDER@SIDE or FINDER@SIDE+MODEL with a side from 32 px on, got {name!r}")
+        raise UsageError(f"expected DETECTOR@SIDE or DETECTOR@SIDE+MODEL with a side of at least 32 px, got {name!r}")
     side, picture = int(found["side"]), square(pictures, int(found["side"]))
 
     def opened() -> Callable[[], object]:
@@ -70,7 +70,7 @@ def open_finder(name: str, device: str, threads: int, pictures: list[Image]) -> 
 
 
 def square(pictures: list[Image], side: int) -> Image:
-    """A [side, side, 3] BGR picture: two by two of these, in turn; gray where there are none."""
+    """A [side, side, 3] BGR picture of these pictures, two by two, in turn; grey if there are none."""
     if not pictures:
         return np.full((side, side, 3), 128, np.uint8)
     half = (side + 1) // 2
@@ -109,7 +109,8 @@ class YuNetOnnx:
         path = yunet_path()
         if side != YUNET_SIDE_PX or path is None:
             raise UsageError(
-                f"expected {YUNET_ONNX}@{YUNET_SIDE_PX}, and YuNet's file (numclip fetch yunet); got side {side}"
+                f"{YUNET_ONNX} runs only at side {YUNET_SIDE_PX} and needs YuNet's file (numclip fetch yunet), got side "
+                f"{side}; use {YUNET_ONNX}@{YUNET_SIDE_PX}"
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
@@ -120,7 +121,7 @@ class YuNetOnnx:
         self._strides = np.repeat(np.array([8, 16, 32], np.float32), [len(c) for c in cells])[:, None]  # [M, 1]
 
     def detect(self, image: Image) -> Detections:
-        """The faces of a [640, 640, 3] BGR picture, best score first."""
+        """The faces of a [640, 640, 3] BGR picture, by descending score."""
         answers = self._session.run(self._names, {"input": cv2.dnn.blobFromImage(image)})
         cls, obj, box, points = (np.concatenate([np.asarray(a)[0] for a in answers[i : i + 3]]) for i in (0, 3, 6, 9))
         scores = np.sqrt(cls * obj)[:, 0]

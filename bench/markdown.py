@@ -1,4 +1,4 @@
-"""A benchmark report as tables that a person reads and a page takes."""
+"""A benchmark report as Markdown tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JUDGED: dict[str, PercentileName] = {
 
 
 def markdown(report: Report) -> str:
-    """What ran where, how fast, and what it takes."""
+    """The report: what ran where, how fast, and at what cost."""
     machine, state = report["environment"], report["state"]["before"]
     head = f"{report['scenario']} on {machine['cpu']}, {machine['cores']} cores, load {state['load_1min']}"
     parts = [head] if report["valid"] else [head, f"**Invalid: {'; '.join(report['invalid_because'])}.**"]
@@ -42,7 +42,7 @@ def markdown(report: Report) -> str:
 
 
 def interval(found: Interval | Spread | None, digits: int = 2) -> str:
-    """A value with its 95 % interval; `too few` where there were too few samples."""
+    """A value with its 95 % interval; `too few` if there were too few samples."""
     if found is None:
         return "too few"
     value = f"{found['value']:.{digits}f}"
@@ -110,12 +110,12 @@ def _costs(rows: Sequence[Row]) -> str:
 
 
 def errors(row: Row) -> str:
-    """The model's mean errors on its test sets, as its own file states them."""
+    """The model's mean errors on its test sets, from its file's metadata."""
     return ", ".join(f"{m['mae']:.2f} {m['data']}" for m in row["mae"] if m["mae"] is not None) or "-"
 
 
 def _energy(rows: Sequence[Row]) -> str:
-    head = ["model", "device", "batch", "rail", "W at rest", "W at work", "mJ a face", "of them above rest"]
+    head = ["model", "device", "batch", "rail", "W at rest", "W at work", "mJ per face", "above rest"]
     cells = [
         [row["model"], row["device"], str(row["batch"]), rail["rail"]] + [f"{rail[n]:.2f}" for n in RAIL_FIGURES]
         for row in rows
@@ -134,7 +134,7 @@ def _drift(rows: Sequence[Row]) -> str:
 
 
 def _stages(rows: Sequence[PipelineRow]) -> str:
-    """The p50 of each stage, and the p99 of the last, which is the whole."""
+    """The p50 of each stage, and the p99 of the last, which is the total."""
     stages = list(rows[0]["stages"])
     head = ["model", "device", "threads", "faces", *(f"{stage} p50" for stage in stages), f"{stages[-1]} p99"]
     cells = [

@@ -1,4 +1,4 @@
-"""What a benchmark is asked for, and the command line that asks the same."""
+"""The options of a benchmark, and the equivalent command line."""
 
 from __future__ import annotations
 
@@ -20,56 +20,60 @@ class BenchOptions:
     """What is timed, where, and for how long."""
 
     models: tuple[str, ...]
-    """Models by name or file, and rivals as in `eager:nano` (docs/bench.md); the first is the yardstick."""
+    """Models by name or file, or other implementations such as `eager:nano` (docs/bench.md); ratios are relative to the first."""
     scenario: Scenario = "single-stream"
-    """MLPerf's scenarios, `sustained` for minutes without a pause, or `pipeline` for the stages of a frame."""
+    """An MLPerf scenario, `sustained` for minutes without a pause, or `pipeline` for the stages of a frame."""
     devices: tuple[str, ...] = ("auto",)
-    """Each model runs on each of these."""
+    """The devices; each model runs on each of them."""
     batches: tuple[int, ...] | None = None
-    """Faces per call; None: 1, multi-stream 8, offline 32."""
+    """Faces per call; None: 1 (multi-stream 8, offline 32)."""
     threads: tuple[int, ...] = (1,)
     """CPU threads per call."""
     skip_absent: bool = False
-    """List what cannot run here and time the rest; otherwise it is an error."""
+    """Skip and list what cannot run on this machine; otherwise it is an error."""
     seconds: float | None = None
-    """At least so long per contender; None: 5, sustained 600."""
+    """Minimum time per contender, in s; None: 5 (sustained 600)."""
     restarts: int = RESTARTS
-    """How often everything is opened anew."""
+    """How often each model is closed and opened again."""
     pictures: str | None = None
-    """Pictures or a clip whose faces are timed; None: two portraits."""
+    """Pictures or a clip to take the timed faces from; None: two portraits."""
     clip: str | None = None
-    """A video with a face, for the scenario pipeline."""
+    """Video with a face, for the scenario pipeline."""
     detector: str = FINDER
-    """The face detector of the pipeline, which also finds the faces of `pictures`."""
+    """The face detector, for the pipeline and for `pictures`."""
     frames: int = FRAMES
-    """Frames of the clip to time."""
+    """Number of frames of the clip to time."""
 
     def __post_init__(self) -> None:
         if not self.models:
-            raise UsageError(f"expected a MODEL to time, got none; there is {', '.join(shipped_models())}")
+            raise UsageError(
+                f"expected at least one MODEL to time, got none; shipped models are {', '.join(shipped_models())}"
+            )
         if self.duration_s <= 0 or self.frames < 1 or self.restarts < 1:
             raise UsageError("expected --seconds, --frames and --restarts above 0")
         if self.scenario == "pipeline" and not self.clip:
-            raise UsageError("--scenario pipeline needs --clip FILE, a video with a face; `numclip demo` makes one")
+            raise UsageError(
+                "--scenario pipeline needs --clip FILE, a video with a face; run `numclip demo` to make one"
+            )
 
     @property
     def duration_s(self) -> float:
-        """At least so long per contender."""
+        """Minimum time per contender, in s."""
         return (
             (SUSTAINED_SECONDS if self.scenario == "sustained" else SECONDS) if self.seconds is None else self.seconds
         )
 
     @property
     def faces_per_call(self) -> tuple[int, ...]:
-        """The batches, with the scenario's own as default."""
+        """The batch sizes, or the scenario's default."""
         return self.batches or DEFAULT_BATCH.get(self.scenario, (1,))
 
 
-FLAGS = {"devices": "--device", "batches": "--batch"}  # those that are not named like their field
+FLAGS = {"devices": "--device", "batches": "--batch"}  # flags whose name differs from the field's
 
 
 def command(options: BenchOptions) -> str:
-    """The `numclip bench` command that asks for these options; what stands at its default is left out."""
+    """The `numclip bench` command for these options, without those at their defaults."""
     words = list(options.models)
     for field in fields(options)[1:]:
         value, flag = getattr(options, field.name), FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")

@@ -1,4 +1,4 @@
-"""What this machine reaches at best, so that a report can say how near to that a model comes."""
+"""The peak performance of this machine, so that a report can relate a model's speed to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 from ..runtime.contract.model_file import message
 from .report import Peak
 
-PEAK_SECONDS = 0.8  # for each of the three; the fastest repeat counts, so that a busy moment does not lower the peak
+PEAK_SECONDS = (
+    0.8  # for each of the three; the fastest repetition counts, so that other processes do not lower the peak
+)
 PEAK_CODE = """
 import itertools, sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ import onnxruntime
 threads, seconds, chunk = int(sys.argv[1]), float(sys.argv[2]), 1 << 20
 def best(work, items):
     rates, end = [], time.perf_counter() + seconds
-    for item in itertools.cycle(items):  # pieces of a millisecond or two, which a busy system lets through whole
+    for item in itertools.cycle(items):  # pieces of one or two milliseconds, most of which run undisturbed on a busy system
         start = time.perf_counter()
         done = work(item)
         rates.append(done / (time.perf_counter() - start))
@@ -38,8 +40,8 @@ options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = threads
 session = onnxruntime.InferenceSession(bytes.fromhex(sys.argv[3]), options, providers=["CPUExecutionProvider"])
 gemm = max(best(onnx_product, sides), best(numpy_product, sides))
-del session  # and its waiting threads
-pieces = [[np.ones((2, chunk), np.float32) for _ in range(threads)] for _ in range(32)]  # more than the caches hold
+del session  # also ends its waiting threads
+pieces = [[np.ones((2, chunk), np.float32) for _ in range(threads)] for _ in range(32)]  # larger than the caches
 with ThreadPoolExecutor(threads) as pool:
     print(gemm, best(copy, pieces))
 """
@@ -47,10 +49,11 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 
 
 def peaks(threads: int) -> Peak:
-    """What this machine reaches at best with so many threads: float32 matrix products in GFLOP/s, copies in GB/s.
+    """The machine's peak performance with this many threads: float32 matrix products in GFLOP/s, copies in GB/s.
 
-    The product is the faster of numpy's and ONNX Runtime's, whose libraries know different processors. In a process of its
-    own, because numpy's takes its number of threads when it is loaded. The copy counts each byte twice, read and written.
+    The product is the faster one of numpy's and ONNX Runtime's, whose libraries are tuned for different processors. It runs in a
+    separate process, because numpy's library sets its number of threads when it is loaded. A copy counts each byte twice, read and
+    written.
     """
     limits = dict.fromkeys(THREAD_LIMITS, str(threads))
     command = [sys.executable, "-c", PEAK_CODE, str(threads), str(PEAK_SECONDS), _square().hex()]
@@ -60,7 +63,7 @@ def peaks(threads: int) -> Peak:
 
 
 def _square() -> bytes:
-    """An ONNX model, b = a @ a of float32 [n, n], by the field numbers of ONNX's messages: IR 8, operators 17."""
+    """An ONNX model, b = a @ a with float32 [n, n], written by the field numbers of ONNX's messages: IR 8, operators 17."""
     shape = message(2, 2 * message(1, message(2, b"n")))
     a, b = (message(1, name) + message(2, message(1, b"\x08\x01" + shape)) for name in (b"a", b"b"))
     node = 2 * message(1, b"a") + message(2, b"b") + message(4, b"MatMul")

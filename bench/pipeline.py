@@ -1,8 +1,8 @@
-"""Capture to result, stage by stage: on a clip as it is, against the loop one would write by hand, and for 0 to 16 faces.
+"""Time from capture to result by stage: on a clip, against a simple loop, and for 0 to 16 faces.
 
-The clip is read by turns: by this project's threads, by the plain loop (OpenCV's reader, YuNet on every frame, one call of ONNX
-Runtime per face, boxes drawn), and in one thread with a clock between the stages. The rows for a number of faces are a
-crowd made of the clip's largest face, 1280 x 720 at 30 frames/s, played in real time as from a camera.
+The clip is read in turns by this project's threads, by a plain loop (OpenCV's reader, YuNet on every frame, one ONNX Runtime call
+per face, boxes drawn), and in one thread with a clock between the stages. The rows by number of faces use a crowd made of the
+clip's largest face, 1280 x 720 at 30 frames/s, played in real time as from a camera.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ logger = logging.getLogger(__name__)
 FACE_COUNTS = (0, 1, 2, 4, 8, 16)
 WARM_UP_FRAMES = 10
 STAGES = ("decode", "detect", "track", "crop", "model", "age", "sinks", "waiting", "total")
-OWN = ("track", "crop", "age", "sinks", "waiting")  # what this project adds to decoder, detector and model
+OWN = ("track", "crop", "age", "sinks", "waiting")  # the stages that numclip adds to decoder, detector and model
 ROUNDS = 3
-CARD_SIDES = 2.2  # a card of the crowd in sides of the face on it
+CARD_SIDES = 2.2  # side of a card in the crowd, in sides of its face
 CARD_PX = 240
-SAME_FACE = 0.3  # overlap of a face as both loops saw it
+SAME_FACE = 0.3  # overlap (IoU) of a face found by both loops
 
 
 @dataclass(eq=False)
 class Seen:
-    """What a loop showed: per frame, boxes [F, 4] and numbers [F], and for ours the tracks."""
+    """What a loop showed: per frame, boxes [F, 4] and values [F], and for numclip the tracks."""
 
     seconds: float
     boxes: list[npt.NDArray[np.float32]] = field(default_factory=lambda: [])
@@ -56,9 +56,9 @@ class Seen:
 
 
 def bench_pipeline(model: Model, detector: Detector, clip: str, max_frames: int) -> list[StageFigures]:
-    """Rows of stage percentiles in ms: the clip as it is, then a crowd per number of faces; the first ten frames warm up.
+    """Rows of stage percentiles in ms: the clip, then a crowd per number of faces; the first ten frames are a warm-up.
 
-    Raises SourceError where the clip is too short or shows no face.
+    Raises SourceError if the clip is too short or shows no face.
     """
     first, card = _stages_of_clip(model, detector, clip, max_frames), _card(detector, clip)
     first["against_plain_loop"] = rival = _contest(model, detector, clip, max_frames)
@@ -74,15 +74,16 @@ def bench_pipeline(model: Model, detector: Detector, clip: str, max_frames: int)
 def _sentence(rival: PlainLoop, own_share: float) -> str:
     times = rival["times"]
     return (
-        f"{rival['frames_per_s']:.1f} frames/s end to end, the plain loop {rival['plain_frames_per_s']:.1f}: {times['value']:.2f} "
-        f"times as many ({times['low']:.2f}-{times['high']:.2f} over {ROUNDS} rounds); shown numbers move "
-        f"{rival['deviation']:.2f} about each face's median, the plain loop's {rival['plain_deviation']:.2f}, and the two medians "
-        f"differ by {rival['median_difference']:.2f}; own overhead {100 * own_share:.1f} % of a frame"
+        f"{rival['frames_per_s']:.1f} frames/s end to end, against {rival['plain_frames_per_s']:.1f} for a plain "
+        f"loop: {times['value']:.2f} times as many ({times['low']:.2f}-{times['high']:.2f} over {ROUNDS} rounds); "
+        f"shown values vary by {rival['deviation']:.2f} around each face's median, those of the plain loop by {rival['plain_deviation']:.2f}, "
+        f"and the two medians differ by {rival['median_difference']:.2f}; overhead of numclip itself {100 * own_share:.1f} "
+        "% of a frame"
     )
 
 
 def _stages_of_clip(model: Model, detector: Detector, clip: str, max_frames: int) -> StageFigures:
-    """One thread, every frame, with a JSON line each: nothing waits, so all time is some stage's."""
+    """One thread, every frame, with a JSON line each: nothing waits, so all time belongs to a stage."""
     pipeline, times = Pipeline(model, detector), list[dict[str, float]]()
     with open_source(clip) as source:
         for frame in source:
@@ -100,7 +101,7 @@ def _stages_of_clip(model: Model, detector: Detector, clip: str, max_frames: int
 
 
 def _stages_of_crowd(model: Model, detector: Detector, crowd: Path, count: int) -> StageFigures:
-    """As from a camera: threads, the newest frame, a JSON line each."""
+    """As from a camera: with threads, only the newest frame, a JSON line each."""
     times, shown, dropped = list[dict[str, float]](), 0, 0
     source = open_source(str(crowd), realtime=True)
     with Conveyor([source], Pipeline(model, detector, live=True)) as conveyor:
@@ -127,7 +128,7 @@ def _means(times: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _card(detector: Detector, clip: str) -> npt.NDArray[np.uint8]:
-    """The clip's first face, the largest in its frame, as a square picture with some room around it."""
+    """The first face of the clip, the largest in its frame, as a square picture with some margin."""
     with open_source(clip) as source:
         for frame in source:
             faces = detector.detect(frame.image).largest()
@@ -140,11 +141,11 @@ def _card(detector: Detector, clip: str) -> npt.NDArray[np.uint8]:
                 size = CARD_PX, CARD_PX
                 card = cv2.warpAffine(frame.image, to_card, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
                 return np.asarray(card, np.uint8)
-    raise SourceError(f"{clip}: expected a clip with a face, {detector.name} found none; give another")
+    raise SourceError(f"{clip}: {detector.name} found no face in this clip; give another")
 
 
 def _contest(model: Model, detector: Detector, clip: str, max_frames: int) -> PlainLoop:
-    """Both loops over the clip by turns, A B B A …: frames per second, and how steady and how alike what they show is."""
+    """Run both loops over the clip in turns, A B B A …: frames per second, and how stable and how similar their results are."""
     ours, plain = list[Seen](), list[Seen]()
     for number in range(ROUNDS):
         pair = [(ours, _read_with_threads), (plain, _read_by_hand)]
@@ -161,7 +162,7 @@ def _contest(model: Model, detector: Detector, clip: str, max_frames: int) -> Pl
 
 
 def _read_with_threads(model: Model, detector: Detector, clip: str, max_frames: int) -> Seen:
-    """As `numclip run CLIP --show --jsonl` does, without the window itself."""
+    """Read as `numclip run CLIP --show --jsonl` does, without the window."""
     seen, started_s = Seen(0.0), time.perf_counter()
     with Conveyor([open_source(clip)], Pipeline(model, detector)) as conveyor:
         for item in conveyor:
@@ -180,7 +181,7 @@ def _read_with_threads(model: Model, detector: Detector, clip: str, max_frames: 
 
 
 def _read_by_hand(model: Model, detector: Detector, clip: str, max_frames: int) -> Seen:
-    """The loop of a first afternoon: everything in turn, every face of every frame alone."""
+    """A plain loop: everything in sequence, and each face of each frame by itself."""
     seen, started_s = Seen(0.0), time.perf_counter()
     capture = cv2.VideoCapture(clip)
     while len(seen.numbers) < max_frames:
@@ -203,7 +204,7 @@ def _read_by_hand(model: Model, detector: Detector, clip: str, max_frames: int) 
 
 
 def _likeness(ours: Seen, plain: Seen) -> Likeness:
-    """Over the tracks: mean distance of the shown numbers from their median, of each loop, and of the two medians."""
+    """Over the tracks: the mean distance of the shown values from their median, for each loop, and between the two medians."""
     pairs: dict[int, list[tuple[float, float]]] = {}
     for boxes, numbers, tracks, others, alone in zip(
         ours.boxes, ours.numbers, ours.tracks, plain.boxes, plain.numbers, strict=False
@@ -215,7 +216,7 @@ def _likeness(ours: Seen, plain: Seen) -> Likeness:
             if shared[i].max() >= SAME_FACE:
                 pairs.setdefault(track, []).append((number, alone[int(shared[i].argmax())]))
     if not pairs:
-        raise SourceError("expected a clip whose faces last for some frames, no track was shown; give another")
+        raise SourceError("no face in this clip was tracked for several frames; give another clip")
     rows = [np.array(both) for both in pairs.values()]  # [frames, 2] each
     weights = [len(row) for row in rows]
     middles = [np.median(row, axis=0) for row in rows]

@@ -1,4 +1,4 @@
-"""A benchmark as one picture for a talk: each contender's median and tail, the ratio beside it."""
+"""A plot of benchmark reports: each contender's median and tail, and its ratio."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ STAGE_COLORS = "tab20"
 
 
 def plot(reports: Sequence[Report], path: Path, titles: Sequence[str] = ()) -> None:
-    """Draw reports below one another and write an .svg or .png."""
+    """Draw reports below each other, and write an .svg or .png file."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     heights = [0.9 + BAR_IN * len(report["rows"]) for report in reports]
-    # Letters stay letters and ids are fixed, so that a picture of the same figures is the same file.
+    # Text stays text and ids are fixed, so that equal figures give an identical file.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "numclip", "font.size": 9}):
         figure = Figure(figsize=(WIDTH_IN, sum(heights)), layout="constrained")
         axes = figure.subplots(len(reports), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -50,7 +50,7 @@ def _draw(axis: Axes, report: Report) -> None:
 
 
 def _bars(axis: Axes, rows: Sequence[Row]) -> None:
-    """p50 as a bar, a whisker to the highest percentile that had enough samples."""
+    """p50 as a bar, with a whisker to the highest percentile that has enough samples."""
     longest = 0.0
     for at, row in enumerate(rows):
         latency = row["latency_ms"]
@@ -79,10 +79,10 @@ def _bars(axis: Axes, rows: Sequence[Row]) -> None:
 
 
 def _stages(axis: Axes, rows: Sequence[PipelineRow]) -> None:
-    """The medians of the stages end to end, for each number of faces."""
+    """The medians of the stages, stacked, per number of faces."""
     from matplotlib import colormaps
 
-    names = list(rows[0]["stages"])[:-1]  # the last is the whole
+    names = list(rows[0]["stages"])[:-1]  # the last is the total
     for at, row in enumerate(rows):
         left = 0.0
         for i, name in enumerate(names):

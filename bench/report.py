@@ -1,4 +1,4 @@
-"""What a benchmark reports, as JSON has it: docs/bench.schema.json says the same for other programs."""
+"""The types of a benchmark report's JSON; docs/bench.schema.json describes the same for other programs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Spread(TypedDict):
 
 
 class Ratio(Interval):
-    """How many times as long one contender takes as another."""
+    """The time of one contender divided by that of another."""
 
     rounds: int
     undisturbed: bool  # of calls that the system did not interrupt
 
 
-# Percentiles of n samples in ms; None where there are too few for an interval.
+# Percentiles of n samples in ms; None if there are too few for an interval.
 Summary = TypedDict(
     "Summary",
     {
@@ -49,7 +49,7 @@ Summary = TypedDict(
 
 
 class State(TypedDict):
-    """What the machine says of itself at one moment; None or empty where it does not tell."""
+    """The machine's state at one moment; None or empty for what it does not report."""
 
     load_1min: float
     cpu_mhz: int | None
@@ -67,7 +67,7 @@ class States(TypedDict):
 
 
 class Peak(TypedDict):
-    """What the machine reaches at best with so many threads."""
+    """The machine's peak performance with this many threads."""
 
     threads: int
     gemm_gflops: float
@@ -75,7 +75,7 @@ class Peak(TypedDict):
 
 
 class Energy(TypedDict):
-    """One rail: mean watts at rest and at work, and millijoules per face."""
+    """One power rail: mean watts at rest and at work, and millijoules per face."""
 
     rail: str
     rest_w: float
@@ -95,7 +95,7 @@ class Window(TypedDict):
 
 
 class ModelError(TypedDict):
-    """What a model file says of its mean error on one data set."""
+    """The mean error on one data set, from the model file's metadata."""
 
     data: str | None
     split: str | None
@@ -103,14 +103,14 @@ class ModelError(TypedDict):
 
 
 class RestartRow(TypedDict):
-    """The median call of one restart, and of its undisturbed calls where it has enough of them."""
+    """The median call of one restart, and of its undisturbed calls if it has enough of them."""
 
     p50_ms: float
     undisturbed_p50_ms: float | None
 
 
 class Absent(TypedDict):
-    """What could not run here."""
+    """A contender that could not run on this machine."""
 
     model: str
     device: str
@@ -118,7 +118,7 @@ class Absent(TypedDict):
 
 
 class ModelFacts(TypedDict):
-    """Which model ran, and what ran it."""
+    """The model, and the library that ran it."""
 
     model: str
     sha256: str | None  # None for rivals
@@ -127,12 +127,12 @@ class ModelFacts(TypedDict):
     mae: list[ModelError]
     parity: dict[str, object]
     session: dict[str, object]
-    device: str  # as asked for
+    device: str  # as requested
     threads: int
 
 
 class Facts(ModelFacts):
-    """The same for calls with so many faces."""
+    """The same for calls with this many faces."""
 
     batch: int
     flop_per_call: int | None
@@ -141,7 +141,7 @@ class Facts(ModelFacts):
 
 
 class Sustained(TypedDict, total=False):
-    """What a sustained run adds."""
+    """The additional figures of a sustained run."""
 
     windows: list[Window]
     drift: Interval
@@ -168,13 +168,13 @@ class Row(Facts, Sustained):
 
 
 class Times(Interval):
-    """A quotient with its range over rounds."""
+    """A ratio with its range over rounds."""
 
     rounds: int
 
 
 class Likeness(TypedDict):
-    """How steady the numbers are that two loops show, about each face's median, and how far the two medians are apart."""
+    """How stable the values of two loops are around each face's median, and how far the two medians differ."""
 
     deviation: float
     plain_deviation: float
@@ -182,7 +182,7 @@ class Likeness(TypedDict):
 
 
 class PlainLoop(Likeness):
-    """The project's threads against the loop one would write by hand."""
+    """The project's threads compared with a plain loop."""
 
     frames_per_s: float
     plain_frames_per_s: float
@@ -190,7 +190,7 @@ class PlainLoop(Likeness):
 
 
 class StageTimes(TypedDict):
-    """Where a frame's time goes, in ms by stage; the last stage is the whole."""
+    """The time of a frame in ms by stage; the last stage is the total."""
 
     faces: int | str
     stages: dict[str, Summary]
@@ -198,7 +198,7 @@ class StageTimes(TypedDict):
 
 
 class StageFigures(StageTimes, total=False):
-    """The clip as it is has its own share and the plain loop beside it; a crowd how many faces were shown."""
+    """The figures of the stages; for the clip also numclip's own share and the plain loop, for a crowd the number of faces shown."""
 
     own_share: float
     against_plain_loop: PlainLoop

@@ -1,4 +1,4 @@
-"""The networks that rivals run: the bare image tower, plain CLIP zero-shot, and a small MobileNet, with random weights."""
+"""Networks of the compared implementations: the bare image tower, plain CLIP zero-shot, and a small MobileNet, with random weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTEXT_TOKENS, CLIP_CONTEXT = 5, 77
 
 
 class Tower(nn.Module):
-    """The image tower alone, with the model file's own pixels in."""
+    """The image tower alone, with the same input pixels as the model file."""
 
     gain: Tensor
     bias: Tensor
@@ -82,13 +82,13 @@ class MobileNet(nn.Module):
 
 
 def _conv(before: int, after: int, side: int, stride: int, groups: int = 1) -> nn.Sequential:
-    """A convolution whose batch norm is folded in, and ReLU."""
+    """A convolution with its batch norm folded in, and ReLU."""
     return nn.Sequential(nn.Conv2d(before, after, side, stride, side // 2, groups=groups), nn.ReLU())
 
 
 @cache
 def random_network(tower: str) -> NumCLIP:
-    """A NumCLIP for ages with random weights."""
+    """A NumCLIP model for ages with random weights."""
     torch.manual_seed(0)
     task, side = load_task("age"), input_side(tower)
     towers = build_towers(tower, None, torch.zeros(1, side, side, 3, dtype=torch.uint8))

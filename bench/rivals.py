@@ -1,17 +1,17 @@
-"""What a model file is measured against: the same network in PyTorch, its bare image tower, and plain CLIP zero-shot.
+"""Implementations to compare a model file with: the same network in PyTorch, its bare image tower, and plain CLIP zero-shot.
 
-A rival is named KIND:TOWER, as in `eager:nano` or `clip:ViT-B-16`. Its weights are random, which changes no time, and
-its report says so. KIND is one of
+They are named KIND:TOWER, such as `eager:nano` or `clip:ViT-B-16`. Their weights are random, which does not affect times, and the
+report says so. KIND is one of
 
-    eager, compiled   the frozen NumCLIP in PyTorch, as it is or through torch.compile
-    eager-tower       its image tower alone, on pixels made ready in the same way: what the head costs is the difference
+    eager, compiled   the exported NumCLIP in PyTorch, directly or through torch.compile
+    eager-tower       its image tower alone, with the same preprocessing: the difference is the cost of the head
     onnx, onnx-tower  the same two in ONNX Runtime
-    clip              plain CLIP zero-shot over the task's words, the text tower run for every call
+    clip              plain CLIP zero-shot over the task's words, running the text tower in every call
     clip-cached       the same with the text embeddings computed once
 
-and `mobilenet-025`, which has no tower to name, is MobileNetV1 (arXiv 1704.04861) at a quarter of its width in ONNX
-Runtime: the size of the smallest age models in use. `random:TOWER` is the project's own export of such a network, run by
-the project's own sessions, so that it takes any device; `random-int8:TOWER` is that in INT8, in the flavour for the device.
+`mobilenet-025` has no tower to name: it is MobileNetV1 (arXiv 1704.04861) at a quarter of its width in ONNX Runtime, the size
+of the smallest age models in use. `random:TOWER` is this project's own export of such a network in its own sessions, so it
+runs on any device; `random-int8:TOWER` is the same in INT8, in the flavour for the device.
 """
 
 from __future__ import annotations
@@ -50,22 +50,23 @@ KINDS = ("eager", "compiled", "eager-tower", "onnx", "onnx-tower", "clip", "clip
 
 @dataclass(frozen=True, eq=False)
 class Rival:
-    """What a report needs to know, and how to open it anew: that gives the call on crops uint8 [N, S, S, 3]."""
+    """The facts for the report, and a function that opens it and returns the call on crops uint8 [N, S, S, 3]."""
 
     side: int
-    multiply_adds: int | None  # per face; None where a call has work that no face brings
+    multiply_adds: int | None  # per face; None if a call has work that does not depend on faces
     weight_bytes: int
-    device: str  # as it was asked for
+    device: str  # as requested
     session: dict[str, object]
     open: Callable[[], Callable[[npt.NDArray[np.uint8]], object]]
 
 
 def open_rival(name: str, threads: int, device: str = "cpu") -> Rival:
-    """A rival by name, on CUDA where `device` is cuda or tensorrt, else on the CPU; raises UsageError for a name that
-    is none and DeviceError for a card that is not there."""
+    """Open another implementation by name, on CUDA if `device` is cuda or tensorrt, else on the CPU; raises UsageError for an
+    invalid name, DeviceError without a GPU.
+    """
     kind, _, tower = name.partition(":")
     if name != "mobilenet-025" and (kind not in KINDS or not tower):
-        raise UsageError(f"expected a rival KIND:TOWER with KIND {', '.join(KINDS)}, or mobilenet-025; got {name!r}")
+        raise UsageError(f"expected KIND:TOWER with a KIND among {', '.join(KINDS)}, or mobilenet-025, got {name!r}")
     if kind == "random":
         return _in_session(random_model(tower), device, threads)
     if kind == "random-int8":
@@ -75,13 +76,13 @@ def open_rival(name: str, threads: int, device: str = "cpu") -> Rival:
     on = "cuda" if device in ("cuda", "tensorrt") else "cpu"
     if on == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
-            f"device cuda: expected a card for {name}, PyTorch {torch.__version__} sees none; say --device cpu"
+            f"device cuda: {name} needs a GPU, but PyTorch {torch.__version__} finds none; use --device cpu"
         )
     module, side = _module(name)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         module(torch.zeros(1, side, side, 3, dtype=torch.uint8))
     if kind.startswith("onnx") or name == "mobilenet-025":
-        _exported(name)  # once, and not while a load is timed
+        _exported(name)  # once, outside the timed load
     in_torch = kind in ("eager", "compiled", "eager-tower", "clip", "clip-cached")
     library, version = ("torch", torch.__version__) if in_torch else ("onnxruntime", onnxruntime.__version__)
     return Rival(
@@ -98,7 +99,7 @@ def open_rival(name: str, threads: int, device: str = "cpu") -> Rival:
 
 @cache
 def _module(name: str) -> tuple[nn.Module, int]:
-    """The network of a rival's name, and the side of its crops in px."""
+    """The network of a name, and the side of its crops in px."""
     kind, _, tower = name.partition(":")
     if name == "mobilenet-025":
         return MobileNet().eval(), 112
@@ -110,14 +111,14 @@ def _module(name: str) -> tuple[nn.Module, int]:
 
 
 def _read_at_each_call(module: nn.Module) -> Iterator[Tensor]:
-    """The weights that a call needs: of cached zero-shot all but the text tower."""
+    """The weights that a call needs: for cached zero-shot all except the text tower's."""
     cached = isinstance(module, ZeroShot) and module.texts is not None
     return (p for name, p in module.named_parameters() if not (cached and name.startswith("text_tower")))
 
 
 @cache
 def random_model(tower: str) -> Path:
-    """The model file of a NumCLIP for ages with random weights, in a folder that goes with this process."""
+    """A model file of a NumCLIP for ages with random weights, in a folder that is deleted with this process."""
     network, out = random_network(tower), _folder() / f"random-{tower}.onnx"
     spec, frozen = checkpoint_spec(network, out.stem), Frozen(network).eval()
     out.write_bytes(to_onnx(frozen, spec.crop.side).SerializeToString())
@@ -127,7 +128,7 @@ def random_model(tower: str) -> Path:
 
 @cache
 def random_int8_model(tower: str, flavour: str) -> Path:
-    """The same in INT8, its ranges from smooth pictures: what it answers is worth as little as its weights."""
+    """The same in INT8, with ranges from synthetic pictures; its outputs are as meaningless as its weights."""
     whole = random_model(tower)
     spec, out = read_spec(whole), whole.with_name(f"{whole.stem}.int8-{flavour}.onnx")
     plan = make_plan(whole, spec, probe_crops(spec.crop.side, 8), flavour, "minmax")
@@ -179,7 +180,7 @@ def _in_ort(name: str, device: str, threads: int) -> Callable[[npt.NDArray[np.ui
 
 @cache
 def _exported(name: str) -> bytes:
-    """The rival's graph as ONNX."""
+    """The network exported to ONNX."""
     module, side = _module(name)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations

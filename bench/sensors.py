@@ -1,7 +1,7 @@
-"""What the machine tells about itself while it works: power by rail, clocks, temperature, power mode, throttling.
+"""Sensors of the machine during a run: power by rail, clocks, temperature, power mode, throttling.
 
-Everything is read from the files Linux offers (hwmon, powercap, thermal, cpufreq, devfreq) under `root`, and from NVML
-where nvidia-ml-py is installed and a driver answers. What a machine does not tell is null or missing, never guessed.
+Everything is read from files that Linux provides (hwmon, powercap, thermal, cpufreq, devfreq) under `root`, and from NVML if
+nvidia-ml-py is installed and a driver responds. What a machine does not report is null or missing, never guessed.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Protocol, cast
 from ..runtime.system import power_modes, read_line
 from .report import State
 
-# Why an NVIDIA card's clock is held back (nvml.h): power cap, slowdown by hardware, software and hardware heat, brake.
+# Reasons for a reduced clock of an NVIDIA GPU (nvml.h): power cap, hardware slowdown, software and hardware thermal limits, brake.
 NVML_THROTTLE = {0x4: "power cap", 0x8: "hardware", 0x20: "heat (software)", 0x40: "heat (hardware)", 0x80: "brake"}
-COOLS_BY_SLOWING = re.compile(r"cpu|gpu|processor|devfreq|clock|throttl", re.I)  # cooling devices that are no fans
+COOLS_BY_SLOWING = re.compile(r"cpu|gpu|processor|devfreq|clock|throttl", re.I)  # cooling devices other than fans
 
 
 @dataclass(frozen=True)
 class Rail:
-    """One measured supply: its sensor and name, and either its power now or its energy since some start."""
+    """One measured power supply: its sensor and name, and either its current power or its energy since some start."""
 
     name: str  # as in "INA3221 VDD_IN"
     watts: Callable[[], float] | None = None
     joules: Callable[[], float] | None = None
-    wraps_at_j: float = float("inf")  # where the counter starts again at zero
+    wraps_at_j: float = float("inf")  # the counter wraps to zero here
 
 
 class Sensors:
@@ -40,11 +40,11 @@ class Sensors:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._nvml = _open_nvml()
-        self.unreadable: list[str] = []  # rails that are there and may not be read
+        self.unreadable: list[str] = []  # rails that exist but may not be read
         self.rails = [*self._ina3221(), *self._rapl(), *self._nvml_rails()]
 
     def state(self) -> State:
-        """Load, clocks, temperatures and power mode now, and every count or flag that tells of throttling."""
+        """Load, clocks, temperatures and power mode at this moment, and every counter and flag that indicates throttling."""
         return {
             "load_1min": round(os.getloadavg()[0], 2),
             "cpu_mhz": self._mean_mhz("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq", 1e3),
@@ -55,7 +55,7 @@ class Sensors:
         }
 
     def gpu_mb(self) -> float | None:
-        """Memory in use on the first NVIDIA card, by all of its users; None without NVML."""
+        """Memory in use on the first NVIDIA GPU, by all processes; None without NVML."""
         if self._nvml is None:
             return None
         library, card = self._nvml
@@ -89,7 +89,7 @@ class Sensors:
         library, card = self._nvml
         try:
             library.nvmlDeviceGetTotalEnergyConsumption(card)
-        except library.NVMLError:  # older than Volta: only the power now
+        except library.NVMLError:  # older than Volta: only the current power
             with suppress(library.NVMLError):
                 library.nvmlDeviceGetPowerUsage(card)
                 yield Rail("NVML board", watts=lambda: library.nvmlDeviceGetPowerUsage(card) / 1e3)
@@ -121,7 +121,7 @@ class Sensors:
         return profile or read_line(self._root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
     def _throttle(self) -> Iterator[tuple[str, int]]:
-        """Counts that rise and states that leave zero when the machine slows itself down."""
+        """Counters that rise, and states that become non-zero, when the machine throttles."""
         for counter in self._find("sys/devices/system/cpu/cpu0/thermal_throttle/*_throttle_count"):
             yield f"cpu {counter.name}", int(read_line(counter) or 0)
         for counter in self._find("sys/class/hwmon/hwmon*/oc*_event_cnt"):  # a Jetson's over-current events
@@ -146,11 +146,11 @@ class Sensors:
 
 
 def throttled(before: State, after: State) -> list[str]:
-    """What tells that the machine slowed itself down between two states, or was doing so at the end."""
+    """The signs that the machine throttled between two states, or was throttling at the end."""
     said: list[str] = []
     for name, now in after["throttle"].items():
         was = before["throttle"].get(name, 0)
-        counts = name.startswith(("cpu ", "jetson "))  # these only rise; the others are states, 0 at rest
+        counts = name.startswith(("cpu ", "jetson "))  # counters only rise; the others are states, 0 at rest
         if now > was or (now > 0 and not counts):
             said.append(f"{name} went from {was} to {now}" if now != was else f"{name} stood at {now}")
     if before["power_mode"] != after["power_mode"]:
@@ -159,26 +159,26 @@ def throttled(before: State, after: State) -> list[str]:
 
 
 class Watch:
-    """Looks at the sensors before, now and then during, and after a run, and keeps what tells of throttling."""
+    """Reads the sensors before, during and after a run, and keeps the signs of throttling."""
 
     def __init__(self, sensors: Sensors) -> None:
         self._sensors, self._looked_s = sensors, time.monotonic()
         self.before = self.after = sensors.state()
-        self.said: dict[str, None] = {}  # in the order it was noticed
+        self.said: dict[str, None] = {}  # in order of detection
 
     def look(self) -> None:
-        """Look now."""
+        """Read the sensors."""
         self.after, self._looked_s = self._sensors.state(), time.monotonic()
         self.said |= dict.fromkeys(throttled(self.before, self.after))
 
     def look_now_and_then(self) -> None:
-        """Look if the last time is a second ago."""
+        """Read the sensors if the last reading is more than a second old."""
         if time.monotonic() - self._looked_s > 1:
             self.look()
 
 
 class _Nvml(Protocol):
-    """What is used of nvidia-ml-py (pynvml); a card is its own opaque handle."""
+    """The used part of nvidia-ml-py (pynvml); a GPU is an opaque handle."""
 
     NVMLError: type[Exception]
     NVML_CLOCK_GRAPHICS: int
@@ -199,7 +199,7 @@ class _Memory(Protocol):
 
 
 def _open_nvml() -> tuple[_Nvml, object] | None:
-    """(library, first card), or None where nvidia-ml-py is not installed or no driver answers."""
+    """(library, first GPU), or None if nvidia-ml-py is not installed or no driver responds."""
     try:
         library = cast("_Nvml", importlib.import_module("pynvml"))
     except ImportError:

@@ -1,4 +1,4 @@
-"""What a list of timings says, with how sure one may be of it."""
+"""Statistics of timings, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from .report import Interval, Ratio, Spread, Summary
 
 TAIL = 0.025  # on either side of a 95 % interval
 RESAMPLES = 500
-ENOUGH_CALLS = 4  # undisturbed ones in a restart, to judge it by them alone
+ENOUGH_CALLS = 4  # undisturbed calls that a restart needs to be measured by them alone
 # 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal's beyond the table.
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 NORMAL = 1.960
 
 
 def samples_for(q: float) -> int:
-    """How many samples it takes until the largest lies above the q-quantile with 97.5 % probability, the least for a
-    95 % interval."""
+    """The number of samples for a 95 % interval of the q-quantile: the largest must exceed the quantile with 97.5 % probability."""
     return math.ceil(math.log(TAIL) / math.log(q))
 
 
 def percentile(samples: Sequence[float], q: float) -> Interval | None:
-    """The q-quantile, a sample itself (the smallest with at least the share q at or below it), and its 95 % interval.
+    """The q-quantile (the smallest sample with at least the share q at or below it) and its 95 % interval.
 
-    The interval is distribution-free, from order statistics: the k-th smallest of n lies above the quantile with the
-    binomial probability of fewer than k of n at or below it. None where n is too few for an upper end.
+    The interval is distribution-free, from order statistics: the k-th smallest of n lies above the quantile with the binomial
+    probability of fewer than k of n at or below it. None if n is too small for an upper end.
     """
     n = len(samples)
     if n < samples_for(q):
@@ -56,20 +55,20 @@ def summary(samples: Sequence[float]) -> Summary:
 
 @dataclass(frozen=True)
 class Timed:
-    """One call's time, and whether the system took a core from this process during it to give to another."""
+    """The time of one call, and whether the system interrupted this process during it for another."""
 
     ms: float
     interrupted: bool
 
 
 def ratio(ours: Sequence[Sequence[Sequence[Timed]]], theirs: Sequence[Sequence[Sequence[Timed]]]) -> Ratio:
-    """How many times as long ours takes as theirs in one run, with a 95 % interval.
+    """The ratio of our time to theirs in one run, with a 95 % interval.
 
-    ours, theirs: each restart's rounds, each round's calls; round i of both ran side by side, so a noisy moment harms
-    both. The value is the quotient of the medians in a restart, its geometric mean over restarts. The interval is the
-    wider of a bootstrap over blocks, which are the rounds (the noise of the machine), and Student's t over the restarts
-    (two sessions of one file differ by a percent or so, by where their memory came to lie). Undisturbed calls alone
-    count, and restarts alone that have enough of them, where that is at least half of the restarts; else all.
+    ours, theirs: each restart's rounds, each round's calls; round i of both ran side by side, so a disturbance affects both. The
+    value is the ratio of the medians within a restart, as the geometric mean over restarts. The interval is the wider one of a
+    bootstrap over blocks, which are the rounds (noise of the machine), and Student's t over the restarts (two sessions of one file
+    differ by a percent or so, depending on where their memory is). If at least half of the restarts have enough undisturbed
+    calls, only those calls and restarts count; otherwise all do.
     """
     pairs = list(zip(ours, theirs, strict=True))
     calm = [pair for pair in pairs if min(_undisturbed(rounds) for rounds in pair) >= ENOUGH_CALLS]
@@ -79,7 +78,7 @@ def ratio(ours: Sequence[Sequence[Sequence[Timed]]], theirs: Sequence[Sequence[S
     centers: list[float] = []
     drawn = np.zeros(RESAMPLES)
     for our_rounds, their_rounds in pairs:
-        both = min(len(our_rounds), len(their_rounds))  # contenders that ran one after the other may differ by one
+        both = min(len(our_rounds), len(their_rounds))  # the numbers of rounds of two contenders may differ by one
         a, b = our_rounds[:both], their_rounds[:both]
         blocks = random.multinomial(len(a), np.full(len(a), 1 / len(a)), RESAMPLES)  # how often each round is drawn
         a_block, b_block = _Blocks.of(a, undisturbed), _Blocks.of(b, undisturbed)
@@ -107,7 +106,7 @@ def _undisturbed(rounds: Sequence[Sequence[Timed]]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """Calls in rising order, each with the round it belongs to."""
+    """Calls in ascending order, each with its round."""
 
     ms: npt.NDArray[np.float64]  # [n]
     block: npt.NDArray[np.int64]  # [n]
@@ -118,7 +117,7 @@ class _Blocks:
         return _Blocks(np.array([ms for ms, _ in kept]), np.array([i for _, i in kept]))
 
     def medians(self, drawn: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """[R] the median call when block i counts drawn[r, i] times; drawn [R, blocks]."""
+        """The median call [R] if block i counts drawn[r, i] times; drawn [R, blocks]."""
         found = np.empty(len(drawn))
         for r, times in enumerate(drawn):
             reached = np.cumsum(times[self.block])
@@ -127,10 +126,10 @@ class _Blocks:
 
 
 def ratio_of_runs(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """The same for two runs, one after the other: rounds do not pair, so only the spread between restarts counts.
+    """The ratio for two runs, one after the other: rounds do not pair, so only the spread between restarts counts.
 
-    ours, theirs: each restart's median, at least two of each. Welch's interval for the difference of the mean logs, with
-    the degrees of freedom of the smaller group.
+    ours, theirs: each restart's median, at least two of each. Welch's interval for the difference of the mean logs, with the
+    degrees of freedom of the smaller group.
     """
     a, b = np.log(ours), np.log(theirs)
     middle = float(a.mean() - b.mean())
@@ -139,7 +138,7 @@ def ratio_of_runs(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
 
 
 def over_restarts(values: Sequence[float]) -> Spread:
-    """Their mean (of the logs) with a 95 % interval by Student's t; no interval from one or two."""
+    """The geometric mean with a 95 % interval by Student's t; no interval for one or two values."""
     logs = np.log(values)
     value = math.exp(float(logs.mean()))
     if len(logs) < 3:
@@ -149,12 +148,12 @@ def over_restarts(values: Sequence[float]) -> Spread:
 
 
 def _rank(n: int, q: float) -> int:
-    """Index of the q-quantile among n sorted samples; the rounding takes out float noise such as 0.95 * 20 > 19."""
+    """The index of the q-quantile among n sorted samples; rounding removes float noise such as 0.95 * 20 > 19."""
     return max(math.ceil(round(n * q, 9)) - 1, 0)
 
 
 def _binomial_cdf(n: int, p: float) -> npt.NDArray[np.float64]:
-    """[n + 1] the probability of at most k successes in n tries."""
+    """The probabilities [n + 1] of at most k successes in n trials."""
     k = np.arange(1, n + 1)
     log_choose = np.concatenate([[0.0], np.cumsum(np.log(n - k + 1) - np.log(k))])
     successes = np.arange(n + 1)

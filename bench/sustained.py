@@ -1,4 +1,4 @@
-"""One contender at work without a pause, for minutes: does it stay as fast as it began?"""
+"""One contender working without a pause for minutes, to see whether it becomes slower."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .report import Sustained, Window
 from .sensors import Watch
 from .statistics import ratio_of_runs
 
-WINDOWS = 60  # of a run, 10 s each in ten minutes
-DRIFT = 0.05  # slower than this at the end is not steady
+WINDOWS = 60  # per run, 10 s each in ten minutes
+DRIFT = 0.05  # a run that slows down by more is not steady
 
 
 def sustain(contender: Contender, seconds: float, watch: Watch, progress: Callable[[], object]) -> Sustained:
-    """Work for `seconds`; each window's median, clock and temperature; the last third's time over the first third's.
+    """Work for `seconds`; returns each window's median, clock and temperature, and the last third's time divided by the first third's.
 
-    A clock that fell by more than the drift allowed goes to the watch as throttling.
+    A clock that fell by more than the allowed drift is reported to the watch as throttling.
     """
     contender.start()
     restart, windows, started = contender.restarts[-1], list[Window](), contender.clock()

@@ -1,11 +1,11 @@
-"""Labelled faces without torch: measure a model, fit its intervals and gates, quantize it, hold artifacts to each other.
+"""Work on labelled faces, without torch: measure a model, fit its intervals and gates, quantize it, compare its files.
 
     evaluate(EvaluateOptions(...)) -> Evaluation        calibrate(CalibrateOptions(...)) -> Calibrated
     verify(VerifyOptions(...)) -> Verification          quantize(QuantizeOptions(...)) -> Quantized
     remove_layer(model, name)                           write_card(CardOptions(...))
     assure(AssureOptions(...)) -> (Assurance, Faces)    write_assurance(folder, ...)
 
-Importing this package imports nothing heavy; each name is imported when it is first used.
+Importing this package is fast; each name is imported at its first use.
 """
 
 from __future__ import annotations

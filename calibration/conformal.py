@@ -1,11 +1,11 @@
-"""Fit the table of residual quantiles on labelled faces: split conformal, normalised, localised by predicted value.
+"""Fit the table of residual quantiles on labelled faces: split conformal prediction, normalised, localised by predicted value.
 
-For each knot the calibration faces are weighted by how near their predicted value lies. The quantile at level t of the
-weighted residuals counts one further face, the one to be judged, at the far end: with equal weights that is the
-ceil((n+1) t)-th smallest residual of n, the finite-sample correction of split conformal prediction (Vovk et al.).
+For each knot the calibration faces are weighted by the distance of their predicted value. The quantile at level t of the
+weighted residuals counts one further face, the new one, as infinitely far away: with equal weights that is the ceil((n+1) t)-th
+smallest residual of n, the finite-sample correction of split conformal prediction (Vovk et al.).
 
-A label may be a band: quantiles below the middle are then of its lower end, those above of its upper one, so that intervals
-contain bands whole as often as they say.
+A label may be a band. Quantiles below the middle are then of its lower end, those above of its upper end, so that intervals
+contain whole bands as often as they state.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ..runtime.contract.spec import TaskSpec
 
 Floats = npt.NDArray[np.float64]
 MIN_FACES = 30
-FACES_PER_KNOT = 250  # fewer faces make fewer knots, down to one
+FACES_PER_KNOT = 250  # fewer faces give fewer knots, at least one
 LEVELS = np.array([0.005, 0.01, 0.02, 0.025, *np.arange(0.05, 0.951, 0.05).round(3), 0.975, 0.98, 0.99, 0.995])
 MIDDLE = 0.5
 FOLDS = 5
-USUAL = 0.02  # faces sharper than this share of the calibration's are usual
+USUAL = 0.02  # faces sharper than this share of the calibration's are not widened
 WIDENING_STEPS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledReadings:
-    """A graph's own answers, not corrected by any calibration, beside the truth."""
+    """A graph's outputs without calibration, together with the true values."""
 
     values: Floats  # [N] in the task's unit
     probabilities: Floats  # [N, K]
@@ -42,21 +42,21 @@ class LabelledReadings:
 
     @staticmethod
     def exact(values: Floats, probabilities: Floats, labels: Floats, sharpness: Floats) -> LabelledReadings:
-        """Beside labels that are exact."""
+        """Outputs with exact labels."""
         return LabelledReadings(values, probabilities, labels, sharpness, labels)
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledReadings:
-        """Those of a mask [N]."""
+        """The faces selected by a mask [N]."""
         return LabelledReadings(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
     @staticmethod
     def join(parts: Sequence[LabelledReadings]) -> LabelledReadings:
-        """One after the other."""
+        """Concatenate."""
         names = [f.name for f in fields(LabelledReadings)]
         return LabelledReadings(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
 
     def residuals(self, values: Floats) -> tuple[Floats, Floats]:
-        """[N] how far the lower and the upper end of each label lie from values [N]."""
+        """The differences [N] of the lower and the upper end of each label from values [N]."""
         return self.labels - values, self.highs - values
 
 
@@ -68,8 +68,8 @@ def fit_table(
 ) -> ConformalTable:
     """Fit the table; raises DataError for fewer than 30 faces.
 
-    degraded: the same kind of faces with detail taken away, for the widening; it changes nothing for sharp faces.
-    sources: [N] where each face is from; the quantiles then hold on every source by itself, not only on all together.
+    degraded: faces of the same kind with detail removed, for the widening; they do not change anything for sharp faces.
+    sources: [N] the source of each face; the quantiles then hold on every source by itself, not only on all together.
     """
     _check_enough(len(faces.labels))
     temperature = fit_temperature(faces.probabilities, faces.labels, faces.highs, task)
@@ -86,14 +86,14 @@ def fit_table(
     if degraded is None:
         return table
     sharp, widening = fit_widening(table, faces, degraded, task)
-    # The least sharp of the calibration's own faces are widened too, so the quantiles are taken again with that.
+    # The least sharp of the calibration's own faces are widened too, so the quantiles are computed again with the widening.
     difficulty *= np.interp(faces.sharpness, sharp, widening)
     knots, _, rows = quantiles()
     return replace(table, knots=knots, quantiles=rows, sharpness=sharp, widening=widening)
 
 
 def fit_layer(faces: LabelledReadings, base: ConformalTable, task: TaskSpec) -> ConformalTable:
-    """A site's table on top of a base: an offset (the median error) and quantiles of its own; difficulty is the base's.
+    """Fit a site's table on top of a base: an offset (the median error) and quantiles of its own; the difficulty is the base's.
 
     Raises DataError for fewer than 30 faces.
     """
@@ -107,15 +107,15 @@ def fit_layer(faces: LabelledReadings, base: ConformalTable, task: TaskSpec) -> 
 
 
 def judged(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> tuple[Floats, Floats]:
-    """Corrected value and difficulty [N] of each face, as the runtime computes them."""
+    """The corrected value and the difficulty [N] of each face, computed as the runtime does."""
     values, probabilities = table.correct(faces.values, faces.probabilities, task)
     return values, table.difficulty(values, probabilities, faces.sharpness, task)
 
 
 def fit_temperature(probabilities: Floats, lows: Floats, highs: Floats, task: TaskSpec) -> float:
-    """The divisor of the logits that makes the true bins likeliest (Guo et al. 2017); golden section, 0.2 to 5.
+    """The divisor of the logits that maximises the likelihood of the true bins (Guo et al. 2017), by golden-section search in 0.2 to 5.
 
-    lows, highs: [N] the ends of labels, whose bins from the one to the other are true.
+    lows, highs: [N] the ends of the labels; all bins between them count as true.
     """
     first, last = (np.searchsorted(task.bin_edges[1:-1], ends, side="right")[:, None] for ends in (lows, highs))
     each = np.arange(task.num_bins)[None]
@@ -135,10 +135,10 @@ def fit_temperature(probabilities: Floats, lows: Floats, highs: Floats, task: Ta
 def fit_widening(
     table: ConformalTable, faces: LabelledReadings, degraded: LabelledReadings, task: TaskSpec
 ) -> tuple[Floats, Floats]:
-    """Sharpness and factor [W]: 1 where the calibration's faces are, and what 90 % coverage takes below that.
+    """Fit the widening: sharpness and factor [W]; the factor is 1 for the calibration's sharpness, and larger below it.
 
-    A degraded face needs the factor at which the end of its interval just reaches the truth; of the faces of a like
-    sharpness the conformal 90 % quantile is taken, and made to fall with rising sharpness.
+    The factor of a degraded face is that at which the end of its 90 % interval just reaches the true value. Among faces of similar
+    sharpness the conformal 90 % quantile of these factors is taken, made non-increasing in sharpness.
     """
     usual = float(np.quantile(faces.sharpness, USUAL))
     values, difficulty = judged(degraded, table, task)
@@ -161,7 +161,7 @@ def fit_widening(
 
 
 def look_correlation(errors: Floats) -> float:
-    """rho in [0, 1]: the share of the error's variance that all looks at a face have in common; errors [F, looks].
+    """The share rho, in [0, 1], of the error's variance that all looks at a face have in common; errors [F, looks].
 
     One-way analysis of variance: (MSB - MSW) / (MSB + (looks - 1) MSW).
     """
@@ -172,10 +172,10 @@ def look_correlation(errors: Floats) -> float:
 
 
 def weighted_quantiles(rising: Floats, weights: Floats, levels: Floats) -> Floats:
-    """[L] quantiles of rising residuals [N] with weights [N], with one more face of weight 1 at the far end.
+    """The quantiles [L] of ascending residuals [N] with weights [N], and one more face of weight 1 at the far end.
 
-    Above the middle the first residual that enough weight stays below, under it the last that not too much does. Where
-    the further face would decide, which is infinitely far, the outermost residual is given: n faces cannot promise more.
+    Above the middle it is the first residual with enough weight below it, under the middle the last with not too much. If the
+    further face, which is infinitely far, would decide, the outermost residual is used: n faces cannot guarantee more.
     """
     total = weights.sum() + 1
     share = np.cumsum(weights) / total  # [N] P(the further face's residual <= this one)
@@ -186,7 +186,7 @@ def weighted_quantiles(rising: Floats, weights: Floats, levels: Floats) -> Float
 
 
 def cross_coverage(faces: LabelledReadings, task: TaskSpec, levels: tuple[float, ...]) -> dict[str, float]:
-    """Share of faces inside their interval at each level, each judged by a table fitted without it (5 folds)."""
+    """The share of faces inside their interval, by level, each measured with a table fitted without it (5 folds)."""
     fold = np.random.default_rng(0).permutation(len(faces.labels)) % FOLDS
     inside: dict[str, list[npt.NDArray[np.bool_]]] = {f"{level:g}": [] for level in levels}
     for k in range(FOLDS):
@@ -204,11 +204,11 @@ def cross_coverage(faces: LabelledReadings, task: TaskSpec, levels: tuple[float,
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How intervals do on one data set that were fitted on the others, at one level."""
+    """How well intervals that were fitted on the other data sets hold on one data set, at one level."""
 
-    coverage: float  # share of its labels inside
+    coverage: float  # share of its labels inside their interval
     width: float  # mean, in the task's unit
-    width_of_others: float  # mean on those that they were fitted on
+    width_of_others: float  # mean width on the data sets that they were fitted on
 
     def to_json(self) -> dict[str, float]:
         """The fields."""
@@ -218,9 +218,9 @@ class LeftOut:
 def left_out(
     sets: Mapping[str, LabelledReadings], task: TaskSpec, level: float = 0.9, *, every_set: bool = False
 ) -> dict[str, LeftOut]:
-    """Each data set judged by a table that was fitted on all others; empty for fewer than two.
+    """Measure each data set with a table fitted on all others; empty for fewer than two.
 
-    every_set: with quantiles that hold on every one of those others by itself.
+    every_set: with quantiles that hold on each of the others by itself.
     """
     found: dict[str, LeftOut] = {}
     for name, held in sets.items():
@@ -237,12 +237,12 @@ def left_out(
 
 
 def source_of(sets: Sequence[LabelledReadings]) -> npt.NDArray[np.intp]:
-    """[N] the number of the data set that each face of the joined sets is from."""
+    """The index [N] of the data set that each joined face comes from."""
     return np.repeat(np.arange(len(sets)), [len(part.labels) for part in sets])
 
 
 def _difficulty(spreads: Floats, errors: Floats) -> tuple[float, float]:
-    """base and slope, both at least 0: a line through the errors over the spread, by least squares."""
+    """Base and slope, both at least 0: a least-squares line through the errors over the spread."""
     design = np.stack([np.ones_like(spreads), spreads], axis=1)
     base, slope = np.linalg.lstsq(design, errors, rcond=None)[0]
     floor = max(1e-3, 0.1 * float(errors.mean()))
@@ -256,7 +256,7 @@ def _difficulty(spreads: Floats, errors: Floats) -> tuple[float, float]:
 def _check_enough(n: int) -> None:
     if n < MIN_FACES:
         raise DataError(
-            f"expected at least {MIN_FACES} labelled faces to calibrate, got {n}; add faces (100 or more are better)"
+            f"expected at least {MIN_FACES} labelled faces to calibrate, got {n}; add more (100 or more are better)"
         )
 
 
@@ -269,8 +269,8 @@ def _localised(
 ) -> tuple[Floats, Floats, Floats]:
     """Knots [M], levels [L], and at each knot the quantiles [M, L] of the residuals near it, of lower and upper ends [N].
 
-    The knots are the middles of `count` of the words, evenly chosen, less those that too few faces lie near. With sources [N]
-    the outermost quantiles are taken of all faces and of each source that has enough faces near the knot.
+    The knots are the centers of `count` words, chosen evenly, without those that too few faces are near. With sources [N] the
+    outermost quantiles over all faces and over each source with enough faces near the knot are taken.
     """
     chosen = np.linspace(0, task.num_bins - 1, count).round().astype(np.intp)
     knots = np.asarray(task.bin_centers)[chosen]
@@ -288,7 +288,9 @@ def _localised(
 
 
 def _rows(normalised: tuple[Floats, Floats], near: Floats) -> Floats:
-    """[M, L] below the middle of the lower ends, from it on of the upper ones; near: [M, N] the weight of each face at each knot."""
+    """The quantiles [M, L]: below the middle those of the lower ends, above it those of the upper ends. near: [M, N] the weight of each
+    face at each knot.
+    """
     low, high = (
         np.array([weighted_quantiles(ends[order], w[order], LEVELS) for w in near])
         for ends in normalised
@@ -298,7 +300,7 @@ def _rows(normalised: tuple[Floats, Floats], near: Floats) -> Floats:
 
 
 def _nearness(values: Floats, knots: Floats) -> Floats:
-    """[M, N] weights in [0, 1]: 1 at the knot, falling linearly to 0 at its neighbours; they sum to 1 for every face."""
+    """The weights [M, N] in [0, 1]: 1 at the knot, falling linearly to 0 at its neighbours; they sum to 1 for each face."""
     if len(knots) == 1:
         return np.ones((1, len(values)))
     place = np.interp(values, knots, np.arange(len(knots)))

@@ -1,8 +1,8 @@
-"""Fit intervals and gates on labelled faces, and write a model file that holds them; the graph stays as it is.
+"""Fit intervals and gates on labelled faces, and write a model file that contains them; the graph is not changed.
 
-Use faces that the model was neither trained nor selected on, and that look like those it will see. The intervals then hold
-the true value as often as they say, over faces of that kind. A layer adds what 50 to 200 faces of one site can tell (an
-offset and quantiles of its own) and can be taken off again.
+Use faces that the model was neither trained nor selected on and that resemble those it will see. Over faces of that kind, the
+intervals then contain the true value as often as they state. A layer adds a correction for one site (an offset and quantiles
+of its own), fitted on 50 to 200 faces from there. It can be removed again.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from .measure.degrade import LADDER, second_look
 from .measure.predictor import dataset_faces, predict
 from .measure.summary import LEVELS
 
-LADDER_FACES = 300  # degraded copies by rung of the ladder
+LADDER_FACES = 300  # degraded copies per degree of degradation
 LOOK_FACES, LOOKS = 200, 8
 FEW_SITE_FACES = 50
-GOLDEN = (math.sqrt(5) - 1) / 2  # whose multiples, less their whole parts, lie evenly in [0, 1)
+GOLDEN = (math.sqrt(5) - 1) / 2  # the fractional parts of its multiples are spread evenly over [0, 1)
 Floats = npt.NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
@@ -57,43 +57,46 @@ class CalibrateOptions:
     """What `calibrate` fits, and where it writes."""
 
     model: str | Path
-    """A model's name or .onnx."""
+    """A shipped model's name, or an .onnx file."""
     data: Sequence[str]
-    """Labelled faces, as `utkface:PATH`."""
+    """Labelled faces, such as `utkface:PATH`."""
     split: str = "calibration"
-    """The split to fit on; `all` where the data sets have no splits."""
+    """The split to fit on; use `all` if the data sets have no splits."""
     detector: str = DEFAULT_DETECTOR
     """The face detector that the model will be used with."""
     layer: str | None = None
-    """Add a site's own offset and quantiles on top of the calibration, by this name; None: fit the calibration itself."""
+    """Add a correction for one site under this name: its own offset and quantiles; None: fit the calibration itself."""
     every_set: bool = False
-    """Fit quantiles that hold on every data set by itself, not only on all of them together."""
+    """Fit wider intervals that hold on each data set by itself, instead of on all of them together."""
     out: Path | None = None
-    """The file to write; None: NAME.calibrated.onnx in the current folder. It may be the model's own file."""
+    """File to write; may be the model's own file. None: NAME.calibrated.onnx in the current folder."""
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration, and the file that holds it."""
+    """A calibration, and the file that contains it."""
 
     out: Path
     spec: ModelSpec  # of the written file
     n: int  # labelled faces of the calibration, or of the layer that was added
-    left_out: Mapping[str, LeftOut] = field(default_factory=dict[str, LeftOut])  # each data set by the others' table
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict[str, LeftOut])  # each data set, by the others' table
 
     @property
     def calibration(self) -> Calibration:
-        """The calibration, as the spec holds it."""
+        """The calibration in the spec."""
         assert self.spec.calibration is not None
         return self.spec.calibration
 
 
 def calibrate(options: CalibrateOptions) -> Calibrated:
-    """Predict, fit and write. Raises UsageError, ModelError, DataError, DetectorError, OutputError."""
+    """Run the model on the faces, fit its calibration, and write the file.
+
+    Raises UsageError, ModelError, DataError, DetectorError, OutputError.
+    """
     path = resolve(options.model)
     out = output_for(path, options.out)
     spec = read_spec(path)
-    graph = Model(spec.with_calibration(None), open_session(path, spec))  # whatever it holds now, a new one can be made
+    graph = Model(spec.with_calibration(None), open_session(path, spec))  # replaces any existing calibration
     apart: Mapping[str, LeftOut] = {}
     if options.layer is not None:
         check_calibration(path, spec)
@@ -108,7 +111,7 @@ def calibrate(options: CalibrateOptions) -> Calibrated:
 def remove_layer(model: str | Path, name: str, out: Path | None = None) -> Calibrated:
     """Write the model without the layer `name` to `out`, or to NAME.calibrated.onnx in the current folder.
 
-    Raises UsageError for a name that the model does not hold, ModelError, OutputError.
+    Raises UsageError if the model has no such layer, ModelError, OutputError.
     """
     path = resolve(model)
     out = output_for(path, out)
@@ -116,7 +119,7 @@ def remove_layer(model: str | Path, name: str, out: Path | None = None) -> Calib
     layer = None if spec.calibration is None else spec.calibration.layer
     if spec.calibration is None or layer is None or layer.name != name:
         there = "none" if layer is None else layer.name
-        raise UsageError(f"expected the name of a layer of this model ({there}), got {name}")
+        raise UsageError(f"this model has no layer {name} (its layers: {there}); give the name of one of them")
     base = replace(spec.calibration, layers=spec.calibration.layers[:-1])
     made = spec.with_calibration(base)
     write_spec(path, made, out)
@@ -124,17 +127,17 @@ def remove_layer(model: str | Path, name: str, out: Path | None = None) -> Calib
 
 
 def output_for(path: Path, out: Path | None) -> Path:
-    """The file to write for a model; raises UsageError for one of the models that numclip itself ships."""
+    """The file to write for a model; raises UsageError for the files that ship with numclip."""
     out = Path(f"{path.stem.removesuffix('.calibrated')}.calibrated.onnx") if out is None else out
     if out.resolve().parent == MODELS.resolve():
-        raise UsageError(f"{out}: expected a file of your own, this folder holds numclip's models; give another --out")
+        raise UsageError(f"{out}: this folder contains the models that ship with numclip; write to another --out")
     return out
 
 
 def _calibration(
     graph: Model, spec: ModelSpec, options: CalibrateOptions, sha256: str
 ) -> tuple[Calibration, int, dict[str, LeftOut]]:
-    """The calibration of the graph itself, on how many faces, and each data set judged without it."""
+    """The calibration of the graph itself, the number of its faces, and each data set measured with a table fitted on the others."""
     _refuse_a_layer(spec, options.model)
     task = spec.task
     data, sets, sources = _labelled_faces(graph, options)
@@ -157,11 +160,11 @@ def _calibration(
 
 
 def _with_layer(graph: Model, spec: ModelSpec, options: CalibrateOptions, name: str) -> tuple[Calibration, int]:
-    """The calibration with a site's layer on top, and on how many faces the layer was fitted."""
+    """The calibration with a site's layer on top, and the number of faces that the layer was fitted on."""
     base, task = spec.calibration, spec.task
     if base is None:
         raise ModelError(
-            f"{options.model}: expected a calibrated model under a layer; run numclip calibrate without it"
+            f"{options.model}: a layer needs a calibrated model; first run numclip calibrate without --layer"
         )
     _refuse_a_layer(spec, options.model)
     _, sets, sources = _labelled_faces(graph, options)
@@ -169,7 +172,7 @@ def _with_layer(graph: Model, spec: ModelSpec, options: CalibrateOptions, name: 
     table, n = fit_layer(faces, base.table, task), len(faces.labels)
     layer = Layer(name, table.rounded(), _gates(faces, table, task), n, sources, _today())
     if n < FEW_SITE_FACES:
-        _log.warning("warning: %d faces are few for a layer; %d to 200 are better", n, FEW_SITE_FACES)
+        _log.warning("warning: a layer from %d faces is imprecise; use %d to 200", n, FEW_SITE_FACES)
     return base.with_layer(layer), n
 
 
@@ -177,7 +180,7 @@ def _refuse_a_layer(spec: ModelSpec, name: str | Path) -> None:
     layer = None if spec.calibration is None else spec.calibration.layer
     if layer is not None:
         raise UsageError(
-            f"{name}: expected a model without layers, it has {layer.name}; first --remove-layer {layer.name}"
+            f"{name}: already has the layer {layer.name}; first run numclip calibrate with --remove-layer {layer.name}"
         )
 
 
@@ -191,21 +194,23 @@ class Known:
 
 
 def known_labels(data: Sequence[FaceCrops]) -> list[Known]:
-    """What a calibration takes the labels of its data sets for; raises DataError where a data set has none to take.
+    """The labels that a calibration uses, per data set; raises DataError if a data set has none that it can use.
 
-    Bands alone are what they are, and an interval must contain one whole. Beside exact labels that would widen the intervals
-    of everybody by the width of a band: there each face is taken for one whole age of its band, the ages of a band evenly
-    often. A band without an end can neither be contained nor filled, so that its faces are left out.
+    If all labels are bands, they are used as bands, and an interval has to contain a whole one. Beside exact labels that would
+    widen every interval by the width of a band; there each face gets one whole age of its band, so that the ages of a band occur
+    equally often. A band without an upper end can neither be contained nor filled, so its faces are left out.
     """
     closed = [faces.take([s for s in faces.samples if math.isfinite(s.ends[1])]) for faces in data]
     if not all(faces.samples for faces in closed):
-        raise DataError("expected labels or bands with an end to calibrate on, a data set has none; leave it out")
+        raise DataError(
+            "one data set has neither exact labels nor bands with an end, so it cannot be calibrated on; leave it out"
+        )
     mixed = any(s.band_high is None for faces in closed for s in faces.samples)
     found: list[Known] = []
     for faces in closed:
         low, high = faces.ends.T
         if mixed:
-            place = np.arange(len(low)) * GOLDEN % 1  # evenly spread over every stretch of the row
+            place = np.arange(len(low)) * GOLDEN % 1  # evenly spread over every part of the row
             low = high = low + np.floor(place * (high - low + 1))
         found.append(Known(faces, low, high))
     return found
@@ -214,7 +219,7 @@ def known_labels(data: Sequence[FaceCrops]) -> list[Known]:
 def _labelled_faces(
     graph: Model, options: CalibrateOptions
 ) -> tuple[list[Known], list[LabelledReadings], tuple[FacesUsed, ...]]:
-    """The faces of each data set, what the graph answers for them, and what the spec says of them."""
+    """The faces of each data set, the graph's outputs for them, and their record for the spec."""
     opened = [open_data(text).select(options.split) for text in options.data]
     data = known_labels([dataset_faces(graph, dataset, options.detector) for dataset in opened])
     read = [labelled(graph, part.faces.crops, part.lows, part.highs) for part in data]
@@ -223,7 +228,7 @@ def _labelled_faces(
 
 
 def labelled(graph: Model, crops: Crops, lows: Floats, highs: Floats | None = None) -> LabelledReadings:
-    """What the graph answers for these crops, beside their labels, or beside the ends of their bands."""
+    """The graph's outputs for these crops, together with their labels, or with the ends of their bands."""
     readings = predict(graph, crops)
     values, probabilities = readings.value.astype(np.float64), readings.probabilities.astype(np.float64)
     sharp = sharpness(np.asarray(crops))
@@ -236,7 +241,7 @@ def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> Ga
 
 
 def _degraded(graph: Model, data: list[Known]) -> LabelledReadings:
-    """Every rung of the ladder, on other faces each."""
+    """Every degree of degradation, each on other faces."""
     random = np.random.default_rng(0)
     parts: list[LabelledReadings] = []
     for rung in LADDER:
@@ -249,7 +254,7 @@ def _degraded(graph: Model, data: list[Known]) -> LabelledReadings:
 
 
 def _look_correlation(graph: Model, data: list[Known]) -> float:
-    """rho of simulated looks at the calibration's faces."""
+    """The correlation rho of the errors of simulated looks at the calibration's faces."""
     random = np.random.default_rng(0)
     errors: list[Floats] = []
     for known in data:

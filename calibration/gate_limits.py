@@ -1,4 +1,4 @@
-"""Count how many people near a threshold pass each limit, on held-out faces: the tables that gates are read from."""
+"""Count how many people near a threshold exceed each limit, on held-out faces: the tables that gates use."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .exact import upper_bound
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-THRESHOLDS = {"age": (13.0, 16.0, 18.0, 21.0, 25.0)}  # asked by law or custom; other tasks have no gates
-MARGIN = 1e-4  # of log odds and of the unit, so that rounding lets nobody pass who was as high as the limit
+THRESHOLDS = {"age": (13.0, 16.0, 18.0, 21.0, 25.0)}  # usual legal ages; other tasks have no gates
+MARGIN = 1e-4  # in log odds and in the unit, so that rounding lets nobody exceed a limit that equals their value
 
 
 def fit_gates(
     log_odds: Callable[[float], Floats], values: Floats, lows: Floats, highs: Floats, task: TaskSpec
 ) -> Gates:
-    """A table by threshold, as "18", where there are people near it on both sides.
+    """A table per threshold, keyed as "18", for thresholds with people near on both sides.
 
-    log_odds: a threshold to the evidence [N] that each face is at least so old, as the runtime weighs it. values: [N] what
-    each is read as. lows, highs: [N] the ends of what is known of each one's age; equal where it is known exactly. A band
-    counts near a threshold only where all of it lies there.
+    log_odds: function from a threshold to the evidence [N] that each face is at least that old, as the runtime computes it.
+    values: [N] the estimated values. lows, highs: [N] the ends of each person's known age; equal if it is exact. A band counts as
+    near a threshold only if all of it is.
     """
     fitted: dict[str, GateTable] = {}
     for threshold in THRESHOLDS.get(task.name, ()):
@@ -38,12 +38,12 @@ def fit_gates(
 
 
 def near_below(threshold: float, lows: Floats, highs: Floats) -> Mask:
-    """[N] who is surely below the threshold, and not by more than NEAR."""
+    """Whether [N] each person is certainly below the threshold, by at most NEAR."""
     return (lows >= threshold - NEAR) & (highs < threshold)
 
 
 def near_above(threshold: float, lows: Floats, highs: Floats) -> Mask:
-    """[N] who is surely at or above the threshold, and not by NEAR or more."""
+    """Whether [N] each person is certainly at or above the threshold, by less than NEAR."""
     return (lows >= threshold) & (highs < threshold + NEAR)
 
 
@@ -59,7 +59,7 @@ def _fit(evidence: Floats, values: Floats, threshold: float, below: Mask, above:
 
 
 def _steps(evidence: Floats, center: float) -> list[Step]:
-    """Falling limits on the evidence of n people, down to the center, each with the bound on the share above it."""
+    """Descending limits on the evidence of n people, down to the center, each with the upper bound on the share above it."""
     n = len(evidence)
     steps: list[Step] = []
     for value in [*np.unique(evidence)[::-1].tolist(), -math.inf]:
@@ -72,7 +72,7 @@ def _steps(evidence: Floats, center: float) -> list[Step]:
 
 
 def _equal_error(below: Floats, above: Floats) -> float:
-    """The evidence at which the share of `below` that is higher comes nearest to the share of `above` that is lower."""
+    """The evidence at which the share of `below` above it is nearest to the share of `above` below it."""
     at = np.unique(np.concatenate([below, above]))
     wrong_yes = (below[None] > at[:, None]).mean(axis=1)
     wrong_no = (above[None] < at[:, None]).mean(axis=1)

@@ -1,4 +1,4 @@
-"""Quantize a model file to INT8, with ranges from real faces, and prove it in the task's unit before it is written."""
+"""Quantize a model file to INT8 with ranges from real faces, and check its accuracy before it is written."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ RANKING_FACES = 100
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """What `quantize` makes, and from which faces."""
+    """What `quantize` makes, and which faces it uses."""
 
     model: str | Path
-    """A model's name or a float32 .onnx."""
+    """A shipped model's name, or a float32 .onnx file."""
     data: Sequence[str]
-    """Labelled faces, as `utkface:PATH`: ranges from split calibration, proof on val, error on test."""
+    """Labelled faces, such as `utkface:PATH`: split calibration for the ranges, val for the accuracy check, test for the error."""
     out: Path
     """The INT8 file to write."""
     flavour: str = FLAVOURS[0]
-    """What will run the file: `cpu` or `tensorrt`."""
+    """Runtime that the file is for: `cpu` or `tensorrt`."""
     ranges: str = "minmax"
-    """How a tensor's range is chosen: `minmax`, `percentile` or `entropy`."""
+    """Method that chooses each activation's range: `minmax`, `percentile` or `entropy`."""
     num_faces: int = 512
-    """How many faces the ranges are measured on."""
+    """Number of faces that the ranges are measured on."""
     proof_faces: int = 1200
-    """How many faces the file is proven on."""
+    """Number of faces for the accuracy check."""
     widen: bool = False
-    """Keep in float the layers that need it."""
+    """Keep in float the layers that would exceed the limits."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,20 @@ class Quantized:
     out: Path
     spec: ModelSpec  # of the INT8 file, with its parity row and its error on each data set
     kept: tuple[str, ...]  # layers in float, the most harmful first
-    harm: dict[str, float]  # layer: share of the limit that its INT8 form uses alone; empty where nothing was tried
+    harm: dict[str, float]  # layer: share of the limit that its INT8 form uses by itself; empty if none was tried
 
     @property
     def parity(self) -> ParityRow:
-        """How far the file is from the float32 one."""
+        """The differences between the INT8 file and the float32 one."""
         return self.spec.parity["int8"]
 
     def to_json(self) -> dict[str, object]:
-        """The proof as one JSON object."""
+        """The accuracy check as one JSON object."""
         return {"parity": to_json(self.parity), "kept": list(self.kept), "harm": self.harm}
 
 
 def quantize(options: QuantizeOptions) -> Quantized:
-    """Measure ranges, quantize, prove, write. Where the file misses its limits, nothing is written.
+    """Measure ranges, quantize, check the accuracy, and write the file. If it exceeds its limits, nothing is written.
 
     Raises UsageError, ModelError, DataError, DetectorError, OutputError.
     """
@@ -82,7 +82,7 @@ def quantize(options: QuantizeOptions) -> Quantized:
     spec = read_spec(path)
     if precision_of(spec) != "fp32":
         raise UsageError(
-            f"{path}: expected a float32 model, this one is {precision_of(spec)}; give the file it came from"
+            f"{path}: expected a float32 model, got {precision_of(spec)}; give the float32 file that it was made from"
         )
     data = [open_data(text) for text in options.data]
     split = "calibration" if all(d.split_or_all("calibration") == "calibration" for d in data) else None
@@ -110,7 +110,7 @@ def _check(options: QuantizeOptions) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """Quantized graphs of one plan, judged on the same faces."""
+    """Quantized graphs of one plan, measured on the same faces."""
 
     plan: Plan
     spec: ModelSpec
@@ -118,9 +118,9 @@ class Trial:
     reference: Outputs
 
     def harm(self, kept: frozenset[str], every: int = 1) -> float:
-        """The share of INT8's limits that the graph with these layers in float uses, on every so many-th face.
+        """The share of INT8's limits that the graph uses with these layers in float, on every n-th face (`every`).
 
-        On a few faces the change of the MAE is noise, so that it does not count there.
+        On few faces the change of the MAE is mostly noise, so it does not count there.
         """
         limits = limits_for("int8", self.spec.task)
         limits = limits if every == 1 else {"mean": limits["mean"]}
@@ -133,7 +133,7 @@ class Trial:
         return excess(difference(got, reference, labels), limits)
 
     def proven(self, kept: frozenset[str], draft: Path) -> Difference:
-        """Write the graph to `draft` and return how far it is from the float one; ModelError where that is too far."""
+        """Write the graph to `draft` and return its difference from the float32 one; raises ModelError if it exceeds the limits."""
         task = self.spec.task
         write_whole(draft, quantized(self.plan, kept).SerializeToString())
         got = answers(open_session(draft, self.spec, "cpu"), self.proof.crops)
@@ -141,8 +141,8 @@ class Trial:
         missed = faults(found, limits_for("int8", task), task.unit)
         if missed:
             raise ModelError(
-                f"INT8 misses its limits on {found.n} faces: {', '.join(missed)}; nothing was written: "
-                "say --widen, or try other --ranges"
+                f"the INT8 file exceeds its limits on {found.n} faces ({', '.join(missed)}), so nothing was written; add "
+                "--widen, or try other --ranges"
             )
         return found
 
@@ -157,7 +157,7 @@ def _widened(trial: Trial) -> Widened:
 def _int8_spec(
     spec: ModelSpec, trial: Trial, found: Difference, widened: Widened, options: QuantizeOptions
 ) -> ModelSpec:
-    """The INT8 file's spec, its errors on the data sets apart."""
+    """The INT8 file's spec, except its errors on the data sets."""
     row = found.row(spec.task, trial.proof.said, "fp32")
     quantization = Quantization(
         flavour=options.flavour,
@@ -171,7 +171,7 @@ def _int8_spec(
         spec,
         name=options.out.stem,
         graph=replace(spec.graph, precision="int8", flavour=options.flavour),
-        calibration=None,  # intervals belong to a graph: numclip calibrate fits this one's own
+        calibration=None,  # a calibration belongs to one graph: run numclip calibrate for this one
         parity={**spec.parity, "int8": row},
         provenance=replace(spec.provenance, quantization=quantization),
     )

@@ -1,4 +1,4 @@
-"""A float graph in INT8: measured ranges, quantize and dequantize nodes, and narrow storage of what stays float."""
+"""Convert a float graph to INT8: measured ranges, quantize and dequantize nodes, and compact storage of what stays float."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ RANGES = {
 PERCENTILE = 99.99
 RANGE_BATCH = 16
 WEIGHTED = ("Conv", "MatMul", "Gemm")
-TRANSFORMER_OPS = WEIGHTED  # around LayerNorm and softmax a tensor in 8 bits costs years and gains no time
-SMALL_TENSOR, LARGE_MATRIX = 256, 1 << 15  # elements: below the first, narrow storage saves nothing
+TRANSFORMER_OPS = WEIGHTED  # 8-bit tensors around LayerNorm and softmax cost years and save no time
+SMALL_TENSOR, LARGE_MATRIX = 256, 1 << 15  # numbers of elements: below the first, compact storage saves nothing
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A float graph ready to be quantized: what its layers are, what must stay float, and the measured ranges."""
+    """A float graph ready for quantization: its layers, the nodes that must stay float, and the measured ranges."""
 
     graph: onnx.ModelProto
     flavour: str
     ranges: TensorsData
-    layers: dict[str, str]  # name for people: node name
-    fixed: tuple[str, ...]  # nodes that stay float whatever happens
-    head: frozenset[str]  # those of them behind the image tower's last layer
+    layers: dict[str, str]  # readable name: node name
+    fixed: tuple[str, ...]  # nodes that always stay float
+    head: frozenset[str]  # those of them after the image tower's last layer
 
 
 def make_plan(path: Path, spec: ModelSpec, crops: npt.NDArray[np.uint8], flavour: str, ranges: str) -> Plan:
-    """Run the float graph over `crops` [N, S, S, 3] and keep the range of every tensor."""
+    """Run the float graph on `crops` [N, S, S, 3], and record the range of every tensor."""
     graph = with_whole_weights(onnx.load(path))
     consumers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.graph.node:
@@ -76,7 +76,7 @@ def make_plan(path: Path, spec: ModelSpec, crops: npt.NDArray[np.uint8], flavour
 
 
 def quantized(plan: Plan, kept: frozenset[str]) -> onnx.ModelProto:
-    """The graph in INT8, but for the plan's fixed nodes and the layers `kept`."""
+    """The graph in INT8, except the plan's fixed nodes and the layers `kept`."""
     symmetric = plan.flavour == "tensorrt"
     options = {"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {}
     quantizer = QDQQuantizer(
@@ -102,7 +102,7 @@ def quantized(plan: Plan, kept: frozenset[str]) -> onnx.ModelProto:
 
 
 def with_whole_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with weights that are stored narrow (Cast and Mul of constants) as plain float32 ones."""
+    """The model with compactly stored weights (Cast and Mul of constants) expanded to float32."""
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     kept: list[onnx.NodeProto] = []
     for node in model.graph.node:
@@ -122,10 +122,10 @@ def with_whole_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def store_small(model: onnx.ModelProto, head: frozenset[str] = frozenset()) -> None:
-    """Narrow storage, float32 arithmetic: runtimes fold the casts when they open the file.
+    """Compact storage with float32 arithmetic: runtimes fold the casts when they open the file.
 
-    Every float tensor is stored as float16, large matrices of the nodes `head` as int8 per output channel; zero points that
-    are zero go.
+    Every float tensor is stored as float16, and large matrices of the nodes `head` as int8 per output channel; zero points that
+    are zero are removed.
     """
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -167,7 +167,7 @@ def store_small(model: onnx.ModelProto, head: frozenset[str] = frozenset()) -> N
 def _split(
     graph: onnx.ModelProto, consumers: dict[str, list[onnx.NodeProto]]
 ) -> tuple[list[onnx.NodeProto], list[str]]:
-    """The image tower's nodes in order, and the names of the head's: those with no convolution or LayerNorm below them."""
+    """The image tower's nodes in order, and the names of the head's: those with no convolution or LayerNorm after them."""
     above: set[str] = set()
     head: list[str] = []
     for node in reversed(graph.graph.node):
@@ -177,12 +177,14 @@ def _split(
         else:
             head.append(node.name)
     if not above:
-        raise ModelError("expected a graph with convolutions or LayerNorms, found none; nothing to quantize")
+        raise ModelError(
+            "the graph has no convolutions or LayerNorms, so there is nothing to quantize; give another model"
+        )
     return [n for n in graph.graph.node if n.name in above], head
 
 
 def _above(graph: onnx.ModelProto, node: onnx.NodeProto) -> list[str]:
-    """The names of all nodes that a node's first input comes from."""
+    """The names of all nodes that a node's first input depends on."""
     makers = {name: n for n in graph.graph.node for name in n.output}
     found: list[str] = []
     waiting = [node.input[0]]
@@ -199,7 +201,7 @@ def _weight(graph: onnx.ModelProto, node: onnx.NodeProto) -> bool:
 
 
 def _layer_name(node: onnx.NodeProto) -> str:
-    """The network's own name of a layer where its weight kept it, else the node's."""
+    """The network's name of a layer if its weight has kept it, else the node's name."""
     weight = node.input[1]
     return weight.removesuffix(".weight") if weight.endswith(".weight") else node.name
 
@@ -215,7 +217,7 @@ def _ops(graph: onnx.ModelProto) -> list[str]:
 
 
 class _Batches(CalibrationDataReader):
-    """Crops in batches, as the calibrator asks for them."""
+    """Crops in batches, in the interface of the calibrator."""
 
     def __init__(self, name: str, crops: npt.NDArray[np.uint8]) -> None:
         self._batches = iter([{name: crops[i : i + RANGE_BATCH]} for i in range(0, len(crops), RANGE_BATCH)])

@@ -1,8 +1,8 @@
-"""Which layers must stay in a higher precision: each is tried alone, then the shortest prefix that passes is found by bisection.
+"""Find the layers that must stay in a higher precision: try each by itself, then find the shortest passing prefix by bisection.
 
-A layer whose low precision does harm alone is one to widen. Ranked by that harm, the layers to keep are a prefix of the list,
-and its length is found with a logarithm of trials. Where harm needs two layers at once the prefix is longer than it
-must be, never too short: it is accepted only by a trial of all of it.
+Layers are ranked by the error that their low precision causes by itself. The layers to keep are a prefix of that list, whose
+length takes a logarithmic number of trials. If errors need two layers at once, the prefix may be longer than necessary, but
+never too short: it is accepted only after a trial of the whole prefix.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from ..errors import ModelError
 
 @dataclass(frozen=True)
 class Widened:
-    """The layers that stay in higher precision, and what each layer's low precision does alone."""
+    """The layers that stay in higher precision, and the error of each layer by itself."""
 
     kept: tuple[str, ...]  # worst first
-    harm: dict[str, float]  # layer: share of the limit used when only this layer is narrow; worst first
+    harm: dict[str, float]  # layer: share of the limit used if only this layer is in low precision; worst first
 
 
 Harm = Callable[[frozenset[str]], float]
 
 
 def widen(layers: Sequence[str], harm_of: Harm, quick_harm_of: Harm, step: Callable[[], object]) -> Widened:
-    """Find the layers to keep wide.
+    """Find the layers to keep in higher precision.
 
-    harm_of(kept): the share of the limit that is used (over 1 fails, inf for NaN) with `kept` wide and the rest narrow.
-    quick_harm_of: the same, on few faces: enough to rank. step: called after each of its trials. Raises ModelError where even all layers wide do not pass.
+    harm_of(kept): the used share of the limit (over 1 fails, inf for NaN) with `kept` in high precision and the rest in low.
+    quick_harm_of: the same on few faces, enough to rank. step: called after each trial. Raises ModelError if it fails even with
+    all layers in high precision.
     """
     everything = frozenset(layers)
     if harm_of(everything) > 1:
         raise ModelError(
-            "expected the graph to pass with every layer in higher precision, it does not; nothing was written"
+            "even with every layer in higher precision the file exceeds its limits, so nothing was written; check "
+            "the model and the data"
         )
     if harm_of(frozenset()) <= 1:
         return Widened((), {})

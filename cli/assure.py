@@ -1,7 +1,8 @@
-"""Measure a gate as evaluations of age assurance do, and write a report: HTML, JSON, the table of faces, a draft practice statement.
+"""Measure an age gate as age-assurance evaluations do, and write a report: HTML, JSON, a table of faces, a draft practice statement.
 
-False positives and false negatives by year of age and by group, the curve of challenge ages, both errors at every limit, what
-a second look changes, ratios between groups, and whom each setting troubles; every rate with its exact 95 % interval.
+The report gives false positives and false negatives by year of age and by group, both errors at every limit and challenge
+age, how stable the answers are on a second picture of the same face, ratios between groups, and who is asked for ID at each
+setting. Every rate comes with its exact 95 % interval.
 """
 
 from __future__ import annotations
@@ -20,29 +21,49 @@ from .shared_flags import add_data, add_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip assure`."""
     add, default = parser.add_argument, AssureOptions
-    add("model", metavar="MODEL", help="a model's name, .onnx or .engine")
+    add("model", metavar="MODEL", help="model: a shipped model's name, an .onnx or an .engine file")
     add_data(parser)
-    add("--out", required=True, type=Path, metavar="DIR", help="the folder for the report")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder to write the report into")
     add(
         "--threshold",
         type=float,
         default=default.threshold,
         metavar="AGE",
-        help="the age that is asked for",
+        help="the gate's age: is the person at least this old?",
     )
-    add("--challenge", type=float, default=default.challenge, metavar="AGE", help="the challenge age")
-    add("--gate-error", type=float, default=default.error, metavar="SHARE", help="the gate's error rate")
-    add("--split", help="train, val, calibration, test or all (default: test where the data has splits, else all)")
+    add(
+        "--challenge",
+        type=float,
+        default=default.challenge,
+        metavar="AGE",
+        help="challenge age to measure: answer yes only to people whose estimated age is at least this",
+    )
+    add(
+        "--gate-error",
+        type=float,
+        default=default.error,
+        metavar="SHARE",
+        help="error rate of the gate to measure beside the challenge age, between 0 and 1",
+    )
+    add(
+        "--split",
+        help="split to measure on: train, val, calibration, test or all (default: test if the data has splits, else "
+        "all)",
+    )
     add("--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help=DETECTOR_HELP)
-    add("--device", default=default.device, help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt")
-    add("--threads", type=int, metavar="N", help="CPU threads (default: the library's choice)")
+    add(
+        "--device",
+        default=default.device,
+        help="device that runs the model: auto, cpu, openvino, openvino-bf16, cuda or tensorrt",
+    )
+    add("--threads", type=int, metavar="N", help="CPU threads (default: chosen by the inference library)")
     add_json(parser, "the report")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write, and say the main figures."""
+    """Measure, write the report, and print the main figures."""
     if args.out.exists() and not args.out.is_dir():
-        raise UsageError(f"{args.out}: expected a folder for the report, it is a file; give another --out")
+        raise UsageError(f"{args.out}: expected a folder for the report, got a file; give another --out")
     found, faces = assure(
         AssureOptions(
             model=args.model,

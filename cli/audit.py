@@ -1,7 +1,7 @@
-"""Check an audit file that `numclip run --gate AGE --audit FILE` wrote: that no line was changed, dropped, moved or cut off.
+"""Check that no line of an audit file, written by `numclip run --gate AGE --audit FILE`, was changed, removed, moved or cut off.
 
-With --key it also checks that each answer is signed, as it stands, once. The hash of the last line is printed: kept
-elsewhere, it shows later that nobody made a new chain.
+With --key the command also checks that each answer has a valid signature and occurs only once. It prints the hash of the
+last line. Store that hash elsewhere: it proves later that nobody replaced the whole file.
 """
 
 from __future__ import annotations
@@ -18,15 +18,22 @@ from .shared_flags import add_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip audit`."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="verify")
-    verify = kinds.add_parser("verify", help="follow the chain from the first line to the last", allow_abbrev=False)
-    verify.add_argument("file", type=Path, metavar="FILE", help="the audit file; FILE.head lies beside it")
-    verify.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="check signatures with this P-256 key")
-    verify.add_argument("--nonce", metavar="TEXT", help="with --key: the nonce that every answer must be signed with")
-    add_json(verify, "what was found")
+    verify = kinds.add_parser("verify", help="check every line from the first to the last", allow_abbrev=False)
+    verify.add_argument("file", type=Path, metavar="FILE", help="the audit file; FILE.head must be in the same folder")
+    verify.add_argument(
+        "--key",
+        type=Path,
+        metavar="PUBLIC.pem",
+        help="check the signatures with this public P-256 key (default: signatures are not checked)",
+    )
+    verify.add_argument(
+        "--nonce", metavar="TEXT", help="with --key: require every answer to be signed with this nonce (default: any)"
+    )
+    add_json(verify, "the result")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Follow it; exit code 1 where it does not hold."""
+    """Check the chain of lines; exit code 1 if it is broken."""
     found = check_audit(args.file, args.key, args.nonce)
     if args.json:
         write_json(args.json, found.to_json())
@@ -35,6 +42,6 @@ def run(args: argparse.Namespace) -> int:
         return 1
     if args.json != "-":
         answers = ", ".join(f"{n} {answer}" for answer, n in sorted(found.answers.items())) or "no answers"
-        print(f"{args.file}: {found.lines} lines, {found.runs} runs, {answers}; the chain is whole")
-        print(f"last line: {found.last}")
+        print(f"{args.file}: {found.lines} lines, {found.runs} runs, {answers}; no line was altered")
+        print(f"hash of the last line: {found.last}")
     return 0

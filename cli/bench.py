@@ -1,10 +1,13 @@
-"""Latency and throughput of models on this machine, as percentiles with confidence and as ratios between contenders.
+"""Measure latency and throughput of models on this machine, as percentiles with confidence intervals and as ratios.
 
-Contenders take turns in one process (A B B A, in a new order each round), after a warm-up that lasts until timings are
-stable. Scenarios bear MLPerf's names and are judged as there: single-stream by the 90th percentile of one call after
-another, multi-stream by the 99th of calls with eight faces, offline by faces per second; sustained works for ten minutes
-and watches for drift; pipeline times the way from a clip's frame to its result by stage. Times on a shared machine are
-noise; ratios of one run are what to compare.
+Contenders take turns in one process (A B B A, in a new order each round), after a warm-up that lasts until timings are stable.
+On a shared machine, compare the ratios within one run: absolute times vary too much. The first three scenarios follow MLPerf:
+
+    single-stream  one face per call; the 90th percentile of latency counts
+    multi-stream   eight faces per call; the 99th percentile of latency counts
+    offline        32 faces per call; faces per second count
+    sustained      ten minutes without a pause, to show drift
+    pipeline       the time of each stage from a clip's frame to its result
 """
 
 from __future__ import annotations
@@ -26,35 +29,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="models by name or file, and rivals as in eager:nano or clip:ViT-B-16 (docs/bench.md); the first is the yardstick",
+        help="models to time, by name or file, or other implementations such as eager:nano or clip:ViT-B-16 (docs/bench.md); "
+        "ratios are relative to the first",
     )
-    add("--scenario", choices=SCENARIOS, default=SCENARIOS[0], help="what is timed")
-    add("--device", type=_devices, default="auto", metavar="A,B,…", help=f"each of {', '.join(DEVICES)}")
-    add("--batch", type=_numbers, metavar="1,2,…", help="faces per call (default: 1; multi-stream 8; offline 32)")
-    add("--threads", type=_numbers, default="1", metavar="1,2,…", help="CPU threads per call")
-    add("--skip-absent", action="store_true", help="list what cannot run here, with the reason, and time the rest")
+    add("--scenario", choices=SCENARIOS, default=SCENARIOS[0], help="scenario to time, as described above")
+    add(
+        "--device",
+        type=_devices,
+        default="auto",
+        metavar="A,B,…",
+        help=f"devices to time each model on, separated by commas: {', '.join(DEVICES)}",
+    )
+    add(
+        "--batch",
+        type=_numbers,
+        metavar="1,2,…",
+        help="faces per call, separated by commas (default: 1; multi-stream 8; offline 32)",
+    )
+    add("--threads", type=_numbers, default="1", metavar="1,2,…", help="CPU threads per call, separated by commas")
+    add(
+        "--skip-absent",
+        action="store_true",
+        help="skip what cannot run here, list it with the reason, and time the rest (default: stop with an error)",
+    )
     add(
         "--seconds",
+        metavar="S",
         type=float,
-        help=f"at least so long per contender (default: {SECONDS:g}; sustained {SUSTAINED_SECONDS:g})",
+        help=f"minimum time per contender, in seconds (default: {SECONDS:g}; sustained {SUSTAINED_SECONDS:g})",
     )
-    add("--restarts", type=int, default=RESTARTS, help="how often everything is opened anew")
-    add("--pictures", metavar="SOURCE", help="pictures or a clip whose faces are timed (default: two portraits)")
-    add("--clip", metavar="FILE", help="a video with a face, for --scenario pipeline")
-    add("--detector", metavar="NAME|FILE", default=FINDER, help="for the pipeline and --pictures")
-    add("--frames", type=int, default=FRAMES, help="frames of the clip to time")
-    add("--json", metavar="FILE|-", help="the report as one JSON object (docs/bench.schema.json), or to stdout")
-    add("--plot", type=Path, metavar="FILE.svg|png", help="the report as a picture")
+    add("--restarts", metavar="N", type=int, default=RESTARTS, help="how often each model is closed and opened again")
+    add(
+        "--pictures",
+        metavar="SOURCE",
+        help="take the timed faces from these pictures or this clip (default: two portraits)",
+    )
+    add("--clip", metavar="FILE", help="video with a face, required for --scenario pipeline")
+    add(
+        "--detector",
+        metavar="NAME|FILE",
+        default=FINDER,
+        help="face detector for --scenario pipeline and --pictures: a name or a file",
+    )
+    add("--frames", metavar="N", type=int, default=FRAMES, help="number of frames of --clip to time")
+    add(
+        "--json",
+        metavar="FILE|-",
+        help="write the report as one JSON object (docs/bench.schema.json) to FILE, or to stdout with -",
+    )
+    add("--plot", type=Path, metavar="FILE.svg|png", help="write a plot of the report")
     add(
         "--card",
         type=Path,
         metavar="DIR",
-        help="the bench card of the models that ship, and of any MODEL besides: bench_card.md, .json and .svg",
+        help="measure the shipped models, and any MODEL named, and write bench_card.md, .json, .svg and "
+        "bench_card_tables.md into DIR",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Time, and report as a table, JSON or a picture."""
+    """Run the benchmark, and write a table, JSON or a plot."""
     if args.card:
         from ..bench.card import write_card
 
@@ -76,13 +110,14 @@ def run(args: argparse.Namespace) -> int:
     if args.json != "-":
         print(markdown(report))
         print(
-            "\nnext: numclip bench … --json a.json, change one thing, --json b.json, then: numclip compare a.json b.json"
+            "\nnext: numclip bench … --json a.json, change one thing, numclip bench … --json b.json, then: numclip "
+            "compare a.json b.json"
         )
     return 0
 
 
 def options_of(args: argparse.Namespace) -> BenchOptions:
-    """What the flags ask for; raises UsageError for flags that cannot go together."""
+    """The options record for the flags; raises UsageError for flags that contradict each other."""
     return BenchOptions(
         models=tuple(args.models),
         scenario=args.scenario,
@@ -105,12 +140,14 @@ def _numbers(text: str) -> tuple[int, ...]:
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"expected whole numbers above 0 with commas, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected whole numbers above 0, separated by commas, got {text!r}")
     return numbers
 
 
 def _devices(text: str) -> tuple[str, ...]:
     devices = tuple(text.split(","))
     if wrong := [device for device in devices if device not in DEVICES]:
-        raise argparse.ArgumentTypeError(f"expected {', '.join(DEVICES)} with commas, got {wrong[0]!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected devices among {', '.join(DEVICES)}, separated by commas, got {wrong[0]!r}"
+        )
     return devices

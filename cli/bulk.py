@@ -1,11 +1,11 @@
-"""Read a whole collection of pictures and videos into Parquet tables.
+"""Estimate ages in a whole collection of pictures and videos, and write Parquet tables.
 
     numclip bulk photos/ scans.tar --out ages
-    numclip bulk clip.mp4 --video 2.0 --out ages        # one look every two seconds
-    numclip bulk report ages                            # ages/report.html
+    numclip bulk clip.mp4 --video 2.0 --out ages        # one frame every two seconds
+    numclip bulk report ages                            # writes ages/report.html
 
-A run that was stopped or killed is continued by the same command: finished work is kept, nothing is read twice. Inputs that
-cannot be read are listed in errors.parquet, each with a sentence. docs/bulk.md describes the tables.
+To continue a run that was stopped or killed, type the same command again: finished work is kept and nothing is read twice.
+Inputs that cannot be read are listed in errors.parquet, each with its reason. docs/bulk.md describes the tables.
 """
 
 from __future__ import annotations
@@ -25,52 +25,84 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         metavar="INPUT",
         nargs="*",
-        help="a folder, file, glob, .tar, .zip, http address, or fsspec address (s3://…)",
+        help="folder, file, glob, .tar, .zip, HTTP URL, or fsspec URL (s3://…)",
     )
-    add("--out", type=Path, required=True, metavar="DIR", help="the folder of the result")
-    add("--from-file", type=Path, metavar="FILE", help="read further inputs from this file, one per line")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write the tables into")
+    add("--from-file", type=Path, metavar="FILE", help="read more inputs from this text file, one per line")
     add_model_flags(parser)
     add(
         "--interval",
         type=float,
         default=0.9,
         metavar="LEVEL",
-        help="probability with which low to high holds the true value",
+        help="probability with which the range low to high contains the true value",
     )
-    add("--min-face", type=int, default=24, metavar="PX", help="longer side of the smallest face that gets a value")
+    add(
+        "--min-face",
+        type=int,
+        default=24,
+        metavar="PX",
+        help="longer side of the smallest face that gets a value, in px",
+    )
     add(
         "--max-faces",
         type=int,
         metavar="N",
-        help="at most so many faces per picture or frame, the largest (default: 32 in video, all in a picture)",
+        help="read at most N faces per picture or frame, the largest first (default: 32 in video, no limit in pictures)",
     )
     add(
         "--video",
         default="track",
         metavar="ROWS",
-        help="rows of a video: track (one per person), frame, or seconds between frames",
+        help="rows to write for a video: track (one per person followed), frame (every frame), or a number (the seconds "
+        "between the frames that are read)",
     )
-    add("--workers", type=int, metavar="N", help="reading processes (default: one per processor)")
+    add("--workers", type=int, metavar="N", help="number of worker processes (default: one per CPU core)")
     add(
         "--unit-size",
         type=int,
         default=200,
         metavar="N",
-        help="pictures that are written at once; a kill loses at most so many per worker",
+        help="pictures per unit of work; each worker of a killed run repeats at most one unit",
     )
-    add("--dedupe", action="store_true", help="read files of the same bytes once and repeat their rows")
-    add("--shard", default="1/1", metavar="I/N", help="read the I-th of N parts, for schedulers of your own")
-    add("--engine", choices=["local", "ray"], default="local", help="processes on this machine, or Ray Data")
-    add("--address", metavar="ADDRESS", help="address of a running Ray cluster (default: Ray starts on this machine)")
-    add("--format", nargs="+", choices=["csv", "jsonl"], default=[], help="further copies of the faces table")
-    add("--update", action="store_true", help="continue although inputs changed: changed units are read again")
+    add("--dedupe", action="store_true", help="read identical files only once, and repeat their rows for every copy")
+    add(
+        "--shard",
+        default="1/1",
+        metavar="I/N",
+        help="read only part I of N, to split a collection over several machines",
+    )
+    add(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="where workers run: local is this machine, ray is Ray Data",
+    )
+    add(
+        "--address",
+        metavar="ADDRESS",
+        help="address of a running Ray cluster, with --engine ray (default: Ray starts on this machine)",
+    )
+    add(
+        "--format",
+        nargs="+",
+        choices=["csv", "jsonl"],
+        default=[],
+        help="also write the faces table in these formats (default: Parquet only)",
+    )
+    add(
+        "--update",
+        action="store_true",
+        help="continue although inputs have changed since the last run; changed units are read again (default: stop "
+        "with an error)",
+    )
     add_json(parser, "the summary")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the collection, and say what is in it."""
+    """Read the collection, and print a summary."""
     if not args.inputs and args.from_file is None:
-        raise UsageError("expected at least one INPUT, or --from-file FILE")
+        raise UsageError("expected at least one INPUT or --from-file FILE, got neither; name a folder or file")
     from ..bulk import BulkOptions, bulk
 
     summary = bulk(

@@ -1,8 +1,8 @@
-"""Fit intervals and gates on labelled faces and write a model file that holds them; the graph stays as it is.
+"""Fit intervals and gates on labelled faces, and write a model file that contains them; the graph is not changed.
 
-Use faces that the model was neither trained nor selected on, and that look like those it will see. The intervals then hold the
-true value as often as they say, over faces of that kind. A layer adds what 50 to 200 faces of one site can tell (an
-offset and quantiles of its own) and can be taken off again.
+Use faces that the model was neither trained nor selected on and that resemble those of your cameras. Over faces of that
+kind, the intervals then contain the true value as often as they state. --layer adds a correction for one site (an offset and
+quantiles of its own), fitted on 50 to 200 faces from there; --remove-layer takes it off again.
 """
 
 from __future__ import annotations
@@ -20,35 +20,41 @@ from .shared_flags import add_data, add_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip calibrate`."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a model's name or .onnx")
-    add_data(parser, required=False)
-    add("--split", default="calibration", help="the split to fit on; all where the data has no splits")
+    add("model", metavar="MODEL", help="model: a shipped model's name or an .onnx file")
+    add_data(parser, " to fit on (unless --remove-layer is given)", required=False)
+    add("--split", default="calibration", help="split to fit on; use all if the data has no splits")
     add(
         "--detector",
         metavar="NAME|FILE",
         default=DEFAULT_DETECTOR,
-        help="face detector that the model will be used with",
+        help="face detector that the model will be used with: a name or a file",
     )
     add(
         "--every-set",
         action="store_true",
-        help="fit intervals that hold on each data set by itself, not only on all together; they are wider",
+        help="fit wider intervals that hold on each data set by itself (default: intervals that hold on all data sets "
+        "together)",
     )
-    add("--layer", metavar="NAME", help="add a site's own offset and quantiles on top, by this name")
-    add("--remove-layer", metavar="NAME", help="take a layer off again")
+    add(
+        "--layer",
+        metavar="NAME",
+        help="add a correction for one site under this name: its own offset and quantiles (default: fit the calibration "
+        "itself)",
+    )
+    add("--remove-layer", metavar="NAME", help="remove the layer of this name, instead of fitting")
     add(
         "--out",
         type=Path,
         metavar="FILE.onnx",
-        help="the file to write; MODEL's own file is allowed (default: ./NAME.calibrated.onnx)",
+        help="file to write; may be MODEL's own file (default: ./NAME.calibrated.onnx)",
     )
-    add_json(parser, "what was fitted")
+    add_json(parser, "the fitted calibration")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrate, or take a layer off, and say what was measured."""
+    """Calibrate, or remove a layer, and print what was measured."""
     if (args.data is None) == (args.remove_layer is None):
-        raise UsageError("expected --data with labelled faces, or --remove-layer NAME and no --data")
+        raise UsageError("expected either --data with labelled faces, or --remove-layer NAME; give one of them")
     if args.remove_layer is not None:
         made, said = remove_layer(args.model, args.remove_layer, args.out), f"layer {args.remove_layer} removed"
     else:
@@ -71,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{made.out}: {said}")
         for name, part in made.left_out.items():
             print(
-                f"  fitted without {name}: 90 % intervals hold {part.coverage:.1%} of it, mean width {part.width:.1f}, "
+                f"  fitted without {name}: 90 % intervals contain {part.coverage:.1%} of its true values, mean width {part.width:.1f}, "
                 f"{part.width_of_others:.1f} on the others"
             )
         print(f"next: numclip evaluate {made.out} --data {(args.data or ['DATA'])[0]}")

@@ -1,4 +1,4 @@
-"""A trained checkpoint among the models that a command is given."""
+"""Open a trained checkpoint that is given to a command as a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..runtime.sessions.model import Model
 
 
 def opened_checkpoint(name: str) -> Model | None:
-    """The checkpoint of this name, opened in PyTorch; None for every other kind of model. Raises ModelError."""
+    """Open the checkpoint of this name in PyTorch; None for any other kind of model. Raises ModelError."""
     if Path(name).suffix != ".safetensors":
         return None
     from ..train.checkpoint_model import open_checkpoint

@@ -1,7 +1,7 @@
-"""Two benchmark reports side by side, as ratios with intervals; unlike runs are refused, with what differs.
+"""Compare two benchmark reports as ratios with 95 % intervals. Runs that differ in more than the model are an error.
 
-The runs were at different times, so their rounds do not pair: intervals come from the spread between the restarts of
-each run. What differs between two days is not in them; to be surer, give both models to one `numclip bench`.
+The runs took place at different times, so the intervals come from the spread between the restarts of each run. They do not
+cover differences between two days. For a more certain comparison, time both models in one `numclip bench`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from ..bench.comparison import compare
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip compare`."""
-    parser.add_argument("before", metavar="A.json", help="a report of numclip bench --json")
-    parser.add_argument("after", metavar="B.json", help="another, from the same machine and scenario")
+    parser.add_argument(
+        "before", metavar="A.json", help="report written by numclip bench --json; the ratios are relative to it"
+    )
+    parser.add_argument("after", metavar="B.json", help="second report, from the same machine and scenario")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     found = compare(args.before, args.after)
     print(found.markdown())
     print(
-        f"\nSeparate runs: the intervals (95 %) are from the spread between the restarts of each, "
-        f"{found.before['restarts']} and {found.after['restarts']}; to be surer, give both models to one numclip bench."
+        f"\nSeparate runs: the 95 % intervals come from the spread between the restarts of each run ({found.before['restarts']} "
+        f"and {found.after['restarts']}); for a more certain comparison, time both models in one numclip bench."
     )
     return 0

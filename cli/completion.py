@@ -1,4 +1,4 @@
-"""Completion of commands, flags and file names by the TAB key: print the script for your shell.
+"""Print the script that lets the TAB key complete commands, flags and file names in your shell.
 
 numclip completion bash > ~/.local/share/bash-completion/completions/numclip
 numclip completion zsh > ~/.zfunc/_numclip            # where fpath has ~/.zfunc
@@ -18,7 +18,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip completion`."""
-    parser.add_argument("shell", choices=SHELLS, help="bash, zsh or fish", metavar="SHELL")
+    parser.add_argument("shell", choices=SHELLS, help="the shell: bash, zsh or fish", metavar="SHELL")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         shtab = importlib.import_module("shtab")
     except ImportError:
         raise DeviceError(
-            'expected the package shtab, which writes the script; pip install "numclip[completion]"'
+            'the completion script needs the package shtab; run: pip install "numclip[completion]"'
         ) from None
     parser = argparse.ArgumentParser(prog="numclip")
     kinds = parser.add_subparsers(dest="command")
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         command = kinds.add_parser(name, help=text)
         try:
             add_command(command, name)
-        except ModuleNotFoundError:  # a command whose extra is not installed has no flags to complete
+        except ModuleNotFoundError:  # if a command's extra is not installed, its flags cannot be completed
             continue
     _complete_files(parser, {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY})
     print(shtab.complete(parser, shell=args.shell))
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _complete_files(parser: argparse.ArgumentParser, kinds: Mapping[str, object]) -> None:
-    """Every argument that takes a file or folder is completed as one; so are models and sources, which may be files."""
+    """Complete arguments that take a file or folder as such, and models and sources, which may be files."""
     for action in parser._actions:  # pyright: ignore[reportPrivateUsage]
         if isinstance(action, argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage]
             for inner in action.choices.values():

@@ -1,4 +1,4 @@
-"""`--config FILE`: flags from a TOML file, by the same names; `--print-config` writes such a file."""
+"""`--config FILE` reads flags from a TOML file; `--print-config` prints such a file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ Value = str | int | float | bool | list[str]
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """The two flags that every command has."""
+    """Add the two flags that every command has."""
     parser.add_argument(
-        "--config", metavar="FILE.toml", help="take flags from a TOML file, by the same names; those typed here win"
+        "--config",
+        metavar="FILE.toml",
+        help="read flags from this TOML file, under the same names; flags on the command line override it",
     )
-    parser.add_argument("--print-config", action="store_true", help="print the flags as such a file, and do nothing")
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print all flags and their values as a TOML file for --config, and exit",
+    )
     for kind in _kinds(parser).values():
         add_config(kind)
 
 
 def with_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
-    """argv, with what the file named by --config says before it; raises UsageError naming file and key."""
+    """argv, with the flags of the --config file inserted before it; raises UsageError naming file and key."""
     words, file, inner = list(argv), _value_of("--config", argv), chosen(parser, argv)
     if file is None:
         return words
@@ -36,24 +42,24 @@ def with_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[st
         key = key.replace("_", "-")
         action = actions.get(key)
         if action is None:
-            raise UsageError(f"{file}: there is no flag {key}{did_you_mean(key, actions)}")
+            raise UsageError(f"{file}: unknown flag {key} (--print-config lists them){did_you_mean(key, actions)}")
         if isinstance(value, dict) or not _fits(value, action):
-            raise UsageError(f"{file}: {key} = {json.dumps(value, default=str)} does not fit the flag; see --help")
+            raise UsageError(f"{file}: the flag does not accept {key} = {json.dumps(value, default=str)}; see --help")
         added += _as_words(action, value)
     at = 0 if inner is parser else 1 + next(i for i, word in enumerate(words) if word in _kinds(parser))
     return [*words[:at], *added, *words[at:]]
 
 
 def config_of(parser: argparse.ArgumentParser, argv: Sequence[str]) -> str:
-    """The TOML of what argv asks for, defaults included; a flag without a value or with an empty list is a comment."""
+    """argv as TOML, defaults included; a flag without a value or with an empty list becomes a comment."""
     inner = chosen(parser, argv)
-    for action in options_of(inner):  # a file may leave out what a run needs
+    for action in options_of(inner):  # a config file may leave out required flags
         action.required = False
         if not action.option_strings and action.nargs in (None, "+"):
             action.nargs = "?" if action.nargs is None else "*"
     args = vars(parser.parse_args(argv))
     typed = {action: action.type for action in options_of(inner)}
-    for action in typed:  # as it was typed, before it was read
+    for action in typed:  # the text as typed, before conversion
         if action.type not in (int, float):
             action.type = None
     raw = vars(parser.parse_args(argv))
@@ -70,19 +76,19 @@ def config_of(parser: argparse.ArgumentParser, argv: Sequence[str]) -> str:
 
 
 def chosen(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser that argv reaches: a kind's own where the command has kinds and one is named."""
+    """The parser that argv selects: a subcommand's own parser if argv names a subcommand."""
     kinds = _kinds(parser)
     return next((kinds[word] for word in argv if word in kinds), parser)
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """The arguments of a parser apart from those that every command has and from its kinds."""
+    """The arguments of a parser, except those that every command has and its subcommands."""
     actions = parser._actions  # pyright: ignore[reportPrivateUsage]
     return [a for a in actions if a.dest not in OWN and not isinstance(a.choices, dict)]
 
 
 def key_of(action: argparse.Action) -> str:
-    """The name in a file: the flag's without its dashes; of a positional argument its own."""
+    """The key in a config file: a flag's name without its dashes, or a positional argument's name."""
     return max(action.option_strings, key=len).lstrip("-") if action.option_strings else action.dest.replace("_", "-")
 
 
@@ -94,7 +100,7 @@ def _kinds(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser
 
 
 def _value_of(flag: str, argv: Sequence[str]) -> str | None:
-    """The last value given to a flag, as `--flag VALUE` or `--flag=VALUE`; None where it is not there."""
+    """The last value given to a flag, as `--flag VALUE` or `--flag=VALUE`; None if the flag is absent."""
     found: str | None = None
     for word, after in zip(argv, [*argv[1:], None]):
         if word == "--":
@@ -111,18 +117,18 @@ def _read(file: str) -> dict[str, object]:
     try:
         return dict(toml.loads(Path(file).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: expected a TOML file of flags ({error}); --print-config writes one") from None
+        raise UsageError(f"{file}: expected a TOML file of flags ({error}); --print-config prints one") from None
 
 
 def _fits(value: object, action: argparse.Action) -> bool:
-    """Whether a value of TOML's kind can be said with the flag: a switch takes true or false, the others do not."""
+    """Whether the flag accepts a value of this TOML type: a switch takes true or false, other flags take the rest."""
     if isinstance(value, list) and not value:
         return False
     return isinstance(value, bool) == (action.nargs == 0)
 
 
 def _as_words(action: argparse.Action, value: object) -> list[str]:
-    """What one would type for it. A list is several words, or the flag several times, or words with commas."""
+    """The command-line words for a value. A list becomes several words, a repeated flag, or words joined by commas."""
     values = [str(each) for each in value] if isinstance(value, list) else [str(value)]
     if not action.option_strings:
         action.default = values if action.nargs in ("*", "+") else values[0]

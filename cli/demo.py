@@ -1,8 +1,8 @@
-"""Make a short clip from two real portraits that ship with well-known packages, and run the main job on it.
+"""Make a short clip from two portraits and estimate the ages in it; works offline.
 
-Rear Admiral Grace Hopper (matplotlib's sample data) and astronaut Eileen Collins (scikit-image's) move and change size
-over a plain background. `numclip run` then leaves demo.mp4, demo.jsonl and demo.png. No network, no YuNet needed.
-With --web a page opens instead, which does the same in a browser with your own camera.
+The portraits ship with matplotlib (Rear Admiral Grace Hopper) and scikit-image (astronaut Eileen Collins). They move and
+change size over a plain background. The command writes demo.mp4, demo.jsonl and demo.png.
+With --web a page opens instead, which does the same in your browser with your own camera.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip demo`."""
     add_model_flags(parser)
     parser.add_argument(
-        "--out", type=Path, default=".", metavar="DIR", help="folder for demo.mp4, demo.jsonl and demo.png"
+        "--out", type=Path, default=".", metavar="DIR", help="folder to write demo.mp4, demo.jsonl and demo.png into"
     )
-    parser.add_argument("--web", action="store_true", help="open the page for the browser at localhost instead")
+    parser.add_argument("--web", action="store_true", help="show the browser page at localhost instead")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the clip, run on it, and show what came out; or open the page."""
+    """Make the clip, run on it and print the results; or show the page."""
     if args.web:
         return show_temporary(SiteOptions.model, SiteOptions.finder, 0, say, open_browser=True)
     shown = demo(DemoOptions(args.model, args.device, args.detector, args.out))

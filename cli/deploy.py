@@ -1,7 +1,7 @@
-"""Put a model to work elsewhere: a kit that sets a Jetson up, or a model repository for NVIDIA Triton.
+"""Write what another machine needs to run a model: a setup kit for a Jetson, or a model repository for NVIDIA Triton.
 
 `numclip deploy jetson --out DIR` writes container files, a systemd unit, and scripts that build, verify and update the
-engine; copy the folder to the board and run install.sh there (docs/jetson.md).
+TensorRT engine. Copy the folder to the board and run install.sh there (docs/jetson.md).
 
 `numclip deploy triton MODEL --out DIR` writes MODEL with its config into the Triton model repository DIR.
 """
@@ -18,31 +18,36 @@ from ..deploy.triton import MAX_BATCH, triton_repository
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip deploy`."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="jetson|triton")
-    jetson = kinds.add_parser("jetson", help="the kit for a Jetson board", allow_abbrev=False)
-    jetson.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; new or empty")
+    jetson = kinds.add_parser("jetson", help="write the setup kit for a Jetson board", allow_abbrev=False)
+    jetson.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; must be new or empty")
     jetson.add_argument(
         "--source",
         default=SOURCE,
-        help="what the board reads: a camera, csi://0, rtsp://… (default: %(default)s)",
+        help="video source on the board: a camera, csi://0, rtsp://… (default: %(default)s)",
     )
     jetson.add_argument(
-        "--wheel", type=Path, metavar="FILE.whl", help="numclip's wheel (default: built from the checkout)"
+        "--wheel",
+        type=Path,
+        metavar="FILE.whl",
+        help="numclip wheel to put into the kit (default: built from this checkout)",
     )
-    triton = kinds.add_parser("triton", help="a model repository for NVIDIA Triton", allow_abbrev=False)
-    triton.add_argument("model", metavar="MODEL", help="model name, .onnx or .engine")
-    triton.add_argument("--out", type=Path, required=True, metavar="DIR", help="the repository; models there are kept")
+    triton = kinds.add_parser("triton", help="write a model repository for NVIDIA Triton", allow_abbrev=False)
+    triton.add_argument("model", metavar="MODEL", help="model: a shipped model's name, an .onnx or an .engine file")
+    triton.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="repository folder; other models in it are kept"
+    )
     triton.add_argument(
         "--max-batch",
         type=int,
         metavar="N",
-        help=f"the most faces in a batch (default: {MAX_BATCH}; of an engine what it was built for)",
+        help=f"largest batch, in faces (default: {MAX_BATCH}; for an engine, the batch it was built for)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write it; the last line is the next command."""
+    """Write it, and print the next command."""
     if args.kind == "triton":
-        print(f"{triton_repository(args.model, args.out, args.max_batch)}: a Triton model")
+        print(f"{triton_repository(args.model, args.out, args.max_batch)}: Triton model written")
         print(f"next: tritonserver --model-repository {args.out}")
         return 0
     out = jetson_kit(JetsonKitOptions(args.out, args.source, args.wheel))

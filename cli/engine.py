@@ -1,9 +1,9 @@
 """Build a TensorRT engine from a model file, on the device that will run it.
 
-The graph's types are taken as they are: build FP16 from `numclip export --precision fp16`, INT8 from `numclip quantize --flavour
-tensorrt`. Batches of 1 to --max-batch run without building again. The engine is a cache for this card and this version: beside
-it lies FILE.engine.json, which says what they are, and the engine is refused where they are not. With TensorRT-RTX and
---targets it is compiled on any machine, without a GPU. `numclip deploy triton` puts an engine into a Triton repository.
+The engine keeps the precision of the model file: for FP16 use `numclip export --precision fp16`, for INT8 use `numclip quantize
+--flavour tensorrt`. It runs any batch size from 1 to --max-batch. An engine works only on the GPU and with the TensorRT version
+that it was built for; FILE.engine.json records both, and numclip does not open the engine anywhere else. With TensorRT-RTX and
+--targets, it can be built on a machine without a GPU. `numclip deploy triton` puts an engine into a Triton repository.
 """
 
 from __future__ import annotations
@@ -19,35 +19,46 @@ from ..runtime.sessions.tensorrt_versions import PACKAGES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip engine`."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a model's name or .onnx, or a face finder's")
-    add("--out", type=Path, required=True, metavar="FILE.engine", help="the engine to write")
+    add("model", metavar="MODEL", help="model or face detector: a shipped one's name, or an .onnx file")
+    add("--out", type=Path, required=True, metavar="FILE.engine", help="engine file to write")
     add(
         "--max-batch",
         type=int,
         metavar="N",
-        help=f"the most faces in one call, or pictures for a face finder (default: {MAX_BATCH} faces, {MAX_PICTURES} pictures)",
+        help=f"largest batch: faces, or pictures for a face detector (default: {MAX_BATCH} faces, {MAX_PICTURES} pictures)",
     )
-    add("--max-side", type=int, default=MAX_SIDE_PX, metavar="PX", help="longest side of a picture, for a face finder")
+    add(
+        "--max-side",
+        type=int,
+        default=MAX_SIDE_PX,
+        metavar="PX",
+        help="for a face detector: longest side of a picture, in px",
+    )
     add(
         "--workspace-mb",
         type=int,
         metavar="MB",
-        help="memory of the card for building (default: half of what is free, at most 4096)",
+        help="GPU memory for the build, in MB (default: half of what is free, at most 4096)",
     )
-    add("--library", choices=PACKAGES, help="what builds it (default: tensorrt where it is installed)")
-    add("--version-compatible", action="store_true", help="run with later versions too; larger, slower")
-    add("--hardware-compatible", action="store_true", help="run on later cards too (TensorRT)")
+    add("--library", choices=PACKAGES, help="library that builds the engine (default: tensorrt if it is installed)")
+    add(
+        "--version-compatible",
+        action="store_true",
+        help="allow later TensorRT versions too; the engine is larger and slower",
+    )
+    add("--hardware-compatible", action="store_true", help="allow later GPU generations too (TensorRT only)")
     add(
         "--targets",
         type=_targets,
         default=(),
         metavar="86,89",
-        help="cards to compile for, without one (TensorRT-RTX; default: the card that is here)",
+        help="with TensorRT-RTX: compute capabilities to build for, without such a GPU present (default: that of this "
+        "machine's GPU)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build, write, and say what to type next."""
+    """Build the engine, and print the next command."""
     made = build_engine(
         EngineOptions(
             model=args.model,
@@ -63,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     )
     built, cards = made.built, ", ".join(made.built.compute_capabilities)
     print(
-        f"{made.out}: {made.out.stat().st_size / 1e6:.1f} MB, {built.library} {built.version}, for {built.gpu or 'cards of'} "
+        f"{made.out}: {made.out.stat().st_size / 1e6:.1f} MB, {built.library} {built.version}, for {built.gpu or 'compute capability'} "
         f"{cards}, up to {built.max_batch} {'pictures' if made.is_finder else 'faces'}"
     )
     if made.is_finder:
@@ -77,4 +88,4 @@ def _targets(text: str) -> tuple[int, ...]:
     try:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected compute capabilities as 86,89, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected compute capabilities such as 86,89, got {text!r}") from None

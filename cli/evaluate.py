@@ -1,10 +1,9 @@
-"""Mean error, bias and coverage of a model on labelled faces: overall, by band of the true value, and by group.
+"""Measure a model's mean error, bias and interval coverage on labelled faces: overall, by range of true values, and by group.
 
-Where the labels are bands (`fairface:`, or a table with age_low and age_high): the share read inside the band, inside it or the
-next one, the distance to it, and how often the interval meets or contains it.
+If the labels are bands (`fairface:`, or a table with age_low and age_high), the report gives the share of values inside the
+band, the share inside it or a neighbouring band, the distance to the band, and how often the interval overlaps or contains it.
 
-Every face is detected and cut by the model's crop contract, as in a live run. Faces without a detection are counted as
-`skipped`, never dropped in silence.
+Each face is detected and cropped as in a live run. Pictures in which no face is detected are reported as `skipped`.
 """
 
 from __future__ import annotations
@@ -26,25 +25,43 @@ from .shared_flags import add_data, add_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip evaluate`."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a model's name, .onnx or .engine, or a checkpoint")
+    add("model", metavar="MODEL", help="model: a shipped model's name, an .onnx or .engine file, or a checkpoint")
     add_data(parser, many=False)
-    add("--split", help="train, val, calibration, test or all; without: test where the data has splits, else all")
+    add(
+        "--split",
+        help="split to measure on: train, val, calibration, test or all (default: test if the data has splits, else "
+        "all)",
+    )
     add("--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help=DETECTOR_HELP)
-    add("--device", default="auto", help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt")
-    add("--threads", type=int, metavar="N", help="CPU threads; without: the library's choice")
-    add("--stress", action="store_true", help="measure on worse pictures of the same faces too")
-    add("--looks", type=int, default=1, metavar="N", help="judge the gates after N simulated looks too")
+    add(
+        "--device",
+        default="auto",
+        help="device that runs the model: auto, cpu, openvino, openvino-bf16, cuda or tensorrt",
+    )
+    add("--threads", type=int, metavar="N", help="CPU threads (default: chosen by the inference library)")
+    add(
+        "--stress",
+        action="store_true",
+        help="also measure on degraded copies of the pictures: blurred, dark, small, compressed, occluded",
+    )
+    add(
+        "--looks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="also measure the gates after N simulated looks; a look is one model call on one picture of the face",
+    )
     add(
         "--identity",
         action="store_true",
-        help="measure how well the outputs tell persons apart; needs a column subject",
+        help="measure how well the outputs identify people; the data needs a column subject",
     )
-    add("--report", type=Path, metavar="DIR", help="write report.md, report.json and plots there")
+    add("--report", type=Path, metavar="DIR", help="write report.md, report.json and plots into this folder")
     add_json(parser, "the report")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and print a table, or JSON for a program."""
+    """Evaluate, and print a table or write JSON."""
     checkpoint = opened_checkpoint(args.model)
     result = evaluate(
         EvaluateOptions(

@@ -1,4 +1,4 @@
-"""Download the YuNet face detector into the cache, explicitly and checked by its sha256.
+"""Download the YuNet face detector into the cache, and verify its SHA-256.
 
 The file (232 kB, MIT licence) comes from OpenCV's model zoo. Nothing else in numclip downloads anything.
 """
@@ -12,12 +12,14 @@ from ..runtime.faces.fetch import YUNET_URL, fetch_yunet
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip fetch`."""
-    parser.add_argument("what", choices=["yunet"], metavar="yunet", help="what to download: the YuNet face detector")
-    parser.add_argument("--url", default=YUNET_URL, help="another place that has the same file (a mirror)")
+    parser.add_argument(
+        "what", choices=["yunet"], metavar="yunet", help="the only download there is: the YuNet face detector"
+    )
+    parser.add_argument("--url", default=YUNET_URL, help="download from here; any mirror of the same file will do")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fetch unless the cache already holds the right file; the last line is the next command."""
+    """Download, unless the cache has the right file, and print the next command."""
     print(f"YuNet is in the cache: {fetch_yunet(args.url)}")
     print("next: numclip run 0 --detector yunet --show")
     return 0

@@ -1,4 +1,4 @@
-"""Show what a model file says about itself: what it reads, how wrong it is, its interval, parity, size and licences."""
+"""Show what a model file contains: task, accuracy, interval calibration, parity between precisions, size and licences."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .shared_flags import add_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip info`."""
-    parser.add_argument("model", metavar="MODEL", help="a model's or face finder's name or file")
-    add_json(parser, "all that it says")
+    parser.add_argument("model", metavar="MODEL", help="model or face detector: a shipped one's name, or a file")
+    add_json(parser, "everything")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one screen for a person, or everything as JSON for a program."""
+    """Print a summary for people, or everything as JSON."""
     info = model_info(args.model)
     if args.json != "-":
         print("\n".join(screen(info)))

@@ -18,45 +18,48 @@ EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 
 # command: what it does, in one line; its file is cli/COMMAND.py
 COMMANDS: dict[str, str] = {
-    "run": "read ages off a camera, video, stream or folder",
-    "replay": "play a recording of a run back, without a camera",
-    "demo": "make a clip from two well-known portraits and run on it",
-    "serve": "ages over HTTP: pictures, live sources, browsers' cameras, and a page",
-    "web": "the static site that reads ages in a visitor's own browser",
-    "doctor": "what works on this machine, and the exact line to type for what does not",
-    "info": "what a model file says about itself",
-    "fetch": "download the YuNet face detector, checked by its sha256",
-    "deploy": "the kit that sets a Jetson up: containers, service, engine scripts",
-    "bulk": "read a collection of pictures, archives and videos into Parquet tables",
-    "bulk-report": "one page about a collection that was read",
-    "bench": "latency, throughput and stages of models on this machine",
-    "audit": "check an audit file of a gate's answers",
-    "compare": "two benchmark reports side by side",
-    "evaluate": "mean error, bias and coverage on labelled faces",
-    "assure": "a gate's errors by year and group, as evaluations of age assurance give them",
-    "calibrate": "fit intervals on labelled faces and write them into the model",
-    "quantize": "static INT8 of a model file, proven in the task's unit",
-    "engine": "build a TensorRT engine from a model file, on the device",
-    "verify": "differences between artifacts of one model, in the task's unit",
-    "push": "upload a model to the Hugging Face Hub, with a card from what it says about itself",
-    "card": "a model's card, written from measurements",
-    "train": "train a NumCLIP on labelled faces",
-    "train-faces": "train the face finder that ships, and freeze it",
-    "rebin": "put new words and bins into a checkpoint without training its tower",
-    "export": "freeze a checkpoint into one .onnx, proven in the task's unit",
-    "completion": "a script that completes commands and flags in bash, zsh or fish",
+    "run": "estimate ages in a camera, video, stream or folder of pictures",
+    "replay": "play back a recorded run, without a camera",
+    "demo": "make a short clip from two portraits and run on it",
+    "serve": "serve ages over HTTP: uploaded pictures, live sources, browser cameras, and a web page",
+    "web": "write or show a static site that estimates ages in the visitor's own browser",
+    "doctor": "check what works on this machine, and print the command that fixes what does not",
+    "info": "show what a model file contains: task, accuracy, calibration, licences",
+    "fetch": "download the YuNet face detector and verify its SHA-256",
+    "deploy": "write a setup kit for a Jetson, or a model repository for NVIDIA Triton",
+    "bulk": "estimate ages in a collection of pictures, archives and videos, into Parquet tables",
+    "bulk-report": "write a one-page report on the results of `numclip bulk`",
+    "bench": "measure latency and throughput of models on this machine",
+    "audit": "check that an audit file of gate answers was not altered",
+    "compare": "compare two benchmark reports",
+    "evaluate": "measure mean error, bias and interval coverage on labelled faces",
+    "assure": "measure an age gate's errors by year of age and by group, for an age-assurance report",
+    "calibrate": "fit intervals and gates on labelled faces, and write them into a model file",
+    "quantize": "quantize a model file to static INT8, and check its accuracy",
+    "engine": "build a TensorRT engine from a model file, on the device that will run it",
+    "verify": "compare the outputs of several files of one model (checkpoint, FP16, INT8, engine)",
+    "push": "upload a model and its model card to the Hugging Face Hub",
+    "card": "measure a model and write its model card",
+    "train": "train a NumCLIP model on labelled faces",
+    "train-faces": "train the face detector faces-nano",
+    "rebin": "give a checkpoint new words and bins without retraining its image tower",
+    "export": "export a checkpoint to one .onnx file, and check that both agree",
+    "completion": "print the tab-completion script for bash, zsh or fish",
 }
 
 # flags of earlier versions: what to type instead
 RENAMED_FLAGS: dict[tuple[str, str], str] = {
-    ("engine", "--triton"): "a command of its own: numclip deploy triton FILE.engine --out DIR",
+    ("engine", "--triton"): "a separate command: numclip deploy triton FILE.engine --out DIR",
     ("quantize", "--faces"): "--num-faces",
     ("verify", "--faces"): "--num-faces",
     ("bench", "--faces"): "--pictures",
     ("train", "--precision"): "--amp",
     ("train", "--limit"): "--num-faces",
     ("export", "--limit"): "--max-difference",
-    ("run", "--buffer"): "--challenge AGE, the gate's age included: --gate 18 --buffer 7 is --gate 18 --challenge 25",
+    (
+        "run",
+        "--buffer",
+    ): "--challenge AGE, where AGE includes the gate's age: --gate 18 --buffer 7 becomes --gate 18 --challenge 25",
 }
 # commands of earlier versions: what to type instead
 MOVED_COMMANDS = {"study": "python -m numclip.research NAME, in a checkout of numclip"}
@@ -100,7 +103,7 @@ _EXTRA_OF = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0 only when it did what was asked."""
+    """Run one command and return its exit code: 0 only if the command did what was asked."""
     _make_streams_safe()
     try:
         with _log_to_stderr():
@@ -111,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has gone: nothing more to say, and nothing to say at interpreter exit either.
+        # The reader (head, less) closed the pipe. Redirect stdout, so that the flush at interpreter exit does not fail too.
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
@@ -129,10 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make_streams_safe() -> None:
-    """A letter that the terminal does not know becomes a question mark; what is said to a closed stream is lost."""
+    """Replace characters that the terminal cannot show, and send output to a closed stream to the null device."""
     for name, errors in (("stdout", "replace"), ("stderr", "backslashreplace")):
         stream = getattr(sys, name)
-        if stream is None:  # closed: without this, the next file that is opened would take its number, and its text
+        if stream is None:  # closed: the next opened file would get its descriptor
             null = os.open(os.devnull, os.O_WRONLY)
             if name == "stderr":
                 sys.stderr = os.fdopen(null, "w", encoding="utf-8")  # print(file=None) would mean stdout
@@ -142,9 +145,9 @@ def _make_streams_safe() -> None:
 
 @contextmanager
 def _log_to_stderr() -> Generator[None]:
-    """Show what the library logs, one line each, beside progress bars; the loggers are as before afterwards.
+    """Print what the library logs, one line per record, above any progress bars. Restores the loggers afterwards.
 
-    Other libraries' remarks on the root logger are not shown, as open_clip's that a network without weights is random.
+    Records of other libraries on the root logger are not shown, such as open_clip's note that a network has random weights.
     """
     logger, handler, silence = logging.getLogger("numclip"), _LineHandler(), logging.NullHandler()
     level = logger.level
@@ -171,26 +174,29 @@ class _LineHandler(logging.Handler):
 
 
 def missing_package(name: str | None) -> str | None:
-    """Say which extra brings the import `name`; None when no extra does (then it is a bug, not an install)."""
+    """The sentence that names the extra to install for the import `name`; None if no extra brings it (then it is a bug)."""
     top = (name or "").partition(".")[0]
     extra = _EXTRA_OF.get(top)
     if extra is None:
         return None
-    sentence = f'this needs the package {top}, which is not installed: pip install "numclip[{extra}]"'
+    sentence = f'this needs the package {top}, which is not installed; run: pip install "numclip[{extra}]"'
     if extra == "cpu":
-        sentence += " (or numclip[gpu] with an NVIDIA card, numclip[headless] without a screen; one of them, never two)"
+        sentence += (
+            " (or numclip[gpu] with an NVIDIA GPU, or numclip[headless] without a screen; install only one of the "
+            "three)"
+        )
     return sentence
 
 
 def build_parser(verb: str) -> argparse.ArgumentParser:
-    """The parser of one verb; imports that verb's module and no other's."""
+    """The parser of one command; imports only that command's module."""
     parser = argparse.ArgumentParser(prog=f"numclip {verb}", allow_abbrev=False, formatter_class=_HelpFormatter)
     add_command(parser, verb)
     return parser
 
 
 def add_command(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Give a parser a command's description, its flags and those that every command has."""
+    """Give a parser a command's description, its flags, and the flags that every command has."""
     module = importlib.import_module("." + verb.replace("-", "_"), __package__)
     parser.description = module.__doc__
     module.add_arguments(parser)
@@ -199,10 +205,12 @@ def add_command(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keeps the paragraphs of the docstring and shows each default."""
+    """Keeps the paragraphs of the docstring and states each default that the help text does not state itself."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False or action.default == []:
+        if action.default is None or action.default is False or "(default:" in (action.help or ""):
+            return action.help
+        if action.default in ([], (), ""):
             return action.help
         return super()._get_help_string(action)
 
@@ -220,9 +228,9 @@ def _dispatch(argv: list[str]) -> int:
         print(f"numclip {version('numclip')}")
         return 0
     if verb in MOVED_COMMANDS:
-        raise UsageError(f"numclip {verb} is now {MOVED_COMMANDS[verb]}")
+        raise UsageError(f"numclip {verb} was moved; use {MOVED_COMMANDS[verb]}")
     if verb not in COMMANDS:
-        raise UsageError(f"there is no command {verb!r}{did_you_mean(verb, COMMANDS)} `numclip --help` lists them")
+        raise UsageError(f"unknown command {verb!r} (`numclip --help` lists them){did_you_mean(verb, COMMANDS)}")
     parser = build_parser(verb)
     _refuse_unknown_flags(parser, rest)
     if any(word.startswith("--config") for word in rest):
@@ -235,7 +243,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: list[str]) -> None:
-    """Name the nearest flag when one is unknown; argparse itself exits 2 on its own errors."""
+    """Report an unknown flag and suggest the nearest one; argparse exits with code 2 on its own errors."""
     reached = {parser, config.chosen(parser, argv)}
     known = [flag for p in reached for action in p._actions for flag in action.option_strings]  # pyright: ignore[reportPrivateUsage]
     for word in argv:
@@ -245,14 +253,21 @@ def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: list[str]) -> N
         if flag.startswith("--") and flag not in known:
             renamed = RENAMED_FLAGS.get((parser.prog.rpartition(" ")[2], flag))
             if renamed is not None:
-                parser.error(f"{flag} is now {renamed}")
-            parser.error(f"there is no flag {flag}{did_you_mean(flag, known)}")
+                parser.error(f"{flag} was renamed; use {renamed}")
+            parser.error(f"unknown flag {flag} (see {parser.prog} --help){did_you_mean(flag, known)}")
 
 
 def _overview() -> str:
-    lines = ["usage: numclip VERB [--flags]", "", "Read ages off live video with one self-describing model file.", ""]
+    lines = [
+        "usage: numclip COMMAND [--flags]",
+        "",
+        "Estimate ages from faces in live video, with one self-describing model file.",
+        "",
+    ]
     lines += [f"  {verb:<10} {text}" for verb, text in COMMANDS.items()]
-    return "\n".join([*lines, "", "numclip VERB --help tells the flags; numclip --version the version."])
+    return "\n".join(
+        [*lines, "", "`numclip COMMAND --help` lists a command's flags; `numclip --version` prints the version."]
+    )
 
 
 def _complain(sentence: str, code: int) -> int:
@@ -262,7 +277,7 @@ def _complain(sentence: str, code: int) -> int:
 
 def _os_sentence(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
-    return f"the system refused: {error.strerror or error}{where}"
+    return f"operating system error: {error.strerror or error}{where}"
 
 
 if __name__ == "__main__":

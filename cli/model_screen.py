@@ -1,4 +1,4 @@
-"""A model file on one screen, for a person."""
+"""A summary of a model file that fits one screen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARITHMETIC = {"fp32": "float32", "fp16": "half precision", "int8": "INT8"}
 
 
 def screen(info: ModelInfo) -> list[str]:
-    """What a person wants to know first, in lines of at most WIDTH characters."""
+    """A summary of the model for people, in lines of at most WIDTH characters."""
     spec = info.spec
     rows = _finder_rows(spec) if isinstance(spec, FacesSpec) else _model_rows(spec)
     lines = [f"{spec.name}  ({info.path}, {info.file_bytes / 1e6:.1f} MB)"]
@@ -34,12 +34,15 @@ def screen(info: ModelInfo) -> list[str]:
 def _model_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     task, graph, origin = spec.task, spec.graph, spec.provenance
     words = zip(task.words, task.bin_edges, task.bin_edges[1:], strict=False)
-    yield "reads", f"{task.name} in {task.unit}, {task.low:g} to {task.high:g}, off a face of {spec.crop.side} px"
+    yield (
+        "estimates",
+        f"{task.name} in {task.unit}, {task.low:g} to {task.high:g}, from a face crop of {spec.crop.side} px",
+    )
     yield "words", ", ".join(f"{word} {low:g}-{high:g}" for word, low, high in words)
     for metric in spec.metrics:
-        yield "wrong by", _metric(metric, task.unit)
+        yield "mean error", _metric(metric, task.unit)
     if not spec.metrics:
-        yield "wrong by", "not measured"
+        yield "mean error", "not measured"
     yield from (("interval", text) for text in _calibration(spec.calibration, task.name))
     for name, row in spec.parity.items():
         most = "not a number" if row.max is None else f"{row.max:.2g} {row.unit}"
@@ -52,34 +55,36 @@ def _model_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     )
     yield "size", ", ".join(sizes)
     if origin.backbone is not None:
-        yield "made from", f"{origin.backbone}, started from {origin.pretrained or 'random weights'}"
+        yield "tower", f"{origin.backbone}, started from {origin.pretrained or 'random weights'}"
 
 
 def _metric(metric: Metric, unit: str) -> str:
-    said = f"{metric.mae:.2f} {unit} on average, {metric.cs5:.0%} within 5, on {metric.n} faces of {metric.data} ({metric.split})"
-    ends = ["on" if band.high is None else f"{band.high:g}" for band in metric.bands]
-    bands = ", ".join(f"{band.low:g}-{end}: {band.mae:.1f}" for band, end in zip(metric.bands, ends, strict=True))
+    said = f"{metric.mae:.2f} {unit}, {metric.cs5:.0%} within 5, on {metric.n} faces of {metric.data} ({metric.split})"
+    ends = ["+" if band.high is None else f"-{band.high:g}" for band in metric.bands]
+    bands = ", ".join(f"{band.low:g}{end}: {band.mae:.1f}" for band, end in zip(metric.bands, ends, strict=True))
     return f"{said}; by true value {bands}" if bands else said
 
 
 def _calibration(calibration: Calibration | None, name: str) -> Iterator[str]:
     if calibration is None:
-        yield "none: intervals and gates need `numclip calibrate` first"
+        yield "none: not calibrated; run numclip calibrate for intervals and gates"
         return
     sets = ", ".join(f"{used.data} ({used.split})" for used in calibration.data)
     shares = ", ".join(f"{share:.1%} at {float(level):.0%}" for level, share in calibration.coverage.items())
-    yield f"holds the true {name} for {shares or 'an unmeasured share'}; fitted on {calibration.n} faces of {sets}"
+    yield f"contains the true {name} for {shares or 'an unmeasured share'} of faces; fitted on {calibration.n} faces of {sets}"
     if calibration.layer is not None:
-        yield f"with the layer {calibration.layer.name} of one site on top, fitted on {calibration.layer.n} faces"
+        yield f"plus the site layer {calibration.layer.name}, fitted on {calibration.layer.n} faces"
     held = ", ".join(f"{at} ({table.lowest_error:.1%})" for at, table in calibration.gates.items())
-    yield f"gates at {held}: lowest errors near them" if held else "gates at no threshold: too few faces near them"
+    yield (
+        f"gates at {held}; in brackets the lowest error rate" if held else "no gates: too few faces near any threshold"
+    )
 
 
 def _finder_rows(spec: FacesSpec) -> Iterator[tuple[str, str]]:
     yield "finds", f"faces with five landmarks, from {spec.smallest_face_px:g} px on, in pictures of any size"
     yield "size", f"{ARITHMETIC.get(spec.precision, spec.precision)} arithmetic"
     for source in spec.sources:
-        yield "made from", f"{source.name} ({source.used_for}): {source.licence}"
+        yield "trained on", f"{source.name} ({source.used_for}): {source.licence}"
 
 
 def _licence_rows(licences: Licences, verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -88,5 +93,5 @@ def _licence_rows(licences: Licences, verdict: Verdict) -> Iterator[tuple[str, s
     parts = " and ".join(filter(None, (", ".join(verdict.parts[:-1]), *verdict.parts[-1:])))
     yield (
         "commercial",
-        "yes: every part is under a permissive licence" if verdict.allowed else f"no, because of: {parts}",
+        "yes: every part has a permissive licence" if verdict.allowed else f"no, because of: {parts}",
     )

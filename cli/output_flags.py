@@ -9,41 +9,58 @@ from ..runtime.sinks.outputs import OutputOptions
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
-    """What both commands can write."""
-    parser.add_argument("--show", action="store_true", help="show a window; q stops")
-    parser.add_argument("--save", type=Path, metavar="FILE.mp4", help="write the annotated video")
-    parser.add_argument("--jsonl", metavar="FILE|-", help="write one JSON line per frame, to a file or to stdout")
-    parser.add_argument("--csv", metavar="FILE|-", help="write a table with one row per face")
+    """Add the flags for what both commands can write."""
+    parser.add_argument(
+        "--show", action="store_true", help="show the video with its results in a window; press q to stop"
+    )
+    parser.add_argument("--save", type=Path, metavar="FILE.mp4", help="write the video with boxes and ages drawn in")
+    parser.add_argument("--jsonl", metavar="FILE|-", help="write one JSON line per frame to FILE, or to stdout with -")
+    parser.add_argument(
+        "--csv", metavar="FILE|-", help="write a CSV table with one row per face to FILE, or to stdout with -"
+    )
     parser.add_argument(
         "--mqtt",
         metavar="URL",
-        help="publish the JSON lines: mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS; TOPIC/status says "
-        "online or offline",
+        help="publish the JSON lines to an MQTT broker: mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS; "
+        "TOPIC/status is online or offline",
     )
     parser.add_argument(
         "--mqtt-ca",
         type=Path,
         metavar="FILE",
-        help="certificates (PEM) to check a mqtts:// broker with (default: the system's)",
+        help="CA certificates (PEM) to verify a mqtts:// broker with (default: the system's)",
     )
-    parser.add_argument("--mqtt-retain", action="store_true", help="the broker keeps the newest message")
+    parser.add_argument(
+        "--mqtt-retain", action="store_true", help="ask the broker to keep the newest message for later subscribers"
+    )
     parser.add_argument(
         "--home-assistant",
         action="store_true",
-        help="show Home Assistant sensors through --mqtt: faces, faces of each word, mean age",
+        help="announce sensors to Home Assistant, through --mqtt: number of faces, of faces per age word (such as teenager), "
+        "mean age",
     )
-    parser.add_argument("--metrics", metavar="[HOST:]PORT", help="serve latency, rates and counts for Prometheus")
     parser.add_argument(
-        "--interval", type=float, default=OutputOptions.interval, metavar="LEVEL", help="level of the shown range"
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="serve latency, rates and counts for Prometheus at this address, under /metrics (default: off)",
     )
-    parser.add_argument("--blur", action="store_true", help="blur faces in window and video")
     parser.add_argument(
-        "--aggregate", action="store_true", help="write only how many faces there are of each word: no boxes, no tracks"
+        "--interval",
+        type=float,
+        default=OutputOptions.interval,
+        metavar="LEVEL",
+        help="probability with which the shown range (low to high) contains the true age",
+    )
+    parser.add_argument("--blur", action="store_true", help="blur faces in the window and in the video")
+    parser.add_argument(
+        "--aggregate",
+        action="store_true",
+        help="write only the number of faces per age word (such as teenager): no boxes, no tracks",
     )
 
 
 def output_options(args: argparse.Namespace, record: str | None = None, record_pixels: bool = False) -> OutputOptions:
-    """The record that the flags stand for."""
+    """The options record for these flags."""
     return OutputOptions(
         show=args.show,
         save=args.save,

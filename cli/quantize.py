@@ -1,13 +1,14 @@
-"""Static INT8 of a model file, from the ranges that faces of the calibration split show, proven in the task's unit.
+"""Quantize a model file to static INT8, and check its accuracy on real faces.
 
-Weights are int8 per channel. There are two flavours, because no one form is right everywhere:
+Activation ranges come from faces of the calibration split; weights are int8 per channel. There are two flavours, because no
+single form works on every runtime:
 
-    cpu       unsigned activations: fast on ONNX Runtime's CPU; TensorRT's parser refuses it. Small: what stays float is
-              stored in 8 or 16 bits too, and computed in float32
-    tensorrt  symmetric signed activations, float biases: builds on TensorRT, fast on OpenVINO
+    cpu       unsigned activations: fast in ONNX Runtime on a CPU; TensorRT cannot parse it. The file is small: layers that
+              stay float are stored in 8 or 16 bits too, and computed in float32
+    tensorrt  symmetric signed activations, float biases: builds on TensorRT, fast in OpenVINO
 
-The head (adapter, text bins, refinement) is always computed in float. Then the file answers for faces of the val split. If it
-differs by more than the limits for INT8, nothing is written. --widen keeps as many layers in float as are needed.
+The head (adapter, text bins, refinement) is always computed in float. The new file then runs on faces of the val split; if it
+differs from MODEL by more than the limits for INT8, nothing is written. --widen keeps layers in float until it passes.
 """
 
 from __future__ import annotations
@@ -30,31 +31,35 @@ DEFAULTS = QuantizeOptions("", (), Path())
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip quantize`."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a model's name or a float32 .onnx")
-    add_data(parser, " for ranges, proof and error")
-    add("--out", type=Path, required=True, metavar="FILE.onnx", help="the INT8 file to write")
-    add("--flavour", choices=FLAVOURS, default=DEFAULTS.flavour, help="what will run the file")
-    add("--ranges", choices=list(RANGES), default=DEFAULTS.ranges, help="how a tensor's range is chosen")
+    add("model", metavar="MODEL", help="model: a shipped model's name or a float32 .onnx file")
+    add_data(parser, " for the ranges, the check and the error")
+    add("--out", type=Path, required=True, metavar="FILE.onnx", help="INT8 file to write")
+    add("--flavour", choices=FLAVOURS, default=DEFAULTS.flavour, help="runtime that the file is for")
+    add("--ranges", choices=list(RANGES), default=DEFAULTS.ranges, help="method that chooses each activation's range")
     add(
         "--num-faces",
         type=int,
         default=DEFAULTS.num_faces,
         metavar="N",
-        help="faces for the ranges, of split calibration where every data set has it",
+        help="number of faces for the ranges, from split calibration if every data set has one",
     )
     add(
         "--proof-faces",
         type=int,
         default=DEFAULTS.proof_faces,
         metavar="N",
-        help="faces for the proof, of split val where a data set has it",
+        help="number of faces for the accuracy check, from split val if a data set has one",
     )
-    add("--widen", action="store_true", help="keep in float the layers that need it, and name them")
-    add_json(parser, "parity, kept layers and each layer's harm")
+    add(
+        "--widen",
+        action="store_true",
+        help="keep in float the layers that need it, and name them",
+    )
+    add_json(parser, "parity, the layers kept in float and each layer's error")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Quantize, and say what to type next."""
+    """Quantize, and print the next command."""
     options = QuantizeOptions(
         model=args.model,
         data=args.data,
@@ -78,10 +83,11 @@ def run(args: argparse.Namespace) -> int:
 def _summary(made: Quantized) -> list[str]:
     spec, row, unit = made.spec, made.parity, made.spec.task.unit
     lines = [
-        f"{made.out}: {made.out.stat().st_size / 1e6:.2f} MB, flavour {spec.graph.flavour}; on {row.n} faces MAE {row.mae:.3f} "
-        f"({row.mae_change:+.3f} {unit} against fp32), values apart by {row.mean:.3f} in the mean, {row.p99:.2f} at p99"
+        f"{made.out}: {made.out.stat().st_size / 1000000.0:.2f} MB, flavour {spec.graph.flavour}; on {row.n} faces "
+        f"MAE {row.mae:.3f} ({row.mae_change:+.3f} {unit} from fp32), values differ by {row.mean:.3f} in the mean "
+        f"and {row.p99:.2f} at p99"
     ]
-    lines += [f"  kept in float: {name} (alone {made.harm[name]:.2f} of the limit)" for name in made.kept]
+    lines += [f"  kept in float: {name} (by itself {made.harm[name]:.2f} of the limit)" for name in made.kept]
     lines += [f"  {m.data} {m.split}: MAE {m.mae:.2f} {unit}, n {m.n}" for m in spec.metrics]
     return lines
 
@@ -90,7 +96,7 @@ def _summary(made: Quantized) -> list[str]:
 def _quiet_quantizer() -> Generator[None]:
     """ONNX Runtime's quantizer prints on stdout and logs through the root logger; stdout is for our report."""
     root, null = logging.getLogger(), logging.NullHandler()
-    root.addHandler(null)  # without a handler the root logger would set one up for good
+    root.addHandler(null)  # otherwise the root logger installs a permanent handler
     root.addFilter(_nothing)
     try:
         with contextlib.redirect_stdout(sys.stderr):

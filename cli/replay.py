@@ -1,6 +1,6 @@
-"""Play a recording of `numclip run --record` back: the same results, events and faults at the same times, without a camera.
+"""Play back a run that `numclip run --record` recorded: the same results, events and errors at the same times, without a camera.
 
-Two replays of one recording write the same lines, and the lines that the recorded run wrote.
+Every replay of a recording writes the same lines as the recorded run.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from .output_flags import add_output_flags, output_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip replay`."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="a recording")
-    parser.add_argument("--fast", action="store_true", help="do not wait: as fast as it goes")
+    parser.add_argument("file", type=Path, metavar="FILE", help="recording to play back")
+    parser.add_argument("--fast", action="store_true", help="play as fast as possible (default: at the recorded speed)")
     add_output_flags(parser)
 
 

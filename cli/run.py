@@ -1,7 +1,7 @@
-"""Read ages off cameras, videos, streams or folders: live in a window, as annotated video, as JSON lines, over the network.
+"""Estimate ages in cameras, videos, streams or folders: in a window, as annotated video, as JSON lines, or over the network.
 
-A live source is never behind: its newest frame is read, older ones are skipped and counted, and a broken connection is
-opened again. Of files every frame is read, unless --realtime plays them like a camera, and the results are the same on every run.
+From a live source the newest frame is read; older frames are dropped and counted, and a lost connection is opened again. From
+a file every frame is read, and the results are the same on every run, unless --realtime plays it like a camera.
 """
 
 from __future__ import annotations
@@ -29,46 +29,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         nargs="*",
-        help="0, /dev/video0, a file, a folder or glob, rtsp://…, csi://0, gst:… (default: the first camera)",
+        help="video source: 0 or /dev/video0 (a camera), a file, a folder or glob of pictures, rtsp://…, csi://0 (a "
+        "Jetson camera) or gst:PIPELINE (GStreamer) (default: the first camera)",
     )
     add_model_flags(parser)
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="arithmetic of the model: its form beside it, such as NAME.int8.onnx (default: the file that --model names)",
+        help="run the model's file of this precision, such as NAME.int8.onnx beside NAME.onnx (default: the file that "
+        "--model names)",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads of the model (default: chosen by the inference library)"
+    )
     add_output_flags(parser)
     add_face_flags(parser)
     parser.add_argument(
-        "--realtime", action="store_true", help="play video files at their own speed, as a camera would"
+        "--realtime",
+        action="store_true",
+        help="play video files at their own speed and drop late frames, as from a camera",
     )
-    parser.add_argument("--camera", metavar="WxH@FPS:FORMAT", help="ask a camera for this, such as 1280x720@30:MJPG")
-    parser.add_argument("--fps", type=float, help="frame rate of a raw stream without timestamps (30 if not said)")
+    parser.add_argument(
+        "--camera",
+        metavar="WxH@FPS:FORMAT",
+        help="request this size, frame rate and pixel format from the camera, such as 1280x720@30:MJPG (default: the "
+        "camera's)",
+    )
+    parser.add_argument(
+        "--fps", type=float, help="frame rate of a raw stream without timestamps, in frames per second (default: 30)"
+    )
     parser.add_argument(
         "--audit",
         type=Path,
         metavar="FILE",
-        help="append the gate's answers to a chain of hashed lines: no picture, box, age or embedding; numclip audit verify checks it",
+        help="append the gate's answers to a tamper-evident file, without pictures, boxes, ages or embeddings; check "
+        "it with numclip audit verify",
     )
-    parser.add_argument("--audit-ages", action="store_true", help="write ages and ranges into it too")
+    parser.add_argument("--audit-ages", action="store_true", help="with --audit: write ages and intervals too")
     parser.add_argument(
-        "--sign", type=Path, metavar="KEY.pem", help="sign each answer in it (JWS, ES256) with this P-256 key"
+        "--sign",
+        type=Path,
+        metavar="KEY.pem",
+        help="with --audit: sign each answer (JWS, ES256) with this private P-256 key",
     )
-    parser.add_argument("--nonce", default="", metavar="TEXT", help="the caller's nonce, signed with each answer")
-    parser.add_argument("--record", metavar="FILE", help="record what was seen, when, for numclip replay; no pixels")
-    parser.add_argument("--record-pixels", action="store_true", help="record the pictures too")
+    parser.add_argument(
+        "--nonce",
+        default="",
+        metavar="TEXT",
+        help="with --sign: text to sign with each answer, chosen by whoever will check it, so that answers cannot be "
+        "reused (default: none)",
+    )
+    parser.add_argument(
+        "--record", metavar="FILE", help="record detections and readings with their times for numclip replay; no pixels"
+    )
+    parser.add_argument("--record-pixels", action="store_true", help="with --record: record the pictures too")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run, and say how it went; 1 where a source was lost."""
+    """Run, and print a summary; exit code 1 if a source was lost."""
     if args.audit is None and (args.audit_ages or args.sign or args.nonce):
-        raise UsageError("expected --audit FILE beside --audit-ages, --sign and --nonce; name the file")
+        raise UsageError("expected --audit FILE together with --audit-ages, --sign and --nonce; add --audit FILE")
     audit = None if args.audit is None else AuditOptions(args.audit, args.audit_ages, args.sign, args.nonce)
     sources = tuple(args.source)
     if not sources:
         sources = (first_camera(),)
-        print(f"numclip: no source named; reading camera {sources[0]}", file=sys.stderr)
+        print(f"numclip: no SOURCE given; reading camera {sources[0]}", file=sys.stderr)
     options = RunOptions(
         sources=sources,
         model=args.model,

@@ -1,7 +1,7 @@
-"""Serve ages over HTTP: pictures that are sent, live sources, browsers' cameras, and a page that shows them.
+"""Serve ages over HTTP: uploaded pictures, live sources, browser cameras, and a web page that shows them.
 
-POST /v1/read reads a picture, /openapi.json describes the rest, and the page is at /. The server listens on this machine alone
-unless --host says otherwise, and then it needs a token. Nothing is kept, and no address that a client names is fetched.
+POST /v1/read reads a picture; /openapi.json describes the other routes; the web page is at /. By default only this machine can
+connect. To listen on other addresses, give --host and a token. The server stores no pictures and fetches no URL for a client.
 """
 
 from __future__ import annotations
@@ -24,90 +24,130 @@ TOKEN = "NUMCLIP_TOKEN"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip serve`."""
     add, default = parser.add_argument, ServeOptions
-    add("source", metavar="SOURCE", nargs="*", help="read these all the time: 0, /dev/video0, rtsp://…, a video file")
+    add(
+        "source",
+        metavar="SOURCE",
+        nargs="*",
+        help="live sources to read all the time: 0, /dev/video0, rtsp://…, or a video file (default: none)",
+    )
     add(
         "--host",
         default=default.host,
         metavar="ADDRESS",
-        help="listen here; any address but this machine's own needs a token",
+        help="address to listen on; any address but this machine's own needs a token",
     )
-    add("--port", type=int, default=default.port, help="listen here; 0 takes a free port")
+    add("--port", metavar="PORT", type=int, default=default.port, help="TCP port to listen on; 0 picks a free port")
     add(
         "--token-file",
         type=Path,
         metavar="FILE",
-        help=f"clients must show the token in this file (or {TOKEN} in the environment)",
+        help=f"file with the token that clients must send (default: the environment variable {TOKEN}, if set)",
     )
     add(
         "--token",
         metavar="TOKEN",
-        help="clients must show this token; other users of this machine can see it in the process list",
+        help="the token that clients must send (default: none); --token-file is safer, because other users of this "
+        "machine can read the command line",
     )
-    add("--open-to-all", action="store_true", help="let anybody in who reaches the address")
+    add("--open-to-all", action="store_true", help="accept clients without a token on any address")
     add(
         "--cors",
         nargs="+",
         default=[],
         metavar="ORIGIN",
-        help="let pages of these sites call the API (default: of none)",
+        help="web sites whose pages may call the API, such as https://example.org (default: none)",
     )
     add_model_flags(parser)
     add(
-        "--precision", choices=PRECISIONS, help="arithmetic of the model (default: that of the file that --model names)"
+        "--precision",
+        choices=PRECISIONS,
+        help="run the model's file of this precision (default: the file that --model names)",
     )
-    add("--threads", type=int, default=default.threads, metavar="N", help="CPU threads of one call of the model")
-    add("--workers", type=int, metavar="N", help="pictures that are read side by side (default: one per CPU core)")
+    add("--threads", type=int, default=default.threads, metavar="N", help="CPU threads per model call")
+    add("--workers", type=int, metavar="N", help="pictures to process in parallel (default: one per CPU core)")
     add(
         "--batch",
         type=int,
         default=default.batch,
         metavar="N",
-        help="pictures of different requests in one call of the model",
+        help="largest number of pictures from different requests in one model call",
     )
     add(
         "--batch-window-ms",
         type=float,
         default=default.batch_window_ms,
         metavar="MS",
-        help="how long a picture waits for others, with --batch above 1",
+        help="with --batch above 1: longest wait for other pictures, in ms",
     )
     add(
         "--queue",
         type=int,
         default=default.queue,
         metavar="N",
-        help="pictures that may wait; more are answered with 429",
+        help="pictures that may wait; further requests get HTTP 429",
     )
-    add("--max-bytes", type=int, default=default.max_bytes, metavar="N", help="largest body of a request")
+    add("--max-bytes", type=int, default=default.max_bytes, metavar="N", help="largest request body, in bytes")
     add(
         "--max-pixels",
         type=int,
         default=default.max_pixels,
         metavar="N",
-        help="largest picture, checked before it is decoded",
+        help="largest picture, in pixels; checked before it is decoded",
     )
-    add("--max-pictures", type=int, default=default.max_pictures, metavar="N", help="most pictures in one request")
-    add("--max-connections", type=int, default=default.max_connections, metavar="N", help="connections at a time")
+    add(
+        "--max-pictures",
+        type=int,
+        default=default.max_pictures,
+        metavar="N",
+        help="largest number of pictures in one request",
+    )
+    add(
+        "--max-connections",
+        type=int,
+        default=default.max_connections,
+        metavar="N",
+        help="largest number of open connections",
+    )
     add(
         "--webrtc",
         metavar="ADDRESS",
         help="let browsers send their cameras by WebRTC too, as UDP to this address of this machine (default: off)",
     )
     add(
-        "--max-cameras", type=int, default=default.max_cameras, metavar="N", help="browsers' cameras at a time; 0: none"
+        "--max-cameras",
+        type=int,
+        default=default.max_cameras,
+        metavar="N",
+        help="largest number of browser cameras at a time; 0 turns them off",
     )
     add(
         "--timeout-s",
         type=float,
         default=default.timeout_s,
         metavar="S",
-        help="longest time for a request's head, its body, and its wait",
+        help="time limit for receiving a request, and for its wait in the queue, in seconds",
     )
     add_face_flags(parser)
-    add("--camera", metavar="WxH@FPS:FORMAT", help="ask a camera for this, such as 1280x720@30:MJPG")
-    add("--fps", type=float, help="frame rate of a raw stream without timestamps (30 if not said)")
-    add("--interval", type=float, default=default.level, metavar="LEVEL", help="level of the shown range")
-    add("--blur", action="store_true", help="blur faces in every picture that is sent out")
+    add(
+        "--camera",
+        metavar="WxH@FPS:FORMAT",
+        help="request this size, frame rate and pixel format from a camera, such as 1280x720@30:MJPG (default: the "
+        "camera's)",
+    )
+    add(
+        "--fps",
+        metavar="FPS",
+        type=float,
+        help="frame rate of a raw stream without timestamps, in frames per second (default: 30)",
+    )
+    add(
+        "--interval",
+        type=float,
+        default=default.level,
+        metavar="LEVEL",
+        help="probability with which the shown range (low to high) contains the true age",
+    )
+    add("--blur", action="store_true", help="blur faces in every picture that the server sends")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -148,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
         blur=args.blur,
     )
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, frame: None)  # uvicorn raises it again after a whole end
+        signal.signal(signal.SIGTERM, lambda number, frame: None)  # uvicorn raises it again after a clean shutdown
     # OpenCV reads its limit when it is loaded, which the next import does.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(options.max_pixels))
     from ..server.serving import serve
@@ -158,10 +198,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _token(args: argparse.Namespace) -> str | None:
-    """The token that was given in one of three ways."""
+    """The token from a flag, the file or the environment."""
     given = [way for way in (args.token, args.token_file) if way is not None]
     if len(given) > 1:
-        raise UsageError("expected one of --token and --token-file, got both")
+        raise UsageError("expected only one of --token and --token-file, got both; leave one out")
     if args.token_file is not None:
         return args.token_file.expanduser().read_text(encoding="utf-8").strip()
     if args.token is not None:
@@ -170,5 +210,5 @@ def _token(args: argparse.Namespace) -> str | None:
 
 
 def say(text: str) -> None:
-    """Tell a person."""
+    """Print a message to stderr."""
     print(text, file=sys.stderr, flush=True)

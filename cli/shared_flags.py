@@ -1,4 +1,4 @@
-"""Flags that several commands have, so that one name has one meaning."""
+"""Flags shared by several commands, so that one name has one meaning."""
 
 from __future__ import annotations
 
@@ -10,64 +10,78 @@ from ..runtime.sessions.session import DEVICES
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """The model, where it runs, and the face detector."""
-    parser.add_argument("--model", default="age-nano", help="a model's name, .onnx, or hf://owner/name")
-    parser.add_argument("--device", default="auto", choices=DEVICES, help="where the model runs")
+    """Add the flags for the model, its device and the face detector."""
+    parser.add_argument(
+        "--model", default="age-nano", help="model: a shipped model's name, an .onnx file, or hf://owner/name"
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=DEVICES,
+        help="device that runs the model; auto takes CUDA if it is available, else the CPU",
+    )
     parser.add_argument("--detector", default=FINDER, metavar="NAME|FILE", help=HELP)
 
 
 def add_face_flags(parser: argparse.ArgumentParser) -> None:
-    """The gate, the bound of model time, and which faces are read: the flags of `FaceOptions`."""
+    """Add the flags of `FaceOptions`: the gate, the time budget, and which faces get a reading."""
     from ..runtime.live.face_options import FaceOptions
 
     add, default = parser.add_argument, FaceOptions
-    add("--gate", type=float, metavar="AGE", help="answer for each face: at least so old? yes, no, ask")
+    add(
+        "--gate",
+        type=float,
+        metavar="AGE",
+        help="for each face, decide whether the person is at least AGE: yes, no, or ask (check ID) (default: no gate)",
+    )
     add(
         "--gate-error",
         type=float,
         default=default.gate_error,
         metavar="SHARE",
-        help="highest share of people within 4 years of the age, on either side, who may be answered wrongly; refused where "
-        "the model's calibration cannot show it",
+        help="highest accepted error rate of the gate: the share of people within 4 years of AGE, on either side, who "
+        "get a wrong yes or no. A rate that the model's calibration cannot guarantee is an error",
     )
     add(
         "--challenge",
         type=float,
         metavar="AGE",
-        help="yes to those read as so old or older, such as 25 (default: --gate-error)",
+        help="answer yes only to people whose estimated age is at least this, such as 25 (default: chosen from --gate-error)",
     )
     add(
         "--cost",
         type=float,
         metavar="N",
-        help="one wrong yes is as bad as N people up to 10 years above the age who are asked (default: --gate-error)",
+        help="choose the limit for yes by cost: one wrong yes costs as much as N people, up to 10 years above AGE, "
+        "who are asked for ID (default: chosen from --gate-error)",
     )
     add(
         "--budget-ms",
         type=float,
         metavar="MS",
-        help="model time per frame; inf: no bound (default: 10 for live sources; no bound for files, whose results would "
-        "otherwise depend on the machine's speed)",
+        help="model time per frame, in ms; inf removes the limit (default: 10 for live sources, no limit for files, "
+        "so that their results do not depend on the machine's speed)",
     )
     add(
         "--max-faces",
         type=int,
         metavar="N",
-        help="at most so many faces per frame, the largest (default: 32 in video, all in a picture)",
+        help="read at most N faces per frame, the largest first (default: 32 in video, no limit in pictures)",
     )
     add(
         "--min-face",
         type=int,
         default=default.min_face_px,
         metavar="PX",
-        help="longer side of the smallest face that is read; pictures, but not video, are enlarged for it, at most twice",
+        help="longer side of the smallest face that is read, in px; pictures, but not video, are enlarged up to twice "
+        "to find such faces",
     )
 
 
 def add_data(
     parser: argparse.ArgumentParser, use: str = "", required: bool = True, many: bool = True, default: object = None
 ) -> None:
-    """--data, labelled faces; use: what for, as in `: the proof on val`."""
+    """Add --data, labelled faces; use: a note on the purpose, such as ` for the parity check`."""
     from ..calibration.data.datasets import DATA_FORMS
 
     parser.add_argument(
@@ -81,5 +95,7 @@ def add_data(
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:
-    """--json, the result as one JSON object."""
-    parser.add_argument("--json", metavar="FILE|-", help=f"write {what} as one JSON object, to a file or to stdout")
+    """Add --json, the result as one JSON object."""
+    parser.add_argument(
+        "--json", metavar="FILE|-", help=f"write {what} as one JSON object to FILE, or to stdout with -"
+    )

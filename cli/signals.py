@@ -1,4 +1,4 @@
-"""A request to stop ends a run between two frames."""
+"""Stop a run cleanly between two frames when the process is asked to terminate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def until_terminated(items: Iterable[T]) -> Iterator[T]:
-    """The items, until SIGTERM: waiting for the next one ends at once, work on the last one is finished first."""
+    """The items, until SIGTERM: a wait for the next item ends at once, and work on the current item is finished first."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
         yield from items
         return

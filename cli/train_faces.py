@@ -1,8 +1,9 @@
-"""Train the face finder, faces-nano, and freeze it into one .onnx that finds faces by itself.
+"""Train the face detector faces-nano, and export it to one .onnx file.
 
-It learns from photographs with boxes, from portraits placed on backgrounds at all sizes, and from YuNet, which answers for
-every cell of every training picture. Pictures are then spoilt as cameras spoil them. A training that was cut off goes on. The
-file's metrics are measured beside YuNet on the photographs' test split.
+The network learns from photographs with labelled boxes, from portraits pasted onto backgrounds at all sizes, and by
+distillation from YuNet, whose scores are computed for every cell of every training picture. Pictures are degraded as cameras
+degrade them. The same command continues a training that was interrupted. The file's metrics, and YuNet's, are measured on the
+test split of the photographs.
 """
 
 from __future__ import annotations
@@ -20,34 +21,72 @@ from .training_process import process_for_training
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip train-faces`."""
     add, default = parser.add_argument, FacesTrainOptions
-    add("--scenes", type=Path, required=True, metavar="PATH", help="photographs: PATH.tar, PATH.csv and PATH_boxes.csv")
-    add("--portraits", type=Path, nargs="+", required=True, metavar="PATH", help="one face each: PATH.tar and PATH.csv")
-    add("--teacher", type=Path, required=True, metavar="FILE.onnx", help="YuNet's file: numclip fetch yunet")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for faces.pt and faces-nano.onnx")
-    add("--minutes", type=float, default=default.minutes, help="end the schedule after this time at the latest")
-    add("--steps", type=int, default=default.steps, help=f"training steps ({default.steps})")
+    add(
+        "--scenes",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="photographs with boxes: PATH.tar, PATH.csv and PATH_boxes.csv",
+    )
+    add(
+        "--portraits",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="pictures of one face each: PATH.tar and PATH.csv",
+    )
+    add(
+        "--teacher",
+        type=Path,
+        required=True,
+        metavar="FILE.onnx",
+        help="YuNet's model file, as numclip fetch yunet downloads it",
+    )
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write faces.pt and faces-nano.onnx into")
+    add(
+        "--minutes",
+        metavar="MIN",
+        type=float,
+        default=default.minutes,
+        help="end the schedule after this time, in minutes, if --steps takes longer",
+    )
+    add("--steps", metavar="N", type=int, default=default.steps, help="number of training steps")
     add(
         "--rate",
+        metavar="RATE",
         type=float,
         default=default.rate,
-        help=f"highest learning rate ({default.rate:g}); it falls to nothing",
+        help="peak learning rate; it decays to zero",
     )
     add(
         "--start",
         type=Path,
         metavar="FILE.pt",
-        help="a faces.pt to go on from, as in a second stage (default: random weights)",
+        help="continue from the weights of this faces.pt, as a second stage (default: random weights)",
     )
-    add("--threads", type=int, default=1, help="CPU threads of the network; 0: all")
-    add("--workers", type=int, default=default.workers, help="processes that make pictures")
-    add("--seed", type=int, default=default.seed)
-    add("--sure-at", type=float, default=SURE, metavar="SCORE", help=f"the network's score that the file calls {SURE}")
-    add("--likely-at", type=float, default=LIKELY, metavar="SCORE", help=f"and the one that it calls {LIKELY}")
-    add("--smoke", action="store_true", help="a few pictures and steps, to see that everything runs")
+    add("--threads", metavar="N", type=int, default=1, help="CPU threads of the network; 0 takes all cores")
+    add("--workers", metavar="N", type=int, default=default.workers, help="processes that prepare training pictures")
+    add("--seed", metavar="N", type=int, default=default.seed, help="random seed")
+    add(
+        "--sure-at",
+        type=float,
+        default=SURE,
+        metavar="SCORE",
+        help=f"raw network score that the file rescales to {SURE}, where the tracker starts a track",
+    )
+    add(
+        "--likely-at",
+        type=float,
+        default=LIKELY,
+        metavar="SCORE",
+        help=f"raw network score that the file rescales to {LIKELY}, where the tracker keeps a track",
+    )
+    add("--smoke", action="store_true", help="use few pictures and steps, to see whether everything runs")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, freeze, and say what to type next."""
+    """Train, export, and print the next command."""
     options = FacesTrainOptions(
         scenes=args.scenes,
         portraits=tuple(args.portraits),

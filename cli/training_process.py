@@ -1,4 +1,4 @@
-"""This process as a training wants it, and afterwards as it was."""
+"""Settings of the process for a training, restored afterwards."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ KEEP_BYTES, ROOM_BYTES = 2**31 - 1, 2**28
 
 @contextmanager
 def process_for_training(threads: int) -> Generator[None]:
-    """This process as a training wants it: threads, the allocator, and no remarks of lightning's; then as before.
+    """Set threads and allocator for a training and silence lightning's remarks; restores them afterwards.
 
-    threads: of torch; 0: all. The allocator stays as it was told, because the C library does not say how it was.
+    threads: of torch; 0: all cores. The allocator's setting is not restored, because the C library does not report the old one.
     """
     import cv2
     import torch
@@ -31,7 +31,7 @@ def process_for_training(threads: int) -> Generator[None]:
     keep_memory()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*barrier.*")  # of torch, where a training is many processes
+            warnings.filterwarnings("ignore", message=".*barrier.*")  # from torch, in a training with several processes
             yield
     finally:
         torch.set_num_threads(before[0])
@@ -40,10 +40,10 @@ def process_for_training(threads: int) -> Generator[None]:
 
 
 def keep_memory() -> bool:
-    """Let this process keep freed memory up to 2 GiB; True where the C library is one that can (glibc).
+    """Let this process keep up to 2 GiB of freed memory; True if the C library supports it (glibc).
 
-    glibc returns large blocks to the system at once, and the system hands them out again as pages to be zeroed one by one.
-    A training step asks for the same again, and on one core then takes 1.4 times as long (309 against 213 ms, age-nano,
+    By default glibc returns large blocks to the system at once, and the system zeroes their pages one by one at the next use.
+    A training step allocates the same blocks again, and on one core then takes 1.4 times as long (309 against 213 ms, age-nano,
     batch 32).
     """
     if sys.platform != "linux":

@@ -1,8 +1,8 @@
-"""Differences between artifacts of one model, in the task's unit: checkpoint, float32, FP16 and INT8 files, engines, libraries.
+"""Compare the values of several files of one model: checkpoint, float32, FP16 and INT8 files, and engines.
 
-The first MODEL is the reference. A checkpoint needs torch; a file runs in ONNX Runtime on the CPU. Every other MODEL answers
-the same real faces on --device and is held to the limits of its precision. With one MODEL alone, its file on --device is
-held against itself in ONNX Runtime on the CPU. The exit code is 1 where an artifact misses its limits.
+The first MODEL is the reference: a checkpoint runs in PyTorch, a file in ONNX Runtime on the CPU. Every other MODEL runs on
+--device with the same faces, and its differences, in the task's unit, must stay within the limits of its precision. With a
+single MODEL, the same file on --device is compared with ONNX Runtime on the CPU. The exit code is 1 if a file exceeds a limit.
 """
 
 from __future__ import annotations
@@ -22,18 +22,31 @@ from .shared_flags import add_data, add_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip verify`."""
     add = parser.add_argument
-    add("models", nargs="+", metavar="MODEL", help="names, .onnx or .engine files; the first may be a checkpoint")
-    add_data(parser, f" (without: {PROBES} smooth pictures)", required=False, default=[])
-    add("--split", help="train, val, calibration, test or all; without: val where a data set has it, else all")
-    add("--num-faces", type=int, default=256, metavar="N", help="how many labelled faces are used")
-    add("--device", choices=DEVICES, default="cpu", help="where the compared ones run; engines always run in TensorRT")
-    add("--threads", type=int, metavar="N", help="CPU threads; without: the library's choice")
-    add("--write", action="store_true", help="write each row into the artifact's own spec")
-    add_json(parser, "the rows")
+    add(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="models to compare: names, .onnx or .engine files; the first, the reference, may be a checkpoint",
+    )
+    add_data(parser, f" (default: {PROBES} synthetic pictures)", required=False, default=[])
+    add(
+        "--split",
+        help="split to use: train, val, calibration, test or all (default: val if a data set has it, else all)",
+    )
+    add("--num-faces", type=int, default=256, metavar="N", help="number of labelled faces to use")
+    add(
+        "--device",
+        choices=DEVICES,
+        default="cpu",
+        help="device that runs the models after the first; engines always run in TensorRT",
+    )
+    add("--threads", type=int, metavar="N", help="CPU threads (default: chosen by the inference library)")
+    add("--write", action="store_true", help="write each result into the metadata of its model file")
+    add_json(parser, "the results")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, report, and fail where a limit is missed."""
+    """Compare, print the table, and fail if a limit is exceeded."""
     name = args.models[0]
     found = verify(
         VerifyOptions(
@@ -53,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json != "-":
         print("\n".join(_table(found)))
     for row in found.missed:
-        print(f"numclip: {row.model} misses its limits: {', '.join(row.missed)}; {row.advice}", file=sys.stderr)
+        print(f"numclip: {row.model} exceeds its limits: {', '.join(row.missed)}; {row.advice}", file=sys.stderr)
     return 1 if found.missed else 0
 
 

@@ -1,7 +1,7 @@
-"""Write the static site that reads ages in a visitor's browser, or show it at localhost.
+"""Write the static site that estimates ages in a visitor's browser, or show it at localhost.
 
-The site holds the page, ONNX Runtime's WebAssembly, one model and the face finder. It runs on any static host, on the
-visitor's own device, and offline after the first visit; docs/web.md has the headers that a host should send.
+The site contains the page, ONNX Runtime for WebAssembly, one model and the face detector. Any static host can serve it. The model
+runs on the visitor's device, and after the first visit also offline. docs/web.md lists the headers that a host should send.
 """
 
 from __future__ import annotations
@@ -20,18 +20,24 @@ from .shared_flags import add_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip web`."""
     add = parser.add_argument
-    add("--out", type=Path, metavar="DIR", help="write the site here: a new or empty folder, or one that holds a site")
-    add("--serve", action="store_true", help="show the site at localhost until Ctrl-C; without --out it is not kept")
-    add("--model", default=SiteOptions.model, help="model name or .onnx file, fp32 or int8")
-    add("--finder", default=SiteOptions.finder, help="face finder, name or .onnx file")
-    add("--port", type=int, default=PORT, help="of --serve; 0 takes a free one")
-    add_json(parser, "the files and their sizes")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder to write the site into: new, empty, or with an earlier site (default: a temporary folder, with "
+        "--serve)",
+    )
+    add("--serve", action="store_true", help="serve the site at localhost until Ctrl-C")
+    add("--model", default=SiteOptions.model, help="model: a shipped model's name or an .onnx file, fp32 or int8")
+    add("--finder", default=SiteOptions.finder, help="face detector: a shipped one's name or an .onnx file")
+    add("--port", type=int, default=PORT, help="with --serve: TCP port; 0 picks a free port")
+    add_json(parser, "the list of files and their sizes")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write, and serve if that was asked for."""
+    """Write the site, and serve it if requested."""
     if args.out is None and not args.serve:
-        raise UsageError("expected --out DIR to write the site, or --serve to show it; give one of them, or both")
+        raise UsageError("expected --out DIR to write the site, --serve to show it, or both; got neither")
     if args.out is None:
         return show_temporary(args.model, args.finder, args.port, say)
     site = write_site(SiteOptions(args.out, args.model, args.finder))
@@ -56,5 +62,5 @@ def _tell(site: Site) -> None:
 
 
 def say(text: str) -> None:
-    """Tell a person, beside what a program reads."""
+    """Print a message to stderr."""
     print(text, file=sys.stderr, flush=True)

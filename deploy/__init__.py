@@ -1,4 +1,4 @@
-"""Deployment: the kit for a Jetson board, a model repository for Triton, and a model's place on the Hugging Face Hub."""
+"""Deployment: the setup kit for a Jetson, a model repository for Triton, and uploads to the Hugging Face Hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's place on the Hugging Face Hub: its files, and a card whose metadata come from what the model says about itself."""
+"""Upload a model to the Hugging Face Hub: its files, and a model card with metadata from the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..runtime.contract.spec import ModelSpec
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-# Those of PERMISSIVE and the Creative Commons family that the hub has an identifier for; others are "other" with a name.
+# Permissive and Creative Commons licences that the hub has an identifier for; others are "other" with a name.
 HUB_LICENCES = frozenset(
     [
         "apache-2.0",
@@ -49,46 +49,46 @@ HUB_LICENCES = frozenset(
 
 @dataclass(frozen=True)
 class PushOptions:
-    """Which model goes where."""
+    """The model to upload, and where to."""
 
     models: Sequence[str | Path]
-    """The forms of one model: names or .onnx files, each of another precision."""
+    """Files of one model: names or .onnx files, each in another precision."""
     to: str
-    """hf://owner/name; the repository is made where there is none."""
+    """hf://owner/name; the repository is created if it does not exist."""
     card: Path | None = None
-    """A Markdown page for people, as `numclip card` writes it; None: a short one, from what the model says."""
+    """A model card in Markdown, as `numclip card` writes it; None: a short one, from the file's metadata."""
     private: bool = False
-    """Make a new repository private."""
+    """Make the repository private, if it is new."""
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What lies on the hub now."""
+    """The uploaded files."""
 
     url: str  # of the commit
     files: tuple[str, ...]
 
 
 def push_models(options: PushOptions) -> Pushed:
-    """Upload the files and the card as one commit, as whoever `hf auth login` or HF_TOKEN says.
+    """Upload the files and the card in one commit, with the login of `hf auth login` or HF_TOKEN.
 
     Raises UsageError, ModelError.
     """
     address = HubAddress.from_text(options.to)
     if address.revision or address.file:
-        raise UsageError(f"expected {SCHEME}owner/name without revision and file, got {options.to}")
+        raise UsageError(f"expected {SCHEME}owner/name without a revision and a file, got {options.to}")
     paths = [resolve(model) for model in options.models]
     specs = [read_spec(path) for path in paths]
     files = {file_of(spec.graph.precision): path for spec, path in zip(specs, paths, strict=True)}
     names = {spec.name.removesuffix(f".{spec.graph.precision}") for spec in specs}
     if len(names) > 1 or len(files) < len(paths):
         got = ", ".join(f"{path.name} ({spec.name}, {spec.graph.precision})" for spec, path in zip(specs, paths))
-        raise UsageError(f"expected forms of one model, each of another precision, got {got}")
+        raise UsageError(f"expected files of one model, each in another precision, got {got}")
     spec = next((spec for spec in specs if spec.graph.precision == "fp32"), specs[0])
     try:
         body = page(spec, address.repo) if options.card is None else options.card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{options.card}: expected a Markdown page for --card ({error})") from None
+        raise UsageError(f"cannot read --card {options.card} ({error}); give a Markdown file") from None
     with hub_errors(options.to):
         from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -101,7 +101,7 @@ def push_models(options: PushOptions) -> Pushed:
 
 
 def _with_metadata(spec: ModelSpec, body: str) -> str:
-    """The card: YAML that the hub reads, then the page. Metadata that the page had give way to the model's."""
+    """The card: YAML metadata for the hub, then the page. The model's metadata replace those of the page."""
     from huggingface_hub import ModelCard, ModelCardData
 
     card = (
@@ -122,7 +122,7 @@ def _with_metadata(spec: ModelSpec, body: str) -> str:
 
 
 def licence_fields(licence: Licence | None) -> dict[str, str]:
-    """The hub's words for a licence: one of its identifiers, or `other` with a name."""
+    """The hub's fields for a licence: one of its identifiers, or `other` with a name."""
     if licence is None:
         return {"license": "unknown"}
     name = (licence.spdx or "").lower()
@@ -156,7 +156,7 @@ def _results(spec: ModelSpec, metric: Metric) -> list[EvalResult]:
 
 
 def page(spec: ModelSpec, repo: str) -> str:
-    """A short page for people, from what the model says about itself; `numclip card` measures a whole one."""
+    """A short model card from the file's metadata; `numclip card` measures a complete one."""
     task, verdict = spec.task, commercial_use(spec.licences)
     lines = [
         f"# {spec.name}",

@@ -1,4 +1,4 @@
-"""The kit that sets a board up: container files, a systemd unit, and scripts that build, verify and update the engine.
+"""The setup kit for a Jetson: container files, a systemd unit, and scripts that build, verify and update the engine.
 
 Copy the folder to the board and run install.sh there (docs/jetson.md).
 """
@@ -23,24 +23,24 @@ SOURCE = "/dev/video0"
 
 @dataclass(frozen=True)
 class JetsonKitOptions:
-    """What the kit is made for."""
+    """The options of a kit."""
 
     out: Path
-    """The folder to write; new or empty."""
+    """Folder to write; must be new or empty."""
     source: str = SOURCE
-    """What the board reads: a camera, csi://0, rtsp://…"""
+    """Video source on the board: a camera, csi://0, rtsp://…"""
     wheel: Path | None = None
-    """numclip's wheel; None: built from the checkout."""
+    """The numclip wheel; None: built from the checkout."""
 
     def __post_init__(self) -> None:
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise UsageError(f"expected a new or empty folder for --out, got {self.out}; name another")
+            raise UsageError(f"expected --out to be a new or empty folder, got {self.out}; choose another")
         if any(c in self.source for c in "'\n\r\0"):
-            raise UsageError(f"expected a --source on one line and without the sign ', got {self.source!r}")
+            raise UsageError(f"expected --source to be one line without the character ', got {self.source!r}")
 
 
 def jetson_kit(options: JetsonKitOptions) -> Path:
-    """Write the kit under a temporary name, then rename; returns its folder. Raises UsageError, and leaves nothing then."""
+    """Write the kit to a temporary name, then rename it; returns its folder. Raises UsageError, and then leaves nothing behind."""
     out = options.out
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".kit-") as name:
@@ -53,9 +53,9 @@ def jetson_kit(options: JetsonKitOptions) -> Path:
 
 
 def write_kit(folder: Path, source: str, wheel: Path) -> None:
-    """Every file of the kit, the wheel, and the settings with this source; raises UsageError."""
+    """Write every file of the kit, the wheel, and the settings with this source; raises UsageError."""
     if wheel.suffix != ".whl" or not wheel.is_file():
-        raise UsageError(f"{wheel}: expected numclip's wheel, found none; make it with: make build")
+        raise UsageError(f"{wheel}: this wheel does not exist; make it with: make build")
     shutil.copytree(KIT, folder, ignore=shutil.ignore_patterns("__pycache__"))
     for script in folder.glob("*.sh"):
         script.chmod(0o755)
@@ -66,10 +66,10 @@ def write_kit(folder: Path, source: str, wheel: Path) -> None:
 
 
 def build_wheel(folder: Path) -> Path:
-    """This checkout as a wheel; raises UsageError where there is no checkout or its build fails."""
+    """Build a wheel of this checkout; raises UsageError if this is not a checkout, or the build fails."""
     if not (PACKAGE / "pyproject.toml").is_file():
         raise UsageError(
-            "expected a checkout of numclip to build its wheel from, this is an installed package; give --wheel"
+            "cannot build numclip's wheel, because this is an installed package and not a checkout; give --wheel"
         )
     source = folder / "source"  # a copy: an old build folder in the checkout would add its files to the wheel
     shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns(*NOT_BUILT))
@@ -78,5 +78,5 @@ def build_wheel(folder: Path) -> Path:
     made = sorted(folder.glob("numclip-*.whl"))
     if done.returncode != 0 or not made:
         reason = (done.stderr.strip().splitlines() or ["no wheel came out"])[-1]
-        raise UsageError(f"numclip's wheel could not be built ({reason}); build it elsewhere and give --wheel")
+        raise UsageError(f"numclip's wheel could not be built ({reason}); build it on another machine and give --wheel")
     return made[0]

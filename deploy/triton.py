@@ -1,9 +1,9 @@
-"""A Triton model repository of one model: for those who outgrow one machine.
+"""A Triton model repository for one model.
 
     DIR/age/config.pbtxt        names, types, dynamic batching, warm-up
     DIR/age/1/model.onnx        or model.plan, from an engine
 
-Triton adds the dimension of faces itself; `value` has nothing else, which its config says as a reshape to no dimensions.
+Triton adds the batch dimension itself; `value` has no other dimension, so its config reshapes it to none.
 """
 
 from __future__ import annotations
@@ -22,30 +22,33 @@ KINDS = {
     ".onnx": ("onnxruntime", "onnxruntime_onnx", "model.onnx"),
     ".engine": ("tensorrt", "tensorrt_plan", "model.plan"),
 }
-MAX_BATCH, QUEUE_DELAY_US = 32, 2000  # faces; how long a request may wait for others
+MAX_BATCH, QUEUE_DELAY_US = 32, 2000  # faces; longest wait of a request for others
 
 
 def triton_repository(model: str | Path, out: Path, max_batch: int | None = None) -> Path:
-    """Write a model, by name or file, into the Triton repository `out`, and return the model's place there.
+    """Write a model, given by name or file, into the Triton repository `out`, and return its folder.
 
-    max_batch: the most faces in a batch; None: 32, of an engine what it was built for. Raises UsageError, ModelError
+    max_batch: largest batch, in faces; None: 32, or for an engine the batch that it was built for. Raises UsageError, ModelError
     and OutputError.
     """
     path = resolve(model)
     if path.suffix not in KINDS:
-        raise UsageError(f"expected a model .onnx or .engine for Triton, got {path.name}; export it first")
+        raise UsageError(f"expected a model as .onnx or .engine for Triton, got {path.name}; export it first")
     if max_batch is not None and max_batch < 1:
-        raise UsageError(f"expected a largest batch of at least 1, got {max_batch}")
+        raise UsageError(f"expected --max-batch to be at least 1, got {max_batch}")
     if path.suffix == ".onnx":
         return write_repository(out, path, read_spec(path), max_batch or MAX_BATCH)
     spec, built = read_sidecar(path)
     if max_batch is not None and max_batch > built.max_batch:
-        raise UsageError(f"{path.name} was built for up to {built.max_batch} faces, got {max_batch}; build it anew")
+        raise UsageError(
+            f"{path.name} was built for batches of up to {built.max_batch} faces, got --max-batch {max_batch}; build "
+            "it again with a larger --max-batch"
+        )
     return write_repository(out, path, spec, max_batch or built.max_batch)
 
 
 def write_repository(folder: Path, model: Path, spec: ModelSpec, max_batch: int = MAX_BATCH) -> Path:
-    """Write a model (.onnx or .engine) into the repository `folder`, and return the model's place; raises OutputError."""
+    """Write a model (.onnx or .engine) into the repository `folder`, and return its folder there; raises OutputError."""
     backend, platform, file_name = KINDS[model.suffix]
     place = folder / (spec.name if model.suffix == ".onnx" else f"{spec.name}-plan")
     try:
@@ -54,7 +57,7 @@ def write_repository(folder: Path, model: Path, spec: ModelSpec, max_batch: int 
         text = config(place.name, backend, platform, file_name, spec, max_batch)
         write_whole(place / "config.pbtxt", text.encode())
     except OSError as error:
-        raise OutputError(f"{os.fspath(place)}: cannot be written ({error.strerror}); name another folder") from None
+        raise OutputError(f"cannot write {os.fspath(place)} ({error.strerror}); choose another folder") from None
     return place
 
 

@@ -1,4 +1,4 @@
-"""The diagnosis of an installation: what works on this machine, and the line to type for what does not."""
+"""Diagnosis of an installation: what works on this machine, and the command that fixes what does not."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""doctor: the board. On a Jetson its model, L4T and JetPack, power mode, clocks, and memory to build an engine in.
+"""Checks of the board. On a Jetson: model, L4T and JetPack, power mode, clocks, and memory for building an engine.
 
-Everything is read from files below `root`, so that another board's files can be laid out and looked at.
+Everything is read from files below `root`, so that tests can provide another board's files.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from ..runtime.system import ROOT, l4t, power_modes, read_line, read_text
 from .finding import Finding
 
 OLDEST_L4T = (36, 4)  # JetPack 6.1: TensorRT 10.3, CUDA 12.6, Python 3.10
-NEEDED_BUILD_GB = (
-    6.0  # memory and swap together; judged, not measured: TensorRT's builder is killed first on small boards
-)
+# Memory and swap together; an estimate, because on small boards TensorRT's builder is killed first.
+NEEDED_BUILD_GB = 6.0
 SWAP_LINE = (
     "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
 )
@@ -34,7 +33,7 @@ def checks(root: Path = ROOT) -> Iterator[Finding]:
     yield Finding(
         "jetpack",
         ok,
-        said if ok else f"{said}; 6.1 is the oldest that has been planned for",
+        said if ok else f"{said}; numclip needs JetPack 6.1 or newer",
         upgrade if not ok else None,
     )
     yield power_mode(root)
@@ -43,7 +42,7 @@ def checks(root: Path = ROOT) -> Iterator[Finding]:
 
 
 def power_mode(root: Path = ROOT) -> Finding:
-    """The mode nvpmodel left, and the line for the strongest one; a weaker mode is a choice, not a fault."""
+    """The power mode, and the command for the strongest one; a weaker mode is a choice, not a problem."""
     modes = power_modes(root)
     if modes is None:
         return Finding("power mode", True, "unknown", "sudo nvpmodel -q")
@@ -54,7 +53,7 @@ def power_mode(root: Path = ROOT) -> Finding:
 
 
 def clocks(root: Path = ROOT) -> Finding:
-    """Whether GPU and CPU clocks are held at one frequency, as jetson_clocks does; timings jump where they are not."""
+    """Whether GPU and CPU clocks are locked to one frequency, as jetson_clocks does; otherwise timings vary."""
     pairs = [(p / "min_freq", p / "max_freq") for p in _gpus(root)]
     cpus = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
     pairs += [(p / "scaling_min_freq", p / "scaling_max_freq") for p in cpus]
@@ -71,7 +70,7 @@ def _gpus(root: Path) -> list[Path]:
 
 
 def memory(root: Path = ROOT) -> Finding:
-    """Memory and swap, zram included: a build that is killed without a word has run out of both."""
+    """Memory and swap, including zram: a build that is killed without a message has run out of both."""
     found = re.search(r"^MemTotal:\s+(\d+) kB", read_text(root / "proc/meminfo") or "", re.M)
     if found is None:
         return Finding("memory", True, "unknown")
@@ -79,6 +78,11 @@ def memory(root: Path = ROOT) -> Finding:
     swaps = [(row.split()[0], int(row.split()[2]) / 1024**2) for row in rows if len(row.split()) >= 3]
     zram, disk = (sum(gb for name, gb in swaps if ("zram" in name) == z) for z in (True, False))
     total = int(found[1]) / 1024**2
-    ok = total + zram / 2 + disk >= NEEDED_BUILD_GB  # zram lives in the memory it extends: half of it, at best
+    ok = total + zram / 2 + disk >= NEEDED_BUILD_GB  # zram is part of the memory that it extends: half of it counts
     said = f"{total:.1f} GB, swap {disk:.1f} GB, zram {zram:.1f} GB"
-    return Finding("memory", ok, said if ok else f"{said}; an engine's build may be killed", None if ok else SWAP_LINE)
+    return Finding(
+        "memory",
+        ok,
+        said if ok else f"{said}; building an engine may run out of memory and be killed",
+        None if ok else SWAP_LINE,
+    )

@@ -1,4 +1,4 @@
-"""doctor: cameras. Each is opened, its formats are listed, one frame is taken and the frames of a second are counted."""
+"""Checks of cameras: open each, list its formats, take a frame, and count the frames of one second."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ MEASURE_S = 1.0
 
 
 def checks(sources: Sequence[str] | None = None) -> Iterator[Finding]:
-    """The sources that were named, or every camera that is plugged in."""
+    """The named sources, or every connected camera."""
     if sources is None:
         sources = [str(path) for path in cameras()]
         if not sources:
-            yield Finding("camera", True, "none plugged in; files and network streams can be read")
+            yield Finding("camera", True, "no camera is connected; files and network streams can be read")
     for source in sources:
         yield camera(source)
 
 
 def camera(source: str) -> Finding:
-    """A camera, file or stream opens and gives frames; how many a second is measured."""
+    """Open a camera, file or stream, take frames, and measure their rate."""
     from ..runtime.live.addresses import shown
     from ..runtime.live.sources import open_source
 
@@ -47,7 +47,7 @@ def camera(source: str) -> Finding:
     except NumclipError as error:
         return Finding("camera", False, str(error), another(source))
     if not times:
-        return Finding("camera", False, f"{shown(source)}: gives no frame", another(source))
+        return Finding("camera", False, f"{shown(source)}: delivers no frames", another(source))
     kinds = ", ".join(formats(Path(source))) if source.startswith("/dev/") else ""
     title = read_line(CLASS / Path(source).name / "name") if source.startswith("/dev/") else None
     said = f"{name}{f' ({title})' if title else ''}: {shape[1]} x {shape[0]}{measured}{f'; {kinds}' if kinds else ''}"
@@ -55,14 +55,14 @@ def camera(source: str) -> Finding:
 
 
 def frames_per_s(times: list[tuple[int, float]]) -> float | None:
-    """(index, capture time in s) of the frames seen: n frames span n - 1 gaps, and indices count dropped ones too."""
+    """The frame rate, from (index, capture time in s) of the frames: n frames span n - 1 gaps, and indices count dropped frames too."""
     if len(times) < 2 or times[-1][1] <= times[0][1]:
         return None
     return (times[-1][0] - times[0][0]) / (times[-1][1] - times[0][1])
 
 
 def another(source: str, dev: Path = DEV) -> str:
-    """The line to type when a source is none: allow it, take the one that was meant, or one that is there."""
+    """The command for a source that cannot be opened: permit it, use the nearest existing name, or another camera."""
     node = Path(f"/dev/video{source}" if source.isdecimal() else source).expanduser()
     if node.exists() and not os.access(node, os.R_OK):
         return 'sudo usermod -aG video "$USER" && newgrp video'

@@ -1,4 +1,4 @@
-"""doctor: where a model can run. Each device runs the shipped model; a GPU that is there and does not run is a problem."""
+"""Checks of devices: each runs the shipped model; a GPU that exists but does not run it is a problem."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ PROVIDER_LIBRARIES = {"cuda": "libonnxruntime_providers_cuda.so", "tensorrt": "l
 def checks() -> Iterator[Finding]:
     """The GPU, TensorRT, then every device."""
     gpu = find_card()
-    yield Finding("gpu", True, f"{gpu.name}, {gpu.memory_mb} MB, CUDA {gpu.driver}" if gpu else "no NVIDIA driver here")
+    yield Finding("gpu", True, f"{gpu.name}, {gpu.memory_mb} MB, CUDA {gpu.driver}" if gpu else "no NVIDIA driver")
     yield tensorrt(gpu)
     yield from devices(gpu)
 
 
 def tensorrt(gpu: Card | None) -> Finding:
-    """TensorRT is visible in this environment; it runs .engine files, so without a GPU nobody misses it."""
+    """Whether TensorRT can be imported; it runs .engine files, so it is not needed without a GPU."""
     if hidden_from_here("tensorrt"):
         return Finding(
-            "tensorrt", False, "the system has it, this virtual environment does not look there", open_environment()
+            "tensorrt", False, "installed on the system, but hidden from this virtual environment", open_environment()
         )
     if importlib.util.find_spec("tensorrt") is None:
         said = "not installed; only .engine files need it"
@@ -52,22 +52,22 @@ def tensorrt(gpu: Card | None) -> Finding:
 
 
 def unfit_for_board(version: str, release: L4T | None) -> str | None:
-    """Why this TensorRT cannot run on a Jetson of that release; None where it can, or on another machine.
+    """Why this TensorRT cannot run on a Jetson of that release; None if it can, or on other machines.
 
-    JetPack 6.1 to 7.2 bring TensorRT 10; of TensorRT 11 only 11.4.1 and newer know a Jetson, from JetPack 7.2.2 on.
+    JetPack 6.1 to 7.2 contain TensorRT 10; of TensorRT 11 only 11.4.1 and newer support Jetson, from JetPack 7.2.2 on.
     """
     number = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
     if release is None or number < (11,):
         return None
     if number < (11, 4, 1):
-        return "TensorRT 11 before 11.4.1 supports no Jetson; JetPack's own is used without it"
+        return "TensorRT 11 before 11.4.1 does not support Jetson; without it, JetPack's own is used"
     if release.major < 39:
-        return "TensorRT 11.4.1 and newer need JetPack 7.2.2; JetPack's own is used without it"
+        return "TensorRT 11.4.1 and newer need JetPack 7.2.2; without it, JetPack's own is used"
     return None
 
 
 def devices(gpu: Card | None) -> Iterator[Finding]:
-    """Every device that --device knows: the shipped model runs there, or why not."""
+    """Every device of --device: whether the shipped model runs there, or why not."""
     from ..runtime.sessions.session import DEVICES
 
     for device in DEVICES:
@@ -85,11 +85,11 @@ def devices(gpu: Card | None) -> Iterator[Finding]:
             said = f"{reason} (missing: {library})" if library else reason
             yield Finding(f"device {device}", device != "cuda", said, _gpu_line(library))
         else:
-            yield Finding(f"device {device}", True, f"not here: {reason}")
+            yield Finding(f"device {device}", True, f"not available: {reason}")
 
 
 def _reason_not_to_run(device: str) -> str | None:
-    """None when the shipped model really runs on the device, else the sentence that --device would end with."""
+    """Run the shipped model on the device; returns None if that works, else the error message."""
     import numpy as np
 
     from ..runtime.sessions.model import load
@@ -105,7 +105,7 @@ def _reason_not_to_run(device: str) -> str | None:
 
 
 def _missing_library(device: str) -> str | None:
-    """The shared library that the provider asks for in vain, as the loader names it; ONNX Runtime keeps it to itself."""
+    """The shared library that the provider needs and does not find; ONNX Runtime does not report its name."""
     spec = importlib.util.find_spec("onnxruntime")
     folder = Path(spec.origin).parent / "capi" if spec is not None and spec.origin else Path()
     provider = folder / PROVIDER_LIBRARIES.get(device, "")
@@ -120,7 +120,7 @@ def _missing_library(device: str) -> str | None:
 
 
 def _gpu_line(library: str | None) -> str:
-    """The line that brings the GPU build in place of the CPU's, or the CUDA libraries that it did not find."""
+    """The command that replaces the CPU build with the GPU build, or installs the missing CUDA libraries."""
     if library is not None and installed(["onnxruntime-gpu"]):
         return pip("install", "onnxruntime-gpu[cuda,cudnn]>=1.21")
     return " && ".join([pip("uninstall", "-y", "onnxruntime"), pip("install", "onnxruntime-gpu[cuda,cudnn]>=1.21")])

@@ -1,4 +1,4 @@
-"""Every check of `numclip doctor`, in the order one would mend what it finds."""
+"""Every check of `numclip doctor`, in the order in which problems should be fixed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .finding import Finding, FindingRecord
 
 
 class DiagnosisRecord(TypedDict):
-    """A diagnosis as JSON has it, for a bug report."""
+    """A diagnosis as JSON, for a bug report."""
 
     environment: Environment
     findings: list[FindingRecord]
@@ -25,36 +25,36 @@ class DiagnosisRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything that was looked at."""
+    """All findings."""
 
     findings: tuple[Finding, ...]
-    sources: tuple[str, ...] = ()  # cameras that were named, which a report hides
+    sources: tuple[str, ...] = ()  # named cameras, which a report hides
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """What needs mending."""
+        """The findings that are problems."""
         return tuple(finding for finding in self.findings if not finding.ok)
 
     @property
     def fine(self) -> tuple[Finding, ...]:
-        """What is right."""
+        """The findings that are fine."""
         return tuple(finding for finding in self.findings if finding.ok)
 
     @property
     def sees(self) -> bool:
-        """Whether a camera gives frames."""
+        """Whether a camera delivers frames."""
         return any(finding.check == "camera" and " x " in finding.said for finding in self.fine)
 
     def to_json(self) -> DiagnosisRecord:
-        """The findings and the machine, without a name of anyone or anything."""
+        """The findings and the machine, without names of people, hosts or places."""
         private = [source for source in self.sources if not re.fullmatch(r"(/dev/video)?\d+", source)]
-        private += [str(Path.cwd()), sys.prefix, str(PACKAGE)]  # with their spaces, where a pattern would stop
+        private += [str(Path.cwd()), sys.prefix, str(PACKAGE)]  # listed because a pattern would stop at their spaces
         private += [value for name, value in os.environ.items() if name.startswith("NUMCLIP_")]
         return {"environment": environment(), "findings": [finding.to_json(private) for finding in self.findings]}
 
 
 def diagnose(sources: Sequence[str] | None = None, each: Callable[[Finding], object] | None = None) -> Diagnosis:
-    """Look at everything; sources: these cameras or streams, or None for every camera that is plugged in.
+    """Run all checks. sources: these cameras or streams; None: every connected camera.
 
     `each` is called with every finding as soon as it is known.
     """
@@ -67,7 +67,7 @@ def diagnose(sources: Sequence[str] | None = None, each: Callable[[Finding], obj
 
 
 def look(sources: Sequence[str] | None = None) -> Iterator[Finding]:
-    """All findings, in the order one would mend them."""
+    """All findings, in the order in which problems should be fixed."""
     yield from packages.checks()
     for name, check in (
         ("models", files.models),
@@ -82,8 +82,8 @@ def look(sources: Sequence[str] | None = None) -> Iterator[Finding]:
 
 
 def _told(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """A check that needs a package which does not load says so; the package's own finding has the line to type."""
+    """Run a check; if it needs a package that does not load, report that. The package's own finding has the command."""
     try:
         yield from check()
     except ImportError as error:
-        yield Finding(name, False, f"cannot be looked at before the packages above are right ({error})")
+        yield Finding(name, False, f"cannot be checked until the packages above are fixed ({error})")

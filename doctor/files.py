@@ -1,4 +1,4 @@
-"""doctor: the shipped models, the face detector and the cache folder."""
+"""Checks of the shipped models, the face detector and the cache folder."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ NEEDED_DISK_MB = 500
 
 
 def models() -> Iterator[Finding]:
-    """Every shipped model is there, whole, and the graph its calibration was fitted for."""
+    """Whether every shipped model exists, is complete, and has the graph that its calibration was fitted for."""
     from ..runtime.contract.model_file import shipped_models
     from ..runtime.sessions.model import load
 
-    for name in sorted({*shipped_models(), "age-nano"}):  # the default may be the one that is gone
+    for name in sorted({*shipped_models(), "age-nano"}):  # the default model may be the missing one
         try:
             spec = load(name, "cpu", 1).spec
         except NumclipError as error:
             yield Finding(f"model {name}", False, str(error), restore(f"runtime/models/{name}.onnx"))
         else:
             errors = ", ".join(f"{m.data} {m.mae:.2f}" for m in spec.metrics)
-            yield Finding(f"model {name}", True, f"whole; MAE {errors or 'not measured'}")
+            yield Finding(f"model {name}", True, f"complete; MAE {errors or 'not measured'}")
 
 
 def finder() -> Iterator[Finding]:
-    """The face finder that ships opens and runs."""
+    """Whether the shipped face detector opens and runs."""
     import numpy as np
 
     from ..runtime.contract.model_file import FINDER
@@ -45,11 +45,11 @@ def finder() -> Iterator[Finding]:
     except NumclipError as error:
         yield Finding(check, False, str(error), restore(f"runtime/models/{FINDER}.onnx"))
     else:
-        yield Finding(check, True, f"there, and runs; sees faces from {found.spec.smallest_face_px:g} px")
+        yield Finding(check, True, f"runs; finds faces from {found.spec.smallest_face_px:g} px")
 
 
 def yunet() -> Iterator[Finding]:
-    """YuNet, where it was fetched, is the published file, and runs."""
+    """Whether YuNet, if it was downloaded, is the published file and runs."""
     import cv2
     import numpy as np
 
@@ -60,10 +60,12 @@ def yunet() -> Iterator[Finding]:
     try:
         path = yunet_path()
         if path is None:
-            yield Finding(check, True, "not fetched, and not needed; numclip fetch yunet brings it for comparison")
+            yield Finding(
+                check, True, "not downloaded, and only needed for --detector yunet; numclip fetch yunet downloads it"
+            )
             return
         if hashlib.sha256(path.read_bytes()).hexdigest() != YUNET_SHA256:
-            yield Finding(check, False, f"{path}: its bytes are not the published file's", replace)
+            yield Finding(check, False, f"{path}: differs from the published file", replace)
             return
         YuNetDetector().detect(np.zeros((64, 64, 3), np.uint8))
     except OSError as error:
@@ -71,11 +73,11 @@ def yunet() -> Iterator[Finding]:
     except (NumclipError, cv2.error) as error:
         yield Finding(check, False, str(error), replace)
     else:
-        yield Finding(check, True, "there, whole, and runs")
+        yield Finding(check, True, "is the published file, and runs")
 
 
 def cache() -> Iterator[Finding]:
-    """The cache folder takes files and has room."""
+    """Whether the cache folder is writable and has enough space."""
     from ..runtime.places import cache_dir
 
     folder = cache_dir()
@@ -92,7 +94,7 @@ def cache() -> Iterator[Finding]:
 
 
 def _refusal(folder: Path) -> str | None:
-    """Why a folder takes no file, in the system's words; None when it does."""
+    """Why a folder is not writable, in the system's words; None if it is."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -107,7 +109,7 @@ def _free_mb(folder: Path) -> int:
 
 
 def _other_cache(needed: int) -> str:
-    """A line that names a folder which does take files, the usual one first, and which has room where that is asked."""
+    """A command that sets a writable cache folder, preferably the usual one, and with enough space if `needed`."""
     usual = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "numclip"
     for folder, line in (
         (usual, "unset NUMCLIP_CACHE"),
@@ -124,7 +126,7 @@ def _other_cache(needed: int) -> str:
 
 
 def _takes_files(folder: Path) -> bool:
-    """Tried on the nearest folder that exists, so that looking leaves nothing behind."""
+    """Whether a folder would be writable; tried on its nearest existing parent, so that the check leaves nothing behind."""
     return _refusal(_there(folder)) is None
 
 

@@ -1,4 +1,4 @@
-"""What a check of `numclip doctor` reports, the lines it tells to type, and how a report is kept free of names."""
+"""Findings of `numclip doctor`, the commands that they suggest, and the removal of names from reports."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from typing import TypedDict
 
 from ..runtime.places import PACKAGE
 
-# Paths that are alike on every machine; any other path may name a person, a firm or a place.
+# Paths that are the same on every machine; any other path may name a person, a company or a place.
 PUBLIC_ROOTS = ("/bin", "/dev", "/etc", "/lib", "/opt/nvidia", "/proc", "/sbin", "/sys", "/usr", "/var/lib/nvpmodel")
-PRIVATE = "…"  # what a name is replaced by
+PRIVATE = "…"  # replaces names
 _URL = re.compile(r"\b(?:rtsps?|https?|rtmp|udp)://[^\s'\"]*[^\s'\":;,]")
 _PATH = re.compile(r"(?<![\w./~-])(?:file://)?/(?!/)[^\s'\":;,]+")
 _BY_ID = re.compile(r"(/dev/(?:v4l|disk)/by-\w+/)[^\s'\":]+")  # udev puts serial numbers into these
 
 
 class FindingRecord(TypedDict):
-    """A finding as JSON has it."""
+    """A finding as JSON."""
 
     check: str
     ok: bool
@@ -37,26 +37,26 @@ class FindingRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     check: str
     ok: bool
     said: str
-    fix: str | None = None  # the line to type; on a finding that is ok, the line that would change it
+    fix: str | None = None  # the command that fixes the problem; if there is none, a suggestion
 
     def to_json(self, private: Iterable[str] = ()) -> FindingRecord:
-        """For a bug report: without a name of anyone or anything, and without the words of `private`."""
+        """The finding for a bug report, without names of people, hosts or places, and without the words in `private`."""
         fix = None if self.fix is None else without_names(self.fix, private)
         return {"check": self.check, "ok": self.ok, "said": without_names(self.said, private), "fix": fix}
 
 
 def pip(*words: str) -> str:
-    """The pip line for this very interpreter, quoted for a shell."""
+    """The pip command for this Python interpreter, quoted for a shell."""
     return shlex.join([sys.executable, "-m", "pip", *words])
 
 
 def restore(file: str) -> str:
-    """The line that brings a file of this package back: from the checkout, or from where it was installed."""
+    """The command that restores a file of this package: from the checkout, or from where it was installed."""
     if (PACKAGE / ".git").exists():
         return shlex.join(["git", "-C", str(PACKAGE), "checkout", "--", file])
     try:
@@ -68,7 +68,7 @@ def restore(file: str) -> str:
 
 
 def without_names(text: str, private: Iterable[str] = ()) -> str:
-    """The text for a bug report: no home folder, user, host, address, serial number, private path, or word of `private`."""
+    """The text for a bug report, without home folder, user, host, address, serial number, private paths, and the words in `private`."""
     for word in sorted((w for w in {*private} if w and not _is_public(w)), key=len, reverse=True):
         text = text.replace(word, PRIVATE)
     text = _URL.sub(lambda m: m[0].partition("://")[0] + "://" + PRIVATE, text)
@@ -85,7 +85,7 @@ def _is_public(path: str) -> bool:
 
 
 def _last_part(path: str) -> str:
-    """A file's own name helps; a folder's or an unknown one's may be somebody's."""
+    """The last part of a path if it is a known kind of file; names of folders and other files may be private."""
     last = path.rstrip("/").rpartition("/")[2]
     known = (".onnx", ".engine", ".whl", "python", "python3")
     return last if last.endswith(known) or last.startswith("python3.") else PRIVATE
@@ -94,6 +94,6 @@ def _last_part(path: str) -> str:
 def _names() -> list[str]:
     """This user's and this host's names, the longest first."""
     names = {platform.node(), platform.node().partition(".")[0], os.environ.get("USER", "")}
-    with contextlib.suppress(OSError, KeyError):  # a container's user without an entry has no name to hide
+    with contextlib.suppress(OSError, KeyError):  # in a container a user may have no name
         names.add(getpass.getuser())
     return sorted(names - {"", "root", "localhost"}, key=len, reverse=True)

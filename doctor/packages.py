@@ -1,4 +1,4 @@
-"""doctor: Python and the packages. Two packages that write the same files are the field's most common broken install."""
+"""Checks of Python and the packages. The most common broken installation has two packages that overwrite each other's files."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def checks() -> Iterator[Finding]:
 
 
 def python() -> Finding:
-    """Python is new enough, and whether it is an environment of its own."""
+    """Whether Python is new enough, and whether it is a virtual environment."""
     ok = sys.version_info >= (3, 10)
     kind = "virtual environment" if sys.prefix != sys.base_prefix else "system-wide"
     return Finding("python", ok, f"{platform.python_version()}, {kind}", None if ok else "sudo apt-get install python3")
 
 
 def needed(module: str, requirement: str) -> Finding:
-    """A package every install has."""
+    """Whether a required package loads."""
     try:
         loaded = importlib.import_module(module)
     except ImportError as error:
@@ -53,7 +53,7 @@ def needed(module: str, requirement: str) -> Finding:
 
 
 def onnxruntime() -> Finding:
-    """Exactly one ONNX Runtime; none is right where TensorRT runs engines."""
+    """Whether exactly one ONNX Runtime is installed; none is fine if TensorRT runs engines."""
     here = installed(RUNTIMES)
     if len(here) > 1:
         keep = "onnxruntime-gpu>=1.17" if Path("/dev/nvidiactl").exists() else ONNXRUNTIME
@@ -63,13 +63,13 @@ def onnxruntime() -> Finding:
     except ImportError as error:
         fix = pip("install", ONNXRUNTIME)
         if not here and importlib.util.find_spec("tensorrt") is not None:
-            return Finding("onnxruntime", True, "not installed; TensorRT is, and runs .engine files", fix)
+            return Finding("onnxruntime", True, "not installed; only TensorRT .engine files can run", fix)
         return Finding("onnxruntime", False, _does_not_load(here, error), fix)
     return Finding("onnxruntime", True, _said(here))
 
 
 def opencv() -> Finding:
-    """Exactly one OpenCV that loads and is new enough for YuNet."""
+    """Whether exactly one OpenCV is installed, loads, and is new enough for YuNet."""
     here = installed(OPENCVS)
     if len(here) > 1:
         return _clash("opencv", here, OPENCV)
@@ -79,7 +79,7 @@ def opencv() -> Finding:
         if here and "libGL" in str(error):  # a server without a screen: the build without windows needs no libGL
             lines = [pip("uninstall", "-y", *here), pip("install", HEADLESS)]
             return Finding("opencv", False, _does_not_load(here, error), " && ".join(lines))
-        if "numpy" in str(error):  # an OpenCV built for NumPy 1, as JetPack's is, below a newer NumPy
+        if "numpy" in str(error):  # an OpenCV built for NumPy 1, such as JetPack's, with a newer NumPy
             return Finding("opencv", False, _does_not_load(here, error), pip("install", OLD_NUMPY))
         return Finding("opencv", False, _does_not_load(here, error), _opencv_line())
     version = str(getattr(cv2, "__version__", "0"))
@@ -90,7 +90,7 @@ def opencv() -> Finding:
 
 
 def opencv_parts() -> Finding:
-    """What this OpenCV was built with; on a Jetson the cameras need GStreamer, elsewhere nothing is a fault."""
+    """What this OpenCV was built with; on a Jetson the cameras need GStreamer, elsewhere every build is fine."""
     import cv2
 
     info = cv2.getBuildInformation()
@@ -106,14 +106,16 @@ def opencv_parts() -> Finding:
 def _built_with(info: str, name: str) -> bool:
     """One row of OpenCV's build information: `GUI: NONE`, `GUI: QT5`, `FFMPEG: YES`."""
     row = re.search(rf"^[ \t]*{name}:[ \t]*(\S*)", info, re.M)
-    if name == "GUI" and row is not None and not row[1]:  # its backends follow, a line each
+    if name == "GUI" and row is not None and not row[1]:  # its backends follow on separate lines
         return re.search(r"^\s*(GTK\+?|QT|QT5|QT6|Cocoa|Win32 UI|WIN32UI):\s*YES", info, re.M) is not None
     return row is not None and row[1] not in ("NO", "NONE", "")
 
 
 def _clash(module: str, here: dict[str, str], keep: str) -> Finding:
     lines = [pip("uninstall", "-y", *here), pip("install", keep)]
-    return Finding(module, False, f"{_said(here)}: they overwrite each other's files", " && ".join(lines))
+    return Finding(
+        module, False, f"{_said(here)} are both installed and overwrite each other's files", " && ".join(lines)
+    )
 
 
 def _opencv_line() -> str:
@@ -129,7 +131,7 @@ def _does_not_load(here: dict[str, str], error: ImportError) -> str:
 
 
 def hidden_from_here(module: str, system: Path = Path("/usr/lib")) -> bool:
-    """Whether the system's Python has a module that this virtual environment does not look at."""
+    """Whether the system's Python has a module that this virtual environment cannot see."""
     return (
         sys.prefix != sys.base_prefix
         and importlib.util.find_spec(module) is None
@@ -138,7 +140,7 @@ def hidden_from_here(module: str, system: Path = Path("/usr/lib")) -> bool:
 
 
 def open_environment() -> str:
-    """The line that lets this virtual environment see the system's packages."""
+    """The command that makes the system's packages visible in this virtual environment."""
     if not os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg")):
         return "python3 -m venv --system-site-packages .venv"
     config = shlex.quote(os.path.join(sys.prefix, "pyvenv.cfg"))

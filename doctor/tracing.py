@@ -1,7 +1,7 @@
-"""What leaves the process: a clip is run under a tracer that sees every socket and every file written, by any library and any child.
+"""Trace a run on a clip: every socket it opens and every file it writes, by any library and any child process.
 
-The tracer is strace, which asks the kernel. Where it is missing or may not trace, Python's audit hooks are used, with a look at
-the process's open files and sockets in /proc every 20 ms; they see what Python does, and of native code only what stays open so long.
+The tracer is strace, which asks the kernel. If it is not installed or may not trace, Python's audit hooks are used, together with
+the process's open files and sockets in /proc every 20 ms; of native code they only see what stays open long enough.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ COMPILED = re.compile(r".*/__pycache__(/[^/]+\.pyc(\.\d+)?)?")  # Python's own c
 
 @dataclass(frozen=True)
 class PrivacyOptions:
-    """What is run under the tracer."""
+    """The clip to run, and the tracer."""
 
     clip: Path | None = None
     """A video or picture; None: the demo's clip."""
     flags: Sequence[str] = ()
     """More flags of `numclip run`."""
     tracer: str = "auto"
-    """strace, hooks, or auto: strace where it works."""
+    """strace, hooks, or auto: strace if it works, else hooks."""
 
 
 @dataclass(frozen=True)
 class PrivacyReport:
-    """What was seen."""
+    """The result of a trace."""
 
     tracer: str  # strace or hooks
     command: tuple[str, ...]  # after numclip
     exit_code: int
     sockets: tuple[str, ...]  # each address that was connected to, sent to, or listened on
-    files: tuple[str, ...]  # written, made, or renamed to, beside those asked for
+    files: tuple[str, ...]  # written, created or renamed to, except those that were asked for
     asked: tuple[str, ...]  # files that flags asked for, and that were written
 
     @property
     def clean(self) -> bool:
-        """Whether nothing left but what flags asked for, and the run did its work."""
+        """Whether the run succeeded, and opened and wrote only what flags asked for."""
         return not self.sockets and not self.files and self.exit_code == 0
 
     def to_json(self) -> dict[str, object]:
@@ -64,9 +64,9 @@ class PrivacyReport:
 
 
 def privacy(options: PrivacyOptions) -> PrivacyReport:
-    """Run a clip and watch; raises SourceError for a clip that is not there, DeviceError where nothing can be traced."""
+    """Trace a run on a clip; raises SourceError if the clip does not exist, DeviceError if nothing can be traced."""
     if options.clip is not None and not options.clip.exists():
-        raise SourceError(f"{options.clip}: expected a video or picture, found nothing; give another --clip")
+        raise SourceError(f"{options.clip}: the clip does not exist; give another --clip")
     with tempfile.TemporaryDirectory(prefix="numclip-privacy-") as folder:
         clip, out = options.clip, Path(folder) / "ages.jsonl"
         if clip is None:
@@ -81,20 +81,18 @@ def privacy(options: PrivacyOptions) -> PrivacyReport:
 
 
 def watch(program: Sequence[str], words: Sequence[str], tracer: str = "auto") -> PrivacyReport:
-    """Run `program` with `words` and list what left it; files that are named in `words` were asked for.
+    """Run `program` with `words` and list the sockets and files that it used; files that are named in `words` are expected.
 
-    program begins with a Python interpreter. Raises DeviceError where the tracer that is asked for does not work.
+    program begins with a Python interpreter. Raises DeviceError if the requested tracer does not work.
     """
     asked = {str(Path(word).resolve()) for word in words if not word.startswith("-")}
     asked |= {f"{path}.head" for path in asked}  # of an audit file
     chosen = tracer if tracer != "auto" else "strace" if _strace_works() else "hooks"
     run = {"strace": _with_strace, "hooks": _with_hooks}.get(chosen)
     if run is None:
-        raise DeviceError(f"expected the tracer strace, hooks or auto, got {tracer}")
+        raise DeviceError(f"expected --tracer strace, hooks or auto, got {tracer}")
     if chosen == "strace" and not _strace_works():
-        raise DeviceError(
-            "expected strace, it is not installed or may not trace here; install it, or use the tracer hooks"
-        )
+        raise DeviceError("strace is not installed, or may not trace here; install it, or use --tracer hooks")
     code, sockets, files = run([*program, *words])
     mine = {path for path in files if not HARMLESS.fullmatch(path) and not COMPILED.fullmatch(path)}
     mine -= {path for path in mine if os.path.isdir(path) and any(a.startswith(f"{path}/") for a in asked)}
@@ -119,7 +117,7 @@ def _with_strace(command: list[str]) -> tuple[int, set[str], set[str]]:
 
 
 ADDRESS = re.compile(r"sin6?_port=htons\((\d+)\).*?(?:inet_addr\(\"([^\"]*)\"\)|inet_pton\(AF_INET6, \"([^\"]*)\")")
-# where the C library asks for the names of users, as it does without HOME; nothing of a run is in the question
+# where the C library looks up user names, as it does without HOME; a look-up contains nothing of the run
 USER_TABLES = ("/var/run/nscd/socket", "/run/nscd/socket")
 LOCAL = re.compile(r"sun_path=@?\"([^\"]*)\"")
 NETWORK = ("connect", "bind", "sendto", "sendmsg", "sendmmsg")
@@ -127,9 +125,9 @@ LINE = re.compile(r"(?:\d+\s+)?(\w+)\((.*)\)\s+= (-?\d+)(?:<(.*)>)?.*")
 
 
 def read_strace(lines: Iterable[str]) -> tuple[set[str], set[str]]:
-    """The sockets and the written files of a trace with -f -y."""
+    """The sockets and the written files in a trace made with -f -y."""
     sockets, files, begun = set[str](), set[str](), dict[str, str]()
-    folders, last = dict[str, str](), os.getcwd()  # of each process; a new one is where the last one went
+    folders, last = dict[str, str](), os.getcwd()  # by process; a new process starts in the last one's folder
     for raw in lines:
         line = raw.rstrip("\n")
         process = line.partition(" ")[0]
@@ -153,7 +151,7 @@ def read_strace(lines: Iterable[str]) -> tuple[set[str], set[str]]:
 
 
 def _addresses(words: str) -> list[str]:
-    """Whatever the outcome: an address that could not be reached was tried."""
+    """The addresses of a call, whether it succeeded or not."""
     places = [f"[{six}]:{port}" if six else f"{four}:{port}" for port, four, six in ADDRESS.findall(words)]
     return places + [f"unix:{path}" for path in LOCAL.findall(words) if path not in USER_TABLES]
 
@@ -162,7 +160,7 @@ def _written(call: str, words: str, path: str | None, here: str) -> list[str]:
     if call in ("open", "openat", "openat2", "creat"):
         writes = call == "creat" or re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_APPEND", words)
         return [path.removesuffix("(deleted)")] if writes and path else []
-    named = re.findall(r"(?:<([^<>]*)>, )?\"([^\"]*)\"", words)  # the folder of a relative path stands before it
+    named = re.findall(r"(?:<([^<>]*)>, )?\"([^\"]*)\"", words)  # the folder of a relative path precedes it
     if not named or (call == "symlink" and len(named) < 2):
         return []
     folder, name = named[-1]
@@ -200,7 +198,7 @@ else:
 
 
 def _with_hooks(command: list[str]) -> tuple[int, set[str], set[str]]:
-    """Audit hooks inside, and /proc from outside."""
+    """Trace with audit hooks inside the process, and /proc from outside."""
     sockets, files = set[str](), set[str]()
     with tempfile.NamedTemporaryFile(prefix="numclip-hooks-", mode="r") as trace, tempfile.TemporaryFile() as said:
         words = [command[0], "-c", HOOKS, trace.name, *command[1:]]
@@ -219,7 +217,7 @@ def _with_hooks(command: list[str]) -> tuple[int, set[str], set[str]]:
 
 
 def _look_in_proc(pid: int, sockets: set[str], files: set[str]) -> None:
-    """Files open for writing, and sockets with a peer or a listener, now."""
+    """The files open for writing, and the sockets with a peer or a listener, at this moment."""
     try:
         inodes = set[str]()
         for number in os.listdir(f"/proc/{pid}/fd"):
@@ -234,7 +232,7 @@ def _look_in_proc(pid: int, sockets: set[str], files: set[str]) -> None:
                 if cells[9] in inodes:
                     sockets.add(f"{family} {cells[1]} to {cells[2]} (hex, from /proc)")
     except (OSError, IndexError):
-        return  # it has ended, or closed the file meanwhile
+        return  # it has ended or closed the file in the meantime
 
 
 def _may_write(pid: int, number: str) -> bool:

@@ -1,7 +1,7 @@
-"""What a device needs to turn pictures into ages: contract, sessions, faces, the live path, and outputs.
+"""Everything a device needs to estimate ages from pictures: model contract, sessions, faces, the live path, and outputs.
 
-`run(RunOptions(("clip.mp4",)))` and `replay(ReplayOptions(path))` are the commands of these names; `build_engine(EngineOptions(...))`
-is the command `numclip engine`, `model_info(NAME)` what `numclip info` shows.
+`run(RunOptions(("clip.mp4",)))` and `replay(ReplayOptions(path))` do what the commands of these names do;
+`build_engine(EngineOptions(...))` is `numclip engine`, and `model_info(NAME)` returns what `numclip info` prints.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model file says about itself, as a record and as JSON."""
+"""The content of a model file's metadata, as a record and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sessions.engine_file import holds_finder, read_faces_sidecar, read_sidecar
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model file, or a face finder's, and what it says."""
+    """A model file, or a face finder's, and its metadata."""
 
     path: Path
     spec: ModelSpec | FacesSpec
@@ -27,11 +27,11 @@ class ModelInfo:
 
     @property
     def is_finder(self) -> bool:
-        """Whether it finds faces; else it reads crops."""
+        """Whether it is a face finder; otherwise it reads crops."""
         return isinstance(self.spec, FacesSpec)
 
     def to_json(self) -> dict[str, Json]:
-        """The whole spec, with what it does not say itself."""
+        """The complete spec, and the facts that are not part of it."""
         return {
             **json.loads(self.spec.to_json()),
             "file_bytes": self.file_bytes,
@@ -41,7 +41,7 @@ class ModelInfo:
 
 
 def model_info(name_or_path: str | os.PathLike[str]) -> ModelInfo:
-    """Read a model by name or file; raises ModelError."""
+    """Read the metadata of a model, by name or file; raises ModelError."""
     path = resolve(name_or_path)
     if path.suffix == ".engine":
         spec, built = read_faces_sidecar(path) if holds_finder(path) else read_sidecar(path)

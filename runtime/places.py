@@ -1,4 +1,4 @@
-"""Where files go: the cache folder, and files that are written whole or not at all."""
+"""The cache folder, and writing files atomically."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).resolve().parents[1]  # this package; in a checkout the
 def cache_dir() -> Path:
     """The folder for downloads and derived data.
 
-    NUMCLIP_CACHE, else XDG_CACHE_HOME/numclip, else ~/.cache/numclip. A user without a home folder gets a folder of
-    their own in the system's temporary folder. The folder is not created here.
+    It is NUMCLIP_CACHE if set, else XDG_CACHE_HOME/numclip, else ~/.cache/numclip. A user without a home folder gets a folder in
+    the system's temporary folder. This function does not create it.
     """
     named = os.environ.get("NUMCLIP_CACHE")
     if named:
@@ -31,7 +31,7 @@ def cache_dir() -> Path:
 
 
 def _can_be_made(folder: Path) -> bool:
-    """Whether this user may create or write the folder."""
+    """Whether this user may create the folder or write to it."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return os.access(there, os.W_OK | os.X_OK)
 
@@ -42,7 +42,7 @@ def _temporary_cache() -> Path:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary name beside it, then a rename.
+    """Write a file atomically: to a temporary name in the same folder, then a rename.
 
     Raises OutputError naming the file.
     """
@@ -54,14 +54,14 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from None
+        raise OutputError(f"cannot write {path} ({error.strerror}); free space or choose another place") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
 def write_json(where: str | Path, content: object) -> None:
-    """Write a report as JSON to a file, whole, or to standard output for `-`. Raises OutputError naming the file."""
+    """Write a report as JSON to a file, atomically, or to standard output for `-`. Raises OutputError naming the file."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     if where == "-":
         sys.stdout.write(text)

@@ -1,6 +1,6 @@
-"""The machine: its processor, board and versions, and nothing that names a person or host.
+"""Facts about the machine: processor, board and versions, but no names of people or hosts.
 
-Everything is read from files below `root`, so that another board's files can be laid out and looked at.
+Everything is read from files below `root`, so that tests can provide another board's files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ JETPACKS = {
 
 
 class Environment(TypedDict):
-    """What decides a benchmark's figures."""
+    """The facts that a benchmark's figures depend on."""
 
     cpu: str
     cores: int
@@ -66,26 +66,26 @@ class L4T:
 
     @property
     def jetpack(self) -> str:
-        """The JetPack it belongs to: its number where the table knows it, else the major number, else `unknown`."""
+        """The JetPack release that it belongs to: its number if known, else the major number, else `unknown`."""
         known = JETPACKS.get((self.major, self.minor, self.patch))
         return known or {35: "5", 36: "6", 38: "7", 39: "7"}.get(self.major, "unknown")
 
 
 @dataclass(frozen=True)
 class PowerModes:
-    """What a Jetson's nvpmodel is set to, and the modes that the board has."""
+    """The power mode of a Jetson (nvpmodel), and the modes that the board has."""
 
     current: str  # the mode's number
     names: dict[str, str]  # number: name
 
     @property
     def name(self) -> str:
-        """The current mode by name, or by number where the board's table does not name it."""
+        """The current mode's name, or its number if the board's table does not name it."""
         return self.names.get(self.current, f"mode {self.current}")
 
     @property
     def strongest(self) -> str | None:
-        """The number of the mode without limits; not the highest number: on Orin Nano it is 2, on AGX Orin 0."""
+        """The number of the mode without limits. It is not the highest number: on Orin Nano it is 2, on AGX Orin 0."""
         return next((number for number, name in self.names.items() if name.startswith("MAXN")), None)
 
 
@@ -106,19 +106,19 @@ def environment(root: Path = ROOT) -> Environment:
 
 
 def l4t(root: Path = ROOT) -> L4T | None:
-    """The L4T release of a Jetson, from `# R36 (release), REVISION: 4.3, …`; None on other machines."""
+    """The L4T release of a Jetson, from a line such as `# R36 (release), REVISION: 4.3, …`; None on other machines."""
     text = read_line(root / "etc/nv_tegra_release") or ""
     found = re.match(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*(\d+)(?:\.(\d+))?", text)
     return None if found is None else L4T(int(found[1]), int(found[2]), int(found[3] or 0))
 
 
 def is_jetson(root: Path = ROOT) -> bool:
-    """Whether this is an NVIDIA board: its L4T release file is there."""
+    """Whether this is an NVIDIA Jetson: its L4T release file exists."""
     return l4t(root) is not None
 
 
 def power_modes(root: Path = ROOT) -> PowerModes | None:
-    """What nvpmodel is set to; None where there is no nvpmodel."""
+    """The power modes of nvpmodel; None if the machine has no nvpmodel."""
     status = re.search(r"\d+", read_line(root / "var/lib/nvpmodel/status") or "")
     if status is None:
         return None
@@ -128,7 +128,7 @@ def power_modes(root: Path = ROOT) -> PowerModes | None:
 
 
 def installed(names: Iterable[str]) -> dict[str, str]:
-    """Those of the distributions that are installed, and their versions."""
+    """The versions of those of the given packages that are installed."""
     found: dict[str, str] = {}
     for name in names:
         try:
@@ -139,7 +139,7 @@ def installed(names: Iterable[str]) -> dict[str, str]:
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in use, MB (Linux; 0 where it cannot be read)."""
+    """The resident memory of this process in MB (Linux; 0 if it cannot be read)."""
     found = re.search(r"^VmRSS:\s+(\d+)", read_text(Path("/proc/self/status")) or "", re.M)
     return int(found[1]) / 1024 if found else 0.0
 
@@ -155,13 +155,13 @@ def _memory_gb(root: Path) -> float | None:
 
 
 def read_line(path: Path) -> str | None:
-    """The first line of a small system file, without its closing zero; None where it cannot be read or is empty."""
+    """The first line of a small system file, without its closing zero byte; None if it is empty or cannot be read."""
     lines = (read_text(path) or "").strip().strip("\0").splitlines()
     return lines[0].strip() if lines else None
 
 
 def read_text(path: Path) -> str | None:
-    """A small system file; None where it cannot be read."""
+    """The text of a small system file; None if it cannot be read."""
     try:
         return path.read_text(errors="replace")
     except OSError:

@@ -1,6 +1,6 @@
-"""Faces cut once, by the crop contract, and kept on disk: the second epoch and the second evaluation decode nothing.
+"""Faces that are cropped once by the crop contract and kept on disk, so that later epochs and evaluations decode nothing.
 
-The cache lies in the cache folder (`runtime/places.py`). Its key holds everything that decides the pixels: the data set's
+The files are in the cache folder (`runtime/places.py`). Their key covers everything that the pixels depend on: the data set's
 files, the crop contract and the detector.
 """
 
@@ -31,16 +31,16 @@ from ...runtime.faces.opening import HELP, identity, open_detector
 from ...runtime.places import cache_dir
 from .datasets import Dataset, Sample
 
-CACHE_VERSION = 1  # raise when the cutting or detecting code changes its pixels
+CACHE_VERSION = 1  # increase it when a change of the detection or crop code changes pixels
 SKIP_WARNING_SHARE = 0.02
 DEFAULT_DETECTOR = FINDER
-DETECTOR_HELP = f"{HELP}; haar misses about half of the aligned chips"
+DETECTOR_HELP = f"{HELP}; haar misses about half of the faces in tightly cropped pictures"
 
 _log = logging.getLogger(__name__)
 
 
 class Rows:
-    """Some rows of an array that stays on disk: crops[i] and crops[i:j] read only what they name."""
+    """Rows of an array on disk: crops[i] and crops[i:j] read only the rows that they name."""
 
     def __init__(self, rows: Crops, places: npt.NDArray[np.intp]) -> None:
         self.rows, self.places = rows, places
@@ -58,7 +58,7 @@ Crops: TypeAlias = npt.NDArray[np.uint8] | Rows  # [N, S, S, 3] RGB
 
 @dataclass(frozen=True, eq=False)
 class FaceCrops:
-    """The faces of a data set, the largest of each picture, in the data set's order."""
+    """The faces of a data set, the largest in each picture, in the data set's order."""
 
     crops: Crops  # uint8 [N, S, S, 3] RGB, memory-mapped
     samples: tuple[Sample, ...]  # N
@@ -67,22 +67,22 @@ class FaceCrops:
 
     @property
     def labels(self) -> npt.NDArray[np.float64]:
-        """[N] in the task's unit; raises DataError where any is a band, which has no one number."""
+        """The labels [N] in the task's unit; raises DataError if one is a band."""
         banded = next((s for s in self.samples if s.band_high is not None), None)
         if banded is not None:
             low, high = banded.ends
             raise DataError(
-                f"expected exact labels here, {banded.file} has the band {low:g} to {high:g}; give data with exact labels"
+                f"expected exact labels, but {banded.file} has the band {low:g} to {high:g}; use data with exact labels"
             )
         return np.array([s.label for s in self.samples], np.float64)
 
     @property
     def ends(self) -> npt.NDArray[np.float64]:
-        """[N, 2] lowest and highest label of each, in the task's unit: twice the same where it is exact, inf where open."""
+        """The lowest and highest possible label [N, 2], in the task's unit: equal if exact, inf for an open band."""
         return np.array([s.ends for s in self.samples], np.float64).reshape(-1, 2)
 
     def take(self, samples: Sequence[Sample]) -> FaceCrops:
-        """Only the faces of these samples, by file, in this row's order; their labels and splits are those given."""
+        """The faces of these samples only, found by file, in this order, with the labels and splits of the samples."""
         wanted = {s.file: s for s in samples}
         places = [i for i, s in enumerate(self.samples) if s.file in wanted]
         chosen = tuple(wanted[self.samples[i].file] for i in places)
@@ -92,7 +92,7 @@ class FaceCrops:
 
 
 class CutFaces:
-    """The "detector" of pictures that are faces cut already: the landmarks lie where the crop put them."""
+    """The "detector" of pictures that are already cropped faces: the landmarks are where the crop put them."""
 
     def __init__(self, crop: CropSpec) -> None:
         self.name = "cut " + hashlib.sha256(json.dumps(asdict(crop)).encode()).hexdigest()[:16]
@@ -105,9 +105,9 @@ class CutFaces:
 
 
 def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = DEFAULT_DETECTOR) -> FaceCrops:
-    """Detect and cut the largest face of every sample, from the cache where it is there.
+    """Detect and crop the largest face of every sample, or take it from the cache.
 
-    Raises DataError when no face is found at all; more than 2 % of pictures without a face is a warning.
+    Raises DataError if no face is found at all; warns if more than 2 % of the pictures have none.
     """
     if dataset.cut is not None and WHOLE not in crop.box_rules:
         detector: Detector = CutFaces(dataset.cut)
@@ -121,7 +121,8 @@ def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = DEFAULT_DE
     samples = tuple(by_file[name] for name in index.files)
     if not samples:
         raise DataError(
-            f"{dataset.name}: expected faces, {detector.name} found none in {len(dataset.samples)} pictures"
+            f"{dataset.name}: {detector.name} found no face in {len(dataset.samples)} pictures; use other pictures, "
+            "or another --detector"
         )
     if len(index.skipped) > SKIP_WARNING_SHARE * len(dataset.samples):
         _log.warning(
@@ -134,7 +135,7 @@ def face_crops(dataset: Dataset, crop: CropSpec, detector_name: str = DEFAULT_DE
 
 @dataclass(frozen=True)
 class _Index:
-    """What lies beside the crops on disk, as JSON."""
+    """The JSON record beside the crops on disk."""
 
     files: list[str]  # N, in the crops' order
     skipped: list[str]
@@ -142,7 +143,7 @@ class _Index:
 
 
 def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) -> None:
-    """Cut every face into a temporary folder, then rename it."""
+    """Crop every face into a temporary folder, then rename it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".filling-"))
     try:
@@ -171,7 +172,8 @@ def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) ->
         os.rename(temporary, folder)
     except OSError as error:
         raise DataError(
-            f"crop cache {folder.parent}: cannot write ({error.strerror}); free space or set NUMCLIP_CACHE"
+            f"cannot write the crop cache {folder.parent} ({error.strerror}); free disk space, or set NUMCLIP_CACHE "
+            "to another folder"
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -190,7 +192,7 @@ def _key(dataset: Dataset, crop: CropSpec, detector: str) -> str:
 
 
 def _file_facts(dataset: Dataset, name: str) -> bytes:
-    """Size and time of a loose file, so that a changed picture is cut again."""
+    """Size and time of a single file, so that a changed picture is cropped again."""
     root = dataset.path if dataset.path.is_dir() else dataset.path.parent
     try:
         stat = (root / name).stat()

@@ -1,9 +1,9 @@
-"""Measure the crop contract on data: the mean landmarks of aligned chips, and the box rule of a detector without them.
+"""Measure the crop contract on data: the mean landmarks of aligned face crops, and the box rule of a detector without landmarks.
 
     python -m numclip.calibration.data.crop_template utkface:PATH [utkface:PATH …]
 
-The template for age is the mean YuNet landmarks on the aligned UTKFace chips (train split), in [0, 1] of the chip's
-side. The box rule for Haar is the median similarity from its box to the square that the landmarks give.
+The template for age is the mean of YuNet's landmarks on the aligned UTKFace crops (train split), as fractions of the side. The
+box rule for Haar is the median similarity transform from its box to the square that the landmarks give.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .datasets import Dataset, open_data
 
 
 def measure_template(dataset: Dataset) -> tuple[list[list[float]], int]:
-    """The mean of YuNet's five landmarks over square aligned chips and their mirror images, [5][2] in [0, 1]; and n."""
+    """The mean of YuNet's five landmarks over square aligned crops and their mirror images, [5][2] in [0, 1]; and n."""
     yunet = YuNetDetector()
     points = [
         faces.landmarks[0] / np.array(image.shape[1::-1])
@@ -48,7 +48,7 @@ def measure_box_rule(dataset: Dataset, crop: CropSpec) -> tuple[dict[str, float]
         center = matrix @ np.array([(crop.side - 1) / 2, (crop.side - 1) / 2, 1]) + 0.5
         scale = float(np.hypot(matrix[0, 0], matrix[1, 0])) * crop.side / float(x1 - x0)
         shift = (center - [(x0 + x1) / 2, (y0 + y1) / 2]) / [x1 - x0, y1 - y0]
-        if np.abs(shift).max() < 0.5:  # both saw the same face
+        if np.abs(shift).max() < 0.5:  # both found the same face
             rules.append([scale, *shift])
     names = ("scale", "shift_x", "shift_y")
     return {k: round(float(v), 4) for k, v in zip(names, np.median(rules, axis=0), strict=True)}, len(rules)

@@ -1,7 +1,7 @@
 """Labels in a CSV: columns `file` and `label` (or `age`), or `age_low` and `age_high` for bands; other text columns are groups.
 
-`split` and `subject` are optional. A band is of whole years, 20 and 29 from the 20th birthday to the 30th; an empty `age_high`
-leaves it open, and equal ends are an exact label.
+`split` and `subject` are optional. A band is in whole years: 20 and 29 mean from the 20th birthday to the day before the 30th. An
+empty `age_high` means no upper end, and equal ends mean an exact label.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ BAND = ("age_low", "age_high")
 
 
 def read_table(path: Path) -> list[Sample]:
-    """The rows of a table as samples; raises DataError naming the file, and the line where there is one."""
+    """The rows of a table as samples; raises DataError naming the file, and the line if there is one."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a CSV in UTF-8 ({error})") from None
+        raise DataError(f"{path}: cannot read it as a CSV file in UTF-8 ({error}); correct it") from None
     reader = csv.DictReader(io.StringIO(text))
     columns = list(reader.fieldnames or ())
     label_column = next((c for c in ("label", "age") if c in columns), None)
     banded = label_column is None and set(BAND) <= set(columns)
     if "file" not in columns or (label_column is None and not banded):
         raise DataError(
-            f"{path}: expected columns file and label (or age, or age_low and age_high), got {', '.join(columns) or 'none'}"
+            f"{path}: expected the columns file and label (or age, or age_low and age_high), got {', '.join(columns) or 'none'}; "
+            "add them"
         )
     rows = list(reader)
     text_columns = _text_columns(rows, [c for c in columns if c not in NOT_GROUPS])
@@ -60,22 +61,22 @@ def _number(row: dict[str, str], column: str, where: str) -> float:
     try:
         number = float(row[column])
     except (TypeError, ValueError):
-        raise DataError(f"{where}: expected a number as {column}, got {row[column]!r}") from None
+        raise DataError(f"{where}: expected a number in column {column}, got {row[column]!r}; correct it") from None
     if not math.isfinite(number):
-        raise DataError(f"{where}: expected a finite {column}, got {number}")
+        raise DataError(f"{where}: expected a finite number in column {column}, got {number}; correct it")
     return number
 
 
 def _band_high(row: dict[str, str], low: float, where: str) -> float | None:
-    """The end of a row's band, inf where it is empty; None where both ends are the same, an exact label."""
+    """The upper end of a row's band, inf if it is empty; None if both ends are equal, which is an exact label."""
     high = _number(row, BAND[1], where) if row[BAND[1]] else math.inf
     if high < low:
-        raise DataError(f"{where}: expected age_high of {low:g} or more, got {high:g}")
+        raise DataError(f"{where}: expected age_high to be at least age_low = {low:g}, got {high:g}; correct it")
     return None if high == low else high
 
 
 def _text_columns(rows: Sequence[dict[str, str]], columns: Iterable[str]) -> list[str]:
-    """Those columns that hold text, not numbers: each is a group to report by."""
+    """The columns with text instead of numbers: each is a group to report by."""
 
     def is_number(value: str) -> bool:
         try:

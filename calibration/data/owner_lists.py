@@ -1,7 +1,7 @@
-"""The lists that data sets' owners and papers hand around: one picture a line, its place and labels after it.
+"""List files as data sets' owners and papers publish them: one picture per line, its path followed by labels.
 
-A line is `path label [label ...]`, apart by spaces, tabs or commas. Paths are of other people's machines, so a picture is
-found by the end of its path. A list's own name says what it is a list of: train, val or test, a fold, a category.
+A line is `path label [label ...]`, separated by spaces, tabs or commas. The paths are those of other machines, so a picture is
+found by the end of its path. The name of a list says what it lists: train, val or test, a fold, a category.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ SPLIT_NAMES = ("train", "val", "test")
 class Listed:
     """One line of a list."""
 
-    picture: str  # as it lies here
+    picture: str  # its name in this folder
     labels: tuple[str, ...]  # as written
-    split: str | None  # train, val, test by the list's name
+    split: str | None  # train, val or test, from the list's name
     fold: int | None
     category: str  # the list's name without split and fold
 
 
 def read_lists(files: PictureFiles) -> tuple[list[Listed], int]:
-    """Every line that names a picture which is here, and how many name one which is not."""
+    """Every line whose picture exists, and the number of lines whose picture does not."""
     ends = _by_end(files.pictures)
     found: list[Listed] = []
     missing = 0
@@ -46,7 +46,7 @@ def read_lists(files: PictureFiles) -> tuple[list[Listed], int]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The picture's path and the words after it, of every line that has a picture."""
+    """The picture's path and the words after it, for every line with a picture."""
     for line in text.splitlines():
         words = [w for w in re.split(r"[,\s]+", line.strip()) if w]
         at = next((i for i, word in enumerate(words) if word.lower().endswith(IMAGE_SUFFIXES)), None)
@@ -70,7 +70,7 @@ def _meaning(stem: str) -> tuple[str | None, int | None, str]:
 
 
 def _by_end(pictures: tuple[str, ...]) -> dict[str, list[str]]:
-    """Pictures by their base name in lower case."""
+    """The pictures by their base name in lower case."""
     ends: dict[str, list[str]] = defaultdict(list)
     for name in pictures:
         ends[PurePosixPath(name).name.lower()].append(name)
@@ -78,7 +78,7 @@ def _by_end(pictures: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def _find(path: str, ends: dict[str, list[str]]) -> str | None:
-    """The picture here whose path has the longest end in common with the listed one."""
+    """The picture whose path shares the longest end with the listed one."""
     listed = PurePosixPath(path.lower()).parts
     here = ends.get(listed[-1], [])
 

@@ -1,4 +1,4 @@
-"""A folder or an uncompressed .tar of pictures, with the list files among them, behind one way to read."""
+"""One interface to a folder or an uncompressed .tar of pictures and list files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIST_SUFFIXES = (".txt", ".csv")
 
 @dataclass(frozen=True, eq=False)
 class PictureFiles:
-    """What lies below a folder or in a .tar (whose one top folder is left out of the names)."""
+    """The files of a folder or a .tar (a single top folder in the .tar is left out of the names)."""
 
     pictures: tuple[str, ...]  # sorted
     lists: tuple[str, ...]  # sorted
@@ -26,11 +26,11 @@ class PictureFiles:
         try:
             return self.read(name).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{name}: expected a list of pictures in UTF-8 ({error})") from None
+            raise DataError(f"{name}: cannot read this list of pictures as UTF-8 ({error}); correct it") from None
 
 
 def open_pictures(path: Path) -> PictureFiles:
-    """Everything below a folder, or in a .tar; hidden files apart. Raises DataError for a file that is no .tar."""
+    """All files of a folder or a .tar, except hidden ones. Raises DataError for a file that is not a .tar."""
     if path.is_dir():
         files = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
         return _sorted_out(files, lambda name: (path / name).read_bytes())
@@ -41,7 +41,9 @@ def open_pictures(path: Path) -> PictureFiles:
                 if member.isfile():
                     where[member.name.partition("/")[2] or member.name] = (member.offset_data, member.size)
     except tarfile.TarError as error:
-        raise DataError(f"{path}: expected a folder or an uncompressed .tar, got neither ({error})") from None
+        raise DataError(
+            f"{path}: expected a folder or an uncompressed .tar file ({error}); unpack it, or give another path"
+        ) from None
 
     def read(name: str) -> bytes:
         if name not in where:
@@ -55,7 +57,7 @@ def open_pictures(path: Path) -> PictureFiles:
 
 
 def _sorted_out(files: list[str], read: Callable[[str], bytes]) -> PictureFiles:
-    """Pictures and lists; what a file system hides (`.DS_Store`, `._a.jpg`) is neither."""
+    """Pictures and lists; hidden files of file systems (`.DS_Store`, `._a.jpg`) are neither."""
     seen = [name for name in files if not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)]
     pictures = tuple(name for name in seen if name.lower().endswith(IMAGE_SUFFIXES))
     return PictureFiles(pictures, tuple(n for n in seen if n.lower().endswith(LIST_SUFFIXES)), read)

@@ -1,6 +1,6 @@
-"""The protocols of the field as pure choices of samples: splits and folds that keep persons apart, few shots, shift.
+"""The usual evaluation protocols, as pure functions on samples: splits and folds that keep persons apart, few-shot, label shift.
 
-Every choice depends on the samples' names and a seed alone, so it is the same in every run and process.
+Every choice depends only on the samples' names and a seed, so it is the same in every run and process.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ import numpy as np
 from ...errors import DataError, UsageError
 from .datasets import Dataset, Sample
 
-TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of the pictures, where a data set brings no splits; the rest trains
+TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of the pictures, for a data set without splits; the rest trains
 SPLIT_RULES = ("own", "subject", "random")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which samples train, choose and test."""
+    """How samples are chosen for training, validation and test."""
 
-    split: str | None = None  # own, subject or random; None: own where that keeps persons apart, else subject
-    fold: tuple[int, int] | None = None  # I of N: fold I tests, the rest trains and chooses
-    shots: int | None = None  # training pictures of each whole label
-    shift: tuple[int, float] | None = None  # of the TOPK most frequent labels only this share trains
-    limit: int | None = None  # training pictures at most, at random
+    split: str | None = None  # own, subject or random; None: own if it keeps persons apart, else subject
+    fold: tuple[int, int] | None = None  # (I, N): fold I tests, the rest is train and val
+    shots: int | None = None  # most training pictures per whole label
+    shift: tuple[int, float] | None = None  # (TOPK, share): only this share of the TOPK most frequent labels trains
+    limit: int | None = None  # most training pictures, at random
     seed: int = 0
 
     def splits(self, dataset: Dataset) -> Dataset:
-        """The data set with train, val and test in every sample; itself where its own splits serve.
+        """The data set with train, val or test in every sample; unchanged if its own splits can be used.
 
-        Where its own lists know only train and test, a tenth of the persons of train chooses.
+        If its own lists have only train and test, a tenth of the persons of train becomes val.
         """
         if self.fold is None:
             has_own = any(s.split for s in dataset.samples)
             if self.split == "own" and not has_own:
-                raise UsageError(f"{dataset.name}: expected splits of its own for --split-by own, it has none")
+                raise UsageError(
+                    f"{dataset.name}: has no splits of its own, which --split-by own needs; leave --split-by out"
+                )
             if has_own and (self.split == "own" or (self.split is None and not _leaks(dataset))):
                 return with_choosing(dataset, self.seed)
             return with_splits(dataset, self.split or "subject", self.seed)
@@ -46,12 +48,13 @@ class Protocol:
             return with_choosing(own, self.seed)
         if self.split == "own":
             raise UsageError(
-                f"{dataset.name}: expected {self.fold[1]} folds of its own for --split-by own; leave it out"
+                f"{dataset.name}: does not have {self.fold[1]} folds of its own, which --split-by own needs; leave --split-by "
+                "out"
             )
         return in_folds(dataset, self.fold, self.split or "subject", self.seed)
 
     def training(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-        """Those of the training samples that the protocol leaves: few shots first, then the shift, then the limit."""
+        """The training samples that the protocol keeps: few-shot first, then the label shift, then the limit."""
         chosen = tuple(samples)
         if self.shots is not None:
             chosen = few_shot(chosen, self.shots, self.seed)
@@ -64,12 +67,12 @@ class Protocol:
 
 
 def few_shot(samples: Sequence[Sample], shots: int, seed: int) -> tuple[Sample, ...]:
-    """At random up to `shots` samples of each whole label (each year, not each bin), in their order."""
+    """At most `shots` random samples of each whole label (each year, not each bin), in their order."""
     return _thinned(samples, lambda label, n: min(shots, n), np.random.default_rng([seed, 1]))
 
 
 def shifted(samples: Sequence[Sample], top: int, share: float, seed: int) -> tuple[Sample, ...]:
-    """Of each of the `top` most frequent labels max(1, int(n * share)) samples at random, all others, in their order."""
+    """max(1, int(n * share)) random samples of each of the `top` most frequent labels, and all others, in their order."""
     counts = Counter(round(s.middle) for s in samples)
     most = {label for label, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top]}
     keep = lambda label, n: max(1, int(n * share)) if label in most else n  # noqa: E731
@@ -90,7 +93,7 @@ def _thinned(
 
 
 def with_splits(dataset: Dataset, rule: str, seed: int) -> Dataset:
-    """Train, val and test drawn at random: whole persons, or single pictures (rule `random`, which leaks persons)."""
+    """Draw train, val and test at random: whole persons, or single pictures (rule `random`, which leaks persons)."""
     order = _shuffled(dataset, rule, seed)
     home: dict[Hashable, str] = {}
     sizes = Counter(_unit(s, rule) for s in dataset.samples)
@@ -102,14 +105,14 @@ def with_splits(dataset: Dataset, rule: str, seed: int) -> Dataset:
 
 
 def in_folds(dataset: Dataset, fold: tuple[int, int], rule: str, seed: int) -> Dataset:
-    """Persons (or pictures, rule `random`) dealt out to N folds: fold I tests, of the rest a tenth chooses."""
+    """Distribute persons (or pictures, rule `random`) over N folds: fold I tests, and a tenth of the rest becomes val."""
     number, of = fold
     tested = set(_shuffled(dataset, rule, seed)[number::of])
     return with_choosing(_home(dataset, lambda s: "test" if _unit(s, rule) in tested else "train"), seed, rule)
 
 
 def in_own_folds(dataset: Dataset, fold: tuple[int, int]) -> Dataset | None:
-    """Train and test by the data set's own folds; None where it has not N of them."""
+    """Train and test by the data set's own folds; None if it does not have N of them."""
     number, of = fold
     own = sorted({s.fold for s in dataset.samples if s.fold is not None})
     if len(own) != of:
@@ -118,7 +121,7 @@ def in_own_folds(dataset: Dataset, fold: tuple[int, int]) -> Dataset | None:
 
 
 def with_choosing(dataset: Dataset, seed: int, rule: str = "subject") -> Dataset:
-    """A tenth of the persons of train becomes val, where there is train but no val; else the data set itself."""
+    """Turn a tenth of the persons of train into val, if there is train but no val."""
     found = {s.split for s in dataset.samples}
     if "train" not in found or "val" in found:
         return dataset
@@ -137,7 +140,7 @@ def _leaks(dataset: Dataset) -> bool:
 
 
 def leaking(dataset: Dataset) -> tuple[int, int] | None:
-    """Of how many test pictures the person is also in train, and of how many; None where no person is known."""
+    """The number of test pictures whose person is also in train, and of all; None if no person is known."""
     known = [s for s in dataset.samples if s.subject]
     if not known:
         return None
@@ -147,7 +150,7 @@ def leaking(dataset: Dataset) -> tuple[int, int] | None:
 
 
 def _unit(sample: Sample, rule: str) -> Hashable:
-    """What may not be torn apart: a person, a group of near duplicates, or one picture."""
+    """The key of what must stay in one split: a person, a group of near duplicates, or one picture."""
     if rule != "random" and sample.subject:
         return ("person", sample.subject)
     if rule != "random" and sample.near_duplicate_group:
@@ -158,25 +161,25 @@ def _unit(sample: Sample, rule: str) -> Hashable:
 def _shuffled(dataset: Dataset, rule: str, seed: int) -> list[Hashable]:
     units = sorted({_unit(s, rule) for s in dataset.samples}, key=str)
     if len(units) < 3:
-        raise DataError(f"{dataset.name}: expected at least 3 persons or pictures to split, got {len(units)}; add some")
+        raise DataError(f"{dataset.name}: expected at least 3 persons or pictures to split, got {len(units)}; add more")
     return [units[i] for i in np.random.default_rng([seed, 0]).permutation(len(units))]
 
 
 def parse_fold(text: str) -> tuple[int, int]:
-    """`2/5`: fold 2 (counted from 0) of 5; raises UsageError."""
+    """Read `2/5` as fold 2 (counted from 0) of 5; raises UsageError."""
     number, slash, of = text.partition("/")
     if not (slash and number.isdigit() and of.isdigit() and 0 <= int(number) < int(of) and int(of) >= 2):
-        raise UsageError(f"expected --fold I/N with I from 0 to N-1, as 0/5, got {text!r}")
+        raise UsageError(f"expected --fold I/N with I from 0 to N-1, such as 0/5, got {text!r}")
     return int(number), int(of)
 
 
 def parse_shift(text: str) -> tuple[int, float]:
-    """`20:0.1`: of the 20 most frequent labels a tenth is kept; raises UsageError."""
+    """Read `20:0.1`: keep a tenth of the 20 most frequent labels; raises UsageError."""
     top, _, share = text.partition(":")
     try:
         parsed = int(top), float(share)
     except ValueError:
         parsed = (0, 0.0)
     if parsed[0] < 1 or not 0 < parsed[1] < 1:
-        raise UsageError(f"expected --shift TOPK:SCALE with SCALE between 0 and 1, as 20:0.1, got {text!r}")
+        raise UsageError(f"expected --shift TOPK:SCALE with SCALE between 0 and 1, such as 20:0.1, got {text!r}")
     return parsed

@@ -1,6 +1,6 @@
-"""A reader for each data set in the layout that its owners hand out, with where to get it and on what terms.
+"""A reader for each data set in the layout that its owners distribute, with its source and its terms.
 
-Labels are in the unit of the task that the data set is for. Lists that count grades or decades from 1 are lowered by one.
+Labels are in the unit of the data set's task. Lists that count grades or decades from 1 are shifted by one.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ ADIENCE_GROUPS = {
 
 @dataclass(frozen=True)
 class Kind:
-    """How one data set is read, where it is from, and its terms."""
+    """How to read one data set, where to get it, and its terms."""
 
     read: Callable[[Path], tuple[list[Sample], ReadBytes]]
-    get: str  # where to get it and what to give, after "expected labelled pictures, found none;"
+    get: str  # where to get it and what to give as PATH; it follows "…; " in an error message
     licence: Licence  # LicenseRef-none: no licence text at all
 
 
 def read_data(kind: str, path: Path) -> tuple[list[Sample], ReadBytes, bool]:
-    """Samples, a way to read them, and whether a CSV of ours said the labels: the one of the same name beside `path`."""
+    """Samples, a way to read them, and whether the labels came from the CSV of the same name beside `path`."""
     table = path.with_suffix(".csv") if path.suffix == ".tar" else path.parent / f"{path.name}.csv"
     if kind != "table" and table.is_file():
         return read_table(table), open_pictures(path).read, True
@@ -60,7 +60,7 @@ def read_data(kind: str, path: Path) -> tuple[list[Sample], ReadBytes, bool]:
 
 
 def _from_names(sample_of: Callable[[str], Sample | None], path: Path) -> tuple[list[Sample], ReadBytes]:
-    """A folder or .tar whose labels are in the pictures' names."""
+    """A folder or .tar with the labels in the file names."""
     files = open_pictures(path)
     return [s for s in map(sample_of, files.pictures) if s is not None], files.read
 
@@ -68,11 +68,11 @@ def _from_names(sample_of: Callable[[str], Sample | None], path: Path) -> tuple[
 def _from_lists(
     sample_of: Callable[[Listed], Sample | None], alone: Callable[[str], Sample | None] | None, path: Path
 ) -> tuple[list[Sample], ReadBytes]:
-    """A folder or .tar with list files in it, which name pictures by the end of their path; `alone`: without lists."""
+    """A folder or .tar with list files, which name pictures by the end of their path. alone: without lists."""
     files = open_pictures(path)
     listed, missing = read_lists(files)
     if missing and listed:
-        _log.warning("warning: %s: %d lines of its lists name pictures that are not here", path, missing)
+        _log.warning("warning: %s: %d lines of its lists name pictures that do not exist", path, missing)
     samples = [s for s in map(sample_of, listed) if s is not None]
     if not samples and alone is not None:
         return [s for s in map(alone, files.pictures) if s is not None], files.read
@@ -80,10 +80,9 @@ def _from_lists(
 
 
 def _merged(samples: list[Sample], path: Path) -> list[Sample]:
-    """One sample for each picture: its split, or, where lists come in folds, the fold that tests on it.
+    """One sample per picture, with its split or, for lists of folds, the fold that tests on it.
 
-    Papers that have two lists call the second one val or test as they like; it is test here. A list that says neither
-    split nor fold says only the label.
+    Papers with two lists call the second one val or test; here it is test. A list without a split or a fold only gives labels.
     """
     if any(s.fold is not None for s in samples):
         samples = [replace(s, split=None, fold=s.fold if s.split in (None, "test") else None) for s in samples]
@@ -95,24 +94,26 @@ def _merged(samples: list[Sample], path: Path) -> list[Sample]:
         if known is None or (known.split, known.fold) == (None, None):
             by_file[sample.file] = sample
         elif home not in ((None, None), (known.split, known.fold)):
-            raise DataError(f"{path}: {sample.file} stands in two lists; keep the lists of one protocol there")
+            raise DataError(
+                f"{path}: {sample.file} is in two lists; keep only the lists of one protocol in this folder"
+            )
     return list(by_file.values())
 
 
 def _utkface(name: str) -> Sample | None:
-    """`[age]_[gender]_[race]_[date].jpg`; names that lack a field have no label."""
+    """`[age]_[gender]_[race]_[date].jpg`; names without a field give no label."""
     parts = PurePosixPath(name).name.split("_")
     return Sample(name, float(parts[0])) if len(parts) >= 4 and parts[0].isdigit() else None
 
 
 def _aaf(name: str) -> Sample | None:
-    """`[number]A[age].jpg`; every number is another person."""
+    """`[number]A[age].jpg`; every number is a different person."""
     found = re.fullmatch(r"(\d+)A(\d+)", PurePosixPath(name).stem)
     return Sample(name, float(found[2])) if found else None
 
 
 def _fgnet(name: str) -> Sample | None:
-    """`001A02.JPG`, `001A43a.JPG`: person 001 at 2 and at 43."""
+    """`001A02.JPG`, `001A43a.JPG`: person 001 at ages 2 and 43."""
     found = re.fullmatch(r"(\d{3})A(\d{1,2})[a-z]?", PurePosixPath(name).stem, re.IGNORECASE)
     return Sample(name, float(found[2]), subject=found[1]) if found else None
 
@@ -127,13 +128,13 @@ def _morph(name: str) -> Sample | None:
 
 
 def _morph_listed(line: Listed) -> Sample | None:
-    """Age and person are in the name; the list says split and fold."""
+    """Age and person come from the name, split and fold from the list."""
     sample = _morph(line.picture)
     return None if sample is None else replace(sample, split=line.split, fold=line.fold)
 
 
 def _hci(name: str) -> Sample | None:
-    """A folder or name that begins with its decade: `1950s/a.jpg`, `1950s_decade_0a1b.jpg`."""
+    """A folder or name that starts with the decade: `1950s/a.jpg`, `1950s_decade_0a1b.jpg`."""
     for part in reversed(PurePosixPath(name).parts):
         if part[:5] in DECADES:
             return Sample(name, float(DECADES.index(part[:5])))
@@ -155,7 +156,7 @@ def _aesthetics_listed(line: Listed) -> Sample | None:
 
 
 def _middle(labels: tuple[str, ...]) -> float | None:
-    """The middle one of the labels that several people gave, counted from 0; None where they are no numbers."""
+    """The median of the labels of several annotators, counted from 0; None if they are not numbers."""
     try:
         numbers = sorted(float(label) for label in labels)
     except ValueError:
@@ -194,7 +195,9 @@ def _adience(path: Path) -> tuple[list[Sample], ReadBytes]:
 
 
 def _fairface(path: Path) -> tuple[list[Sample], ReadBytes]:
-    """The owners' `fairface_label_train.csv` and `_val.csv` (which tests: the owners keep their test labels) beside the pictures."""
+    """The owners' `fairface_label_train.csv` and `_val.csv` beside the pictures; val is used as test, because the owners keep their
+    test labels.
+    """
     files = open_pictures(path)
     ends = {"/".join(PurePosixPath(n).parts[-2:]): n for n in files.pictures}
     samples: list[Sample] = []
@@ -211,7 +214,7 @@ def _fairface(path: Path) -> tuple[list[Sample], ReadBytes]:
 
 
 def _fairface_band(text: str) -> tuple[float, float] | None:
-    """`20-29`, and `more than 70`, whose end is open."""
+    """`20-29`, or `more than 70`, which has no upper end."""
     if text == "more than 70":
         return 70.0, math.inf
     found = re.fullmatch(r"(\d+)-(\d+)", text)

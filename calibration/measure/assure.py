@@ -1,7 +1,7 @@
-"""Measure a gate as evaluations of age assurance do: by year of age, group, challenge age and setting, with exact intervals.
+"""Measure an age gate as age-assurance evaluations do: by year of age, group, challenge age and setting, with exact intervals.
 
-Every count is of rows of the table of faces that is returned, so that anybody can count again (NIST's FATE Age Estimation
-and Verification gives the figures their names: a false positive is somebody below the threshold who gets yes).
+Every count refers to rows of the returned table of faces, so that anybody can repeat it. The names of the figures follow NIST's
+FATE Age Estimation and Verification: a false positive is somebody below the threshold who gets yes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Texts = npt.NDArray[np.str_]
 CHALLENGES = 20  # ages from the threshold on, in the curve
 ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 COSTS = (1.0, 5.0, 20.0, 100.0)
-REPEATED = 400  # faces that are looked at again, those near the threshold first
+REPEATED = 400  # faces measured again on altered pictures, those near the threshold first
 LOOKS = 8
 JPEG_QUALITY = 30
-FOUR_FIFTHS = (0.8, 1.25)  # a ratio between these is called equal
+FOUR_FIFTHS = (0.8, 1.25)  # ratios between these count as equal
 AGAIN = ("mirror", "jitter", "jpeg")
 
 
@@ -52,24 +52,24 @@ class AssureOptions:
     data: Sequence[str]
     """Labelled faces, as `utkface:PATH` or `table:FILE.csv`."""
     threshold: float = 18.0
-    """The age that the gate asks for, in years."""
+    """The gate's age, in years: is the person at least this old?"""
     challenge: float = 25.0
-    """The challenge age: yes to those read as so old or older."""
+    """The challenge age: yes only to people whose estimated age is at least this."""
     error: float = DEFAULT_ERROR
-    """The error rate of the gate that is measured beside the challenge age."""
+    """The error rate of the gate that is measured besides the challenge age."""
     split: str | None = None
-    """train, val, calibration, test or all; None: test where the data set has splits, else all."""
+    """train, val, calibration, test or all; None: test if the data set has splits, else all."""
     detector: str = DEFAULT_DETECTOR
     """The face detector."""
     device: str = "auto"
-    """Where a model that is given by name or file runs."""
+    """Device of a model that is given by name or file."""
     threads: int | None = None
-    """CPU threads of such a model; None: the library's choice."""
+    """CPU threads of such a model; None: chosen by the inference library."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many of n, and the exact 95 % interval (Clopper and Pearson) of the share; nothing of nobody."""
+    """A count of n with its share and the exact 95 % interval (Clopper and Pearson); None for n = 0."""
 
     hits: int
     n: int
@@ -79,14 +79,14 @@ class Share:
 
     @staticmethod
     def of(holds: Mask) -> Share:
-        """The share of a mask [n] that holds."""
+        """The share of true values in a mask [n]."""
         n, hits = len(holds), int(holds.sum())
         return Share(0, 0, None, None, None) if n == 0 else Share(hits, n, hits / n, *clopper_pearson(hits, n))
 
 
 @dataclass(frozen=True)
 class Answered:
-    """How often each answer was given to some people."""
+    """How often each answer was given to a set of people."""
 
     yes: Share
     no: Share
@@ -100,18 +100,18 @@ class Answered:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of the dial."""
+    """One setting of the gate."""
 
     dial: str  # error, challenge or cost
     at: float
-    refused: str | None  # why the model cannot show it; then nothing else is there
-    bound: float | None = None  # promised for those near below
-    yes_above: float | None = None  # log odds; None under a challenge age
+    refused: str | None  # why the calibration cannot guarantee it; then the other fields are None
+    bound: float | None = None  # guaranteed bound for people near below
+    yes_above: float | None = None  # log odds; None with a challenge age
     no_below: float | None = None
     center: float | None = None
     below: Answered | None = None  # people within NEAR below the threshold: yes is a false positive
     above: Answered | None = None  # people within NEAR above: no is a false negative
-    around: Answered | None = None  # people up to AROUND above: whoever gets no yes is troubled
+    around: Answered | None = None  # people up to AROUND above: without a yes they are not accepted
     clear: Answered | None = None  # people from AROUND above on
 
 
@@ -122,7 +122,7 @@ class Year:
     age: int
     n: int
     mae: float  # in years, as bias
-    bias: float  # mean of read - true
+    bias: float  # mean of estimated - true value
     gate: Answered
     challenge: Answered
 
@@ -141,26 +141,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Point:
-    """One challenge age of the curve."""
+    """One challenge age of the curve over challenge ages."""
 
     age: float
-    false_positive: Share  # of those near below
-    troubled: Share  # of those up to AROUND above: read as younger
-    troubled_clear: Share  # of those from AROUND above on
+    false_positive: Share  # of people near below
+    troubled: Share  # of people up to AROUND above: estimated as younger
+    troubled_clear: Share  # of people from AROUND above on
 
 
 @dataclass(frozen=True)
 class Trade:
-    """One point of the trade-off between both errors, as a DET plot shows it."""
+    """One point of the trade-off between both errors, as in a DET plot."""
 
     limit: float
-    false_positive: float  # share of those near below above the limit
-    false_negative: float  # share of those near above at or under it
+    false_positive: float  # share of people near below who exceed the limit
+    false_negative: float  # share of people near above who do not exceed it
 
 
 @dataclass(frozen=True)
 class Again:
-    """What changes when the same faces are looked at once more."""
+    """How the answers change on a second picture of the same faces."""
 
     kind: str  # mirror, jitter or jpeg
     n: int
@@ -172,7 +172,7 @@ class Again:
 
 @dataclass(frozen=True)
 class Parity:
-    """A rate of two groups. The ratio's interval is made of both rates' 97.5 % intervals, so it holds for 95 % or more."""
+    """The ratio of a rate between two groups. Its interval combines both rates' 97.5 % intervals, so it holds with at least 95 %."""
 
     rate: str
     column: str
@@ -186,7 +186,7 @@ class Parity:
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """The table of faces: what is counted."""
+    """The table of faces that the counts refer to."""
 
     data: Texts
     file: Texts
@@ -197,21 +197,21 @@ class Faces:
     interval_high: Floats
     log_odds: Floats
     widening: Floats
-    reason: Texts  # why the look is not believed, so that the answer is ask; "" where it is
+    reason: Texts  # why the reading is rejected, so that the answer is ask; "" if it is not
     gate: Texts
     challenge: Texts
-    groups: Mapping[str, Texts]  # column: [N], "" where it is not known
-    again: Mapping[str, Floats]  # kind: [N] value, NaN where the face was not looked at again
+    groups: Mapping[str, Texts]  # column: [N], "" if not known
+    again: Mapping[str, Floats]  # kind: [N] value, NaN if the face was not measured again
     again_gate: Mapping[str, Texts]
     again_challenge: Mapping[str, Texts]
 
     @property
     def exact(self) -> Mask:
-        """[N] whose age is known to the year."""
+        """Whether [N] each age is known to the year."""
         return self.low == self.high
 
     def columns(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Everything by column name, as it is written."""
+        """All columns by name, as they are written."""
         names = (
             "data",
             "file",
@@ -235,7 +235,7 @@ class Faces:
 
 @dataclass(frozen=True)
 class Assurance:
-    """Everything that was measured."""
+    """The complete result."""
 
     model: str
     graph_sha256: str
@@ -253,7 +253,7 @@ class Assurance:
     settings: tuple[Setting, ...]
     years: tuple[Year, ...]
     cells: tuple[Cell, ...]
-    bands: tuple[Cell, ...]  # people whose age is known as a band that lies on one side of the threshold
+    bands: tuple[Cell, ...]  # people whose age is known as a band on one side of the threshold
     curve: tuple[Point, ...]
     trade: Mapping[str, tuple[Trade, ...]]  # by log_odds and by value
     again: tuple[Again, ...]
@@ -265,7 +265,7 @@ class Assurance:
 
 
 def assure(options: AssureOptions) -> tuple[Assurance, Faces]:
-    """Measure; raises UsageError, ModelError, DataError, DetectorError where something cannot be measured."""
+    """Measure the gate; raises UsageError, ModelError, DataError, DetectorError."""
     model = (
         options.model
         if isinstance(options.model, Model)
@@ -337,7 +337,7 @@ def assure(options: AssureOptions) -> tuple[Assurance, Faces]:
 
 
 def _check_people(options: AssureOptions, lows: Floats, highs: Floats, below: Mask, above: Mask) -> None:
-    """DataError where there are not the people to measure with."""
+    """Raise DataError if there are too few people to measure with."""
     at, sets = options.threshold, ", ".join(options.data)
     for side, near in (("below", below), ("at or above", above)):
         if near.any():
@@ -345,20 +345,20 @@ def _check_people(options: AssureOptions, lows: Floats, highs: Floats, below: Ma
         straddling = int(((lows < at) & (highs >= at)).sum())
         if straddling:
             raise DataError(
-                f"{sets}: expected ages that lie on one side of {at:g}, {straddling} faces have a band that straddles it and "
-                f"nobody is known to be within {NEAR:g} years {side}; use data with exact ages"
+                f"{sets}: {straddling} faces have an age band that includes {at:g}, and no face is known to be within {NEAR:g} "
+                f"years {side} it; use data with exact ages"
             )
-        raise DataError(f"{sets}: expected people within {NEAR:g} years {side} {at:g}, found none; use other data")
+        raise DataError(f"{sets}: contains nobody within {NEAR:g} years {side} {at:g}; use other data")
     needed = people_needed(options.error)
     if int(below.sum()) < needed:
         raise DataError(
-            f"{sets}: expected at least {needed} people within {NEAR:g} years below {at:g}, so that an error rate of "
-            f"{options.error:g} can be shown, got {int(below.sum())}; use more data, or a higher --gate-error"
+            f"{sets}: expected at least {needed} people within {NEAR:g} years below {at:g}, which an error rate of "
+            f"{options.error:g} needs, got {int(below.sum())}; use more data, or a higher --gate-error"
         )
 
 
 def _settings(spec: ModelSpec, options: AssureOptions, readings: Readings, faces: Faces) -> list[Setting]:
-    """Every setting of the dial: error rates, challenge ages and costs."""
+    """Every setting: error rates, challenge ages and costs."""
     at = options.threshold
     dials = [("error", rate) for rate in sorted({*ERRORS, options.error})]
     dials += [("challenge", at + i) for i in range(16)] + [("cost", cost) for cost in COSTS]
@@ -378,12 +378,12 @@ def _settings(spec: ModelSpec, options: AssureOptions, readings: Readings, faces
 
 
 def _said(gate: Gate, looks: Sequence[Readings], reasons: Texts) -> Texts:
-    """[N] the gate's answers; ask where a look is not believed, as in a run."""
+    """The gate's answers [N]; ask for a face whose reading a run would reject."""
     return np.where(reasons == "", gate_answers(gate, looks), "ask")
 
 
 def _reasons(readings: Readings) -> Texts:
-    """[N] why a run would not believe the look, or nothing."""
+    """The reason [N] why a run would reject the reading; empty if it would not."""
     sharp = np.full(len(readings), np.inf) if readings.sharpness is None else readings.sharpness
     return np.array([disbelief(reading, s) or "" for reading, s in zip(readings, sharp.tolist())])
 
@@ -397,7 +397,7 @@ def _gate(spec: ModelSpec, threshold: float, error: float, dial: str, setting: f
 
 
 def _upwards(faces: Faces, at: float) -> tuple[Mask, Mask]:
-    """[N] those up to AROUND above the threshold, and those from there on."""
+    """Masks [N] of people up to AROUND above the threshold, and of those from there on."""
     return (faces.low >= at) & (faces.high < at + AROUND), faces.low >= at + AROUND
 
 
@@ -413,7 +413,7 @@ def _years(faces: Faces) -> list[Year]:
 
 
 def _cells(faces: Faces, at: float) -> list[Cell]:
-    """By every combination of groups, and by range of age around the threshold; of people whose age is known to the year."""
+    """By every combination of groups, and by age range around the threshold, for people whose age is known to the year."""
     ranges = [(0.0, at - NEAR), (at - NEAR, at), (at, at + NEAR), (at + NEAR, at + AROUND), (at + AROUND, None)]
     columns = [column for column, values in faces.groups.items() if 1 < len(set(values.tolist()) - {""}) <= 12]
     wanted = [()] + [chosen for many in range(1, len(columns) + 1) for chosen in combinations(columns, many)]
@@ -435,7 +435,7 @@ def _cells(faces: Faces, at: float) -> list[Cell]:
 
 
 def _bands(faces: Faces, at: float) -> list[Cell]:
-    """By band, for those that are known as bands on one side of the threshold."""
+    """By band, for people whose age is known as a band on one side of the threshold."""
     found: list[Cell] = []
     one_side = ~faces.exact & ((faces.high < at) | (faces.low >= at))
     for low, high in sorted(set(zip(faces.low[one_side].tolist(), faces.high[one_side].tolist()))):
@@ -450,7 +450,7 @@ def _cell(faces: Faces, one: Mask, group: Mapping[str, str], low: float, high: f
 
 
 def _curve(faces: Faces, at: float) -> list[Point]:
-    """False positives and needless questions by challenge age, by the value alone."""
+    """False positives and unnecessary checks by challenge age, from the value alone."""
     below = near_below(at, faces.low, faces.high)
     around, clear = _upwards(faces, at)
     return [
@@ -472,7 +472,7 @@ def _trade(evidence: Floats, below: Mask, above: Mask) -> tuple[Trade, ...]:
 
 
 def _chosen(near: Mask) -> npt.NDArray[np.intp]:
-    """The faces that are looked at again: all near the threshold, and others evenly."""
+    """The faces to measure again: all near the threshold, and others evenly."""
     others = np.flatnonzero(~near)
     many = min(len(others), max(0, REPEATED - int(near.sum())))
     even = others[np.linspace(0, len(others) - 1, many).round().astype(np.intp)] if many else others[:0]
@@ -483,7 +483,7 @@ Looks = dict[str, tuple[list[Readings], npt.NDArray[np.intp]]]
 
 
 def _look_again(model: Model, parts: Sequence[FaceCrops], chosen: npt.NDArray[np.intp]) -> Looks:
-    """The same faces mirrored, jittered (LOOKS times), and compressed: readings, and whose they are."""
+    """Readings of the same faces mirrored, jittered (LOOKS times), and compressed, and the face of each."""
     random = np.random.default_rng(0)
     starts = np.cumsum([0, *(len(part.samples) for part in parts)])
     crops: list[npt.NDArray[np.uint8]] = []
@@ -497,7 +497,7 @@ def _look_again(model: Model, parts: Sequence[FaceCrops], chosen: npt.NDArray[np
 
 
 def _values(looks: Sequence[Readings]) -> Floats:
-    """[n] the mean value of the looks at each face."""
+    """The mean value [n] of the looks at each face."""
     return np.mean([look.value.astype(np.float64) for look in looks], axis=0)
 
 
@@ -527,7 +527,9 @@ def _again(faces: Faces, kind: str) -> Again:
 
 
 def _parity(faces: Faces, at: float) -> list[Parity]:
-    """Ratios between each two members of each group: false positives near the threshold, and who gets no yes up to AROUND above."""
+    """Ratios between each two members of each group: of false positives near the threshold, and of people up to AROUND above it who
+    do not get yes.
+    """
     below = near_below(at, faces.low, faces.high)
     rates = {
         "false positive": (below, faces.gate == "yes"),

@@ -1,4 +1,4 @@
-"""What `numclip assure` writes: the table of faces, JSON with its schema, one page for people, and a draft practice statement."""
+"""The files of `numclip assure`: the table of faces, JSON with its schema, an HTML page, and a draft practice statement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SCHEMA = Path(__file__).with_name("assurance.schema.json")
-YOURS = "**to be filled by whoever deploys it**"
+YOURS = "**to be filled in by the deployer**"
 BLUE, ORANGE = "#1f5f8b", "#c8632d"
 STYLE = """
 body { font: 15px/1.5 Georgia, serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111; background: #fff }
@@ -54,7 +54,7 @@ def write_assurance(folder: Path, found: Assurance, faces: Faces) -> list[Path]:
 
 
 def _csv(faces: Faces) -> str:
-    """One row per face, numbers in full, so that counts can be made again to the last face."""
+    """One row per face with unrounded numbers, so that every count can be repeated exactly."""
     columns = {
         name: ["" if value != value else value for value in row.tolist()] for name, row in faces.columns().items()
     }
@@ -66,18 +66,18 @@ def _csv(faces: Faces) -> str:
 
 
 def report_page(found: Assurance) -> str:
-    """One HTML file that needs nothing else, readable on paper."""
+    """One self-contained HTML file, which also prints well."""
     at, few = found.threshold, f"{found.near_below} people within {NEAR:g} years below {found.threshold:g}"
     parts = [
         f"<h1>Age assurance: {_text(found.model)} at {at:g}</h1>",
         f"<p>{found.n} faces of {_text(', '.join(found.data))} ({_text(found.split)}), {found.skipped} pictures without a detected "
         f"face, detector {_text(found.detector)}. {few}, {found.near_above} within {NEAR:g} years above. Model "
         f"<code>{_text(found.graph_sha256[:16])}</code>, calibrated {_text(found.calibration_date)}.</p>",
-        f"<p>The gate says yes, no or ask. A <b>false positive</b> is somebody below {at:g} who gets yes; a <b>false negative</b> is "
-        f"somebody of {at:g} or more who gets no; whoever is {at:g} or more and gets no yes is <b>troubled</b>. In brackets: exact 95 % "
-        "intervals (Clopper and Pearson). Every figure can be counted again from <code>faces.csv</code>.</p>",
+        f"<p>The gate answers yes, no or ask (check ID). A <b>false positive</b> is somebody below {at:g} who gets yes; a <b>false negative</b> is "
+        f"somebody of {at:g} or more who gets no; somebody of {at:g} or more who does not get yes is <b>not accepted</b>. In brackets: exact 95 % "
+        "intervals (Clopper and Pearson). Every figure can be recomputed from <code>faces.csv</code>.</p>",
         "<h2>Settings</h2>",
-        f"<p>Error rates and costs go by the words' odds, challenge ages by the age that is read. Promised: the most that the "
+        f"<p>Error rates and costs use the odds of the words, challenge ages the estimated age. Bound: the highest error rate that the "
         f"calibration allows for people within {NEAR:g} years below, with 95 % confidence.</p>",
         _settings(found),
         "<h2>Challenge ages</h2>",
@@ -95,17 +95,17 @@ def report_page(found: Assurance) -> str:
     if found.bands:
         parts += [
             "<h2>People whose age is known as a band</h2>",
-            f"<p>Only bands that lie wholly on one side of {at:g}. They are in no other table but the settings'.</p>",
+            f"<p>Only bands entirely on one side of {at:g}. Apart from the settings, no other table includes them.</p>",
             _cells(found.bands, found),
         ]
     parts += [
         "<h2>Between groups</h2>",
-        "<p>The ratio's interval is made of both rates' 97.5 % intervals, so it holds at least 95 %. Different: it leaves out 1. Equal: "
-        "it lies within 0.8 to 1.25. Otherwise undecided: there are too few people to say. Of many comparisons some are called "
-        "different by chance.</p>",
+        "<p>The ratio's interval combines both rates' 97.5 % intervals, so it holds with at least 95 %. Different: it does not contain 1. Equal: "
+        "it lies within 0.8 to 1.25. Otherwise undecided: there are too few people. Among many comparisons, some are "
+        "called different by chance.</p>",
         _parity(found),
         "<h2>The same face again</h2>",
-        f"<p>Mirrored; moved, turned and lit otherwise ({LOOKS} looks, their mean); compressed as JPEG.</p>",
+        f"<p>Mirrored; moved, rotated and relit ({LOOKS} looks, their mean); compressed as JPEG.</p>",
         _again(found),
     ]
     title = f"Age assurance: {_text(found.model)} at {at:g}"
@@ -114,7 +114,7 @@ def report_page(found: Assurance) -> str:
 
 
 def practice_statement(found: Assurance) -> str:
-    """A draft in the order of ISO/IEC 27566-1's characteristics; what no measurement can say is left to the deployer."""
+    """A draft in the order of ISO/IEC 27566-1's characteristics; what cannot be measured is left to the deployer."""
     at = found.threshold
     gate = next(s for s in found.settings if s.dial == "error" and s.at == found.error)
     challenge = next((s for s in found.settings if s.dial == "challenge" and s.at == found.challenge), None)
@@ -140,17 +140,17 @@ def practice_statement(found: Assurance) -> str:
         ("Performance", f"False positives, {at - NEAR:g} to {at:g}, at challenge age {found.challenge:g}", _setting(challenge, "below", "yes")),
         ("Performance", f"Answered yes, {at + AROUND:g} and older, at challenge age {found.challenge:g}", _setting(challenge, "clear", "yes")),
         ("Performance", f"Mean absolute and signed error, {at - NEAR:g} to {at + NEAR:g}", f"{mae:.2f} and {bias:+.2f} years"),
-        ("Performance", "Same answer when looked at again", "; ".join(f"{k}: {_share(_rest(a.other_answer))}" for k, a in again.items())),
+        ("Performance", "Same answer on a second picture", "; ".join(f"{k}: {_share(_rest(a.other_answer))}" for k, a in again.items())),
         ("Performance", "Indicator of confidence", "error bound of the setting, probability to be of age, 90 % interval of the age"),
         ("Performance", "Conditions in which it was tested; those in which it will run", f"as the test data; {YOURS}"),
-        ("Privacy", "Data taken in", "a picture; it is kept in memory alone and written nowhere unless a flag asks for it"),
-        ("Privacy", "Data given out", "the answer; `numclip doctor --privacy` shows on the machine itself what leaves the process"),
-        ("Privacy", "Whether the outputs tell persons apart", "measured by `numclip evaluate --identity`; " + YOURS),
+        ("Privacy", "Data received", "a picture; it is only kept in memory, unless a flag asks to write it"),
+        ("Privacy", "Data returned", "the answer; `numclip doctor --privacy` shows on the machine itself what leaves the process"),
+        ("Privacy", "Whether the outputs identify people", "measured by `numclip evaluate --identity`; " + YOURS),
         ("Privacy", "Retention, legal basis, impact assessment", YOURS),
         ("Security", "Integrity of the model", "the graph's SHA-256 is in the model file and in each line of the audit file"),
         ("Security", "Records", "`--audit FILE`: a chain of hashed lines without personal data; `--sign KEY`: signed answers with the caller's nonce"),
         ("Security", "Presentation attacks (pictures of faces, masks, screens)", "not detected and not measured; " + YOURS),
-        ("Acceptability", "Outcome by group", f"{len(verdicts)} comparisons: {verdicts.count('equal')} equal, {verdicts.count('different')} different, {verdicts.count('undecided')} undecided for want of people; see report.html"),
+        ("Acceptability", "Outcome by group", f"{len(verdicts)} comparisons: {verdicts.count('equal')} equal, {verdicts.count('different')} different, {verdicts.count('undecided')} undecided because of too few people; see report.html"),
         ("Acceptability", "Other ways for people who cannot or will not show a face", YOURS),
         ("Acceptability", "Information for the people concerned; accessibility", YOURS),
     ]  # fmt: skip
@@ -158,7 +158,7 @@ def practice_statement(found: Assurance) -> str:
         f"# Draft practice statement: {found.model} at {at:g}",
         "",
         "Fields in the order of the characteristics of ISO/IEC 27566-1. Figures are those of report.json. This is a draft: it claims no",
-        "conformity, and the standard's own text decides what a statement must say.",
+        "conformity, and the text of the standard decides what a statement must contain.",
         "",
         markdown_table(["characteristic", "field", "statement"], [list(row) for row in rows], texts=3),
         "",
@@ -172,7 +172,7 @@ def _setting(setting: Setting | None, people: str, answer: str) -> str:
 
 
 def _rest(share: Share) -> Share:
-    """The share of the others."""
+    """The complementary share."""
     ends = (None if x is None else 1 - x for x in (share.share, share.high, share.low))
     return Share(share.n - share.hits, share.n, *ends)
 
@@ -189,15 +189,19 @@ def _not(answered: Answered | None) -> str:
 
 def _settings(found: Assurance) -> str:
     at = found.threshold
-    head = ["setting", "promised", f"false positives, {at - NEAR:g}-{at:g}", f"false negatives, {at:g}-{at + NEAR:g}"]
-    head += [f"troubled, {at:g}-{at + NEAR:g}", f"troubled, {at:g}-{at + AROUND:g}", f"yes, {at + AROUND:g} and older"]
+    head = ["setting", "bound", f"false positives, {at - NEAR:g}-{at:g}", f"false negatives, {at:g}-{at + NEAR:g}"]
+    head += [
+        f"not accepted, {at:g}-{at + NEAR:g}",
+        f"not accepted, {at:g}-{at + AROUND:g}",
+        f"yes, {at + AROUND:g} and older",
+    ]
     rows: list[list[str]] = []
     for s in found.settings:
         name = {"error": f"error {100 * s.at:g} %", "challenge": f"challenge {s.at:g}", "cost": f"cost {s.at:g}"}[
             s.dial
         ]
         if s.refused is not None or s.bound is None or s.below is None or s.above is None or s.clear is None:
-            rows.append([name, f"refused: {s.refused}"])
+            rows.append([name, f"not available: {s.refused}"])
             continue
         rows.append([name, f"{100 * s.bound:.1f} %", _share(s.below.yes), _share(s.above.no)])
         rows[-1] += [_not(s.above), _not(s.around), _share(s.clear.yes)]
@@ -262,18 +266,18 @@ def _again(found: Assurance) -> str:
         for a in found.again
     ]
     head = [
-        "look",
+        "picture",
         "n",
-        "years apart, mean",
-        "95 of 100 within",
-        "another answer",
-        f"another at challenge {found.challenge:g}",
+        "mean change, years",
+        "95 % change by at most",
+        "other answer",
+        f"other answer at challenge {found.challenge:g}",
     ]
     return _table(head, rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A row that is shorter than the head lets its last cell run over the rest."""
+    """A table; the last cell of a row that is shorter than the head spans the remaining columns."""
     lines = ["<table><thead><tr>" + "".join(f"<th>{_text(name)}</th>" for name in head) + "</tr></thead><tbody>"]
     for row in rows:
         rest = len(head) - len(row)
@@ -288,7 +292,7 @@ def _text(words: str) -> str:
 
 
 def _svg(draw: Callable[[Axes], None], width: float, height: float) -> str:
-    """A plot as part of the page."""
+    """A plot as inline SVG."""
     try:
         import matplotlib as mpl
 
@@ -296,7 +300,7 @@ def _svg(draw: Callable[[Axes], None], width: float, height: float) -> str:
         from matplotlib.figure import Figure
     except ImportError:
         raise DeviceError(
-            "numclip assure: expected matplotlib, it is not installed; pip install 'numclip[demo]'"
+            "numclip assure needs the package matplotlib, which is not installed; run: pip install 'numclip[demo]'"
         ) from None
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
@@ -311,8 +315,8 @@ def _svg(draw: Callable[[Axes], None], width: float, height: float) -> str:
 def _draw_curve(axes: Axes, found: Assurance) -> None:
     ages = [point.age for point in found.curve]
     lines = [("false positives", BLUE, [p.false_positive for p in found.curve])]
-    lines += [(f"troubled up to {AROUND:g} years above", ORANGE, [p.troubled for p in found.curve])]
-    lines += [(f"troubled from {AROUND:g} years above on", "#666666", [p.troubled_clear for p in found.curve])]
+    lines += [(f"not accepted, up to {AROUND:g} years above", ORANGE, [p.troubled for p in found.curve])]
+    lines += [(f"not accepted, from {AROUND:g} years above", "#666666", [p.troubled_clear for p in found.curve])]
     for name, colour, shares in lines:
         ends = [[100 * (value or 0) for value in row] for row in zip(*((s.share, s.low, s.high) for s in shares))]
         axes.plot(ages, ends[0], color=colour, label=name)

@@ -1,4 +1,4 @@
-"""What is measured where labels are bands: the share inside the band, inside it or the next one, and the distance to it."""
+"""Measures for labels that are bands: the share inside the band, inside it or a neighbouring one, and the distance to it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class BandFigures:
-    """What was measured on faces whose labels are bands; None where the model is not calibrated."""
+    """The figures of faces whose labels are bands; None if the model is not calibrated."""
 
     n: int
-    within: Rate  # read inside the band
-    near: Rate  # inside it or the next one on either side
-    below: Rate  # read younger than the band begins
-    above: Rate  # read older than it ends
-    distance: Estimate  # mean distance to the band, in the task's unit, as bias and width
-    bias: Estimate  # mean distance, below 0 where the value lies under the band
-    meets: Rate | None  # the interval at LEVEL and the band have an age in common
-    holds: Rate | None  # the interval contains the band whole
+    within: Rate  # estimated inside the band
+    near: Rate  # inside it or a neighbouring band
+    below: Rate  # estimated below the band
+    above: Rate  # estimated above the band
+    distance: Estimate  # mean distance to the band, in the task's unit (so are bias and width)
+    bias: Estimate  # mean signed distance, negative below the band
+    meets: Rate | None  # the interval at LEVEL overlaps the band
+    holds: Rate | None  # the interval contains the whole band
     width: Estimate | None  # mean width of these intervals
 
     def to_json(self) -> dict[str, object]:
@@ -57,7 +57,7 @@ class BandRow:
     """The faces whose label is one band."""
 
     low: float  # its first number, in the task's unit
-    high: float | None  # its last number; None: open
+    high: float | None  # its last number; None: no upper end
     figures: BandFigures
 
     @property
@@ -68,11 +68,11 @@ class BandRow:
 
 @dataclass(frozen=True)
 class BandEvaluation(Measured):
-    """What `numclip evaluate` measured on labels that are bands. The report's JSON has these names."""
+    """The result of `numclip evaluate` on labels that are bands. The report's JSON has these names."""
 
     overall: BandFigures
-    meets: dict[str, float | None]  # level: share of faces whose interval meets the band; None where not calibrated
-    holds: dict[str, float | None]  # level: share of faces whose interval contains it whole
+    meets: dict[str, float | None]  # level: share of faces whose interval overlaps the band; None if not calibrated
+    holds: dict[str, float | None]  # level: share of faces whose interval contains the whole band
     width: dict[str, float | None]  # level: mean width, in the task's unit
     bands: tuple[BandRow, ...]
     groups: dict[str, dict[str, BandFigures]]  # column: value: figures
@@ -83,7 +83,7 @@ class BandEvaluation(Measured):
         return self.overall.n
 
     def named_rows(self) -> list[tuple[str, BandFigures]]:
-        """Every row by a name to print: all, the bands, then groups."""
+        """Every row with its printed name: all, the bands, then groups."""
         rows = [("all", self.overall), *((band.name, band.figures) for band in self.bands)]
         for column, members in self.groups.items():
             rows += [(f"{column} {value}", figures) for value, figures in members.items()]
@@ -107,11 +107,11 @@ class BandEvaluation(Measured):
 def summarise_bands(
     predictions: Predictions, model: str = "", data: str = "", split: str = "", detector: str = ""
 ) -> BandEvaluation:
-    """Count a model's answers for one data set; the texts name them in the report. Raises DataError for mixed labels."""
+    """Measure a model's outputs for one data set; the strings name them in the report. Raises DataError for mixed labels."""
     readings, ends = predictions.readings, predictions.faces.ends
     if (ends[:, 0] == ends[:, 1]).any():
         raise DataError(
-            f"{data or 'these faces'}: expected labels that are all exact or all bands, got both; measure them apart"
+            f"{data or 'these faces'}: expected either exact labels or bands, got both; measure them separately"
         )
     known = sorted({(low, high) for low, high in ends.tolist()})
     calibrated = readings.spec.calibration is not None
@@ -142,7 +142,7 @@ def summarise_bands(
 
 
 def _figures(values: Floats, ends: Floats, known: list[Range], interval: Floats | None) -> BandFigures:
-    """Count N >= 1 faces; known: all bands of the data set, rising."""
+    """Measure N >= 1 faces; known: all bands of the data set, ascending."""
     signed = signed_distance(values, ends)
     around = np.array([_with_neighbours((low, high), known) for low, high in ends.tolist()])
     means = measure(Judged(signed, ends[:, 0], width=None if interval is None else interval[:, 1] - interval[:, 0]))
@@ -161,7 +161,7 @@ def _figures(values: Floats, ends: Floats, known: list[Range], interval: Floats 
 
 
 def _with_neighbours(band: Range, known: list[Range]) -> Range:
-    """From the beginning of the band before to the end of the one after."""
+    """The range from the start of the band before to the end of the band after."""
     at = known.index(band)
     return known[max(0, at - 1)][0], known[min(len(known) - 1, at + 1)][1]
 
@@ -171,12 +171,12 @@ def _inside(values: Floats, ends: Floats) -> Mask:
 
 
 def _meets(interval: Floats, ends: Floats) -> Mask:
-    """[N] whether intervals [N, 2] and bands [N, 2] have an age in common."""
+    """Whether [N] intervals [N, 2] and bands [N, 2] overlap."""
     return (interval[:, 0] < ends[:, 1] + 1) & (interval[:, 1] >= ends[:, 0])
 
 
 def _holds(interval: Floats, ends: Floats) -> Mask:
-    """[N] whether intervals [N, 2] contain bands [N, 2] whole, from the first whole number to the last; no open one ever is."""
+    """Whether [N] intervals [N, 2] contain whole bands [N, 2], from the first to the last whole number; never one without an upper end."""
     return (interval[:, 0] <= ends[:, 0]) & (interval[:, 1] >= ends[:, 1])
 
 
@@ -197,13 +197,13 @@ def band_lines(result: BandEvaluation) -> list[str]:
         f"mean distance {_number(result.overall.distance)} {result.unit}, bias {_number(result.overall.bias, '+.2f')}."
     ]
     shares = "; ".join(
-        f"{float(level):.0%} meet {meets:.1%} of the bands and contain {holds:.1%} whole, mean width {width:.1f}"
+        f"{float(level):.0%} overlap {meets:.1%} of the bands and contain {holds:.1%} of them, mean width {width:.1f}"
         for level, meets in result.meets.items()
         if meets is not None
         and (holds := result.holds[level]) is not None
         and (width := result.width[level]) is not None
     )
-    lines.append(f"Intervals: {shares}." if shares else "Not calibrated: no intervals.")
+    lines.append(f"Intervals: {shares}." if shares else "Not calibrated, so no intervals.")
     head = [
         "band or group",
         "n",

@@ -1,6 +1,6 @@
-"""Write a model's card from measurements: what it is, on what it was measured, for whom it is wrong, what it must not do.
+"""Measure a model and write its model card: what it does, its accuracy by data set and group, its limits, and its licences.
 
-Every figure is measured on the `test` splits by this command; nothing is typed in.
+Every figure is measured on the `test` splits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .stress import stress_rows, track_readings
 from .summary import summarise
 
 Labels = npt.NDArray[np.float64]
-LOOKS = 30  # of a simulated track
+LOOKS = 30  # in a simulated track
 
 USES = """\
 ## Intended use
@@ -45,12 +45,12 @@ estimate of how old a face looks in one picture. The error differs between group
 
 @dataclass(frozen=True)
 class CardOptions:
-    """Whose card is written, and from what."""
+    """The model whose card is written, and the data."""
 
     model: str | Path
-    """A model's name or file."""
+    """A shipped model's name, or a file."""
     data: Sequence[str]
-    """Labelled faces, as `utkface:PATH`; the test split of each, or all faces where there are no splits."""
+    """Labelled faces, such as `utkface:PATH`; the test split of each, or all faces if it has no splits."""
     out: Path
     """The Markdown file to write."""
 
@@ -91,7 +91,7 @@ measurements.
 
 
 def _errors(model: Model, data: Sequence[str]) -> str:
-    """Every data set by itself, then the gates on the faces of all those with exact labels."""
+    """The errors on each data set, then the gates on the faces of all data sets with exact labels."""
     lines = ["## Error", "", NOTE, ""]
     once: list[tuple[Readings, Labels]] = []
     tracks: list[tuple[list[Readings], Labels]] = []

@@ -1,6 +1,6 @@
-"""Worse pictures of the same faces: what calibration widens for, what `evaluate --stress` measures, and what a second look is.
+"""Degraded copies of face crops: for the widening of intervals, for `evaluate --stress`, and for simulated second looks.
 
-Everything here works on crops and is deterministic; a crop's faces lie as the crop contract puts them.
+Everything here works on crops and is deterministic; faces in crops are where the crop contract puts them.
 """
 
 from __future__ import annotations
@@ -14,53 +14,53 @@ import numpy.typing as npt
 
 Crop = npt.NDArray[np.uint8]  # [S, S, 3] RGB
 Degradation = Callable[[Crop], Crop]
-EYES, EYE_RADIUS = ((0.30, 0.29), (0.70, 0.29)), 0.15  # shares of the side, where the crop contract puts them
-HEAD_RADIUS = 0.65  # of the side, where a head is taken for a cylinder
+EYES, EYE_RADIUS = ((0.30, 0.29), (0.70, 0.29)), 0.15  # as fractions of the side, where the crop contract puts them
+HEAD_RADIUS = 0.65  # as a fraction of the side, of the cylinder that approximates a head
 
 
 def fewer_pixels(crop: Crop, side: int) -> Crop:
-    """As if the crop had been `side` px wide in the camera's picture."""
+    """Reduce detail as if the face had been `side` px wide in the camera's picture."""
     small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def blurred(crop: Crop, sigma: float) -> Crop:
-    """Out of focus: a Gaussian of sigma in percent of the crop's side."""
+    """Blur with a Gaussian whose sigma is in percent of the crop's side."""
     return np.asarray(cv2.GaussianBlur(crop, (0, 0), sigma * crop.shape[0] / 100), np.uint8)
 
 
 def lit(crop: Crop, gain: float) -> Crop:
-    """So many times the light, clipped as a sensor clips."""
+    """Multiply the light, clipped as a sensor clips."""
     return np.clip(crop * np.float32(gain), 0, 255).astype(np.uint8)
 
 
 def compressed(crop: Crop, quality: int) -> Crop:
-    """Through JPEG of this quality."""
+    """Compress as JPEG of this quality."""
     _, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def grey(crop: Crop) -> Crop:
-    """Without colour."""
+    """Remove the colour."""
     return np.repeat(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, axis=2)
 
 
 def old_print(crop: Crop) -> Crop:
-    """A faded, soft, grainy print, scanned: brown, half the contrast, grain of a fixed seed."""
+    """Imitate a scan of a faded, soft, grainy print: brown, half the contrast, grain with a fixed seed."""
     light = grey(blurred(crop, 1.0)).astype(np.float32) * 0.5 + 70
     grain = np.random.default_rng(0).normal(0, 6, crop.shape[:2])[..., None]
     return np.clip(light + grain + (12, 0, -18), 0, 255).astype(np.uint8)
 
 
 def masked(crop: Crop) -> Crop:
-    """The lower half of the face covered in light blue, as by a surgical mask."""
+    """Cover the lower half of the face in light blue, like a surgical mask."""
     covered = crop.copy()
     covered[int(0.5 * len(crop)) :, int(0.05 * len(crop)) : int(0.95 * len(crop))] = (150, 190, 215)
     return covered
 
 
 def dark_glasses(crop: Crop) -> Crop:
-    """Both eyes behind black glass."""
+    """Cover both eyes with dark glasses."""
     covered, side = crop.copy(), len(crop)
     for x, y in EYES:
         cv2.circle(covered, (round(x * side), round(y * side)), round(EYE_RADIUS * side), (20, 20, 20), cv2.FILLED)
@@ -68,18 +68,18 @@ def dark_glasses(crop: Crop) -> Crop:
 
 
 def turned(crop: Crop, degrees: float) -> Crop:
-    """Turned to the side, as if painted on a cylinder and followed by the crop; a real profile shows what this cannot."""
+    """Turn to the side, as if painted on a cylinder and followed by the crop; unlike in a real profile, nothing new becomes visible."""
     side, radius, yaw = len(crop), HEAD_RADIUS * len(crop), math.radians(degrees)
     out = (np.arange(side) + 0.5 - side / 2) / radius + math.sin(yaw)
     angle = np.arcsin(out.clip(-1, 1)) - yaw
     x = np.tile((radius * np.sin(angle) + side / 2 - 0.5).astype(np.float32), (side, 1))
     y = np.tile(np.arange(side, dtype=np.float32)[:, None], (1, side))
     seen = np.asarray(cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
-    seen[:, np.abs(out) > 1] = crop.mean(axis=(0, 1)).astype(np.uint8)  # beside the head
+    seen[:, np.abs(out) > 1] = crop.mean(axis=(0, 1)).astype(np.uint8)  # outside the head
     return seen
 
 
-# What `evaluate --stress` shows, in this order.
+# The kinds of `evaluate --stress`, in this order.
 STRESS: dict[str, Degradation] = {
     "as it is": lambda crop: crop,
     "32 px": lambda crop: fewer_pixels(crop, 32),
@@ -100,7 +100,7 @@ STRESS: dict[str, Degradation] = {
     "turned 40 degrees": lambda crop: turned(crop, 40),
 }
 
-# What calibration widens for: a ladder of lost detail, other rungs than those above.
+# Degrees of lost detail for the calibration's widening; they differ from the kinds above.
 LADDER: list[Degradation] = [
     *(lambda crop, side=side: fewer_pixels(crop, side) for side in (40, 28, 20, 14, 10, 7)),
     *(lambda crop, sigma=sigma: blurred(crop, sigma) for sigma in (2.0, 3.6, 4.4, 6.5, 9.0)),
@@ -108,7 +108,7 @@ LADDER: list[Degradation] = [
 
 
 def second_look(crop: Crop, random: np.random.Generator) -> Crop:
-    """The same face a moment later: moved, turned and scaled a little, in other light, with noise; perhaps mirrored."""
+    """Simulate the same face a moment later: moved, rotated and scaled a little, in other light, with noise, and perhaps mirrored."""
     side = crop.shape[0]
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), random.normal(0, 4), float(np.exp(random.normal(0, 0.05))))
     turn[:, 2] += random.normal(0, 0.025 * side, 2)

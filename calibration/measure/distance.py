@@ -1,6 +1,6 @@
-"""How far a value lies from a label that may be a band: 0 inside it, so that mean errors and biases of both kinds are one.
+"""The distance of a value from a label that may be a band, 0 inside it; so errors of exact labels and bands can be averaged.
 
-Labels are exact [N], or ends [N, 2], equal where exact. A band of whole numbers, 20 to 29, is [20, 30): who is 29.9 is 29.
+Labels are exact [N], or ends [N, 2], equal if exact. A band of whole numbers, 20 to 29, is [20, 30): somebody of 29.9 is 29.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ Floats = npt.NDArray[np.float64]
 
 
 def distance_to(values: Floats, labels: Floats) -> Floats:
-    """[N] how far values [N] lie from labels, in the task's unit."""
+    """The distances [N] of values [N] from labels, in the task's unit."""
     return np.abs(signed_distance(values, labels))
 
 
 def signed_distance(values: Floats, labels: Floats) -> Floats:
-    """[N] the same, below 0 where the value lies under the label."""
+    """The signed distances [N], negative if the value is below the label."""
     if labels.ndim == 1:
         return values - labels
     low, high = labels.T

@@ -1,7 +1,7 @@
-"""Measure a model on labelled faces: overall, by band of the value, by group and by gate; on bands as labels, by their shares.
+"""Measure a model on labelled faces: overall, by range of true values, by group, and for each gate.
 
-Every face is detected and cut by the model's crop contract, as in a live run. Faces without a detection are counted as
-`skipped`, never dropped in silence.
+Each face is detected and cropped by the model's crop contract, as in a live run. Pictures in which no face is detected are
+counted as `skipped`.
 """
 
 from __future__ import annotations
@@ -39,40 +39,40 @@ class EvaluateOptions:
     model: Model | str | Path
     """An open model, or a name or file that `numclip.load` opens."""
     data: str
-    """Labelled faces, as `utkface:PATH` or `table:FILE.csv`."""
+    """Labelled faces, such as `utkface:PATH` or `table:FILE.csv`."""
     split: str | None = None
-    """train, val, calibration, test or all; None: test where the data set has splits, else all."""
+    """train, val, calibration, test or all; None: test if the data set has splits, else all."""
     detector: str = DEFAULT_DETECTOR
     """The face detector."""
     device: str = "auto"
-    """Where a model that is given by name or file runs."""
+    """Device of a model that is given by name or file."""
     threads: int | None = None
-    """CPU threads of such a model; None: the library's choice."""
+    """CPU threads of such a model; None: chosen by the inference library."""
     stress: bool = False
-    """Measure on worse pictures of the same faces too."""
+    """Also measure on degraded copies of the pictures."""
     looks: int = 1
-    """Judge the gates after so many simulated looks at each face too."""
+    """Also measure the gates after this many simulated looks at each face; a look is one model call on one picture of it."""
     identity: bool = False
-    """Measure how well the outputs tell persons apart; the data says who is who in a column `subject`."""
+    """Measure how well the outputs identify people; the data names them in a column `subject`."""
     report_dir: Path | None = None
-    """A folder for report.md, report.json and plots; None: nothing is written."""
+    """Folder for report.md, report.json and plots; None: write no report."""
     model_name: str | None = None
-    """What the report calls an open model; None: the name in its spec."""
+    """Name of an open model in the report; None: the name in its spec."""
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
-    """Measure a model on labelled faces; a BandEvaluation where the labels are bands.
+    """Measure a model on labelled faces; returns a BandEvaluation if the labels are bands.
 
     Raises UsageError, ModelError, DataError, DetectorError, OutputError.
     """
     if options.looks < 1:
-        raise UsageError(f"expected --looks of 1 or more, got {options.looks}")
+        raise UsageError(f"expected --looks to be at least 1, got {options.looks}")
     dataset = open_data(options.data)
     split = options.split or dataset.default_split
     chosen = dataset.select(split)
     if chosen.banded and (options.stress or options.looks > 1 or options.identity):
         raise UsageError(
-            f"expected exact labels with --stress, --looks and --identity, {options.data} has bands; leave them out"
+            f"--stress, --looks and --identity need exact labels, but {options.data} has bands; leave them out"
         )
     model, name = _opened(options)
     predictions = predict_dataset(model, chosen, options.detector)
@@ -94,14 +94,14 @@ def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
 
 
 def metric_of(model: Model, dataset: Dataset) -> Metric:
-    """One line of a spec's `metrics`: the main figures on the test split, or on all faces where there is none, and by band."""
+    """One entry of a spec's `metrics`: the main figures on the test split (or on all faces if there is none), and by band."""
     split = dataset.split_or_all("test")
     predictions = predict_dataset(model, dataset.select(split))
     return metric(dataset.short_name, split, predictions.faces, predictions.values, model.spec.task)
 
 
 def metric(data: str, split: str, faces: FaceCrops, values: Floats, task: TaskSpec) -> Metric:
-    """The main figures of values [N] beside the faces' labels, over all and by true value: in bands that the labels bring, or ours."""
+    """The main figures of values [N] against the faces' labels: overall, and by true value in bands of the labels or of the task."""
     ends = faces.ends
     signed = signed_distance(values, ends)
     exact = bool((ends[:, 0] == ends[:, 1]).all())
@@ -125,12 +125,12 @@ def metric(data: str, split: str, faces: FaceCrops, values: Floats, task: TaskSp
 
 
 def _errors(signed: Floats) -> tuple[float, float]:
-    """Mean absolute and mean."""
+    """The mean absolute and the mean error."""
     return round(float(np.abs(signed).mean()), 4), round(float(signed.mean()), 4)
 
 
 def _opened(options: EvaluateOptions) -> tuple[Model, str]:
-    """The model, and what the report calls it."""
+    """The model, and its name in the report."""
     if isinstance(options.model, Model):
         return options.model, options.model_name or options.model.spec.name
     return load(resolve(options.model), options.device, options.threads), str(options.model)

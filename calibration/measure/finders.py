@@ -1,4 +1,4 @@
-"""How well a face detector finds faces: against people's boxes, and against another detector on the same pictures."""
+"""Measure a face detector: against labelled boxes, and against another detector on the same pictures."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ Floats = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 
 COUNTS = ("strangers", "strangers_of_reference", "false_on_empty", "false_on_empty_of_reference")
-SAME_FACE, NEAR_FACE = 0.5, 0.4  # overlap (IoU) of a found face; below the second a box is no known face at all
+SAME_FACE, NEAR_FACE = 0.5, 0.4  # overlap (IoU) that counts as found; a box below the second matches no known face
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledPicture:
-    """A picture with the faces that people marked on it; none may mean that nobody looked."""
+    """A picture with its labelled faces; none may also mean that it was not labelled."""
 
     picture: Image  # [H, W, 3] BGR
     boxes_xyxy: Floats  # [B, 4] px
-    kinds: tuple[str, ...]  # B times: bare, masked, …
-    complete: bool  # whether every face has a box, so that another box is wrong
+    kinds: tuple[str, ...]  # [B] bare, masked, …
+    complete: bool  # whether every face is labelled, so that any other box is false
 
 
 @dataclass(frozen=True)
 class FoundShare:
-    """So many of so many were found."""
+    """The number of faces found, and of all faces."""
 
     found: int
     n: int
 
     @property
     def share(self) -> float | None:
-        """found / n; None of nothing."""
+        """found / n; None if n is 0."""
         return self.found / self.n if self.n else None
 
 
 @dataclass(frozen=True)
 class FinderReport:
-    """One detector against a reference detector and against labels, faces from `smallest_face_px` on."""
+    """A detector compared with a reference detector and with labels, for faces from `smallest_face_px` on."""
 
-    reference: FoundShare  # of the reference's sure faces, IoU 0.5
+    reference: FoundShare  # of the reference's faces with a high score, IoU 0.5
     strangers: int  # boxes that match neither a face of the reference nor a label
     strangers_of_reference: int  # the reference's boxes that match no label, on pictures with labels
-    false_on_empty: int  # boxes on pictures that surely hold no face
+    false_on_empty: int  # boxes on pictures that certainly contain no face
     false_on_empty_of_reference: int
     labels: dict[str, FoundShare] = field(default_factory=lambda: {})  # by kind
     labels_of_reference: dict[str, FoundShare] = field(default_factory=lambda: {})
-    landmarks_median: float | None = None  # mean distance from the reference's, in box sides
+    landmarks_median: float | None = None  # mean distance from the reference's landmarks, in box sides
     landmarks_p95: float | None = None
 
     def to_json(self) -> JsonObject:
-        """The same, as a model file's spec has it."""
+        """The report as stored in a model file's spec."""
         return {
             **{name: getattr(self, name) for name in COUNTS},
             "reference": _share_json(self.reference),
@@ -92,8 +92,8 @@ def measure_finder(
 ) -> FinderReport:
     """Compare a detector with a reference on the same pictures.
 
-    score and reference_score: only faces from there on count. A face smaller than `smallest_face_px` (the root of its box's
-    area) need not be found, and finding it is no fault, of either detector.
+    score and reference_score: only faces with at least this score count. Faces smaller than `smallest_face_px` (the square root of
+    the box's area) count neither as missed nor as false, for both detectors.
     """
     reached, distances = _Tally(), list[float]()
     strangers = strangers_of_reference = on_empty = on_empty_of_reference = 0
@@ -136,7 +136,7 @@ def measure_finder(
 
 
 def overlaps(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
-    """[A, B] intersection over union of [A, 4] with [B, 4] boxes (xyxy)."""
+    """The intersection over union [A, B] of boxes [A, 4] and [B, 4] (xyxy)."""
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = (high - low).clip(0).prod(axis=2, dtype=np.float64)
     areas_a, areas_b = ((x[:, 2:] - x[:, :2]).prod(axis=1, dtype=np.float64) for x in (a, b))
@@ -144,7 +144,7 @@ def overlaps(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
 
 
 def sizes_px(boxes: Floats) -> npt.NDArray[np.float64]:
-    """[B] the root of each box's area."""
+    """The square root [B] of each box's area."""
     return np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1, dtype=np.float64))
 
 

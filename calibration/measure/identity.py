@@ -1,7 +1,7 @@
-"""How well a model's outputs tell persons apart: the embedding, the words' probabilities, and the age itself as the floor.
+"""How well a model's outputs identify people: the embedding, the words' probabilities, and, as the baseline, the age itself.
 
-Two pictures of one person are a genuine pair, of two persons an impostor pair. An output leaks where it separates the two
-kinds better than the age value alone does, among pairs of like age: what is left there is not age.
+Two pictures of one person are a genuine pair, of two persons an impostor pair. An output leaks identity if it separates the two
+kinds better than the age value alone does, among pairs of similar age: that information is not age.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 OUTPUTS = ("embedding", "probabilities", "age")
-LIKE_YEARS = 2.0  # true ages of a pair of like age differ by no more
+LIKE_YEARS = 2.0  # largest difference of true ages in a pair of similar age
 FAR = (1e-2, 1e-3)
-MOST_PAIRS = 200_000  # impostor pairs, drawn at random where there are more
+MOST_PAIRS = 200_000  # most impostor pairs, drawn at random
 RESAMPLES = 200  # of persons, for the intervals
-FEWEST_PERSONS = 10  # with two pictures or more
+FEWEST_PERSONS = 10  # with two or more pictures
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Separation:
     like_age: bool  # only pairs whose true ages differ by at most LIKE_YEARS
     genuine: int  # pairs
     impostor: int
-    auc: float  # 0.5: not at all, 1: always
+    auc: float  # 0.5: no separation, 1: perfect
     auc_low: float  # 95 % interval, by resampling persons
     auc_high: float
     tar: tuple[float | None, ...]  # share of genuine pairs accepted at each of FAR; None: too few impostor pairs
@@ -42,12 +42,12 @@ class Separation:
 
 @dataclass(frozen=True)
 class Identity:
-    """What was measured, and whether any output leaks."""
+    """The measurements, and whether any output leaks identity."""
 
-    persons: int  # with two pictures or more
+    persons: int  # with two or more pictures
     n: int  # pictures
     separations: tuple[Separation, ...]
-    leaks: tuple[str, ...]  # outputs that tell persons of like age apart better than their age does
+    leaks: tuple[str, ...]  # outputs that separate persons of similar age better than their age does
 
     def to_json(self) -> dict[str, object]:
         """As one JSON object."""
@@ -55,7 +55,7 @@ class Identity:
 
 
 def identity(predictions: Predictions) -> Identity:
-    """Measure; raises DataError without persons of whom there are several pictures."""
+    """Measure; raises DataError if no person has several pictures."""
     subjects = [sample.subject or "" for sample in predictions.faces.samples]
     readings = predictions.readings
     return separations(
@@ -70,15 +70,15 @@ def identity(predictions: Predictions) -> Identity:
 
 
 def separations(outputs: dict[str, Floats], labels: Floats, subjects: Sequence[str]) -> Identity:
-    """outputs: [N, any] by name, `age` [N, 1] among them. subjects: [N] whose picture it is, "" where it is not known."""
+    """outputs: [N, any] by name, including `age` [N, 1]. subjects: [N] the person in each picture, "" if not known."""
     persons = np.unique(np.asarray(subjects), return_inverse=True)[1].astype(np.intp)
     known = np.asarray(subjects) != ""
     several = known & (np.bincount(persons)[persons] > 1)
     count = len(np.unique(persons[several]))
     if count < FEWEST_PERSONS:
         raise DataError(
-            f"--identity: expected at least {FEWEST_PERSONS} persons with two pictures or more (column subject), got {count}; "
-            "use data that says who is who"
+            f"--identity needs at least {FEWEST_PERSONS} persons with two or more pictures each (column subject), got "
+            f"{count}; use data that names the persons"
         )
     genuine, impostor = _pairs(persons, known)
     found: list[Separation] = []
@@ -95,14 +95,14 @@ def separations(outputs: dict[str, Floats], labels: Floats, subjects: Sequence[s
 
 
 def auc(genuine: Floats, impostor: Floats) -> float:
-    """The probability that a genuine pair is more alike than an impostor pair, half of it for ties (Mann and Whitney)."""
+    """The probability that a genuine pair is more similar than an impostor pair, counting ties as half (Mann and Whitney)."""
     rising = np.sort(impostor)
     below, up_to = np.searchsorted(rising, genuine, "left"), np.searchsorted(rising, genuine, "right")
     return float((below + up_to).mean() / (2 * len(impostor)))
 
 
 def accepted(genuine: Floats, impostor: Floats, far: float) -> float | None:
-    """The share of genuine pairs above the limit that at most `far` of the impostor pairs pass; None with fewer than 1 / far."""
+    """The share of genuine pairs above the limit that at most `far` of the impostor pairs exceed; None with fewer than 1 / far."""
     allowed = int(np.floor(len(impostor) * far + 1e-9))
     if allowed < 1:
         return None
@@ -111,7 +111,7 @@ def accepted(genuine: Floats, impostor: Floats, far: float) -> float | None:
 
 
 def _pairs(persons: Places, known: Mask) -> tuple[Places, Places]:
-    """[P, 2] all genuine pairs, and impostor pairs, all or MOST_PAIRS drawn at random."""
+    """All genuine pairs, and impostor pairs (all, or MOST_PAIRS at random) [P, 2]."""
     places = np.flatnonzero(known)
     genuine: list[Places] = []
     for person in np.unique(persons[places]):
@@ -129,7 +129,7 @@ def _pairs(persons: Places, known: Mask) -> tuple[Places, Places]:
 
 
 def _alike(name: str, values: Floats, pairs: Places) -> Floats:
-    """[P] how alike: the cosine of embeddings; for the rest less the distance."""
+    """The similarity [P]: the cosine of embeddings; of other outputs, minus the distance."""
     one, two = values[pairs[:, 0]], values[pairs[:, 1]]
     return (one * two).sum(axis=1) if name == "embedding" else -np.abs(one - two).sum(axis=1)
 
@@ -156,7 +156,7 @@ def _separation(
 
 
 def _leaks(found: Sequence[Separation]) -> tuple[str, ...]:
-    """Outputs whose interval, among pairs of like age, lies wholly above that of the age."""
+    """The outputs whose interval, among pairs of similar age, is entirely above that of the age."""
     floor = max((s.auc_high for s in found if s.like_age and s.output == "age"), default=None)
     if floor is None:
         return ()

@@ -1,6 +1,6 @@
-"""The faces that a training keeps for the proof of its checkpoint, so that exporting it needs no data set.
+"""The faces that a training keeps, so that its checkpoint can be checked at export without the data set.
 
-They are pictures of people: they lie in the cache folder of the machine that trained, named by the checkpoint's SHA-256.
+They are pictures of people: they stay in the cache folder of the training machine, named by the checkpoint's SHA-256.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .parity import ProofFaces
 
 
 def keep_proof(checkpoint_sha256: str, faces: ProofFaces) -> None:
-    """Write the faces into the cache; raises OSError or OutputError where it cannot be written."""
+    """Write the faces into the cache; raises OSError or OutputError if it cannot be written."""
     path = _file(checkpoint_sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
@@ -25,7 +25,7 @@ def keep_proof(checkpoint_sha256: str, faces: ProofFaces) -> None:
 
 
 def kept_proof(checkpoint_sha256: str) -> ProofFaces | None:
-    """The faces kept for a checkpoint; None where this machine has none."""
+    """The faces kept for a checkpoint; None if this machine has none."""
     try:
         with np.load(_file(checkpoint_sha256)) as kept:
             return ProofFaces(kept["crops"], kept["labels"], str(kept["said"]))

@@ -1,7 +1,7 @@
-"""What is measured on any set of faces: error, bias, coverage, width and gate, each with its 95 % interval.
+"""Measures on any set of faces: error, bias, coverage, interval width and gates, each with its 95 % interval.
 
 The intervals of means are percentile bootstraps over faces. Those of a gate's rates are exact (Clopper and Pearson), because a
-rate may count no face at all.
+rate may count zero faces.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ..exact import clopper_pearson
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-LEVEL = 0.9  # of the intervals judged group by group
-GATE = (18.0, DEFAULT_ERROR)  # threshold and error rate judged group by group
-RATES = (0.05, 0.1, 0.2)  # error rates that are judged where a model can show them
-CLEARLY = AROUND  # so far above a threshold a gate should not have to ask: 28 for 18
+LEVEL = 0.9  # of the intervals in the tables by group
+GATE = (18.0, DEFAULT_ERROR)  # threshold and error rate in the tables by group
+RATES = (0.05, 0.1, 0.2)  # error rates that are measured, if the calibration can guarantee them
+CLEARLY = AROUND  # this far above a threshold a gate should not need to ask: 28 for 18
 RESAMPLES = 1000
 SMALL = 100  # groups with fewer faces are marked
 
@@ -41,20 +41,20 @@ class Estimate:
 
     @property
     def ends(self) -> list[float]:
-        """Low and high, as JSON holds them."""
+        """Low and high, as in JSON."""
         return [self.low, self.high]
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of n faces, with its exact 95 % interval; no share of no faces."""
+    """A share of n faces with its exact 95 % interval; None for n = 0."""
 
     n: int
     share: Estimate | None
 
     @staticmethod
     def of(holds: Mask) -> Rate:
-        """The share of a mask [n] that holds."""
+        """The share of true values in a mask [n]."""
         n = len(holds)
         if n == 0:
             return Rate(0, None)
@@ -64,18 +64,18 @@ class Rate:
 
 @dataclass(frozen=True)
 class GateRates:
-    """How often a gate errs in either way, and whom it spares the question."""
+    """A gate's error rates on both sides, and the share of people who are not asked."""
 
-    false_accept: Rate  # `yes` to those within NEAR below the threshold
-    false_reject: Rate  # `no` to those within NEAR at or above it
-    accept: Rate  # `yes` to those clearly above it
+    false_accept: Rate  # `yes` to people within NEAR below the threshold
+    false_reject: Rate  # `no` to people within NEAR at or above it
+    accept: Rate  # `yes` to people clearly above it
 
     def by_name(self) -> dict[str, Rate]:
         """The rates by their names in JSON."""
         return {"false_accept": self.false_accept, "false_reject": self.false_reject, "accept": self.accept}
 
     def to_json(self) -> dict[str, object]:
-        """Each rate as its n, its share and the share's interval."""
+        """Each rate as n, share and interval."""
         row: dict[str, object] = {}
         for name, rate in self.by_name().items():
             share = rate.share
@@ -85,10 +85,10 @@ class GateRates:
 
 @dataclass(frozen=True)
 class GateRow:
-    """One gate of the model, judged after so many looks at each face."""
+    """One gate of the model, measured after a number of looks at each face."""
 
     threshold: float  # in the task's unit
-    error: float  # the rate that was asked for
+    error: float  # the requested error rate
     looks: int
     rates: GateRates
 
@@ -99,18 +99,18 @@ class GateRow:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured on a set of faces; None where there is nothing to measure with."""
+    """The figures of a set of faces; None for what cannot be measured."""
 
     n: int
-    mae: Estimate  # in the task's unit, as bias and width
-    bias: Estimate  # mean of value - truth
+    mae: Estimate  # in the task's unit (so are bias and width)
+    bias: Estimate  # mean of estimated - true value
     coverage: Estimate | None  # share of faces inside their interval at LEVEL
     width: Estimate | None  # mean width of these intervals
     gate: GateRates | None  # of the gate at GATE
 
     @property
     def few(self) -> bool:
-        """Whether the faces are so few that the figures are rough."""
+        """Whether there are so few faces that the figures are rough."""
         return self.n < SMALL
 
     def to_json(self) -> dict[str, object]:
@@ -124,10 +124,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Widths:
-    """Mean widths of three kinds of interval that hold the same share of the same faces, in the task's unit."""
+    """The mean widths, in the task's unit, of three kinds of interval with the same coverage on the same faces."""
 
     ours: float
-    one_for_all: float  # one residual quantile for everybody
+    one_for_all: float  # a single residual quantile for all faces
     words: float  # the central part of the bins' probabilities alone
 
     def to_json(self) -> dict[str, object]:
@@ -137,7 +137,7 @@ class Widths:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A model's answers for N faces beside the truth, ready to be counted."""
+    """A model's outputs for N faces, with the true values."""
 
     error: Floats  # [N] value - truth
     labels: Floats  # [N]
@@ -146,7 +146,7 @@ class Judged:
     answers: npt.NDArray[np.str_] | None = None  # [N] of the gate at GATE; None: there is no such gate
 
     def take(self, chosen: Mask) -> Judged:
-        """Those of a mask [N]."""
+        """The faces selected by a mask [N]."""
         covered = None if self.covered is None else self.covered[chosen]
         width = None if self.width is None else self.width[chosen]
         said = None if self.answers is None else self.answers[chosen]
@@ -154,7 +154,7 @@ class Judged:
 
 
 def judge(readings: Readings, labels: Floats) -> Judged:
-    """Compare N readings with N labels."""
+    """Combine N readings with N labels."""
     error = readings.value.astype(np.float64) - labels
     if readings.spec.calibration is None:
         return Judged(error, labels)
@@ -168,7 +168,7 @@ def judge(readings: Readings, labels: Floats) -> Judged:
 
 
 def measure(faces: Judged) -> Figures:
-    """Count; each mean gets its bootstrap interval from the same resamples of the N faces, N >= 1."""
+    """Measure; each mean gets its bootstrap interval from the same resamples of the N faces, N >= 1."""
     n = len(faces.error)
     draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
     return Figures(
@@ -187,13 +187,13 @@ def _mean(column: Floats, draws: npt.NDArray[np.int64]) -> Estimate:
 
 
 def gate_answers(gate: Gate, looks: Sequence[Readings]) -> npt.NDArray[np.str_]:
-    """[N] yes, no or ask, after as many looks at each of the N faces as there are readings."""
+    """The answers [N] (yes, no or ask) after as many looks at each face as there are readings."""
     each = np.array([gate.evidence(look) for look in looks])  # [looks, N, 3]
     return np.array([gate.answer(Evidence(*mean), len(looks)) for mean in each.mean(axis=0).tolist()])
 
 
 def gate_rates(said: npt.NDArray[np.str_], labels: Floats, threshold: float) -> GateRates:
-    """A gate's errors of both kinds, and the share of those clearly above who were not asked."""
+    """A gate's errors on both sides, and the share of people clearly above who were not asked."""
     below = (labels >= threshold - NEAR) & (labels < threshold)
     above = (labels >= threshold) & (labels < threshold + NEAR)
     clear = labels >= threshold + CLEARLY
@@ -201,7 +201,7 @@ def gate_rates(said: npt.NDArray[np.str_], labels: Floats, threshold: float) -> 
 
 
 def held_gates(spec: ModelSpec) -> list[Gate]:
-    """The gates of a model file (or of the layer on it) at every one of RATES that it can show."""
+    """The gates of a model file (or of its layer) at each of RATES that its calibration can guarantee."""
     held: list[Gate] = []
     for at in {} if spec.calibration is None else spec.calibration.gates:
         for rate in RATES:
@@ -211,7 +211,7 @@ def held_gates(spec: ModelSpec) -> list[Gate]:
 
 
 def gate_rows(looks: Sequence[Readings], labels: Floats) -> list[GateRow]:
-    """How often each gate of the model errs, after as many looks at each of the N faces as there are readings."""
+    """The error rates of each gate of the model after as many looks at each of the N faces as there are readings."""
     return [
         GateRow(g.threshold, g.error, len(looks), gate_rates(gate_answers(g, looks), labels, g.threshold))
         for g in held_gates(looks[0].spec)
@@ -219,10 +219,10 @@ def gate_rows(looks: Sequence[Readings], labels: Floats) -> list[GateRow]:
 
 
 def widths_at_equal_coverage(readings: Readings, labels: Floats) -> Widths | None:
-    """Mean 90 % width of our intervals and of two simpler kinds, each given the share of these faces that ours cover.
+    """The mean width of our 90 % intervals and of two simpler kinds with the same coverage on these faces.
 
-    The simpler kinds are one residual quantile for everybody, and the central part of the bins' probabilities alone,
-    evenly spread within each bin. Both are set on these faces themselves, which favours them. None: not calibrated.
+    The simpler kinds are one residual quantile for all faces, and the central part of the bins' probabilities alone, spread evenly
+    within each bin. Both are fitted on these very faces, which favours them. None: not calibrated.
     """
     if readings.spec.calibration is None:
         return None
@@ -240,7 +240,7 @@ def widths_at_equal_coverage(readings: Readings, labels: Floats) -> Widths | Non
 
 
 def _words_quantile(probabilities: Floats, level: float, task: TaskSpec) -> Floats:
-    """[N] the number that the words leave `level` of their probability below."""
+    """The value [N] below which the words have `level` of their probability."""
     edges = np.asarray(task.bin_edges)
     below = np.concatenate([np.zeros((len(probabilities), 1)), np.cumsum(probabilities, axis=1)], axis=1)
     return np.array([np.interp(level, row, edges) for row in below])

@@ -1,7 +1,7 @@
-"""How far two artifacts of one model are apart on the same faces, in the task's unit, and how far they may be.
+"""The difference between two files of one model on the same faces, in the task's unit, and the limits for it.
 
-Every step that makes an artifact measures it here before it is written, and `numclip verify` measures what is there. What is
-compared is the graph's own answer: a calibration on top of it would hide, or add, a difference.
+Every step that writes a model file measures it here first, and `numclip verify` measures existing files. The graphs' outputs are
+compared without calibration, which could hide or add a difference.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ..data.datasets import Dataset
 from .distance import distance_to
 
 AGE_RANGE_YEARS = 120.0
-PROOF_FACES = 256  # on which an export is proven
-# What each precision may differ from its reference, in years; for another task in proportion to the task's range.
+PROOF_FACES = 256  # number of faces that an export is checked on
+# Largest differences of each precision from its reference, in years; for other tasks in proportion to the task's range.
 LIMITS: dict[str, dict[str, float]] = {
     "fp32": {"max": 0.02},
     "fp16": {"mean": 0.1, "p99": 0.5},
@@ -33,28 +33,28 @@ LIMITS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, eq=False)
 class ProofFaces:
-    """The faces on which artifacts are compared."""
+    """The faces on which files are compared."""
 
     crops: npt.NDArray[np.uint8]  # [N, S, S, 3] RGB
     labels: npt.NDArray[np.float64]  # [N, 2] lowest and highest of each, in the task's unit, equal where exact
-    said: str  # which they are, for the parity table
+    said: str  # their description for the parity table
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One artifact against its reference, both on the same N faces; values in the task's unit."""
+    """The difference of one file from its reference on the same N faces; values in the task's unit."""
 
     mean: float  # of |difference|
     p99: float
     max: float
-    mae: float  # of the artifact, against the labels
-    mae_change: float  # of the artifact's MAE against the reference's
-    cosine: float | None  # the lowest cosine of the two embeddings of a face; None where the graph gives none
-    not_finite: int  # NaN and Inf among the artifact's numbers
+    mae: float  # of the file, against the labels
+    mae_change: float  # the file's MAE minus the reference's
+    cosine: float | None  # the lowest cosine similarity of the two embeddings of a face; None without an embedding
+    not_finite: int  # NaN and Inf among the file's outputs
     n: int
 
     def row(self, task: TaskSpec, faces: str, against: str) -> ParityRow:
-        """The row of the spec's parity table. A figure that is not finite is None, as JSON knows none."""
+        """The row of the spec's parity table. A figure that is not finite is None, because JSON has no such number."""
         names = ("mean", "p99", "max", "mae", "mae_change", "cosine")
         found: dict[str, float | None] = {k: getattr(self, k) for k in names}
         figures = {k: v if v is not None and np.isfinite(v) else None for k, v in found.items()}
@@ -68,9 +68,9 @@ def proof_faces(
     split: str | None = None,
     detector: str = DEFAULT_DETECTOR,
 ) -> ProofFaces:
-    """So many faces, spread over one split of all data sets; raises DataError.
+    """This many faces, spread over one split of all data sets; raises DataError.
 
-    split: None for `val` in a data set that has it, else all its faces.
+    split: None takes `val` in a data set that has it, else all its faces.
     """
     chosen = [split or d.split_or_all("val") for d in data]
     found = [face_crops(d.select(name), spec.crop, detector) for d, name in zip(data, chosen, strict=True)]
@@ -79,9 +79,9 @@ def proof_faces(
 
 
 def spread(parts: Sequence[tuple[Crops, npt.NDArray[np.float64]]], said: str, num_faces: int) -> ProofFaces:
-    """So many faces, evenly from all parts in a row: each part is crops [N, S, S, 3] and labels [N, 2]."""
+    """This many faces, taken evenly from all parts: each part is crops [N, S, S, 3] and labels [N, 2]."""
     total = sum(len(labels) for _, labels in parts)
-    at = np.linspace(0, total - 1, min(num_faces, total)).round().astype(int)  # files may lie in order of age
+    at = np.linspace(0, total - 1, min(num_faces, total)).round().astype(int)  # files may be sorted by age
     crops: list[npt.NDArray[np.uint8]] = []
     start = 0
     for part, labels in parts:
@@ -92,7 +92,7 @@ def spread(parts: Sequence[tuple[Crops, npt.NDArray[np.float64]]], said: str, nu
 
 
 def difference(got: Outputs, reference: Outputs, labels: npt.NDArray[np.float64]) -> Difference:
-    """`got` against `reference`, both for the faces of `labels`, [N] or the ends of bands [N, 2]."""
+    """The difference of `got` from `reference`, both for the faces of `labels` ([N], or the ends of bands [N, 2])."""
     apart = np.abs(got.value.astype(np.float64) - reference.value)
     cosine = None
     if got.embedding.shape[1]:
@@ -114,10 +114,10 @@ def difference(got: Outputs, reference: Outputs, labels: npt.NDArray[np.float64]
 
 
 def limits_for(precision: str, task: TaskSpec, max_difference: float | None = None) -> dict[str, float]:
-    """The limits of a precision in the task's unit; max_difference: one that is given instead, for its first figure."""
+    """The limits of a precision in the task's unit; max_difference replaces the first of them."""
     if precision not in LIMITS:
         raise ModelError(
-            f"spec field graph.precision: expected {', '.join(LIMITS)}, got {precision!r}; export it again"
+            f"spec field graph.precision: expected one of {', '.join(LIMITS)}, got {precision!r}; export it again"
         )
     if max_difference is not None:
         return {next(iter(LIMITS[precision])): max_difference}
@@ -126,13 +126,13 @@ def limits_for(precision: str, task: TaskSpec, max_difference: float | None = No
 
 
 def excess(found: Difference, limits: Mapping[str, float]) -> float:
-    """The largest share of a limit that is used: at most 1 passes, infinite where a number is not finite."""
+    """The largest used share of a limit: at most 1 passes; infinite if a number is not finite."""
     shares = [getattr(found, name) / limit for name, limit in limits.items()]
     return float("inf") if found.not_finite or not np.isfinite(shares).all() else max(shares)
 
 
 def faults(found: Difference, limits: Mapping[str, float], unit: str) -> list[str]:
-    """Each limit that is missed, as words; empty where the artifact passes."""
+    """Each exceeded limit, as text; empty if the file passes."""
     said = [f"{found.not_finite} NaN or Inf"] if found.not_finite else []
     for name, limit in limits.items():
         got = getattr(found, name)

@@ -1,6 +1,6 @@
-"""What a model says of many faces: the one loop over crops that every measurement uses.
+"""Run a model on many faces: the one loop over crops that every measurement uses.
 
-Evaluation, calibration, proofs and cards must agree to the last bit, so they batch alike.
+Evaluation, calibration, checks and cards must agree to the last bit, so they use the same batches.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """A model's answers for the faces of one data set, in the data set's order."""
+    """A model's outputs for the faces of one data set, in the data set's order."""
 
     readings: Readings  # N
     faces: FaceCrops  # N samples with their labels and groups; skipped files
@@ -41,12 +41,12 @@ class Predictions:
 
 
 def predict(model: Model, crops: Crops) -> Readings:
-    """What a model says of any number of crops [N, S, S, 3], N >= 1, its calibration included."""
+    """A model's readings of any number of crops [N, S, S, 3], N >= 1, with its calibration."""
     return joined([model(part) for part in _batches(crops)])
 
 
 def answers(session: Session, crops: Crops) -> Outputs:
-    """What a graph says of any number of crops [N, S, S, 3], N >= 1, without any calibration."""
+    """A graph's outputs for any number of crops [N, S, S, 3], N >= 1, without calibration."""
     parts = [session.run(part) for part in _batches(crops)]
     return Outputs(
         np.concatenate([p.value for p in parts]),
@@ -56,7 +56,7 @@ def answers(session: Session, crops: Crops) -> Outputs:
 
 
 def dataset_faces(model: Model, dataset: Dataset, detector: str = DEFAULT_DETECTOR) -> FaceCrops:
-    """Detect and cut the faces of a data set (already one split) for a model, from the cache; raises DataError."""
+    """Detect and crop the faces of a data set (already one split) for a model, or take them from the cache; raises DataError."""
     dataset.check_labels(model.spec.task)
     return face_crops(dataset, model.spec.crop, detector)
 
@@ -68,7 +68,7 @@ def predict_dataset(model: Model, dataset: Dataset, detector: str = DEFAULT_DETE
 
 
 def joined(parts: Sequence[Readings]) -> Readings:
-    """One model's readings, one after the other."""
+    """The readings of one model, concatenated."""
     sharp = [p.sharpness for p in parts if p.sharpness is not None]
     return Readings(
         np.concatenate([p.value for p in parts]),
@@ -80,6 +80,6 @@ def joined(parts: Sequence[Readings]) -> Readings:
 
 
 def _batches(crops: Crops) -> Iterator[npt.NDArray[np.uint8]]:
-    """The crops by BATCH, in memory; a bar shows on a terminal."""
+    """The crops in batches of BATCH, in memory; shows a progress bar on a terminal."""
     for start in tqdm(range(0, len(crops), BATCH), desc="model", unit="batch", leave=False, disable=None):
         yield np.array(crops[start : start + BATCH])

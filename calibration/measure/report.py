@@ -1,4 +1,4 @@
-"""`numclip evaluate --report DIR`: the same figures as a page, as JSON, and as plots."""
+"""The report of `numclip evaluate --report DIR`: the same figures as a Markdown page, as JSON, and as plots."""
 
 from __future__ import annotations
 
@@ -47,13 +47,15 @@ def write_band_report(folder: Path, result: BandEvaluation) -> None:
 
 
 def write_report(folder: Path, result: Evaluation, predictions: Predictions) -> None:
-    """Write report.json, report.md and, where there are intervals, three plots; raises OutputError, DeviceError."""
+    """Write report.json, report.md and, if there are intervals, three plots; raises OutputError, DeviceError."""
     try:
         import matplotlib as mpl
 
         mpl.use("Agg")
     except ImportError:
-        raise DeviceError("--report: expected matplotlib, it is not installed; pip install 'numclip[demo]'") from None
+        raise DeviceError(
+            "--report needs the package matplotlib, which is not installed; run: pip install 'numclip[demo]'"
+        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "report.json", result.to_json())
@@ -93,13 +95,13 @@ def markdown(result: Evaluation, task: TaskSpec, plots: Sequence[str]) -> str:
 
 
 def sentences(result: Evaluation, task: TaskSpec) -> list[str]:
-    """The figures over all faces."""
+    """The figures over all faces, as sentences."""
     lines = [
         f"MAE **{_with(result.overall.mae, '.2f')}** {task.unit}, within 5: {result.cs5:.1%}, "
         f"bias {_with(result.overall.bias, '+.2f')}."
     ]
     if result.widths is None:
-        return [*lines, "Not calibrated: no intervals."]
+        return [*lines, "Not calibrated, so no intervals."]
     shares = "; ".join(
         f"at {float(level):.0%} {share:.1%}, mean width {width:.1f}"
         for level, share in result.coverage.items()
@@ -109,10 +111,10 @@ def sentences(result: Evaluation, task: TaskSpec) -> list[str]:
 
 
 def widths_sentence(width: Widths) -> str:
-    """How wide the intervals are beside two simpler kinds."""
+    """The width of the intervals compared with two simpler kinds."""
     return (
-        f"At the coverage of these 90 % intervals, mean width {width.ours:.1f}; one quantile for everybody would need "
-        f"{width.one_for_all:.1f}, the words' probabilities alone {width.words:.1f}."
+        f"At the coverage of these 90 % intervals, the mean width is {width.ours:.1f}; a single quantile for all "
+        f"faces would need {width.one_for_all:.1f}, the words' probabilities alone {width.words:.1f}."
     )
 
 
@@ -145,7 +147,7 @@ def figures_table(rows: Sequence[tuple[str, Figures]], title: str) -> str:
 
 
 def stress_table(rows: Sequence[StressRow]) -> list[str]:
-    """Markdown lines of what worse pictures of the same faces cost, for all and for the children among them."""
+    """Markdown lines of the figures on degraded pictures of the same faces, for all faces and for children."""
     young = f"below {GATE[0]:g}"
     head = ["picture", "n", "MAE", "bias", "coverage at 90 %", "width", f"{young}: n", "MAE", "coverage at 90 %", "yes"]
     body: list[list[str]] = []
@@ -164,10 +166,10 @@ def stress_table(rows: Sequence[StressRow]) -> list[str]:
 
 
 def gate_table(rows: Sequence[GateRow]) -> list[str]:
-    """Markdown lines of how often the gates err, and whom they spare the question."""
+    """Markdown lines of the gates' error rates, and of the people who are not asked."""
     head = [
         "at least",
-        "asked error",
+        "error rate",
         "looks",
         f"yes within {NEAR:g} below",
         f"no within {NEAR:g} above",
@@ -190,7 +192,7 @@ def _plain(figure: Estimate | None, how: str) -> str:
 
 
 def _with(figure: Estimate | None, how: str) -> str:
-    """A figure with its interval, or nothing where it was not measured."""
+    """A figure with its interval, or an empty string if it was not measured."""
     return "" if figure is None else f"{figure.value:{how}} ({figure.low:{how}} to {figure.high:{how}})"
 
 
@@ -207,7 +209,7 @@ def _plot(path: Path, draw: Draw, result: Evaluation, p: Predictions) -> None:
 
 
 def _reliability(axes: Axes, result: Evaluation, p: Predictions) -> None:
-    """Asked level against measured share."""
+    """Requested level against measured coverage."""
     held: list[float] = []
     for level in SHOWN_LEVELS:
         low, high = p.readings.interval(float(level)).T
@@ -230,7 +232,7 @@ def _errors(axes: Axes, result: Evaluation, p: Predictions) -> None:
     axes.axhline(0, color="0.7", lw=1)
     axes.fill_between(centers, low, high, color=BLUE, alpha=0.2, lw=0, label="middle 80 %")
     axes.plot(centers, middle, color=BLUE, label="median")
-    axes.set(xlabel=f"true {task.name}, {task.unit}", ylabel=f"value - truth, {task.unit}")
+    axes.set(xlabel=f"true {task.name}, {task.unit}", ylabel=f"estimated - true value, {task.unit}")
     axes.set_title(f"MAE {result.mae:.2f} {task.unit}", loc="left")
     axes.legend(frameon=False)
 
@@ -240,5 +242,7 @@ def _widths(axes: Axes, result: Evaluation, p: Predictions) -> None:
     task = p.readings.spec.task
     low, high = p.readings.interval(0.9).astype(np.float64).T
     axes.scatter(p.values, high - low, s=4, color=ORANGE, alpha=0.35, lw=0)
-    axes.set(xlabel=f"{task.name} read, {task.unit}", ylabel=f"width of the 90 % interval, {task.unit}", ylim=(0, None))
+    axes.set(
+        xlabel=f"estimated {task.name}, {task.unit}", ylabel=f"width of the 90 % interval, {task.unit}", ylim=(0, None)
+    )
     axes.set_title(f"mean {np.mean(high - low):.1f} {task.unit}", loc="left")

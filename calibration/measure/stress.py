@@ -1,4 +1,4 @@
-"""Faces made worse, and faces looked at again and again: what the intervals and gates still hold there."""
+"""Degraded faces and repeated looks: how well intervals and gates hold there."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .degrade import STRESS, second_look
 from .measures import GATE, Figures, GateRow, gate_rows, judge, measure
 from .predictor import predict
 
-STRESS_FACES = 500  # of a larger set so many are made worse, evenly chosen
-TRACK_FACES = 300  # so many at or above the gate's threshold are looked at again; below it all
+STRESS_FACES = 500  # most faces to degrade, chosen evenly
+TRACK_FACES = 300  # most faces at or above the gate's threshold with repeated looks; below it all have them
 
 
 @dataclass(frozen=True)
 class StressRow:
-    """The figures of one kind of worse picture."""
+    """The figures of one kind of degraded picture."""
 
     name: str
     figures: Figures
     below: Figures | None  # of the faces below the gate's threshold; None: there are none
 
     def to_json(self) -> dict[str, object]:
-        """The name, the figures, and those of the faces below the threshold apart."""
+        """The name, the figures, and separately those of faces below the threshold."""
         return {
             "name": self.name,
             **self.figures.to_json(),
@@ -36,7 +36,7 @@ class StressRow:
 
 
 def stress_rows(model: Model, faces: FaceCrops) -> tuple[StressRow, ...]:
-    """The usual figures by kind of worse picture, and beside them those of the children among the faces."""
+    """The usual figures per kind of degradation, and separately those of the children among the faces."""
     chosen = _evenly(np.arange(len(faces.labels)), STRESS_FACES)
     labels = faces.labels[chosen]
     young = labels < GATE[0]
@@ -48,13 +48,13 @@ def stress_rows(model: Model, faces: FaceCrops) -> tuple[StressRow, ...]:
 
 
 def track_rows(model: Model, faces: FaceCrops, looks: int) -> list[GateRow]:
-    """How often each gate errs after so many looks at each face, all simulated from its one picture."""
+    """The error rates of each gate after this many looks at each face, all simulated from one picture."""
     readings, labels = track_readings(model, faces, looks)
     return gate_rows(readings, labels)
 
 
 def track_readings(model: Model, faces: FaceCrops, looks: int) -> tuple[list[Readings], npt.NDArray[np.float64]]:
-    """So many looks at the same N faces, and their labels [N]: all below the gate's threshold, some above."""
+    """This many looks at the same N faces, and their labels [N]: all faces below the gate's threshold, and some above."""
     young = faces.labels < GATE[0]
     chosen = np.sort(np.concatenate([np.flatnonzero(young), _evenly(np.flatnonzero(~young), TRACK_FACES)]))
     random = np.random.default_rng(0)
@@ -66,5 +66,5 @@ def track_readings(model: Model, faces: FaceCrops, looks: int) -> tuple[list[Rea
 
 
 def _evenly(places: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:
-    """At most so many of the places, evenly spread."""
+    """At most this many of the indices, evenly spread."""
     return places[np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(np.intp)]

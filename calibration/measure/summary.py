@@ -1,4 +1,4 @@
-"""The evaluation of a model on one data set, as one record: overall, by band of the value, by group and by gate."""
+"""The evaluation of a model on one data set, as one record: overall, by range of values, by group and by gate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .stress import StressRow
 
 Floats = npt.NDArray[np.float64]
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-AGE_BANDS = (0.0, 13.0, 19.0, 35.0, 65.0)  # child, teenager, young, middle, older: half-open, the last one open
+AGE_BANDS = (0.0, 13.0, 19.0, 35.0, 65.0)  # child, teenager, young, middle, older: half-open ranges
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Band:
     """The faces whose value lies in [low, high)."""
 
     low: float  # in the task's unit
-    high: float | None  # None: no end
+    high: float | None  # None: no upper end
     figures: Figures
 
     @property
@@ -40,7 +40,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured, with what."""
+    """What was measured, with which model and data."""
 
     model: str  # as the user named it
     data: str
@@ -52,16 +52,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Evaluation(Measured):
-    """What `numclip evaluate` measured. The report's JSON has these names."""
+    """The result of `numclip evaluate`. The report's JSON has these names."""
 
     cs5: float  # share of faces within 5 units
-    coverage: dict[str, float | None]  # level: share of faces inside; None where not calibrated
+    coverage: dict[str, float | None]  # level: share of faces inside; None if not calibrated
     width: dict[str, float | None]  # level: mean width, in the task's unit
-    widths: Widths | None  # at equal coverage; None where not calibrated
+    widths: Widths | None  # at equal coverage; None if not calibrated
     gates: tuple[GateRow, ...]
     overall: Figures
     bands: tuple[Band, ...]  # by true value
-    bands_by_value: tuple[Band, ...]  # by what the model says
+    bands_by_value: tuple[Band, ...]  # by estimated value
     groups: dict[str, dict[str, Figures]]  # column: value: figures
     stress: tuple[StressRow, ...] = ()
     identity: Identity | None = None
@@ -82,7 +82,7 @@ class Evaluation(Measured):
         return self.overall.bias.value
 
     def named_rows(self) -> list[tuple[str, Figures]]:
-        """Every row by a name to print: bands of the true value, then groups."""
+        """Every row with its printed name: ranges of the true value, then groups."""
         rows = [(band.name, band.figures) for band in self.bands]
         for column, members in self.groups.items():
             rows += [(f"{column} {value}", figures) for value, figures in members.items()]
@@ -116,7 +116,7 @@ class Evaluation(Measured):
 def summarise(
     predictions: Predictions, model: str = "", data: str = "", split: str = "", detector: str = ""
 ) -> Evaluation:
-    """Count a model's answers for one data set; the texts name them in the report."""
+    """Measure a model's outputs for one data set; the strings name them in the report."""
     readings, labels, task = predictions.readings, predictions.labels, predictions.readings.spec.task
     faces = judge(readings, labels)
     calibrated = readings.spec.calibration is not None
@@ -144,7 +144,7 @@ def summarise(
 
 
 def band_edges(task: TaskSpec) -> tuple[float, ...]:
-    """Where the bands of a value begin: five for age, else the task's own bins."""
+    """The starts of the ranges of values: five for age, else the task's bins."""
     return AGE_BANDS if task.name == "age" else task.bin_edges[:-1]
 
 
@@ -158,7 +158,7 @@ def _bands(faces: Judged, by: Floats, task: TaskSpec) -> tuple[Band, ...]:
 
 
 def group_masks(faces: FaceCrops) -> dict[str, dict[str, npt.NDArray[np.bool_]]]:
-    """Column, value: mask [N]; a column with a value for almost every face (a name) is not a group."""
+    """The mask [N] of each (column, value). A column with a different value for almost every face (a name) is not a group."""
     columns = sorted({column for sample in faces.samples for column in sample.groups})
     found: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     for column in columns:

@@ -1,6 +1,6 @@
-"""Hold artifacts of one model against each other, in the task's unit: checkpoint, float32, FP16 and INT8 files, engines, libraries.
+"""Compare files of one model, in the task's unit: checkpoint, float32, FP16 and INT8 files, engines, libraries.
 
-Every artifact answers the same faces as the reference and is held to the limits of its own precision.
+Every file runs on the same faces as the reference, and must stay within the limits of its own precision.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..data.datasets import open_data
 from .parity import ProofFaces, difference, faults, limits_for, precision_of, proof_faces
 from .predictor import answers
 
-PROBES = 32  # pictures, where there are no faces
+PROBES = 32  # number of synthetic pictures, without labelled faces
 MAKERS = {"int8": "numclip quantize", "fp16": "numclip export --precision fp16"}
 
 
@@ -33,28 +33,28 @@ class VerifyOptions:
     """What `verify` compares, and on which faces."""
 
     reference: Model | str | Path
-    """An open model, or an .onnx, which ONNX Runtime runs on the CPU. Without `compared` it is held against itself."""
+    """An open model, or an .onnx file, which ONNX Runtime runs on the CPU. Without `compared` it is compared with itself."""
     compared: Sequence[str | Path] = ()
-    """The artifacts: names, .onnx or .engine files."""
+    """The models to compare: names, .onnx or .engine files."""
     data: Sequence[str] = ()
-    """Labelled faces, as `utkface:PATH`; none: smooth pictures, a weaker proof."""
+    """Labelled faces, such as `utkface:PATH`; none: synthetic pictures, a weaker check."""
     split: str | None = None
-    """train, val, calibration, test or all; None: val where a data set has it, else all."""
+    """train, val, calibration, test or all; None: val if a data set has it, else all."""
     num_faces: int = 256
-    """How many faces are used."""
+    """Number of faces to use."""
     device: str = "cpu"
-    """Where the compared artifacts run; engines always run in TensorRT."""
+    """Device of the compared models; engines always run in TensorRT."""
     threads: int | None = None
-    """CPU threads; None: the library's choice."""
+    """CPU threads; None: chosen by the inference library."""
     write: bool = False
-    """Write each row into the artifact's own parity table."""
+    """Write each result into the metadata of its model file."""
     reference_name: str | None = None
     """What the report calls an open model; None: the name in its spec."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """One artifact against the reference."""
+    """One file compared with the reference."""
 
     model: str  # as the user named it
     precision: str
@@ -62,28 +62,28 @@ class Verified:
     version: str
     device: str
     parity: ParityRow
-    missed: tuple[str, ...]  # each limit that it misses, as words
+    missed: tuple[str, ...]  # each exceeded limit, as text
 
     @property
     def advice(self) -> str:
-        """What to do about an artifact that misses its limits."""
+        """What to do about a file that exceeds its limits."""
         maker = MAKERS.get(self.precision)
         return f"make it again with {maker} --widen" if maker else "export it again, or run it on another --device"
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What `numclip verify` reports."""
+    """The result of `numclip verify`."""
 
     reference: str
-    faces: str  # which they are
+    faces: str  # a description of them
     n: int
     unit: str  # of the differences
     rows: tuple[Verified, ...]
 
     @property
     def missed(self) -> tuple[Verified, ...]:
-        """The artifacts that miss a limit."""
+        """The files that exceed a limit."""
         return tuple(row for row in self.rows if row.missed)
 
     def to_json(self) -> dict[str, object]:
@@ -102,7 +102,7 @@ class Verification:
 
 
 def verify(options: VerifyOptions) -> Verification:
-    """Compare. An artifact beyond its limits is a row with `missed`, not an error.
+    """Compare. A file that exceeds its limits is a row with `missed`, not an error.
 
     Raises UsageError, ModelError, DataError, DetectorError, DeviceError.
     """
@@ -111,7 +111,7 @@ def verify(options: VerifyOptions) -> Verification:
     model, name = _opened(options)
     compared = options.compared or ([] if isinstance(options.reference, Model) else [options.reference])
     if not compared:
-        raise UsageError(f"{name}: expected something to compare the checkpoint with; name a second MODEL")
+        raise UsageError(f"{name}: a checkpoint needs another model to be compared with; name a second MODEL")
     proof = _proof(options, model)
     expected = answers(model.session, proof.crops)
     rows = tuple(_verified(str(artifact), options, model.spec, proof, expected, name) for artifact in compared)
@@ -119,23 +119,25 @@ def verify(options: VerifyOptions) -> Verification:
 
 
 def _opened(options: VerifyOptions) -> tuple[Model, str]:
-    """What the others are held against, and its name."""
+    """The reference, and its name."""
     if isinstance(options.reference, Model):
         return options.reference, options.reference_name or options.reference.spec.name
     name, path = str(options.reference), resolve(options.reference)
     if path.suffix == ".engine":
-        raise UsageError(f"{name}: expected a checkpoint or an .onnx first, as the reference; put the engine after it")
+        raise UsageError(
+            f"{name}: the first MODEL, the reference, must be a checkpoint or an .onnx file; put the engine after it"
+        )
     spec = read_spec(path)
     return Model(spec.with_calibration(None), open_session(path, spec, "cpu"), path), name
 
 
 def _proof(options: VerifyOptions, model: Model) -> ProofFaces:
-    """The faces of the data; without, pictures that every machine can make, as on a board that holds no faces."""
+    """The faces of the data; without data, pictures that can be generated on every machine, such as a board without faces."""
     if options.data:
         data = [open_data(text) for text in options.data]
         return proof_faces(data, model.spec, options.num_faces, options.split)
     crops = probe_crops(model.spec.crop.side, PROBES)
-    labels = answers(model.session, crops).value.astype(np.float64)  # no truth: errors are the differences themselves
+    labels = answers(model.session, crops).value.astype(np.float64)  # no labels: errors are differences
     return ProofFaces(crops, labels, f"{PROBES} smooth pictures, no faces")
 
 
@@ -146,7 +148,7 @@ def _verified(
     is_engine = path.suffix == ".engine"
     own = read_sidecar(path)[0] if is_engine else read_spec(path)
     if (own.task, own.crop) != (spec.task, spec.crop):
-        raise ModelError(f"{name}: expected an artifact of the reference's model, its task or crop is another")
+        raise ModelError(f"{name}: differs from the reference in task or crop; give files of one model")
     session = open_session(path, own, "tensorrt" if is_engine else options.device, options.threads)
     found = difference(answers(session, proof.crops), expected, proof.labels)
     precision = precision_of(own)
@@ -161,7 +163,7 @@ def _verified(
 
 
 def _write(path: Path, spec: ModelSpec) -> None:
-    """The spec goes into the artifact; the graph stays as it is."""
+    """Write the spec into the file; the graph is not changed."""
     if path.suffix == ".engine":
         write_sidecar(path, spec, read_sidecar(path)[1])
     else:

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Build the engines of a model and of the face finder, verify the model's in years, and only then put them in the old ones'
-# place: engine.sh [MODEL]
+# Build the engines of a model and of the face finder, check the model's values in years, and only then replace the old
+# engines: engine.sh [MODEL]
 #
-# Engines lie in folders of their own; `current` is a link to the one that runs, `previous` to the one before. A build
-# or a verification that fails leaves both links as they were.
+# Each pair of engines has its own folder; `current` links to the one in use, `previous` to the one before. If the build
+# or the check fails, both links stay as they were.
 set -eu
 
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -25,10 +25,10 @@ case "$model" in
         ;;
 esac
 
-echo "numclip: building the engines of faces-nano and $model on this board; this takes minutes, once"
+echo "numclip: building the engines of faces-nano and $model on this board; this takes some minutes"
 "$numclip" engine faces-nano --out "$new/faces.engine"
 "$numclip" engine "$model" --out "$new/age.engine"
-echo "numclip: verifying it against $model, in years"
+echo "numclip: comparing it with $model, in years"
 if [ -n "${NUMCLIP_VERIFY_DATA:-}" ]; then
     "$numclip" verify "$model" "$new/age.engine" --data "$NUMCLIP_VERIFY_DATA"
 else
@@ -37,7 +37,7 @@ fi
 chmod 755 "$new"
 trap - EXIT
 
-# A link is replaced by renaming another over it, so that there is an engine at every moment.
+# A new link is renamed over the old one, so that `current` exists at every moment.
 switch() {
     ln -s "$1" "$state/$2.new"
     mv -T "$state/$2.new" "$state/$2"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before the service starts: the engines of finder and model, where they are not there yet.
+# Before the service starts: build the engines of face finder and model, unless they exist.
 set -eu
 
 here="$(cd "$(dirname "$0")" && pwd)"

@@ -1,22 +1,22 @@
 #!/bin/sh
 # Set a Jetson up, without containers: run this on the board, as root, in the kit's folder. Running it again is harmless.
 #
-# OpenCV (with GStreamer) and TensorRT stay the system's own; nothing is installed over them.
+# The system's OpenCV (with GStreamer) and TensorRT are used; nothing replaces them.
 set -eu
 
 here="$(cd "$(dirname "$0")" && pwd)"
 if [ "$(id -u)" != 0 ]; then
-    echo "install: expected root; type: sudo $0" >&2
+    echo "install: must run as root; run: sudo $0" >&2
     exit 1
 fi
 if [ ! -e /etc/nv_tegra_release ]; then
-    echo "install: expected a Jetson with JetPack 6.1 or newer, found no /etc/nv_tegra_release" >&2
+    echo "install: needs a Jetson with JetPack 6.1 or newer, but /etc/nv_tegra_release does not exist" >&2
     exit 1
 fi
 
 apt-get update
 apt-get install -y --no-install-recommends python3-venv python3-libnvinfer
-# JetPack's build of OpenCV; where its archive has none, venv.sh takes a wheel.
+# JetPack's build of OpenCV; if its archive has none, venv.sh installs a wheel.
 apt-get install -y --no-install-recommends libopencv-python || true
 
 id numclip >/dev/null 2>&1 || useradd --system --home-dir /var/lib/numclip --shell /usr/sbin/nologin numclip
@@ -35,7 +35,7 @@ install -m 644 "$here/numclip.service" /etc/systemd/system/
 udevadm control --reload && udevadm trigger --subsystem-match=video4linux
 
 runuser -u numclip -- env NUMCLIP_CACHE=/var/lib/numclip /opt/numclip/venv/bin/numclip doctor ||
-    echo "install: type the lines above, then: sudo systemctl restart numclip"
+    echo "install: run the commands above, then: sudo systemctl restart numclip"
 systemctl daemon-reload
 systemctl enable --now --no-block numclip.service
-echo "next: journalctl -fu numclip      # the engine is built first, then ages come"
+echo "next: journalctl -fu numclip      # the first start builds the engine, then ages appear"

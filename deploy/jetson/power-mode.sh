@@ -1,6 +1,6 @@
 #!/bin/sh
-# The strongest power mode and steady clocks; `power-mode.sh ID` takes another mode of /etc/nvpmodel.conf.
-# Run as root. Heat and supply decide whether the strongest mode is a good idea: see the board's manual.
+# Set the strongest power mode and lock the clocks; `power-mode.sh ID` sets another mode of /etc/nvpmodel.conf.
+# Run as root. Check the board's manual whether its cooling and power supply allow the strongest mode.
 set -eu
 
 conf="${NVPMODEL_CONF:-/etc/nvpmodel.conf}"
@@ -10,10 +10,10 @@ if [ -z "$mode" ] && [ -r "$conf" ]; then
     mode="$(sed -n 's/^ *< *POWER_MODEL  *ID=\([0-9][0-9]*\)  *NAME=MAXN[^ >]* *>.*/\1/p' "$conf" | head -n 1)"
 fi
 if [ -z "$mode" ]; then
-    echo "power-mode: expected a mode named MAXN in $conf, found none; give one's number" >&2
+    echo "power-mode: $conf has no mode named MAXN; give the number of a mode" >&2
     exit 1
 fi
-# Some changes want a reboot and ask; no answer means no, and the mode holds from the next boot on.
+# Some changes ask for a reboot; without an answer nothing reboots, and the mode applies from the next boot on.
 nvpmodel -m "$mode" </dev/null
 jetson_clocks
 echo "power mode $mode, clocks locked"

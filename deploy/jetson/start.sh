@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the container runs: the engines if need be, then the run itself, which takes the container's signals.
+# The container's command: build the engines if needed, then run; the run receives the container's signals.
 set -eu
 
 here="$(cd "$(dirname "$0")" && pwd)"

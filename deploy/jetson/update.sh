@@ -1,8 +1,8 @@
 #!/bin/sh
-# A new model or a new numclip: update.sh FILE.onnx | update.sh numclip-VERSION-py3-none-any.whl
+# Install a new model or a new numclip: update.sh FILE.onnx | update.sh numclip-VERSION-py3-none-any.whl
 #
-# Run as root. The new engine is built and verified beside the running one. If that fails, or the service does not come
-# up with it, engine and program stay or are put back as they were, and the exit code is not 0.
+# Run as root. The new engine is built and checked beside the running one. If that fails, or the service does not start
+# with it, the old engine and program are kept or restored, and the exit code is not 0.
 set -eu
 
 opt="${NUMCLIP_OPT:-/opt/numclip}"
@@ -10,11 +10,11 @@ state="${NUMCLIP_STATE:-/var/lib/numclip}"
 env_file="${NUMCLIP_ENV:-/etc/numclip/numclip.env}"
 file="${1:?expected a .onnx or .whl file}"
 if [ ! -f "$file" ]; then
-    echo "update: expected a file, found nothing at $file" >&2
+    echo "update: $file does not exist; give a .onnx or .whl file" >&2
     exit 1
 fi
 
-# The settings, read and not run.
+# Read the settings, without executing them.
 setting() { sed -n "s/^$1='\(.*\)'\$/\1/p" "$env_file" | tail -n 1; }
 as_service() { if id numclip >/dev/null 2>&1; then runuser -u numclip -- "$@"; else "$@"; fi; }
 point() {
@@ -57,10 +57,10 @@ point "$venv" "$opt/venv"
 # Type=notify: restart returns when the first frame has its result.
 if systemctl restart numclip.service; then
     case "$file" in *.whl) made="" ;; esac
-    echo "update: done; the engine before this one is $state/previous"
+    echo "update: done; the previous engine is $state/previous"
     exit 0
 fi
-echo "update: the service does not come up with the new one; the old one is put back" >&2
+echo "update: the service does not start with the new version; the old version is restored" >&2
 point "$old_venv" "$opt/venv"
 if [ -n "$before" ]; then
     point "$before" "$state/current"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# numclip's environment on the board: venv.sh DIR WHEEL. It sees the system's OpenCV and TensorRT and covers neither.
+# Make numclip's environment on the board: venv.sh DIR WHEEL. It uses the system's OpenCV and TensorRT.
 set -eu
 
 dir="$1"
@@ -9,8 +9,8 @@ python3 -m venv --system-site-packages "$dir"
 new_enough='import cv2, sys; sys.exit(tuple(int(n) for n in cv2.__version__.split(".")[:2]) < (4, 8))'
 opencv=""
 if ! python3 -c "$new_enough" 2>/dev/null; then
-    echo "venv: the system has no OpenCV 4.8 or newer; a wheel is used here, which cannot read csi:// cameras" >&2
+    echo "venv: the system has no OpenCV 4.8 or newer; installing a wheel, which cannot read csi:// cameras" >&2
     opencv="opencv-python-headless>=4.8"
 fi
-# The system's OpenCV was built for NumPy 1: a newer one in this environment would keep it from loading.
+# The system's OpenCV was built for NumPy 1 and does not load with a newer one.
 "$dir/bin/python" -m pip install --quiet "numpy>=1.24,<2" ${opencv:+"$opencv"} "$wheel"

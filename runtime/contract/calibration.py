@@ -1,4 +1,4 @@
-"""A model's calibration: the table behind its intervals, its gates, and one site's layer on top of them."""
+"""A model's calibration: the table that intervals are computed from, its gates, and an optional layer for one site."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Gates: TypeAlias = "Mapping[str, GateTable]"  # by threshold, as "18"
 
 @dataclass(frozen=True)
 class FacesUsed:
-    """The labelled faces that something was fitted on."""
+    """The labelled faces that a calibration or a layer was fitted on."""
 
     data: str  # "utkface:utkface.tar"
     split: str
@@ -33,7 +33,7 @@ class FacesUsed:
 
 @dataclass(frozen=True)
 class Layer:
-    """What the faces of one site add: an offset, quantiles and gates of its own. The difficulty stays the base's."""
+    """A correction fitted on faces of one site: an offset, quantiles and gates of its own. The difficulty stays the base's."""
 
     name: str
     table: ConformalTable  # the base's with the site's offset, knots, levels and quantiles
@@ -60,7 +60,7 @@ class Layer:
         return layer
 
     def to_json(self) -> dict[str, Json]:
-        """The fields; of the table only what is the site's own."""
+        """The fields; of the table, only the site's own values."""
         table = self.table.to_json()
         own = {name: table[name] for name in ("offset", "knots", "levels", "quantiles")}
         return {"name": self.name, **own, **_facts(self)}
@@ -68,7 +68,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Intervals and gates of one graph. `table` and `gates` are those in force: a site's layer lies on top."""
+    """Intervals and gates of one graph. `table` and `gates` are those in use: a site's layer overrides the base."""
 
     base_table: ConformalTable
     graph_sha256: str  # of the graph it was fitted for
@@ -77,22 +77,22 @@ class Calibration:
     date: str  # "2026-11-26"
     coverage: Mapping[str, float] = field(default_factory=lambda: {})  # by level, in cross-validation
     base_gates: Gates = field(default_factory=lambda: {})
-    look_correlation: float = 1.0  # rho of the looks at one face; 1 where it was not measured
-    layers: tuple[Layer, ...] = ()  # the last one is in force
+    look_correlation: float = 1.0  # rho of the looks at one face; 1 if it was not measured
+    layers: tuple[Layer, ...] = ()  # the last one is in use
 
     @property
     def layer(self) -> Layer | None:
-        """The site's layer that is in force."""
+        """The layer in use; None if there is none."""
         return self.layers[-1] if self.layers else None
 
     @property
     def table(self) -> ConformalTable:
-        """The table in force."""
+        """The table in use."""
         return self.base_table if self.layer is None else self.layer.table
 
     @property
     def gates(self) -> Gates:
-        """The gates in force: under a layer only its own, because the error rate of the others was not measured there."""
+        """The gates in use. Under a layer these are only the layer's own: the others' error rates were not measured on that site."""
         return self.base_gates if self.layer is None else self.layer.gates
 
     @staticmethod
@@ -117,7 +117,7 @@ class Calibration:
         return calibration
 
     def to_json(self) -> dict[str, Json]:
-        """The fields, the table's beside them."""
+        """The fields, together with the table's fields."""
         facts: dict[str, Json] = {
             "kind": KIND,
             **self.base_table.to_json(),
@@ -131,7 +131,7 @@ class Calibration:
         return facts
 
     def with_layer(self, layer: Layer) -> Calibration:
-        """The same with a site's layer on top."""
+        """This calibration with a site's layer on top."""
         return replace(self, layers=(*self.layers, layer))
 
 
@@ -146,12 +146,12 @@ def _facts(fitted: Calibration | Layer) -> dict[str, Json]:
 
 
 def gates_to_json(gates: Gates) -> JsonObject:
-    """threshold: table."""
+    """The tables by threshold."""
     return {at: table.to_json() for at, table in gates.items()}
 
 
 def _read_gates(fields: Fields) -> Gates:
-    """The tables by threshold. Limits of an earlier kind, whose errors were counted over people of all ages, are left out."""
+    """The tables by threshold. Gates in an earlier format, whose errors were counted over people of all ages, are skipped."""
     if fields.maybe("gates", fields.raw) is None:
         return {}
     raw, gates = fields.raw("gates"), fields.object("gates")
@@ -159,5 +159,5 @@ def _read_gates(fields: Fields) -> Gates:
 
 
 def _of_all_ages(gate: Json) -> bool:
-    """Whether a gate is {error rate: [yes above, no below]}."""
+    """Whether a gate has the earlier format {error rate: [yes above, no below]}."""
     return isinstance(gate, dict) and all(isinstance(limits, list) and len(limits) == 2 for limits in gate.values())

@@ -1,10 +1,10 @@
-"""Intervals that hold: a small table of residual quantiles, fitted on labelled faces, applied by a few lines of numpy.
+"""Calibrated intervals from a small table of residual quantiles, fitted on labelled faces and applied with a few lines of numpy.
 
-The table says how far the truth lies from the predicted value, in units of the face's own difficulty, at many quantile
-levels and for several predicted values; between them it is interpolated. The difficulty grows with how far the words
-disagree, and with lost detail: below the sharpness of the calibration's faces it is widened by a factor measured on
-degraded copies of them. Read as one function of the truth the table is a conformal predictive distribution: intervals at
-any level and the probability of passing any threshold come from the same numbers. Sources: Vovk, Gammerman, Shafer,
+The table contains quantiles of (true value - predicted value) / difficulty, at many levels and for several predicted values;
+between them it is interpolated. A face's difficulty is the expected size of its error. It grows with the disagreement between
+the words, and with lost detail: for a face less sharp than the calibration's faces it is multiplied by a factor measured on
+degraded copies of them. Read as one function of the true value, the table is a conformal predictive distribution: intervals
+at any level and the probability of passing any threshold come from the same numbers. Sources: Vovk, Gammerman, Shafer,
 "Algorithmic Learning in a Random World" (split conformal); Papadopoulos et al. 2008 (normalised residuals); Vovk et al.
 2019 (conformal predictive systems); Guan 2023 (localised weights).
 """
@@ -25,14 +25,14 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ConformalTable:
-    """Quantiles of (truth - value) / difficulty, by predicted value and level."""
+    """Quantiles of (true value - predicted value) / difficulty, by predicted value and level."""
 
     knots: Floats  # [M] rising predicted values, in the task's unit
     levels: Floats  # [L] rising, in (0, 1)
     quantiles: Floats  # [M, L] rising along L
     base: float  # difficulty = (base + slope * spread) * widening, in the task's unit
     slope: float
-    temperature: float = 1.0  # the logits are divided by it, so that a word's probability is the share it is right
+    temperature: float = 1.0  # divides the logits, so that a word's probability is how often it is right
     offset: float = 0.0  # added to the model's value, in the task's unit; a site's own
     sharpness: Floats = field(default_factory=lambda: np.zeros(1))  # [W] rising, log energy share
     widening: Floats = field(default_factory=lambda: np.ones(1))  # [W] >= 1, falling
@@ -50,7 +50,7 @@ class ConformalTable:
         return table
 
     def check(self) -> None:
-        """Raise ModelError naming the first field that no fit could have made."""
+        """Raise ModelError naming the first field whose value no fit can produce."""
         holds = {
             "knots": self.knots.ndim == 1 and len(self.knots) > 0 and _rises(self.knots),
             "levels": self.levels.ndim == 1 and _rises(np.array([0, *self.levels, 1])),
@@ -65,46 +65,48 @@ class ConformalTable:
         }
         for name, holding in holds.items():
             if not (holding and np.isfinite(getattr(self, name)).all()):
-                raise ModelError(f"spec field calibration.{name}: expected what a fit makes; calibrate again")
+                raise ModelError(
+                    f"spec field calibration.{name}: expected values that numclip calibrate writes, got others; calibrate again"
+                )
 
     def to_json(self) -> dict[str, Json]:
         """The fields as plain lists."""
         return {name: np.asarray(value).tolist() for name, value in asdict(self).items()}
 
     def rounded(self) -> ConformalTable:
-        """The same to 5 digits, as it is written."""
+        """The table rounded to 5 digits, as it is stored."""
         return replace(self, **{name: np.round(value, 5) for name, value in asdict(self).items()})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ConformalTable) and self.to_json() == other.to_json()
 
     def correct(self, value: Floats, probabilities: Floats, task: TaskSpec) -> tuple[Floats, Floats]:
-        """Value [N] and probabilities [N, K] of the graph, with the site's offset and the temperature."""
+        """Apply the site's offset and the temperature to the graph's values [N] and probabilities [N, K]."""
         shifted = (value + self.offset).clip(task.low, task.high) if self.offset else value
         return shifted, tempered(probabilities, self.temperature)
 
     def difficulty(self, value: Floats, probabilities: Floats, sharpness: Floats, task: TaskSpec) -> Floats:
-        """[N] the expected size of the error: (base + slope * spread) * widening, for corrected values."""
+        """The expected size [N] of each error, (base + slope * spread) * widening, for corrected values."""
         return (self.base + self.slope * spread(value, probabilities, task)) * self.widened(sharpness)
 
     def widened(self, sharpness: Floats) -> Floats:
-        """[N] how many times wider than usual, for lost detail."""
+        """The factor [N] by which intervals are widened for lost detail."""
         return np.interp(sharpness, self.sharpness, self.widening)
 
     def quantile(self, value: Floats, difficulty: Floats, level: float) -> Floats:
-        """[N] the number that the truth stays below with probability `level`."""
+        """The value [N] that the true value stays below with probability `level`."""
         if not 0 < level < 1:
             raise ValueError(f"expected a level between 0 and 1, got {level}")
         at_knots = np.array([np.interp(level, self.levels, row) for row in self.quantiles])  # [M]
         return value + difficulty * np.interp(value, self.knots, at_knots)
 
     def interval(self, value: Floats, difficulty: Floats, level: float, task: TaskSpec) -> Floats:
-        """[N, 2] the central interval that holds the truth with probability `level`, inside the task's range."""
+        """The central interval [N, 2] that contains the true value with probability `level`, clipped to the task's range."""
         ends = [self.quantile(value, difficulty, (1 - level) / 2), self.quantile(value, difficulty, (1 + level) / 2)]
         return np.stack(ends, axis=1).clip(task.low, task.high)
 
     def at_least(self, value: Floats, difficulty: Floats, threshold: float) -> Floats:
-        """[N] the probability that the truth is at least `threshold`; never surer than the table's outermost levels."""
+        """The probability [N] that the true value is at least `threshold`, limited to the table's outermost levels."""
         z = (threshold - value) / difficulty  # [N]
         below = np.stack([np.interp(z, row, self.levels) for row in self.quantiles])  # [M, N] P(truth < threshold)
         place = np.interp(value, self.knots, np.arange(len(self.knots)))
@@ -116,7 +118,7 @@ class ConformalTable:
 
 
 def quantiles_from_json(fields: Fields) -> tuple[Floats, Floats, Floats]:
-    """knots [M], levels [L] and quantiles [M, L]."""
+    """Read knots [M], levels [L] and quantiles [M, L]."""
     rows = fields.rows("quantiles")
     if len({len(row) for row in rows}) != 1:
         raise fields.wrong("quantiles", "rows of one length", [len(row) for row in rows])
@@ -128,7 +130,7 @@ def _rises(row: Floats) -> bool:
 
 
 def tempered(probabilities: Floats, temperature: float) -> Floats:
-    """[N, K] the softmax of the same logits divided by a temperature."""
+    """The softmax [N, K] of the same logits divided by a temperature."""
     if temperature == 1:
         return probabilities
     logits = np.log(probabilities.clip(1e-12)) / temperature
@@ -137,19 +139,21 @@ def tempered(probabilities: Floats, temperature: float) -> Floats:
 
 
 def words_below(probabilities: Floats, number: Floats | float, task: TaskSpec) -> Floats:
-    """[N] the probability that the words [N, K] alone leave below a number or numbers [N], evenly spread in each bin."""
+    """The probability [N], from the words' probabilities [N, K] alone, of a value below a number or numbers [N]; spread evenly
+    within each bin."""
     edges = np.asarray(task.bin_edges)
     inside = (np.asarray(number)[..., None] - edges[:-1]) / np.diff(edges)  # [K] or [N, K] share of each bin below
     return (probabilities * inside.clip(0, 1)).sum(axis=1)
 
 
 def log_odds(probabilities: Floats, threshold: float, task: TaskSpec) -> Floats:
-    """[N] log odds, by the words [N, K] alone, that the truth is at least `threshold`; never surer than a million to one."""
+    """The log odds [N], from the words' probabilities [N, K] alone, that the true value is at least `threshold`; at most a million
+    to one."""
     below = words_below(probabilities, threshold, task).clip(1e-6, 1 - 1e-6)
     return np.log1p(-below) - np.log(below)
 
 
 def spread(value: Floats, probabilities: Floats, task: TaskSpec) -> Floats:
-    """[N] root mean square distance of the bin centers from the value, weighted by the probabilities [N, K]."""
+    """The root mean square distance [N] of the bin centers from the value, weighted by the probabilities [N, K]."""
     distance = np.asarray(task.bin_centers)[None] - value[:, None]  # [N, K]
     return np.sqrt((probabilities * distance**2).sum(axis=1))

@@ -1,6 +1,7 @@
-"""What a face finder's file says about itself: the second kind of model file, beside `ModelSpec`.
+"""The metadata of a face finder's file: the second kind of model file, beside `ModelSpec`.
 
-The same file format and the same metadata key; `kind` is "faces". The graph takes whole pictures and puts out what is found.
+The file format and the metadata key are the same; `kind` is "faces". The graph takes whole pictures and returns the faces
+found in them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from .spec import check_kind
 
 KIND = "faces"
 SCHEMA_VERSION = 1
-PADS, PADDED, FLOATS = "pads", "padded", "floats"  # tensors at the graph's beginning, where the pictures become even
+PADS, PADDED, FLOATS = "pads", "padded", "floats"  # tensors at the graph's start, where pictures are padded
 INPUT, OUTPUTS = "pictures", ("picture", "boxes", "scores", "landmarks")
 CANDIDATES = (
     "candidate_boxes",
@@ -24,12 +25,12 @@ CANDIDATES = (
 
 @dataclass(frozen=True)
 class FacesSource:
-    """Pictures or a teacher that a finder learned from."""
+    """Pictures, or a teacher, that a face finder was trained with."""
 
     name: str
     used_for: str
-    licence: str  # its name, or that there is none
-    commercial: bool | None  # whether it allows commercial use; None: nobody says
+    licence: str  # its name, or a note that there is none
+    commercial: bool | None  # whether it allows commercial use; None: not stated
 
     @staticmethod
     def from_json(fields: Fields) -> FacesSource:
@@ -42,17 +43,17 @@ class FacesSource:
 
 @dataclass(frozen=True)
 class FacesSpec:
-    """What travels with a face finder.
+    """Everything that a face finder's file says about it.
 
-    Graph: `pictures` uint8 [N, H, W, 3] BGR, N, H and W free; `picture` int64 [F] which of the N, `boxes` float32 [F, 4] xyxy
-    px inside the picture, `scores` float32 [F] 0 to 1, `landmarks` float32 [F, 5, 2] px: right eye, left eye, nose tip, right
-    and left mouth corner (the person's right). By picture, the best score first.
+    Graph input: `pictures` uint8 [N, H, W, 3] BGR with any N, H and W. Outputs: `picture` int64 [F], the index of the picture;
+    `boxes` float32 [F, 4] xyxy px, inside the picture; `scores` float32 [F], 0 to 1; `landmarks` float32 [F, 5, 2] px: right eye,
+    left eye, nose tip, right and left mouth corner (the person's right). Sorted by picture, then by descending score.
     """
 
     name: str
     strides: tuple[int, ...]  # px per cell of each of the graph's maps
     score_threshold: float  # no face with a lower score leaves the graph
-    overlap_threshold: float  # of two boxes that overlap more (IoU) the better one stays
+    overlap_threshold: float  # of two boxes with a larger overlap (IoU) only the better one is kept
     max_candidates: int  # per picture, before suppression
     smallest_face_px: float  # the longer side of the smallest face that it finds reliably
     sources: tuple[FacesSource, ...] = ()
@@ -62,7 +63,7 @@ class FacesSpec:
     precision: str = "fp32"
 
     def to_json(self) -> str:
-        """The spec as one line of JSON, keys sorted, so that equal specs are equal bytes."""
+        """The spec as one line of JSON with sorted keys, so that equal specs have equal bytes."""
         flat: dict[str, Json] = {**asdict(self), "licences": to_json(self.licences)}
         return to_text({"kind": KIND, "schema_version": SCHEMA_VERSION, **flat})
 
@@ -73,7 +74,7 @@ class FacesSpec:
         check_kind(fields, KIND, SCHEMA_VERSION)
         strides = tuple(int(stride) for stride in fields.numbers("strides"))
         if not strides or any(stride < 1 for stride in strides):
-            raise fields.wrong("strides", "one or more numbers of px", list(strides))
+            raise fields.wrong("strides", "one or more strides in px", list(strides))
         spec = FacesSpec(
             name=fields.text("name"),
             strides=strides,

@@ -1,4 +1,4 @@
-"""One JSON object of a model file, read field by field: every fault is a ModelError that names the field."""
+"""Read one JSON object of a model file, field by field; every error is a ModelError that names the field."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 class Fields:
-    """A JSON object and its place in the document; `done` refuses the fields that nobody asked for."""
+    """A JSON object and its path in the document; `done` rejects fields that were not read."""
 
     def __init__(self, raw: JsonObject, where: str = "", advice: str = "export the model again") -> None:
         self._raw, self._where, self._advice, self._read = raw, where, advice, set[str]()
 
     @staticmethod
     def parse(text: str, advice: str = "export the model again") -> Fields:
-        """The document itself; raises ModelError where it is not a JSON object. advice: what to do about a fault in it."""
+        """Parse the document; raises ModelError if it is not a JSON object. advice: what to do about an error in it."""
         try:
             raw: Json = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -43,24 +43,24 @@ class Fields:
         return iter(self._raw)
 
     def wrong(self, name: str, expected: str, got: object, advice: str | None = None) -> ModelError:
-        """The error of a field: what was expected, what came, what to do."""
+        """The error for a field: what was expected, what was found, what to do."""
         return ModelError(f"spec field {self._where}{name}: expected {expected}, got {got}; {advice or self._advice}")
 
     def done(self) -> None:
-        """Raise ModelError for the first field that was not read: it is newer than this library, or misspelt."""
+        """Raise ModelError for the first field that was not read: it is newer than this version, or misspelt."""
         unknown = sorted(set(self._raw) - self._read)
         if unknown:
-            raise ModelError(f"spec field {self._where}{unknown[0]}: expected no such field; update numclip")
+            raise ModelError(f"spec field {self._where}{unknown[0]}: unknown field; update numclip")
 
     def text(self, name: str) -> str:
-        """A text."""
+        """A string."""
         value = self._take(name)
         if not isinstance(value, str):
-            raise self.wrong(name, "a text", _short(value))
+            raise self.wrong(name, "a string", _short(value))
         return value
 
     def is_text(self, name: str) -> bool:
-        """Whether the field is a text."""
+        """Whether the field is a string."""
         return isinstance(self._raw.get(name), str)
 
     def whole(self, name: str) -> int:
@@ -93,14 +93,14 @@ class Fields:
         return tuple(self._numbers(name, row) for row in self._list(name))
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts."""
+        """A list of strings."""
         items = self._list(name)
         if not all(isinstance(item, str) for item in items):
-            raise self.wrong(name, "a list of texts", _short(items))
+            raise self.wrong(name, "a list of strings", _short(items))
         return tuple(cast("list[str]", items))
 
     def object(self, name: str, advice: str | None = None) -> Fields:
-        """An object; advice: what to do about a fault in it."""
+        """An object; advice: what to do about an error in it."""
         return Fields(self.raw(name), f"{self._where}{name}.", advice or self._advice)
 
     def objects(self, name: str) -> list[Fields]:
@@ -109,7 +109,7 @@ class Fields:
         return [Fields(item, f"{self._where}{name}[{at}].", self._advice) for at, item in places]
 
     def raws(self, name: str) -> list[JsonObject]:
-        """A list of objects as they are."""
+        """A list of unparsed objects."""
         found: list[JsonObject] = []
         for at, item in enumerate(self._list(name)):
             if not isinstance(item, dict):
@@ -118,19 +118,19 @@ class Fields:
         return found
 
     def raw(self, name: str) -> JsonObject:
-        """An object as it is, for what is only kept and shown."""
+        """An unparsed object, which is only kept and shown."""
         value = self._take(name)
         if not isinstance(value, dict):
             raise self.wrong(name, "an object", _short(value))
         return value
 
     def maybe(self, name: str, read: Callable[[str], T]) -> T | None:
-        """What `read` (a method of this object) makes of a field; None where it is absent or null."""
+        """The field, read by `read` (a method of this object); None if it is absent or null."""
         self._read.add(name)
         return read(name) if name in self else None
 
     def each(self, read: Callable[[str], T]) -> dict[str, T]:
-        """What `read` makes of every field, by name."""
+        """Every field, read by `read`, by name."""
         return {name: read(name) for name in self}
 
     def _take(self, name: str) -> Json:
@@ -150,16 +150,16 @@ class Fields:
 
 
 def to_json(record: DataclassInstance) -> dict[str, Json]:
-    """A record as a JSON object, records within it included, without the fields that are None.
+    """A record as a JSON object, nested records included, without the fields that are None.
 
-    A record within it that has a `to_json` of its own is written by that.
+    A nested record that has its own `to_json` is written by that.
     """
     values = {f.name: getattr(record, f.name) for f in fields(record)}
     return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
 def to_text(content: JsonObject) -> str:
-    """One line of JSON, keys sorted, so that equal specs are equal bytes."""
+    """One line of JSON with sorted keys, so that equal specs have equal bytes."""
     return json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 

@@ -1,19 +1,20 @@
-"""The age gate: is this person at least so old? yes, no, or ask for a document; at an error rate that was shown near the threshold.
+"""The age gate: is this person at least so old? It answers yes, no, or ask (for a document), with a measured error rate.
 
-The evidence is the log odds that the words give to the threshold. `numclip calibrate` counts how many people within four
-years below the threshold pass each limit (`gate_table.py`): `yes` at an error rate of 10 % takes the lowest limit that at
-most 10 % of them pass, with 95 % confidence. `no` is the same for people within four years above. Everyone between the
-limits is asked, and so is every face that the model does not believe its look at.
+The evidence is the log odds, from the words' probabilities, that the person is at least as old as the threshold. `numclip
+calibrate` counts how many people within four years below the threshold exceed each limit on the evidence (`gate_table.py`).
+For an error rate of 10 %, `yes` takes the lowest limit that at most 10 % of them exceed, with 95 % confidence. `no` is chosen
+in the same way from people within four years above the threshold. People between the two limits get `ask`, and so does every
+face whose reading was rejected (too small, blurred, in profile).
 
-`yes` has one dial, set in one of three ways, and each is monotone: an error rate; a challenge age (`yes` to those who are
-read as so old or older); a cost (one wrong yes is as bad as so many people from the threshold to ten years above who are
-asked). Where a face has lost detail the limits move away from the center, as the intervals widen.
+The limit for `yes` is set in one of three ways: by an error rate; by a challenge age (`yes` only to people whose estimated
+age is at least the challenge age); or by a cost (one wrong yes costs as much as N people, from the threshold to ten years
+above, who are asked). Each is monotone. If a face has lost detail, the limits move away from the center, as its interval widens.
 
-Over a track the mean of the looks' evidence decides. Looks at one face err together: a share rho of their error's
-variance is common to all of them, so the mean of n looks has the variance rho + (1 - rho) / n of one, as
-n / (1 + (n - 1) rho) independent looks would (the design effect; Kish, "Survey Sampling", 1965), and the limits move
-towards the center by its root. rho is measured by `numclip calibrate`; without it it is 1, and more looks promise nothing
-more. A challenge age stays where it is, however many looks there are.
+For a track, the mean evidence of its looks decides; a look is one model call on the face. The errors of looks at one face are
+correlated: a share rho of their variance is common to all of them. The mean of n looks has the variance rho + (1 - rho) / n of
+a single look, like n / (1 + (n - 1) rho) independent looks (the design effect; Kish, "Survey Sampling", 1965), and the
+limits move towards the center by the square root of that. `numclip calibrate` measures rho; without a measurement it is 1, and
+more looks do not move the limits. A challenge age stays the same for any number of looks.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from .readings import Reading, Readings
 from .spec import ModelSpec
 
 DEFAULT_ERROR = 0.1
-TRACKS = 256  # remembered; the one not seen for longest is forgotten first
+TRACKS = 256  # number of tracks that are kept; the one unseen for longest is dropped first
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the gate says about one face."""
+    """The gate's answer for one face."""
 
     threshold: float  # in the task's unit
-    error: float  # bound on the share of people within NEAR below the threshold who get yes
-    p: float | None  # the probability to be at least the threshold, by this look alone; None: no look was believed
+    error: float  # upper bound on the share of people within NEAR below the threshold who get yes
+    p: float | None  # the probability of being at least the threshold, from this look alone; None: no accepted look
     answer: str  # yes, no or ask
-    looks: int  # that the answer rests on
+    looks: int  # number of looks behind the answer
 
     def to_json(self) -> dict[str, object]:
         """The fields, rounded."""
@@ -56,18 +57,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Gate:
-    """One threshold at one setting of the dial."""
+    """One threshold at one setting."""
 
     threshold: float  # in the task's unit
-    error: float  # bound on the share of people within NEAR below the threshold who get yes
+    error: float  # upper bound on the share of people within NEAR below the threshold who get yes
     yes_above: float  # log odds above which the answer is yes
-    no_below: float  # and below which it is no
+    no_below: float  # log odds below which the answer is no
     center: float = 0.0  # log odds that no limit moves across
-    look_correlation: float = 1.0  # rho: how much of the error's variance all looks at a face share
-    challenge: float | None = None  # in the task's unit: yes to those read as so old or older, whatever yes_above is
+    look_correlation: float = 1.0  # rho: the share of the error's variance that all looks at a face have in common
+    challenge: float | None = None  # in the task's unit: yes only to values of at least this; replaces yes_above
 
     def answer(self, evidence: Evidence, looks: int = 1) -> str:
-        """`yes`, `no` or `ask`, for the mean evidence of so many looks at one face."""
+        """`yes`, `no` or `ask`, for the mean evidence of `looks` looks at one face."""
         away = evidence.widening * math.sqrt(self.look_correlation + (1 - self.look_correlation) / looks)
         if self.challenge is None:
             yes = evidence.yes > self.center + max(0.0, self.yes_above - self.center) * away
@@ -77,35 +78,35 @@ class Gate:
         return "ask" if yes == no else "yes" if yes else "no"
 
     def evidence(self, readings: Readings) -> list[Evidence]:
-        """What each of N readings says."""
+        """The evidence of each of N readings."""
         no = readings.log_odds(self.threshold)
         yes = no if self.challenge is None else readings.value
         return list(map(Evidence, yes.tolist(), no.tolist(), readings.widening.tolist()))
 
     @property
     def unseen(self) -> Answer:
-        """The answer where no look was believed."""
+        """The answer for a face without an accepted reading."""
         return Answer(self.threshold, self.error, None, "ask", 0)
 
 
 class Evidence(NamedTuple):
-    """One look at a face, or the mean of several."""
+    """The evidence of one look at a face, or the mean of several looks."""
 
-    yes: float  # log odds to be at least the threshold; under a challenge age the value
-    no: float  # log odds to be at least the threshold
-    widening: float = 1.0  # for lost detail
+    yes: float  # log odds of being at least the threshold; with a challenge age, the estimated value
+    no: float  # log odds of being at least the threshold
+    widening: float = 1.0  # factor for lost detail
 
 
 class TrackGate:
-    """A gate that remembers the looks at each track."""
+    """A gate that accumulates the looks at each track."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self._tracks: OrderedDict[int, tuple[int, Evidence]] = OrderedDict()  # looks, and their mean
-        self._batch: tuple[Readings | None, list[Evidence]] = (None, [])  # the last one seen: faces come one by one
+        self._tracks: OrderedDict[int, tuple[int, Evidence]] = OrderedDict()  # number of looks, and their mean
+        self._batch: tuple[Readings | None, list[Evidence]] = (None, [])  # the last batch: its faces arrive one by one
 
     def look(self, reading: Reading, track_id: int | None) -> Answer:
-        """The answer after one more look at a track; None stands for a face that has no track."""
+        """The answer after one more look at a track; track_id None: a face without a track."""
         gate, looks = self.gate, 1
         if self._batch[0] is not reading.rows:
             self._batch = reading.rows, gate.evidence(reading.rows)
@@ -130,18 +131,20 @@ def open_gate(
     challenge: float | None = None,
     cost: float | None = None,
 ) -> Gate:
-    """The gate that a model file holds; raises UsageError where it cannot show what is asked, ModelError without calibration.
+    """The gate of a model file.
 
-    error: highest share of the people near the threshold, of either kind, who may be answered wrongly. challenge or cost,
-    at most one of them, sets `yes` in its place; `error` is then that of `no` alone. Under a site's layer only the tables
-    fitted on that site count: the error rate of the others was not measured there.
+    error: highest accepted share of people near the threshold, on either side, who get a wrong answer. challenge or cost (not
+    both) sets the limit for `yes` instead; `error` then applies to `no` only. Under a site's layer only gates fitted on that
+    site can be used: the error rates of the others were not measured there.
+
+    Raises UsageError if the calibration cannot guarantee what is asked, ModelError if the model is not calibrated.
     """
     if spec.calibration is None:
         raise ModelError(
-            f"model {spec.name} is not calibrated, so it has no gate; run: numclip calibrate MODEL --data DATA"
+            f"model {spec.name} is not calibrated and so has no gate; run: numclip calibrate MODEL --data DATA"
         )
     if challenge is not None and cost is not None:
-        raise UsageError("expected a challenge age or a cost, got both; give one of them")
+        raise UsageError("expected a challenge age or a cost, got both; give only one")
     if not 0 < error < 1:
         raise UsageError(f"expected --gate-error between 0 and 1, such as {DEFAULT_ERROR:g}, got {error:g}")
     gates, layer = spec.calibration.gates, spec.calibration.layer
@@ -149,8 +152,9 @@ def open_gate(
     table = gates.get(f"{threshold:g}")
     if table is None:
         raise UsageError(
-            f"expected --gate at a threshold that {where} holds ({', '.join(gates) or 'none'}), got {threshold:g}; "
-            f"choose one of these, or calibrate on faces within {NEAR:g} {spec.task.unit} of it on both sides"
+            f"expected --gate to be a threshold that {where} is calibrated for ({', '.join(gates) or 'none'}), got "
+            f"{threshold:g}; choose one of these, or calibrate on faces within {NEAR:g} {spec.task.unit} of it on both "
+            "sides"
         )
     no = _last(table, "no", error, threshold, where, spec.task.unit)
     if challenge is not None:
@@ -164,28 +168,28 @@ def open_gate(
 
 
 def _last(table: GateTable, kind: str, error: float, threshold: float, where: str, unit: str) -> float:
-    """The limit of the last step that keeps the rate; raises UsageError where none does."""
+    """The limit of the last step with at most this error rate; raises UsageError if there is none."""
     steps, people = (table.yes, table.below) if kind == "yes" else (table.no, table.above)
     kept = [step.limit for step in steps if step.rate <= error]
     if not kept:
         side = "below" if kind == "yes" else "above"
         raise UsageError(
-            f"expected an error rate that {where} can show at {threshold:g} ({steps[0].rate:.3f} or more with its "
-            f"{people} people within {NEAR:g} {unit} {side}), got {error:g}; that needs {people_needed(error)} of them: "
-            "calibrate on more faces, or ask for a higher rate"
+            f"expected an error rate that the calibration of {where} can guarantee at {threshold:g} (at least {steps[0].rate:.3f}, "
+            f"with its {people} people within {NEAR:g} {unit} {side}), got {error:g}, which needs {people_needed(error)} "
+            "people; calibrate on more faces, or accept a higher rate"
         )
     return kept[-1]
 
 
 def _challenge_rate(table: GateTable, threshold: float, challenge: float) -> float:
-    """The bound on the share of those near below who are read as the challenge age or older."""
+    """The upper bound on the share of people near below the threshold whose estimate reaches the challenge age."""
     if not threshold <= challenge < math.inf:
-        raise UsageError(f"expected --challenge of {threshold:g}, the gate's age, or more, got {challenge:g}")
+        raise UsageError(f"expected --challenge to be at least {threshold:g}, the gate's age, got {challenge:g}")
     return next(step.rate for step in table.challenge if step.limit < challenge)
 
 
 def _at_cost(table: GateTable, cost: float) -> tuple[float, float]:
-    """Limit and rate that cost least, where one wrong yes costs as much as `cost` people who are asked."""
+    """The limit with the lowest cost, and its error rate; one wrong yes costs as much as `cost` people who are asked."""
     if not 0 < cost < math.inf:
         raise UsageError(f"expected --cost above 0, got {cost:g}")
     best = min(table.yes, key=lambda step: (cost * step.rate + step.asked, step.rate))

@@ -1,8 +1,8 @@
-"""What a calibration knows about people near a threshold: how many of them pass each limit, as tables that a gate is read from.
+"""Measurements of a calibration on people near a threshold: how many of them exceed each limit, as tables for the gate.
 
 Near means within four years, on the side of the threshold where an answer would be wrong. Each step of a table is a limit
-and the error rate that it keeps: the one-sided 95 % upper bound of Clopper and Pearson (1934) on the share of such people
-who would be answered wrongly. A rate below the first step cannot be shown with so few people.
+and its error rate: the one-sided 95 % upper bound of Clopper and Pearson (1934) on the share of these people who would get a
+wrong answer. Rates below the first step cannot be guaranteed with so few people.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from itertools import pairwise
 
 from .fields import Fields, Json
 
-NEAR = 4.0  # in the task's unit: errors are counted among people so near to the threshold
-AROUND = 10.0  # in the task's unit: whom a needless question troubles, counted so far above the threshold
+NEAR = 4.0  # in the task's unit: errors are counted among people this near to the threshold
+AROUND = 10.0  # in the task's unit: unnecessary checks are counted among people up to this far above the threshold
 CONFIDENCE = 0.95  # of the bound on an error rate
 
 
@@ -23,33 +23,33 @@ CONFIDENCE = 0.95  # of the bound on an error rate
 class YesStep:
     """A limit on the evidence for yes."""
 
-    rate: float  # bound on the share of those near below who pass the limit
-    limit: float  # log odds to be at least the threshold; those above it get yes
-    asked: float  # share of those up to AROUND above the threshold who do not pass
+    rate: float  # upper bound on the share of people near below who exceed the limit
+    limit: float  # log odds of being at least the threshold; yes above it
+    asked: float  # share of people up to AROUND above the threshold who do not exceed the limit
 
 
 @dataclass(frozen=True)
 class Step:
     """A limit on the evidence for no, or on the value that a challenge age is compared with."""
 
-    rate: float  # bound on the share of those near who pass the limit
+    rate: float  # upper bound on the share of people near who exceed the limit
     limit: float
 
 
 @dataclass(frozen=True)
 class GateTable:
-    """One threshold. Rates rise from step to step; limits come nearer to the center."""
+    """The tables of one threshold. From step to step the rates rise, and the limits approach the center."""
 
     below: int  # people within NEAR below the threshold
     above: int  # people within NEAR at or above it
-    center: float  # log odds at which both kinds of error are equally frequent; no answer reaches across it
+    center: float  # log odds at which both errors are equally frequent; no limit crosses it
     yes: tuple[YesStep, ...]
     no: tuple[Step, ...]
-    challenge: tuple[Step, ...]  # limits are values in the task's unit: so many of those near below are read higher
+    challenge: tuple[Step, ...]  # limits are estimated values, in the task's unit
 
     @property
     def lowest_error(self) -> float:
-        """The lowest error rate that can be shown on both sides."""
+        """The lowest error rate that can be guaranteed on both sides."""
         return max(self.yes[0].rate, self.no[0].rate)
 
     @staticmethod
@@ -65,7 +65,7 @@ class GateTable:
         )
         fields.done()
         if not (table.yes and table.no and table.challenge):
-            raise fields.wrong("yes", "at least one step, in no and challenge too", "none")
+            raise fields.wrong("yes", "at least one step in each of yes, no and challenge", "none")
         limits: dict[str, tuple[Sequence[YesStep | Step], int]] = {
             "yes": (table.yes, -1),
             "no": (table.no, 1),
@@ -73,11 +73,11 @@ class GateTable:
         }
         for name, (steps, sign) in limits.items():
             if any(a.rate >= b.rate or sign * (b.limit - a.limit) < 0 for a, b in pairwise(steps)):
-                raise fields.wrong(name, "rising rates and limits that come nearer", "others")
+                raise fields.wrong(name, "rates that rise and limits that approach the threshold", "others")
         return table
 
     def to_json(self) -> dict[str, Json]:
-        """The fields, a step as a list of its numbers."""
+        """The fields, each step as a list of its numbers."""
         return {
             "below": self.below,
             "above": self.above,
@@ -89,7 +89,7 @@ class GateTable:
 
 
 def people_needed(rate: float) -> int:
-    """How many people near the threshold, none of them answered wrongly, show that an error is at most `rate`."""
+    """How many people near the threshold, all of them answered correctly, it takes to guarantee an error rate of at most `rate`."""
     return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
 
 

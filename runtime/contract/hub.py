@@ -21,7 +21,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class HubAddress:
-    """Where a model is on the hub."""
+    """The address of a model on the hub."""
 
     repo: str  # owner/name
     revision: str | None = None  # a branch, tag or commit; None: the main branch
@@ -37,12 +37,12 @@ class HubAddress:
 
 
 def file_of(precision: str) -> str:
-    """What a model file of this precision is called in its repository."""
+    """The name of the file of this precision in a model's repository."""
     return "model.onnx" if precision == "fp32" else f"model.{precision}.onnx"
 
 
 def download(text: str, precision: str | None = None) -> Path:
-    """The model file at an address, from the cache if it is there and the hub has no newer one, or cannot be reached.
+    """The model file at an address. It comes from the cache if the hub has no newer one, or cannot be reached.
 
     precision: fp32, fp16 or int8; None: fp32, or the file that the address names. Raises ModelError.
     """
@@ -53,17 +53,17 @@ def download(text: str, precision: str | None = None) -> Path:
         file = address.file or file_of(precision or "fp32")
         cache = cache_dir() / "hub"
         path = Path(hf_hub_download(address.repo, file, revision=address.revision, cache_dir=cache))
-    expected = path.resolve().name  # a large file is kept under its sha256
+    expected = path.resolve().name  # a large file is stored under its SHA-256
     if _SHA256.fullmatch(expected) and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
         raise ModelError(
-            f"{text}: expected sha256 {expected[:12]}… of {file}, the copy in {cache} is damaged; delete it"
+            f"{text}: expected SHA-256 {expected[:12]}… for {file}, but the copy in {cache} is damaged; delete it"
         )
     return path
 
 
 @contextmanager
 def hub_errors(text: str) -> Generator[None]:
-    """What huggingface_hub raises, as one sentence about the address."""
+    """Turn errors of huggingface_hub into a ModelError with one sentence about the address."""
     try:
         yield
     except ModelError:
@@ -71,8 +71,10 @@ def hub_errors(text: str) -> Generator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "huggingface_hub":
             raise
-        raise ModelError(f'{text}: this needs the package huggingface_hub; pip install "numclip[hub]"') from None
-    except Exception as error:  # its errors and those of its HTTP library have no common parent
+        raise ModelError(
+            f'{text}: opening it needs the package huggingface_hub; run: pip install "numclip[hub]"'
+        ) from None
+    except Exception as error:  # its errors and those of its HTTP library have no common base class
         raise ModelError(f"{text}: {_sentence(error)}") from None
 
 
@@ -80,14 +82,19 @@ def _sentence(error: Exception) -> str:
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError):
-        return f"the hub did not give it{_first_line(error.__cause__)}, and the cache has no copy; go online"
+        return (
+            f"the hub did not send it{_first_line(error.__cause__)}, and it is not in the cache; connect to the network"
+        )
     if isinstance(error, errors.RevisionNotFoundError):
-        return "expected a revision that is there; correct what follows the @"
+        return "the repository has no such revision; correct the part after the @"
     if isinstance(error, errors.EntryNotFoundError):
-        return f"expected a file {file_of('fp32')} there, or the file that was named; say which, as {SCHEME}owner/name/FILE.onnx"
+        return (
+            f"expected a file {file_of('fp32')} in the repository, or the file that was named, found neither; name "
+            f"the file, as {SCHEME}owner/name/FILE.onnx"
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "expected a repository that is there and that you may read; correct the name, or log in with `hf auth login`"
-    return f"the hub did not do it{_first_line(error)}; check the address and your login (`hf auth whoami`)"
+        return "the repository does not exist or you may not read it; correct the name, or log in with `hf auth login`"
+    return f"the hub rejected the request{_first_line(error)}; check the address and your login (`hf auth whoami`)"
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -1,7 +1,7 @@
-"""The licences of a model's parts, by SPDX identifier, and whether all of them together allow commercial use.
+"""The licences of a model's parts as SPDX identifiers, and whether together they allow commercial use.
 
-A part is named by an SPDX licence expression (https://spdx.org/licenses), with a LicenseRef- of its own where SPDX knows no
-identifier, and a sentence for people. The verdict compares identifiers; it is no legal advice.
+A part is described by an SPDX licence expression (https://spdx.org/licenses), with a LicenseRef- where SPDX has no
+identifier, and by a sentence for people. The verdict only compares identifiers; it is not legal advice.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from .fields import Fields, Json
 
-RESEARCH_ONLY = "LicenseRef-research-only"  # non-commercial research use only, as most sets of faces are given out
-UNSTATED = "LicenseRef-unstated"  # nobody says what is allowed
+RESEARCH_ONLY = "LicenseRef-research-only"  # non-commercial research use only, as for most face data sets
+UNSTATED = "LicenseRef-unstated"  # no terms are stated
 
 PERMISSIVE = frozenset(
     [
@@ -69,11 +69,11 @@ class Licence:
 
     @staticmethod
     def from_text(text: str) -> Licence:
-        """An SPDX expression where the text is one, else a sentence."""
+        """An SPDX expression if the text is one, else a sentence."""
         return Licence(None, text) if _level(text) is None else Licence(text)
 
     def to_json(self) -> Json:
-        """A text where there is one only, else both."""
+        """A string if only one of the two is given, else both."""
         if self.spdx is None:
             return self.note
         return {"spdx": self.spdx, "note": self.note} if self.note else self.spdx
@@ -84,14 +84,14 @@ class Licence:
 
 @dataclass(frozen=True)
 class Licences:
-    """Of code, weights, backbone (what the image tower started from) and training data, each apart; None: not stated.
+    """The licences of code, weights, backbone (what the image tower started from) and training data; None: not stated.
 
-    The weights' terms follow from the training data, the teachers and the weights that training started from.
+    The weights' terms follow from the training data, the teachers, and the weights that training started from.
     """
 
     code: Licence | None = None
     weights: Licence | None = None
-    backbone: Licence | None = None  # None also where training started from random weights
+    backbone: Licence | None = None  # None also if training started from random weights
     data: Licence | None = None
 
     @staticmethod
@@ -111,7 +111,7 @@ PARTS = tuple(Licences.__dataclass_fields__)
 
 
 def combined(licences: Iterable[Licence]) -> Licence:
-    """The terms of something made from all of these: every one of them holds."""
+    """The terms of something made from all of these: all of them apply."""
     parts = list(dict.fromkeys(licences))
     names = dict.fromkeys(part.spdx or UNSTATED for part in parts)
     terms = [f"({name})" if " OR " in name else name for name in names]
@@ -123,18 +123,18 @@ class Verdict:
     """Whether all parts together allow commercial use."""
 
     allowed: bool
-    parts: tuple[str, ...]  # that do not, or do not say so
+    parts: tuple[str, ...]  # parts that do not allow it, or do not say so
     why: str  # a sentence
 
 
 def commercial_use(licences: Licences) -> Verdict:
     """Whether code, weights, backbone and data all allow commercial use, and if not, which one does not.
 
-    A licence that is not known to be permissive does not count as permission.
+    A licence counts as permission only if it is known to be permissive.
     """
     stated = licences.stated()
     if not stated:
-        return Verdict(False, PARTS, "the spec names no licences")
+        return Verdict(False, PARTS, "the file states no licences")
     said = {part: str(licence) for part, licence in stated.items()}
     said |= {part: "not stated" for part in PARTS if part not in stated and part != "backbone"}
     levels = {part: _judge(stated[part]) if part in stated else _UNKNOWN for part in said}
@@ -142,12 +142,12 @@ def commercial_use(licences: Licences) -> Verdict:
         parts = tuple(part for part in said if levels[part] == level)
         if parts:
             return Verdict(False, parts, opening + "; ".join(f"{part}: {said[part]}" for part in parts))
-    return Verdict(True, (), "every part is under a permissive licence")
+    return Verdict(True, (), "every part has a permissive licence")
 
 
 def _judge(licence: Licence) -> int:
     level = None if licence.spdx is None else _level(licence.spdx)
-    if level is None or level == _UNKNOWN:  # SPDX does not know it: the sentence may
+    if level is None or level == _UNKNOWN:  # not an SPDX identifier: the sentence may say
         return _REFUSED if _SAYS_RESEARCH.search(licence.note) else _UNKNOWN
     return level
 
@@ -164,7 +164,7 @@ def _read(fields: Fields, part: str) -> Licence:
 
 
 def _level(text: str) -> int | None:
-    """What an SPDX expression allows; None for a text that is none. Of `A AND B` the stricter counts, of `A OR B` the freer."""
+    """What an SPDX expression allows; None for other text. Of `A AND B` the stricter counts, of `A OR B` the freer."""
     tokens: list[str] = []
     at = 0
     while match := _TOKEN.match(text, at):
@@ -179,7 +179,7 @@ def _level(text: str) -> int | None:
 
 
 class _Expression:
-    """Recursive descent over SPDX's grammar: OR binds loosest, then AND, then WITH."""
+    """Recursive-descent parser of SPDX's grammar: OR binds loosest, then AND, then WITH."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens

@@ -1,4 +1,4 @@
-"""What was measured of a model: its errors on labelled faces, and how far its artifacts are apart."""
+"""Measurements stored in a model file: errors on labelled faces, and differences between its files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .fields import Fields, Json
 
 @dataclass(frozen=True)
 class Band:
-    """The error on the faces whose true value, or the beginning of whose band, lies in [low, high); in the task's unit."""
+    """The error, in the task's unit, on faces whose true value (or the start of whose band) lies in [low, high)."""
 
     low: float
-    high: float | None  # None: no end
+    high: float | None  # None: no upper end
     n: int
     mae: float
     bias: float
@@ -28,7 +28,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Metric:
-    """The error on one split of one data set. Where a label is a band, an error is the distance to the band, 0 inside it."""
+    """The error on one split of one data set. If a label is a band, the error is the distance to the band, 0 inside it."""
 
     data: str  # "utkface:utkface.tar"
     split: str
@@ -56,25 +56,25 @@ class Metric:
         return metric
 
     def to_json(self) -> dict[str, Json]:
-        """The fields; `bands` where there are any."""
+        """The fields; `bands` only if there are any."""
         return {name: value for name, value in asdict(self).items() if name != "bands" or value}
 
 
 @dataclass(frozen=True)
 class ParityRow:
-    """One artifact against its reference on the same n faces; None where a figure is not finite or was not taken."""
+    """The difference between one file of a model and a reference, on the same n faces. None: not finite, or not measured."""
 
     unit: str  # of all differences: the task's
     n: int
-    faces: str  # which they are
+    faces: str  # a description of them
     mean: float | None  # of |difference| between the values
     p99: float | None
     max: float | None
     against: str | None = None  # the reference: "PyTorch", or a file
-    mae: float | None = None  # of the artifact, against the labels
-    mae_change: float | None = None  # of the artifact's MAE against the reference's
-    cosine: float | None = None  # the lowest cosine of the two embeddings of a face
-    not_finite: int | None = None  # NaN and Inf among the artifact's numbers
+    mae: float | None = None  # of the file, against the labels
+    mae_change: float | None = None  # the file's MAE minus the reference's
+    cosine: float | None = None  # the lowest cosine similarity between the two embeddings of a face
+    not_finite: int | None = None  # NaN and Inf among the file's outputs
 
     @staticmethod
     def from_json(fields: Fields) -> ParityRow:

@@ -1,7 +1,7 @@
-"""The model file on disk: find it, read and rewrite the spec in its metadata, and hash its graph, without onnx.
+"""Model files on disk: find them, read and rewrite the spec in their metadata, and hash their graph, without the package onnx.
 
-An .onnx file is one protobuf message; `metadata_props` are its fields number 14, each a (key, value) message. Walking
-the top-level fields is enough to read them, to replace one, and to leave every other byte as it is.
+An .onnx file is one protobuf message; `metadata_props` is its field 14, repeated, each a (key, value) message. Walking the
+top-level fields is enough to read them, to replace one, and to leave every other byte unchanged.
 """
 
 from __future__ import annotations
@@ -30,19 +30,18 @@ T = TypeVar("T")
 
 
 def shipped_models() -> list[str]:
-    """The names of the models inside this package that read faces; the finder is `FINDER`."""
+    """The names of the models in this package that read faces; the face finder is `FINDER`."""
     return sorted(p.stem for p in MODELS.glob("*.onnx") if p.stem != FINDER)
 
 
 def resolve(name_or_path: str | os.PathLike[str], precision: str | None = None) -> Path:
-    """The file of a model: a path as it is, a bare name in runtime/models/, hf://owner/name from the hub.
+    """The file of a model: a path, a shipped model's name, or hf://owner/name on the hub.
 
-    precision: fp32, fp16 or int8, the form beside that file which computes so; None: that file. Raises ModelError saying what
-    there is.
+    precision: fp32, fp16 or int8 selects the file of this precision in the same folder; None: the file itself. Raises ModelError.
     """
     text = os.fspath(name_or_path)
     if precision is not None and precision not in PRECISIONS:
-        raise ModelError(f"expected precision {', '.join(PRECISIONS)}, got {precision!r}")
+        raise ModelError(f"expected a precision among {', '.join(PRECISIONS)}, got {precision!r}")
     path = download(text, precision) if text.startswith(SCHEME) else _local(text)
     return path if precision is None else _with_precision(path, precision)
 
@@ -51,7 +50,7 @@ def _local(text: str) -> Path:
     path = Path(text).expanduser()
     if path.suffix in (".onnx", ".engine") or path.name != text:
         if not path.is_file():
-            raise ModelError(f"model {text}: expected a file, found none; correct the path")
+            raise ModelError(f"model {text}: file not found; correct the path")
         return path
     shipped = MODELS / f"{text}.onnx"
     if not shipped.is_file():
@@ -64,12 +63,12 @@ def _local(text: str) -> Path:
 
 
 def _with_precision(path: Path, precision: str) -> Path:
-    """The file beside a model's that computes in this precision: NAME.onnx for fp32, NAME.int8.onnx for int8.
+    """The file of this precision in the model's folder: NAME.onnx for fp32, NAME.int8.onnx for int8.
 
-    Raises ModelError where there is none, or where it computes in another.
+    Raises ModelError if it does not exist, or computes in another precision.
     """
     if path.suffix == ".engine":
-        raise ModelError(f"{path}: an engine has one precision; leave the precision out, or give the .onnx")
+        raise ModelError(f"{path}: an engine has only one precision; leave --precision out, or give the .onnx file")
     if read_spec(path).graph.precision == precision:
         return path
     stem = path.stem
@@ -79,15 +78,16 @@ def _with_precision(path: Path, precision: str) -> Path:
     if not found.is_file():
         maker = {"int8": "numclip quantize", "fp16": "numclip export --precision fp16"}.get(precision, "numclip export")
         raise ModelError(
-            f"{path}: expected its {precision} form {found.name} beside it, found none; make it with {maker}"
+            f"{path}: expected its {precision} version {found.name} in the same folder, found no such file; make it "
+            f"with {maker}"
         )
     if (got := read_spec(found).graph.precision) != precision:
-        raise ModelError(f"{found}: expected a file that computes in {precision}, this one computes in {got}")
+        raise ModelError(f"{found}: expected a file that computes in {precision}, but it computes in {got}")
     return found
 
 
 class Document(Protocol):
-    """What a file says about itself: a `ModelSpec`, or the spec of another kind."""
+    """A file's metadata: a `ModelSpec`, or the spec of another kind of file."""
 
     def to_json(self) -> str:
         """As one line of JSON."""
@@ -95,7 +95,7 @@ class Document(Protocol):
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """The spec in a model file's metadata; raises ModelError for a file that is no ONNX, another project's, or a finder's."""
+    """The spec in a model file's metadata; raises ModelError for a file that is not ONNX, of another project, or a face finder."""
     return read_document(path, ModelSpec.from_json)
 
 
@@ -105,12 +105,12 @@ def read_faces_spec(path: Path) -> FacesSpec:
 
 
 def is_finder(path: Path) -> bool:
-    """Whether an .onnx says that it finds faces; raises ModelError for a file that is no numclip model at all."""
+    """Whether an .onnx file is a face finder; raises ModelError if it is not a numclip model at all."""
     return read_document(path, kind_of) == FACES
 
 
 def read_document(path: Path, parse: Callable[[str], T]) -> T:
-    """What `parse` makes of the JSON in a file's metadata; its errors name the file. Raises ModelError."""
+    """Parse the JSON in a file's metadata with `parse`; errors name the file. Raises ModelError."""
     data, text = _read(path), None
     for field, start, end, _ in _fields(data, path):
         if field == METADATA_FIELD:
@@ -118,13 +118,14 @@ def read_document(path: Path, parse: Callable[[str], T]) -> T:
             text = value if key == KEY else text
     if text is None:
         raise ModelError(
-            f"{path}: expected a numclip model, this .onnx has no {KEY!r} metadata; export it with numclip"
+            f"{path}: expected a numclip model, but this .onnx file has no {KEY!r} metadata; export it with numclip "
+            "export"
         )
     return named_in(path, parse, text)
 
 
 def named_in(path: Path, parse: Callable[[str], T], text: str) -> T:
-    """What `parse` makes of a text; its errors name the file that it is from."""
+    """Parse a text with `parse`; errors name the file that it came from."""
     try:
         return parse(text)
     except ModelError as error:
@@ -132,7 +133,7 @@ def named_in(path: Path, parse: Callable[[str], T], text: str) -> T:
 
 
 def write_spec(path: Path, spec: Document, out: Path | None = None) -> None:
-    """Replace the spec in a model file (or in a copy `out`), under a temporary name first; the graph stays as it is."""
+    """Replace the spec in a model file, or in a copy `out`. The file is replaced atomically; the graph is not changed."""
     data = _read(path)
     kept = [
         data[whole:end]
@@ -144,7 +145,7 @@ def write_spec(path: Path, spec: Document, out: Path | None = None) -> None:
 
 
 def graph_sha256(path: Path) -> str:
-    """Hex SHA-256 of a model file without its metadata: calibrating does not change it."""
+    """The SHA-256, in hexadecimal, of a model file without its metadata; calibration does not change it."""
     data = _read(path)
     digest = hashlib.sha256()
     for field, _, end, whole in _fields(data, path):
@@ -157,13 +158,13 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path}: expected a model file ({error.strerror}); correct the path") from None
+        raise ModelError(f"{path}: cannot read the model file ({error.strerror}); correct the path") from None
 
 
 def _fields(data: bytes, path: Path) -> Iterator[tuple[int, int, int, int]]:
-    """(field number, content start, content end, start of the whole field) of each top-level field.
+    """The top-level fields, as (field number, content start, content end, start of the whole field).
 
-    Raises ModelError where the bytes are no ONNX model: not a protobuf, cut short, or without a graph.
+    Raises ModelError if the bytes are not an ONNX model: not a protobuf, truncated, or without a graph.
     """
     at, has_graph = 0, False
     while at < len(data):
@@ -219,7 +220,7 @@ def _varint(data: bytes, at: int, path: Path) -> tuple[int, int]:
 
 
 def message(field: int, content: bytes) -> bytes:
-    """One field of a protobuf message: its key, the content's length, the content."""
+    """Encode one field of a protobuf message: its key, the content's length, the content."""
     return _encoded(field << 3 | BYTES) + _encoded(len(content)) + content
 
 
@@ -232,4 +233,6 @@ def _encoded(value: int) -> bytes:
 
 
 def _no_onnx(path: Path) -> ModelError:
-    return ModelError(f"{path}: expected an .onnx model, its bytes are none or cut short; export or copy it again")
+    return ModelError(
+        f"{path}: not a valid .onnx model (empty, truncated or another kind of file); export or copy it again"
+    )

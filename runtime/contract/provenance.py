@@ -1,4 +1,4 @@
-"""Where a model comes from: its towers, its training, the checkpoint, the commands and versions that made the file."""
+"""The origin of a model: its towers, training, checkpoint, and the commands and versions that made the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Quantization:
     """How an INT8 file was made from a float one."""
 
     flavour: str  # cpu or tensorrt
-    ranges: str  # how a tensor's range was chosen
+    ranges: str  # method that chose the ranges
     faces: int  # that the ranges were measured on
     kept_float: tuple[str, ...]  # layers
     from_graph_sha256: str
@@ -37,18 +37,18 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a model comes from. None or empty: not recorded."""
+    """The origin of a model. None or empty: not recorded."""
 
     backbone: str | None = None  # the image tower
     pretrained: str | None = None  # what the image tower started from
-    language_pretrained: bool | None = None  # whether the text tower was trained on language before
+    language_pretrained: bool | None = None  # whether the text tower has language pre-training
     context: str | None = None  # the words around the bins' words
     checkpoint_sha256: str | None = None
     command: str | None = None  # that wrote the file
     method: JsonObject = field(default_factory=lambda: {})  # the method's switches, as train records them
     training: JsonObject = field(default_factory=lambda: {})  # data, flags and results, as train records them
     versions: Mapping[str, str] = field(default_factory=lambda: {})  # of the libraries that wrote the file
-    kept_float32: tuple[str, ...] | None = None  # layers of a half graph that stay in float32
+    kept_float32: tuple[str, ...] | None = None  # layers of an FP16 graph that stay in float32
     quantization: Quantization | None = None
 
     @staticmethod

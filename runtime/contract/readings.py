@@ -1,4 +1,4 @@
-"""What the model says about faces: a refined number, the word it came through, and how sure it may be."""
+"""The model's output for faces: an estimated value, the probabilities of the text bins, and calibrated intervals."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Readings:
-    """The model's answers for N crops, in the order of the crops; corrected by the calibration where there is one."""
+    """The model's outputs for N crops, in the order of the crops, corrected by the calibration if there is one."""
 
     value: Floats  # [N] in the task's unit
     probabilities: Floats  # [N, K] over the text bins
     embedding: Floats  # [N, D], L2-normalised
     spec: ModelSpec
-    sharpness: Doubles | None = None  # [N] of the crops; None: not measured, so nothing is widened
+    sharpness: Doubles | None = None  # [N] of the crops; None: not measured, so no interval is widened for lost detail
 
     def __len__(self) -> int:
         return len(self.value)
@@ -39,22 +39,22 @@ class Readings:
         return (self[i] for i in range(len(self)))
 
     def interval(self, level: float = 0.9) -> Floats:
-        """[N, 2] low and high in the task's unit, holding the true value with probability `level`.
+        """Low and high [N, 2] in the task's unit; between them lies the true value with probability `level`.
 
-        Raises ModelError where the model is not calibrated, ValueError for a level outside (0, 1).
+        Raises ModelError if the model is not calibrated, ValueError for a level outside (0, 1).
         """
         return self._once(("interval", level), lambda: self._table.interval(*self._judged, level, self.spec.task))
 
     def at_least(self, threshold: float) -> Floats:
-        """[N] the probability that the true value is at least `threshold`; raises ModelError if not calibrated."""
+        """The probability [N] that the true value is at least `threshold`; raises ModelError if not calibrated."""
         return self._once(("at_least", threshold), lambda: self._table.at_least(*self._judged, threshold))
 
     def cdf(self, threshold: float) -> Floats:
-        """[N] the probability that the true value is below `threshold`; raises ModelError if not calibrated."""
+        """The probability [N] that the true value is below `threshold`; raises ModelError if not calibrated."""
         return 1 - self.at_least(threshold)
 
     def log_odds(self, threshold: float) -> Floats:
-        """[N] log odds, by the words alone, that the true value is at least `threshold`."""
+        """The log odds [N], from the words' probabilities alone, that the true value is at least `threshold`."""
         return self._once(
             ("log_odds", threshold), lambda: log_odds(self.probabilities.astype(np.float64), threshold, self.spec.task)
         )
@@ -69,19 +69,20 @@ class Readings:
 
     @functools.cached_property
     def widening(self) -> Floats:
-        """[N] how many times wider than usual the intervals are, for lost detail; raises ModelError if not calibrated."""
+        """The factor [N] by which intervals are widened for lost detail; 1 for a sharp crop. Raises ModelError if not calibrated."""
         return self._table.widened(self._sharpness).astype(np.float32)
 
     @property
     def difficulty(self) -> Doubles:
-        """[N] the expected size of each face's error, in the task's unit; raises ModelError if not calibrated."""
+        """The expected size [N] of each face's error, in the task's unit; raises ModelError if not calibrated."""
         return self._judged[1]
 
     @functools.cached_property
     def _table(self) -> ConformalTable:
         if self.spec.calibration is None:
             raise ModelError(
-                f"model {self.spec.name} has no calibrated intervals; run: numclip calibrate MODEL --data DATA"
+                f"model {self.spec.name} is not calibrated and so has no intervals; run: numclip calibrate MODEL --data "
+                "DATA"
             )
         return self.spec.calibration.table
 
@@ -100,7 +101,7 @@ class Readings:
         return {}
 
     def _once(self, question: tuple[str, float], answer: Callable[[], Doubles]) -> Floats:
-        """The answer for all N, computed once: the faces of a frame are asked one by one, numpy costs by the call."""
+        """The result for all N, computed once: faces are queried one by one, and each numpy call has a fixed cost."""
         if question not in self._answered:
             self._answered[question] = answer().astype(np.float32)
             self._answered[question].setflags(write=False)
@@ -109,14 +110,14 @@ class Readings:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The model's answer for one face."""
+    """The model's output for one face."""
 
     rows: Readings
     index: int = 0
 
     @property
     def value(self) -> float:
-        """The refined number, in the task's unit."""
+        """The estimated value, in the task's unit."""
         return float(self.rows.value[self.index])
 
     @property
@@ -137,11 +138,11 @@ class Reading:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether `interval` and `at_least` can answer."""
+        """Whether the model is calibrated, so that `interval` and `at_least` work."""
         return self.rows.spec.calibration is not None
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
-        """Low and high in the task's unit, holding the true value with probability `level`."""
+        """Low and high in the task's unit; between them lies the true value with probability `level`."""
         low, high = self.rows.interval(level)[self.index].tolist()
         return low, high
 

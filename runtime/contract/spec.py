@@ -1,7 +1,7 @@
-"""The model file's contract: everything a runtime must know about a model, as frozen records and as JSON.
+"""The contract of a model file: everything a runtime needs to know about a model, as frozen records and as JSON.
 
-A model is one self-describing ONNX file. Its metadata property `numclip` holds the JSON of a `ModelSpec`; reading it
-back checks every field and names the one that is wrong.
+A model is one self-describing ONNX file. Its metadata property `numclip` contains the JSON of a `ModelSpec`. Reading it
+checks every field, and an error names the field that is wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .provenance import Provenance
 from .task import TaskSpec
 
 SCHEMA_VERSION = 1
-KINDS = {  # what a file is, and where it is given
+KINDS = {  # what a file is, and which flag takes it
     None: ("a model that reads crops", "give it to --model"),
     "faces": ("a face finder", "give it to --detector"),
 }
@@ -26,11 +26,11 @@ KINDS = {  # what a file is, and where it is given
 
 @dataclass(frozen=True)
 class BoxRule:
-    """How a detector's box becomes a square crop when there are no landmarks (all in units of the box side)."""
+    """How the box of a detector without landmarks becomes a square crop."""
 
-    scale: float  # crop side / mean box side
+    scale: float  # crop side divided by the mean side of the box
     shift_x: float  # crop center minus box center, in box widths
-    shift_y: float  # same, in box heights
+    shift_y: float  # the same, in box heights
 
     @staticmethod
     def from_json(fields: Fields) -> BoxRule:
@@ -42,10 +42,10 @@ class BoxRule:
 
 @dataclass(frozen=True)
 class CropSpec:
-    """The crop contract: how a face becomes the [S, S, 3] square that the model reads."""
+    """The crop contract: how a face becomes the [S, S, 3] crop that the model takes."""
 
     side: int  # S, px
-    landmarks: tuple[tuple[float, float], ...]  # five (x, y) in [0, 1] of the side, in YuNet's order
+    landmarks: tuple[tuple[float, float], ...]  # template: five (x, y) as fractions of the side, in YuNet's order
     interpolation: str = "bilinear"
     box_rules: Mapping[str, BoxRule] = field(default_factory=lambda: {})
 
@@ -69,12 +69,12 @@ class CropSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """The graph: the names of its tensors, its sizes, and how it computes."""
+    """The graph: its tensor names, sizes and precision."""
 
     embedding_dim: int  # D
     precision: str = "fp32"  # of the arithmetic: fp32, fp16 or int8
-    storage: str = "fp32"  # of the weights in a float32 file
-    flavour: str | None = None  # of an INT8 file, what it was made for: cpu or tensorrt
+    storage: str = "fp32"  # of the weights, in a file that computes in float32
+    flavour: str | None = None  # the runtime that an INT8 file was made for: cpu or tensorrt
     parameters: int | None = None
     multiply_adds: int | None = None  # for one face
     input: str = "crops"  # uint8 [N, S, S, 3] RGB
@@ -84,7 +84,7 @@ class GraphSpec:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The outputs' names, in the order value, probabilities, embedding; a graph without an embedding has two."""
+        """The output names, in the order value, probabilities, embedding; a graph without an embedding has only two."""
         return (self.value, self.probabilities, self.embedding)[: 3 if self.embedding_dim else 2]
 
     @staticmethod
@@ -105,7 +105,7 @@ class GraphSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What travels with a model: its task, crop, graph, calibration, proofs, origins and licences."""
+    """Everything that a model file says about its model: task, crop, graph, calibration, measurements, origin and licences."""
 
     name: str
     task: TaskSpec
@@ -118,7 +118,7 @@ class ModelSpec:
     licences: Licences = field(default_factory=Licences)
 
     def to_json(self) -> str:
-        """The spec as one line of JSON, keys sorted, so that equal specs are equal bytes."""
+        """The spec as one line of JSON with sorted keys, so that equal specs have equal bytes."""
         return to_text({"schema_version": SCHEMA_VERSION, "calibration": None, **to_json(self)})
 
     @staticmethod
@@ -148,13 +148,13 @@ class ModelSpec:
 
 
 def kind_of(text: str) -> str | None:
-    """What kind of file a spec's JSON says it belongs to; None: a model that reads crops."""
+    """The kind of file that a spec's JSON describes; None: a model that reads crops."""
     fields = Fields.parse(text)
     return fields.maybe("kind", fields.text)
 
 
 def check_kind(fields: Fields, kind: str | None, version: int = SCHEMA_VERSION) -> None:
-    """Raise ModelError unless a document is of this kind (None: a model that reads crops) and schema version."""
+    """Raise ModelError unless the document has this kind (None: a model that reads crops) and schema version."""
     said = fields.maybe("kind", fields.text)
     if said != kind:
         (expected, _), (got, advice) = KINDS[kind], KINDS.get(said, (f"{said!r}", "update numclip"))

@@ -1,4 +1,4 @@
-"""An ordinal task: what number the model answers, and the words it goes through."""
+"""An ordinal task: the number that a model estimates, and the words that cover its scale."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class TaskSpec:
 
     name: str  # "age"
     unit: str  # "years"
-    low: float  # smallest value the model may answer, in the unit
-    high: float  # largest value
+    low: float  # smallest value that the model may return, in the unit
+    high: float  # largest value, in the unit
     bin_edges: tuple[float, ...]  # K + 1 rising edges; bin k is [edge k, edge k+1)
     words: tuple[str, ...]  # K words, one per bin
 
@@ -31,7 +31,7 @@ class TaskSpec:
         return tuple((a + b) / 2 for a, b in pairwise(self.bin_edges))
 
     def bin_of(self, value: float) -> int:
-        """The index of the bin that holds `value`; values outside the scale fall into the first or last bin."""
+        """The index of the bin that contains `value`; a value outside the scale belongs to the first or last bin."""
         return max(0, min(self.num_bins - 1, sum(value >= edge for edge in self.bin_edges[1:-1])))
 
     @staticmethod
@@ -51,13 +51,13 @@ class TaskSpec:
 
 
 def check_task(task: TaskSpec) -> None:
-    """Raise ModelError unless the bins are at least two, named, and rising."""
+    """Raise ModelError unless there are at least two bins, each with a word, and rising edges."""
     if task.num_bins < 2:
-        raise ModelError(f"spec field task.words: expected at least 2 words, got {task.num_bins}; add bins")
+        raise ModelError(f"spec field task.words: expected at least 2 words, got {task.num_bins}; add words")
     if len(task.bin_edges) != task.num_bins + 1:
         expected, got = task.num_bins + 1, len(task.bin_edges)
         raise ModelError(f"spec field task.bin_edges: expected {expected} edges for {task.num_bins} words, got {got}")
     if any(b <= a for a, b in pairwise(task.bin_edges)):
         raise ModelError(f"spec field task.bin_edges: expected rising edges, got {list(task.bin_edges)}")
     if not task.low < task.high:
-        raise ModelError(f"spec field task.high: expected more than low = {task.low}, got {task.high}")
+        raise ModelError(f"spec field task.high: expected a number above task.low = {task.low}, got {task.high}")

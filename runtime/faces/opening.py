@@ -11,7 +11,7 @@ from .finder import FacesNano
 from .yunet import YuNetDetector
 
 DETECTORS = (FINDER, "yunet", "haar")
-HELP = f"face detector: {', '.join(DETECTORS)}, or a finder's .onnx or .engine"
+HELP = f"face detector: {', '.join(DETECTORS)}, or a detector's .onnx or .engine file"
 
 
 def open_detector(

@@ -1,7 +1,7 @@
-"""The second stage: one call of the model for all crops, and what is known about each person after it.
+"""The second stage: one model call for all crops, and the state of each person after it.
 
-People, their running ages and the gate belong to this stage and to its thread. It takes frozen `Sight` records, and tells the first
-stage by `Feedback` records.
+People, their running ages and the gate belong to this stage and its thread. It receives frozen `Sight` records, and sends
+`Feedback` records to the first stage.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .running_age import RunningAge
 from .sight import Feedback, Sight
 from .stage_clock import StageClock
 
-PEOPLE_PER_TRACK = 1_000_000  # at most, so that the gate can tell them by one number
+PEOPLE_PER_TRACK = 1_000_000  # an upper limit, so that one number identifies a person for the gate
 WAITING = "waiting"  # the reason before the first look
-_Look = tuple[Reading, float]  # and the crop's sharpness
+_Look = tuple[Reading, float]  # the reading, and the crop's sharpness
 
 
 @dataclass(eq=False)
 class Person:
-    """What is known about the one behind a track."""
+    """The state of the person behind a track."""
 
     age: RunningAge
-    reason: str | None = None  # why the last look was not believed
-    answer: Answer | None = None  # the gate's last
+    reason: str | None = None  # why the last reading was rejected
+    answer: Answer | None = None  # the gate's latest answer
 
 
 class People:
@@ -44,27 +44,27 @@ class People:
         self._gate = None if gate is None else TrackGate(gate)
 
     def at(self, track_id: int, sight: Sight, model: Model) -> Person:
-        """Who is behind a track; those whose track is gone are forgotten when someone new comes."""
+        """The person behind a track; people whose track has ended are removed when a new one appears."""
         if track_id not in self._people:
             self._people = {i: person for i, person in self._people.items() if i in sight.alive}
             self._people[track_id] = Person(RunningAge(model.spec))
         return self._people[track_id]
 
     def ask_gate(self, person: Person, track_id: int, look: Reading) -> None:
-        """Count one look at the gate; another person behind the same track starts from nothing."""
+        """Pass one look to the gate; another person behind the same track starts without earlier looks."""
         if self._gate is not None:
             person.answer = self._gate.look(look, track_id * PEOPLE_PER_TRACK + person.age.people)
 
 
 class Answerer:
-    """Runs the model on what was seen."""
+    """Runs the model on the faces of the first stage."""
 
     def __init__(self, model: Model, gate: Gate | None) -> None:
         self.model, self._gate = model, gate
         self._people: dict[str, People] = {}  # by source
 
     def answer(self, sights: Sequence[Sight]) -> tuple[list[FrameResult], Feedback]:
-        """One call of the model for all crops of all these frames."""
+        """Run the model once for all crops of all these frames."""
         clocks = [StageClock.after(sight.laps) for sight in sights]
         for clock in clocks:
             clock.lap("waiting")
@@ -89,7 +89,7 @@ class Answerer:
         return results, Feedback(many, seconds, doubted)
 
     def _faces(self, sight: Sight, looks: dict[int, _Look], doubted: dict[tuple[str, int], bool]) -> tuple[Face, ...]:
-        """Every face with what is shown on it; `looks` holds the new look and its sharpness, by face."""
+        """Every face with its estimate; `looks` contains the new look and its sharpness, by face."""
         faces: list[Face] = []
         for i, box in enumerate(sight.faces.boxes_xyxy.tolist()):
             look, sharp = looks.get(i, (None, 0.0))

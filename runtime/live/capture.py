@@ -1,4 +1,4 @@
-"""A thread per source that opens, reads and closes it; of a live one the newest frame waits, of files a few in order."""
+"""One thread per source that opens, reads and closes it; of a live source it keeps the newest frame, of a file a few in order."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .addresses import hide_in
 from .frames import Arrival, EventKind, Frame, Source, SourceEvent, SourceInfo
 
 AHEAD = 2  # frames of a file that are decoded before they are needed
-STALL_S = 2.0  # a live source without a frame for so long is stalled
-POLL_S = 0.25  # how often that is looked at
+STALL_S = 2.0  # a live source without a frame for this long is stalled
+POLL_S = 0.25  # how often that is checked
 
 
 class Capture:
-    """One source, read in its own thread; all captures of a run share the condition that something has changed."""
+    """One source, read in its own thread; all captures of a run share one condition variable."""
 
     def __init__(self, source: Source, changed: threading.Condition) -> None:
         self.source, self.ended = source, False
         self.info: SourceInfo | None = None  # once it is open
-        self.error: Exception | None = None  # why it ended, where it failed
+        self.error: Exception | None = None  # the error that ended it
         self._frames: deque[Arrival] = deque()
         self._events: list[SourceEvent] = []
         self._changed, self._wanted, self._stopped = changed, False, False
@@ -31,44 +31,46 @@ class Capture:
         self.thread = threading.Thread(target=self._run, name=f"capture {source.name}", daemon=True)
 
     def want(self) -> None:
-        """Begin to read; called with the condition held."""
+        """Start reading; call with the condition held."""
         if not self._wanted:
             self._wanted, self._opened_s = True, time.monotonic()
             self._last_s = self._opened_s
 
     def stop(self) -> None:
-        """End soon; called with the condition held."""
+        """Stop soon; call with the condition held."""
         self._stopped = True
         self.source.stop()
 
     def take(self) -> tuple[list[SourceEvent], Arrival | None]:
-        """What has come; called with the condition held."""
+        """The frame and events that have arrived; call with the condition held."""
         if self.live and not self.ended and time.monotonic() - self._last_s > STALL_S:
             self._stall(f"no frame for {STALL_S:g} s")
         frame = self._frames.popleft() if self._frames else None
         events: list[SourceEvent] = []
-        if frame is None or self.live:  # of a file an event comes after the frames before it
+        if frame is None or self.live:  # an event of a file follows the frames before it
             events, self._events = self._events, []
         self._changed.notify_all()
         return events, frame
 
     @property
     def live(self) -> bool:
-        """Whether the newest frame counts."""
+        """Whether the source is live, so that only its newest frame counts."""
         return self.info is not None and self.info.live
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to take, called with the condition held."""
+        """Whether nothing has arrived; call with the condition held."""
         return not self._frames and not self._events
 
     def fail(self, error: Exception) -> None:
-        """No more will come, and some are missing: an error while reading or decoding, whoever raised it."""
+        """End the source with an error: frames are missing, because reading or decoding failed."""
         with self._changed:
             if self.error is None and not self._stopped:
                 told = isinstance(error, NumclipError)
                 text = hide_in(f"{type(error).__name__}: {error}")
-                self.error = error if told else SourceError(f"{self.source.name}: reading failed ({text})")
+                self.error = (
+                    error if told else SourceError(f"{self.source.name}: reading failed ({text}); check the source")
+                )
                 self.error.__cause__ = None if told else error
                 self._tell("failed", str(self.error).removeprefix(f"{self.source.name}: "))
             self.stop()
@@ -90,7 +92,7 @@ class Capture:
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._wanted or self._stopped)
             self._read()
-        except Exception as error:  # told by the run, when the frames that are there have been used
+        except Exception as error:  # the run reports it after the remaining frames
             self.fail(error)
         finally:
             try:
@@ -129,7 +131,7 @@ class Capture:
 
 
 class Captures:
-    """The sources of a run; iterating gives rounds: what has happened, and at most one frame of each."""
+    """The sources of a run; iterating yields rounds: the events, and at most one frame of each source."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._changed = threading.Condition()
@@ -137,7 +139,7 @@ class Captures:
         self.all = [Capture(source, self._changed) for source in sources]
 
     def open(self) -> list[SourceInfo]:
-        """Open every source, each in its thread; nothing is read yet. Raises the SourceError of the first that fails."""
+        """Open every source, each in its thread, without reading. Raises the SourceError of the first that fails."""
         if not self._started:
             self._started = True
             for capture in self.all:
@@ -181,7 +183,7 @@ class Captures:
             raise failed[0] if len(failed) == 1 else SourceError("; ".join(map(str, failed)))
 
     def _something(self) -> bool:
-        """A frame of any live source, or of every file that goes on, so that files keep step."""
+        """A frame of any live source, or one of every file that has not ended, so that files stay in step."""
         if self._stopped or all(capture.ended for capture in self.all):
             return True
         if self._live:
@@ -189,7 +191,7 @@ class Captures:
         return all(capture.ended or not capture.idle for capture in self.all)
 
     def stop(self) -> None:
-        """End all reading soon."""
+        """Stop all reading soon."""
         with self._changed:
             self._stopped = True
             for capture in self.all:
@@ -197,7 +199,7 @@ class Captures:
             self._changed.notify_all()
 
     def join(self, seconds: float) -> None:
-        """Wait until the threads have ended, and with them every source is closed."""
+        """Wait until the threads have ended and every source is closed."""
         deadline_s = time.monotonic() + seconds
         for capture in self.all:
             if capture.thread.ident is not None:

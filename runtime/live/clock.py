@@ -1,29 +1,29 @@
-"""What the times of pictures say: the clock of a file as a player runs it, and the frames of a stream that never came."""
+"""Timestamps of pictures: the clock of a file as a player runs it, and the frames of a stream that are missing."""
 
 from __future__ import annotations
 
 from collections import deque
 from statistics import median
 
-JITTER_S = 0.2  # a step back by less is no new beginning
-USUAL = 30  # steps by which the usual one is known
-GAP_S = 10.0  # after a longer step forward nobody is followed
+JITTER_S = 0.2  # a smaller step back is jitter, not a restart
+USUAL = 30  # number of steps that the usual step is computed from
+GAP_S = 10.0  # after a longer step forward all tracks end
 
 
 class MissingFrames:
-    """Counts the frames of a packet stream that never came, by the holes in its clock: FFmpeg does not say.
+    """Counts the missing frames of a packet stream from the gaps in its timestamps, because FFmpeg does not report them.
 
-    A hole is one step of at least two usual ones between usual ones; several long steps in a row are a camera that has
-    become slower.
+    A gap is one step of at least two usual steps between usual ones; several long steps in a row mean that the camera has become
+    slower.
     """
 
     def __init__(self) -> None:
         self._last_s: float | None = None
         self._steps_s: deque[float] = deque(maxlen=USUAL)
-        self._long: list[int] = []  # frames missing from the last steps, which were long; counted if it was only one
+        self._long: list[int] = []  # frames missing in the latest long steps; counted only if there was a single one
 
     def before(self, time_s: float) -> int:
-        """How many are known to have been missing, now that a frame of this time is there."""
+        """How many frames were missing before the frame with this time."""
         last_s, self._last_s = self._last_s, time_s
         if last_s is None:
             return 0
@@ -38,24 +38,24 @@ class MissingFrames:
 
 
 class MediaClock:
-    """Times as they come, made to start at 0 and never to fall.
+    """A clock that starts at 0 and never runs backwards, made from timestamps as they arrive.
 
-    Where they jump (joined files, a discontinuity, a counter that wraps), the next picture follows the last one as if
-    nothing had happened, and a new segment begins.
+    After a jump in the timestamps (joined files, a discontinuity, a counter that wraps) the next picture follows the last one
+    directly, and a new segment begins.
     """
 
     def __init__(self, frame_s: float, jump_s: float = GAP_S) -> None:
-        """frame_s: how long a picture lasts that does not say so. jump_s: a longer step forward is no pause, but a jump."""
+        """frame_s: the duration of a picture that states none. jump_s: a longer step forward counts as a jump, not as a pause."""
         self._frame_s, self._jump_s = frame_s, jump_s
-        self._last_s: float | None = None  # as it came
-        self.due_s = 0.0  # when the last picture ends, as its times came
+        self._last_s: float | None = None  # the raw timestamp
+        self.due_s = 0.0  # when the last picture ends, by its raw timestamps
         self._shift_s, self._time_s = 0.0, 0.0
         self.segment = 0
         self.covered_s = 0.0  # time that has pictures: without the gaps
         self.gap_s = 0.0  # the longest step forward without a picture
 
     def at(self, time_s: float | None, lasts_s: float | None = None) -> float:
-        """The time of the next picture, and `segment` set for it. lasts_s: how long the picture says it is shown."""
+        """The time of the next picture; also sets `segment`. lasts_s: the duration that the picture states."""
         lasts_s = lasts_s or self._frame_s
         if self._last_s is None:
             self._shift_s = -(time_s or 0.0)

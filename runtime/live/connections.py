@@ -1,4 +1,4 @@
-"""How a camera or stream is opened, and what an open one gives: through OpenCV, GStreamer or FFmpeg (PyAV)."""
+"""Opening cameras and streams, through OpenCV, GStreamer or FFmpeg (PyAV)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .display import Display, aspect_of
 
 Image = npt.NDArray[np.uint8]
 Pixels = Callable[[], "Image | None"]  # decodes a picture; None if it is broken
-ENDLESS_FORMATS = {"mpjpeg", "mjpeg", "mpegts", "rtsp", "rtp", "sdp", "flv"}  # that only end when something is wrong
+ENDLESS_FORMATS = {"mpjpeg", "mjpeg", "mpegts", "rtsp", "rtp", "sdp", "flv"}  # formats that end only on an error
 
 
 @dataclass(frozen=True)
 class CameraWish:
-    """What is asked of a camera, and may not be given."""
+    """The format, size and rate requested from a camera, which it may not grant."""
 
     width: int
     height: int
@@ -44,23 +44,23 @@ class CameraWish:
 
 
 class Shot(NamedTuple):
-    """A picture that has arrived, not decoded yet where each can be decoded alone."""
+    """A picture that has arrived; not decoded yet if it can be decoded by itself."""
 
     pixels: Pixels
     captured_s: float  # time.monotonic()
-    damaged: int = 0  # 1 if the decoder patched it up, and the frames before it that never came
+    damaged: int = 0  # 1 if the decoder repaired it, plus the number of missing frames before it
 
 
 @dataclass(frozen=True)
 class Connection:
     """An opened camera or stream."""
 
-    read: Callable[[], Shot | None]  # the next picture, None at a proper end; raises SourceError or OSError when broken
+    read: Callable[[], Shot | None]  # the next picture, None at a regular end; raises SourceError or OSError
     close: Callable[[], None]
     fps: float | None = None
     size_wh: tuple[int, int] | None = None
-    endless: bool = False  # a proper end, too, is a break
-    note: str = ""  # what was got, where something was asked for
+    endless: bool = False  # even a regular end counts as a lost connection
+    note: str = ""  # what a camera granted, if something was requested
 
 
 def connect_camera(text: str, wish: CameraWish | None) -> Connection:
@@ -69,18 +69,21 @@ def connect_camera(text: str, wish: CameraWish | None) -> Connection:
     if sys.platform.startswith("linux") and not os.path.exists(f"/dev/video{number}"):
         there = ", ".join(sorted(glob.glob("/dev/video*"))) or "none"
         raise SourceError(
-            f"camera {text}: expected /dev/video{number}, cameras here: {there}; plug it in or choose another"
+            f"camera {text}: /dev/video{number} does not exist (cameras here: {there}); plug the camera in, or choose "
+            "another"
         )
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
         capture.release()
-        raise SourceError(f"camera {text}: expected a camera that opens, it is busy or refuses; close other programs")
+        raise SourceError(
+            f"camera {text}: cannot open it, because it is in use or not permitted; close other programs that use it"
+        )
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return _capture(capture, "" if wish is None else ask_camera(capture, wish))
 
 
 def ask_camera(capture: Any, wish: CameraWish) -> str:
-    """Ask an open cv2.VideoCapture for a format, size and rate, and say in words what it gives."""
+    """Request a format, size and rate from an open cv2.VideoCapture, and return what it grants, in words."""
     if wish.format is not None:
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*wish.format))
     capture.set(cv2.CAP_PROP_FRAME_WIDTH, wish.width)
@@ -91,21 +94,21 @@ def ask_camera(capture: Any, wish: CameraWish) -> str:
     letters = "".join(chr(code >> shift & 0xFF) for shift in (0, 8, 16, 24))
     asked = f"{wish.width}x{wish.height}@{wish.fps}" + ("" if wish.format is None else f":{wish.format}")
     given = f"{width}x{height}@{capture.get(cv2.CAP_PROP_FPS):g}" + (f":{letters}" if letters.isprintable() else "")
-    return f"asked {asked}, got {given}"
+    return f"requested {asked}, got {given}"
 
 
 def connect_gstreamer(pipeline: str, name: str) -> Connection:
     """A GStreamer pipeline that ends in appsink, through OpenCV."""
     if "GStreamer:                   YES" not in cv2.getBuildInformation():
         raise SourceError(
-            f"{name}: expected an OpenCV with GStreamer, this build has none; use the system's python3-opencv"
+            f"{name}: needs an OpenCV with GStreamer, which this build of OpenCV lacks; use the system's package python3-opencv"
         )
     if "appsink" not in pipeline:
         pipeline += " ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
     capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
     if not capture.isOpened():
         capture.release()
-        raise SourceError(f"{name}: expected a pipeline that runs; try it with gst-launch-1.0 first")
+        raise SourceError(f"{name}: GStreamer cannot run this pipeline; test it with gst-launch-1.0 first")
     return _capture(capture, "")
 
 
@@ -113,11 +116,11 @@ def _capture(capture: Any, note: str) -> Connection:
     def read() -> Shot | None:
         try:
             if not capture.grab():
-                raise SourceError("it sends no more frames")
+                raise SourceError("it stopped sending frames")
             captured_s = time.monotonic()
             good, image = capture.retrieve()
         except cv2.error as error:
-            raise SourceError(f"OpenCV says: {error.err}") from None
+            raise SourceError(f"OpenCV reports: {error.err}") from None
         return Shot(lambda: np.asarray(image, np.uint8) if good else None, captured_s)
 
     size_wh = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
@@ -125,9 +128,9 @@ def _capture(capture: Any, note: str) -> Connection:
 
 
 def open_network(address: str, name: str) -> tuple[Any, Any]:
-    """Container and video of an address; raises SourceError.
+    """The container and the video of an address; raises SourceError.
 
-    RTSP goes over TCP where the camera can, because lost packets show as grey faces.
+    RTSP uses TCP if the camera supports it, because lost packets would show as grey areas in faces.
     """
     scheme, _, rest = address.partition("://")
     address = f"{scheme.lower()}://{rest}"
@@ -139,7 +142,7 @@ def open_network(address: str, name: str) -> tuple[Any, Any]:
 
 
 def _with_any_parts(address: str, name: str, container: Any, stream: Any) -> tuple[Any, Any]:
-    """The same; a multipart stream whose parts FFmpeg refuses for their type (image/jpg) opened as JPEGs in a row."""
+    """As `open_network`; a multipart stream whose content type FFmpeg rejects (image/jpg) is opened as a row of JPEGs."""
     if container.format.name != "mpjpeg" or stream.width:
         return container, stream
     container.close()
@@ -147,7 +150,7 @@ def _with_any_parts(address: str, name: str, container: Any, stream: Any) -> tup
 
 
 def is_file(container: Any, address: str) -> bool:
-    """Whether an address of the web is a video file or a picture, not a camera: it has an end that is known."""
+    """Whether a web address is a video file or a picture, and not a camera: its length is known."""
     kinds = set(str(container.format.name).split(","))
     if not re.match("(https?|ftp)://", address.lower()) or kinds & {"mpjpeg", "mjpeg"}:
         return False
@@ -156,7 +159,7 @@ def is_file(container: Any, address: str) -> bool:
 
 
 def is_picture(container: Any) -> bool:
-    """Whether it is one picture, by FFmpeg's names."""
+    """Whether it is a single picture, by the names of FFmpeg's formats."""
     return any(kind.endswith("_pipe") for kind in str(container.format.name).split(","))
 
 
@@ -178,7 +181,7 @@ def stream_connection(container: Any, stream: Any) -> Connection:
     def read() -> Shot | None:
         try:
             return next(shots, None)
-        except av.FFmpegError as error:  # its own text may hold the address with its password
+        except av.FFmpegError as error:  # its own text may contain the address with its password
             raise SourceError(error.strerror or type(error).__name__) from None
 
     rate = stream.average_rate
@@ -188,7 +191,7 @@ def stream_connection(container: Any, stream: Any) -> Connection:
 
 
 def _in_turn(packets: Iterator[Any], stream: Any, missing: MissingFrames | None) -> Iterator[Shot]:
-    """Pictures that need those before them: all are decoded, each with the time its packet came."""
+    """Pictures that depend on earlier ones: all are decoded, each with the time its packet arrived."""
     import av
 
     display = Display()
@@ -208,7 +211,7 @@ def _in_turn(packets: Iterator[Any], stream: Any, missing: MissingFrames | None)
 
 
 def _alone(packets: Iterator[Any], stream: Any) -> Iterator[Shot]:
-    """Motion JPEG: a picture that nobody looks at is not decoded, so a slow machine does not fall behind its socket."""
+    """Motion JPEG: a picture is decoded only when it is used, so a slow machine does not fall behind its socket."""
     import av
 
     decoder, display = av.CodecContext.create("mjpeg", "r"), Display()

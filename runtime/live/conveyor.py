@@ -1,12 +1,13 @@
-"""The same stages as `Pipeline.read`, each in a thread of its own, with bounded hand-over between them.
+"""The stages of `Pipeline.read`, each in its own thread, with bounded queues between them.
 
-    capture (one thread per source) -> see: detect, track, choose, crop -> answer: model, ages -> whoever iterates
+    capture (one thread per source) -> see: detect, track, choose, crop -> answer: model, ages -> consumer
 
-Of files every frame passes, and the slowest stage sets the rate; looks are chosen when the answers to the frames before are known,
-so that the results do not depend on how quick the stages are, and are those of `Pipeline.read`. Of live sources a frame that waits is replaced by a
-newer one, and while the model is busy the next frame is taken just so late that its faces are found when the model is
-free: no result is older than the stages it went through. What was replaced is counted, exactly: each frame has an
-index, and each is either a result or dropped. Results come in the order of frames, per source.
+Files: every frame passes, and the slowest stage sets the rate. Looks are chosen only after the results of the earlier frames
+are known, so that the results do not depend on the speed of the stages, and equal those of `Pipeline.read`.
+
+Live sources: a waiting frame is replaced by a newer one. While the model is busy, the next frame is taken as late as possible,
+so that its faces are found just when the model is free: no result is older than its own processing. Replaced frames are
+counted exactly: each frame has an index, and is either a result or dropped. Results keep the order of frames, per source.
 """
 
 from __future__ import annotations
@@ -27,49 +28,50 @@ from .sight import Feedback, Sight
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
-WAITING = 2  # items between two stages, of files
-LEARNING = 0.3  # share of the newest frame in how long seeing takes
-GRACE_S = 0.02  # that the model may be late
-JOIN_S = 6.0  # a thread that reads a dead network stream needs until its time-out
+WAITING = 2  # queue length between two stages, for files
+LEARNING = 0.3  # weight of the newest frame in the average time of the first stage
+GRACE_S = 0.02  # tolerance for a late model
+JOIN_S = 6.0  # a thread reading a dead network stream ends at its time-out
 
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """Between see and answer: one round."""
+    """One round between the first and the second stage."""
 
     events: list[SourceEvent]
     sights: list[Sight]
-    expected_s: float  # that the model will need
+    expected_s: float  # expected time of the model
 
 
 @dataclass(frozen=True, eq=False)
 class _Answered:
-    """Between answer and the consumer: one round."""
+    """One round between the second stage and the consumer."""
 
     events: list[SourceEvent]
     results: list[FrameResult]
 
 
 class Conveyor:
-    """Iterate over it for results and events; leave the `with` block to end all its threads."""
+    """Iterate over it for results and events; leaving the `with` block ends all its threads."""
 
     def __init__(self, sources: Captures | Sequence[Source], pipeline: Pipeline) -> None:
-        """Opens the sources. Raises SourceError where one cannot be, and ValueError when live sources and others are
-        mixed: of the ones frames are skipped, of the others never."""
+        """Opens the sources. Raises SourceError if one cannot be opened, and ValueError for live sources together with files:
+        of the first frames are dropped, of the second never.
+        """
         self._captures = sources if isinstance(sources, Captures) else Captures(sources)
         infos = self._captures.open()
         if len({info.live for info in infos}) != 1:
             self._captures.stop()
-            raise ValueError("expected sources that are all live or all not")
+            raise ValueError("expected only live sources or only files, got both")
         live = self._live = infos[0].live
         self._pipeline, self._handed = pipeline, dict[str, int]()
         self._seen: Handover[_Seen] = Handover(1 if live else WAITING, self._newer_seen if live else None)
         self._answered: Handover[_Answered] = Handover(1 if live else WAITING, _newer_answered if live else None)
-        self._feedback: queue.SimpleQueue[Feedback | None] = queue.SimpleQueue()  # from answer to see; None: no more
-        self._unheard = 0  # rounds of a file whose feedback has not come; only the thread that sees knows it
-        self._free = threading.Condition()  # the model is, or will soon be
-        self._free_s, self._see_s = 0.0, 0.0  # expected time of that; how long seeing takes
-        self._put_s: float | None = None  # when the sight that waits to be answered was put there
+        self._feedback: queue.SimpleQueue[Feedback | None] = queue.SimpleQueue()  # None: no more
+        self._unheard = 0  # rounds of a file without feedback so far; used by the first stage's thread only
+        self._free = threading.Condition()  # signals that the model is free, or will be soon
+        self._free_s, self._see_s = 0.0, 0.0  # expected time of that; average time of the first stage
+        self._put_s: float | None = None  # when the waiting sight was queued
         self._threads = [
             threading.Thread(target=self._guarded, args=(stage, out), name=name, daemon=True)
             for name, stage, out in (("see", self._see, self._seen), ("answer", self._answer, self._answered))
@@ -81,7 +83,7 @@ class Conveyor:
         return self
 
     def stop(self) -> None:
-        """End all stages soon; what has not been taken is lost. Safe to call twice, and from any thread."""
+        """Stop all stages soon; results that were not taken are lost. May be called twice, and from any thread."""
         self._captures.stop()
         self._seen.close(drop=True)
         self._answered.close(drop=True)
@@ -107,10 +109,10 @@ class Conveyor:
                 yield from (event for event in answered.events if event not in last)
                 for result in answered.results:
                     yield self._stamped(result)
-                yield from last  # after the frames that are there
+                yield from last  # after the remaining frames
 
     def _stamped(self, result: FrameResult) -> FrameResult:
-        """The result at the moment it is handed over: how old it is, and how many of its source were dropped before it."""
+        """The result with its latency, and the number of dropped frames of its source, at the moment it is handed over."""
         name = result.frame.source
         self._handed[name] = self._handed.get(name, 0) + 1
         latency_s = time.monotonic() - result.frame.captured_s
@@ -119,7 +121,7 @@ class Conveyor:
         return replace(result, latency_s=latency_s, dropped=dropped, times_s=times_s)
 
     def _guarded(self, stage: Callable[[], None], out: Handover[_Seen] | Handover[_Answered]) -> None:
-        """Run a stage to its end, and pass on what ended it."""
+        """Run a stage to its end, and pass on the error that ended it."""
         try:
             stage()
         except Closed:
@@ -129,10 +131,10 @@ class Conveyor:
         else:
             out.close()
         finally:
-            self._feedback.put(None)  # if this was the answering stage, nobody else will wait for it
+            self._feedback.put(None)  # if the second stage ended, nobody needs to wait for it
 
     def _hear(self) -> Iterator[Feedback]:
-        """What the model's calls have told: so far, or of files of all frames before. Raises Closed when there is no more."""
+        """Feedback of the model calls: what is there, or for files that of all earlier frames. Raises Closed at the end."""
         while self._unheard or not self._feedback.empty():
             feedback = self._feedback.get()
             if feedback is None:
@@ -173,11 +175,11 @@ class Conveyor:
                 return
 
     def _wait_until_needed(self) -> None:
-        """Of a live source the next frame is taken when what is seen in it will be answered at once."""
+        """Wait until the next frame of a live source can be answered without waiting."""
         with self._free:
             while self._live:
                 in_time_s = self._free_s - self._see_s
-                if self._put_s is not None and self._put_s > in_time_s:  # what waits is as fresh as another could be
+                if self._put_s is not None and self._put_s > in_time_s:  # as fresh as a new one would be
                     in_time_s = max(self._free_s, self._put_s) + GRACE_S
                 pause_s = in_time_s - time.monotonic()
                 if pause_s <= 0:
@@ -185,13 +187,13 @@ class Conveyor:
                 self._free.wait(pause_s)
 
     def _expect(self, free_s: float) -> None:
-        """The model will be free at this time."""
+        """Set the time at which the model will be free."""
         with self._free:
             self._free_s = free_s
             self._free.notify_all()
 
     def _newer_seen(self, old: _Seen, new: _Seen) -> _Seen:
-        """Of each source the newest sight; looks that were chosen for the others are given back."""
+        """The newest sight of each source; looks chosen for the others are returned to the budget."""
         here = {sight.frame.source for sight in new.sights}
         self._pipeline.seer.unask([sight for sight in old.sights if sight.frame.source in here])
         kept = [sight for sight in old.sights if sight.frame.source not in here]
@@ -200,7 +202,7 @@ class Conveyor:
 
 
 def _newer_answered(old: _Answered, new: _Answered) -> _Answered:
-    """Of each source the newest result."""
+    """The newest result of each source."""
     here = {result.frame.source for result in new.results}
     kept = [result for result in old.results if result.frame.source not in here]
     return _Answered(old.events + new.events, kept + new.results)

@@ -1,4 +1,4 @@
-"""A decoded picture in the form in which a player shows it: square pixels, upright, not mirrored, SDR, without combs."""
+"""Convert a decoded picture to what a player shows: square pixels, upright, not mirrored, SDR, deinterlaced."""
 
 from __future__ import annotations
 
@@ -16,35 +16,33 @@ from .containers import faults
 Image = npt.NDArray[np.uint8]
 PQ, HLG = 16, 18  # transfer functions of HDR, ITU-T H.273 table 3
 WHITE_NITS = 203.0  # reference white of HDR, ITU-R BT.2408
-HLG_NITS = 1000.0  # the display for which HLG is shown
+HLG_NITS = 1000.0  # peak brightness of the display that HLG is converted for
 KNEE = 0.7  # share of white above which highlights are compressed
 # linear BT.2020 to BT.709, ITU-R BT.2087, in the order B G R
 TO_709 = np.array([[1.1187, -0.1006, -0.0182], [-0.0083, 1.1329, -0.1246], [-0.0728, -0.5876, 1.6605]], np.float32)
 BT709 = 1  # primaries, ITU-T H.273 table 2
-ODD_ASPECT = 4.0  # pixels longer than so many times their width are a broken header, not a lens
+ODD_ASPECT = 4.0  # pixels with a larger aspect ratio mean a broken header, not a lens
 
 
 class Display:
-    """Takes the decoded pictures of one stream and gives what a player would show."""
+    """Converts the decoded pictures of one stream to what a player would show."""
 
     def __init__(self) -> None:
         from av.video.reformatter import VideoReformatter
 
-        # One for the stream: a frame's own to_ndarray makes a scaler with a pool of threads for every frame.
+        # One scaler per stream: a frame's own to_ndarray creates one with a thread pool for every frame.
         self._reformatter = VideoReformatter()
         self._graph: Any = None
         self._made_for: tuple[object, ...] | None = None
         self._deinterlaced = False
         self._matrix: tuple[float, float, float, float] | None = None
-        self._asked = self._between = (
-            False  # whether any matrix was asked for; pictures since then that are no key frames
-        )
-        self.notes: list[str] = []  # what could not be done
+        self._asked = self._between = False  # whether a matrix was read; pictures since then that are not key frames
+        self.notes: list[str] = []  # conversions that failed
 
     def images(self, picture: Any, aspect: Fraction | None) -> Iterator[tuple[Image, Any]]:
-        """[H, W, 3] uint8 BGR with the picture it was made of; a picture may wait for the next one to come.
+        """Pictures [H, W, 3] uint8 BGR, each with the decoded picture that it comes from; one may wait for the next to arrive.
 
-        picture: av.VideoFrame, or None at the end. aspect: width by height of a pixel, None for square.
+        picture: av.VideoFrame, or None at the end. aspect: width divided by height of a pixel, None for square.
         """
         for made in self._filtered(picture):
             image = np.asarray(self._reformatter.reformat(made, format="bgr24").to_ndarray(), np.uint8)
@@ -90,7 +88,7 @@ class Display:
                 return
 
     def _new_graph(self, picture: Any) -> Any:
-        """bwdif of libavfilter; None where this build has none."""
+        """The deinterlacer bwdif of libavfilter; None if this build has none."""
         from av.filter import Graph
 
         try:
@@ -111,7 +109,7 @@ class Display:
 
 
 def to_sdr(image: Image, transfer: int, wide: bool) -> Image:
-    """[H, W, 3] uint8 BGR of PQ or HLG (ITU-R BT.2100) as a display of 203 cd/m2 shows it, highlights compressed.
+    """Tone-map PQ or HLG (ITU-R BT.2100) to [H, W, 3] uint8 BGR as a display of 203 cd/m2 shows it, highlights compressed.
 
     wide: its primaries are those of BT.2020.
     """
@@ -131,13 +129,13 @@ def to_sdr(image: Image, transfer: int, wide: bool) -> Image:
 
 
 def aspect_of(stream: Any) -> Fraction | None:
-    """Width by height of a stream's pixels, None for square: what the container says goes before the codec."""
+    """Width divided by height of a stream's pixels, None for square; the container takes precedence over the codec."""
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     return None if not aspect or aspect == 1 else Fraction(aspect)
 
 
 def square(image: Image, aspect: Fraction | None) -> Image:
-    """The picture with square pixels; its longer way is stretched, so that nothing is lost."""
+    """The picture with square pixels; it is stretched, never shrunk, so that no detail is lost."""
     if aspect is None or not 1 / ODD_ASPECT <= aspect <= ODD_ASPECT:
         return image
     height, width = image.shape[:2]
@@ -146,7 +144,7 @@ def square(image: Image, aspect: Fraction | None) -> Image:
 
 
 def matrix_of(picture: Any) -> tuple[float, float, float, float] | None:
-    """a b c d of a picture's display matrix (FFmpeg: x' = a x + c y, y' = b x + d y, y downwards); None: as it is."""
+    """a b c d of a picture's display matrix (FFmpeg: x' = a x + c y, y' = b x + d y, y downwards); None: no change."""
     for side in picture.side_data:
         if side.type.name == "DISPLAYMATRIX":
             m = np.frombuffer(bytes(side), np.int32)[:5] / 65536
@@ -155,7 +153,7 @@ def matrix_of(picture: Any) -> tuple[float, float, float, float] | None:
 
 
 def upright(image: Image, matrix: tuple[float, float, float, float] | None) -> Image:
-    """Turned by quarters and mirrored as the matrix says."""
+    """Rotate by quarter turns and mirror as the matrix says."""
     if matrix is None:
         return image
     a, b, c, d = matrix

@@ -1,4 +1,4 @@
-"""What a viewer sees: a picture with a box, a number, its range and its word on every face."""
+"""Draw a box, value, range and word onto every face of a picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLOURS = ((176, 92, 30), (60, 110, 200), (70, 140, 60), (150, 70, 150), (130, 1
 
 @dataclass(frozen=True)
 class Mark:
-    """What is drawn on one face."""
+    """The label of one face."""
 
     box_xyxy: tuple[float, float, float, float]  # px
     number: str  # the large line
@@ -26,7 +26,7 @@ class Mark:
 
 
 def draw(image: Image, marks: Sequence[Mark], blur: bool = False) -> Image:
-    """A copy of a [H, W, 3] uint8 BGR picture with these marks; blur makes the faces unrecognisable first."""
+    """A copy of a [H, W, 3] uint8 BGR picture with these labels; blur: make the faces unrecognisable first."""
     image = image.copy()
     unit = max(image.shape[:2]) / 800  # everything scales with the picture
     if blur:
@@ -57,7 +57,7 @@ def _mark(image: Image, mark: Mark, unit: float) -> None:
 
 
 def _blur(image: Image, box_xyxy: tuple[float, float, float, float]) -> None:
-    """Pixelate to 8 squares across and smooth: nothing of a face comes back from that."""
+    """Pixelate to 8 squares across and smooth, so that the face cannot be recovered."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = box_xyxy
     grow_x, grow_y = 0.15 * (x1 - x0), 0.15 * (y1 - y0)

@@ -1,4 +1,4 @@
-"""What a run or a server is told about faces: the gate, the bound of model time, which faces are read."""
+"""Options about faces that runs and servers share: the gate, the time budget, and which faces are read."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from .pipeline import Rules
 
 @dataclass(frozen=True, kw_only=True)
 class FaceOptions:
-    """The part that `RunOptions` and `ServeOptions` share."""
+    """The options that `RunOptions` and `ServeOptions` share."""
 
     gate: float | None = None
-    """Answer for each face whether it is at least so old, in the task's unit; None: no gate."""
+    """Decide for each face whether the person is at least this old, in the task's unit; None: no gate."""
     gate_error: float = DEFAULT_ERROR
-    """Highest share of the people within four years of the gate's age, on either side, who may be answered wrongly."""
+    """Highest accepted error rate: the share of people within four years of the gate's age, on either side, who get a wrong yes or no."""
     challenge: float | None = None
-    """Say yes to those read as so old or older, in the task's unit; None: as `gate_error` or `cost` say."""
+    """Answer yes only to people whose estimated value is at least this, in the task's unit; None: chosen from `gate_error` or `cost`."""
     cost: float | None = None
-    """Choose the limit for yes at which one wrong yes is as bad as so many people who are asked; None: as `gate_error` says."""
+    """Choose the limit for yes by cost: one wrong yes costs as much as this many people who are asked; None: by `gate_error`."""
     budget_ms: float | None = None
-    """Model time per frame; None: 10 where frames come live, no bound for files; infinite: no bound."""
+    """Model time per frame, in ms; None: 10 for live sources, no limit for files; infinite: no limit."""
     max_faces: int | None = None
-    """At most so many faces per frame, the largest; None: 32 in video, all in a picture."""
+    """Read at most this many faces per frame, the largest first; None: 32 in video, no limit in pictures."""
     min_face_px: int = 24
-    """The longer side of the smallest box that is read."""
+    """Longer side of the smallest face that is read, in px."""
 
     def __post_init__(self) -> None:
-        """UsageError where the bound is none, or a dial of the gate is there without a gate."""
+        """Raise UsageError for a budget of 0 or less, or a setting of the gate without a gate."""
         if self.budget_ms is not None and not self.budget_ms > 0:
             raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")
         if self.gate is None and (self.challenge is not None or self.cost is not None):
-            raise UsageError("expected --gate AGE beside --challenge and --cost; say which age")
+            raise UsageError("expected --gate AGE together with --challenge and --cost; add --gate AGE")
 
     def rules(self, spec: ModelSpec) -> Rules:
-        """The same for a model; raises UsageError or ModelError where its calibration cannot hold the gate."""
+        """These options for a model; raises UsageError or ModelError if its calibration cannot support the gate."""
         gate = None
         if self.gate is not None:
             gate = open_gate(spec, self.gate, self.gate_error, challenge=self.challenge, cost=self.cost)

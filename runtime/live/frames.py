@@ -1,4 +1,4 @@
-"""Where the way of a frame begins: the Source, and the frozen records Frame, SourceInfo and SourceEvent. Its end is results.py."""
+"""Sources and their frozen records Frame, SourceInfo and SourceEvent; results.py has the records at the other end."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Frame:
 
     image: npt.NDArray[np.uint8]  # [H, W, 3] BGR
     index: int  # 0 for the source's first frame; a frame that was dropped has an index too
-    time_s: float  # since the source began, from 0, never falling: position in the media, or since it was opened
+    time_s: float  # seconds from 0, never decreasing: position in the file, or time since the source was opened
     captured_s: float  # time.monotonic() when the picture arrived, still encoded
     source: str  # as the user gave it, credentials hidden
     file: str | None = None  # the picture's name, for folders
     decoding_s: tuple[float, float] | None = None  # time.monotonic() when its decoding began and ended
-    segment: int = 0  # rises at a new connection or a jump of the clock: nobody is followed from one into the next
+    segment: int = 0  # increases at a new connection or a jump of the clock; tracks end there
 
 
 EventKind = Literal["stalled", "resumed", "ended", "failed"]
@@ -34,24 +34,24 @@ EventKind = Literal["stalled", "resumed", "ended", "failed"]
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What is known of a source once it is open."""
+    """The facts about an open source."""
 
     name: str  # as the user gave it, credentials hidden
     size_wh: tuple[int, int] | None = None  # px, of its first frame
     fps: float | None = None  # nominal frame rate
-    frames: int | None = None  # how many there will be
+    frames: int | None = None  # total number of frames
     live: bool = False  # the newest frame counts; older ones may be dropped
-    stills: bool = False  # pictures that have nothing to do with each other: no tracks
-    files: tuple[Path, ...] = ()  # what is read, where that is files
-    notes: tuple[str, ...] = ()  # what a person should know: what a camera gives, what is left out
+    stills: bool = False  # unrelated pictures, without tracks
+    files: tuple[Path, ...] = ()  # the files that are read
+    notes: tuple[str, ...] = ()  # notes for people: what a camera granted, which files are left out
 
 
 @dataclass(frozen=True)
 class SourceEvent:
-    """Something that befell a source; it comes between its frames, in order.
+    """An event of a source, in order between its frames.
 
-    stalled: no frames for now, it will be tried again. resumed: frames come again. ended: no more will come, as was to be
-    expected. failed: no more will come, and some are missing.
+    stalled: no frames for now; the source tries again. resumed: frames arrive again. ended: the source ended as expected.
+    failed: the source ended, and frames are missing.
     """
 
     kind: EventKind
@@ -69,33 +69,34 @@ class SourceEvent:
         }
 
 
-Arrival = Callable[[], "Frame | None"]  # decodes a frame that has come; None if it is broken. Not called: not decoded
+Arrival = Callable[[], "Frame | None"]  # decodes an arrived frame; None if it is broken. Not called: not decoded
 
 
 class Source(Protocol):
-    """A stream of frames. The thread that opens it also reads and closes it; only `stop` may come from another.
+    """A stream of frames. The thread that opens it must also read and close it; only `stop` may be called from another thread.
 
-    with source: for frame in source: ... does all of it in one thread; `capture.py` gives each source a thread of its own.
+    `with source: for frame in source: ...` does all of it in one thread; `capture.py` gives each source its own thread.
     """
 
     name: str  # as the user gave it, credentials hidden
     reconnects: int = 0  # how often a live source was opened again
-    undecodable: int = 0  # frames so far that never came, could not be decoded, or were patched up by the decoder
+    undecodable: int = 0  # frames so far that were missing, undecodable, or repaired by the decoder
 
     def open(self) -> SourceInfo:
-        """Open it, once; a second call only says again what is known. Raises SourceError saying what was expected."""
+        """Open the source. A second call only returns the same facts. Raises SourceError."""
         ...
 
     def arrivals(self) -> Iterator[Arrival | SourceEvent]:
-        """Each frame as it comes, as a call that gives it, and what befalls a live source between them. Raises SourceError
-        at the end where something is missing."""
+        """Each frame as it arrives, as a function that returns it, and the events of a live source between them. Raises
+        SourceError at the end if frames are missing.
+        """
         ...
 
     def stop(self) -> None:
-        """Ask the iteration, in whatever thread it runs, to end soon."""
+        """Ask the iteration, in any thread, to end soon."""
 
     def close(self) -> None:
-        """Let go of file or device."""
+        """Release the file or device."""
 
     def __iter__(self) -> Iterator[Frame]:
         """Every frame that can be decoded."""

@@ -1,4 +1,4 @@
-"""A bounded place between two threads: the one waits when it is empty, the other when it is full, or replaces what waits."""
+"""A bounded queue between two threads: the reader waits when it is empty; when it is full, the writer waits or replaces an item."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 class Closed(Exception):
-    """Nothing comes any more."""
+    """The queue is closed and empty."""
 
 
 class Handover(Generic[T]):
-    """First in, first out, between one thread that puts and one that takes."""
+    """A first-in, first-out queue between one writing and one reading thread."""
 
     def __init__(self, size: int, replace: Callable[[T, T], T] | None = None) -> None:
-        """replace: what is kept of the last waiting item and a new one when all `size` places are taken; None: wait."""
+        """replace: combines the last waiting item with a new one when all `size` places are taken; None: wait instead."""
         self._items: deque[T] = deque()
         self._size, self._replace = size, replace
         self._closed = False
@@ -26,7 +26,7 @@ class Handover(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> bool:
-        """Hand one over; False when nobody takes any more."""
+        """Add an item; False if nobody reads any more."""
         with self._changed:
             if self._replace is None:
                 self._changed.wait_for(lambda: self._closed or len(self._items) < self._size)
@@ -39,7 +39,7 @@ class Handover(Generic[T]):
             return True
 
     def take(self, timeout_s: float | None = None) -> T | None:
-        """The oldest one; None when nothing came in time. Raises Closed at the end, or the error it was closed with."""
+        """The oldest item; None if none arrived in time. Raises Closed at the end, or the error that closed the queue."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._items) or self._closed, timeout_s)
             if self._items:
@@ -53,7 +53,7 @@ class Handover(Generic[T]):
             raise Closed
 
     def close(self, error: BaseException | None = None, drop: bool = False) -> None:
-        """No more is put; what waits can still be taken, unless it is dropped."""
+        """Close for writing; waiting items can still be read, unless they are dropped."""
         with self._changed:
             if not self._closed:
                 self._closed, self._error = True, error

@@ -1,4 +1,4 @@
-"""The forms in which people hold a picture, each made into what the way of a frame takes: uint8 [H, W, 3] BGR."""
+"""Convert pictures in any common form to uint8 [H, W, 3] BGR."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ class Tensor(Protocol):
     def numpy(self) -> npt.NDArray[np.generic]: ...
 
 
-# What `numclip.read` takes as one picture.
+# What `numclip.read` accepts as one picture.
 Picture = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, "npt.NDArray[np.generic]", PilImage, Tensor]
 
 
 TAKEN = (
-    "a path, a picture's http(s) address, its bytes, a PIL image, a numpy array or a torch tensor "
-    "(uint8, float from 0 to 1, or uint16; gray, three or four channels), or a list of these"
+    "a path, an http(s) URL of a picture, its bytes, a PIL image, a numpy array or a torch tensor "
+    "(uint8, float from 0 to 1, or uint16; grey, three or four channels), or a list of these"
 )
-TIMEOUT_S, MOST_BYTES = 10.0, 1 << 28  # of a picture that is fetched
+TIMEOUT_S, MOST_BYTES = 10.0, 1 << 28  # of a downloaded picture
 UINT16_PER_UINT8 = 257  # 65535 / 255
 
 
 def picture_of(given: object, color: Color = "bgr") -> tuple[Image, str, str | None]:
-    """(uint8 [H, W, 3] BGR, the source's name, the file's name).
+    """Convert a picture to (uint8 [H, W, 3] BGR, the source's name, the file's name).
 
-    color: the order of the channels of a numpy array; PIL images and torch tensors are RGB. Raises SourceError for a file or
-    bytes that hold no picture, ValueError for an array that is none, TypeError for anything else.
+    color: the channel order of a numpy array; PIL images and torch tensors are RGB. Raises SourceError for a file or bytes that
+    are not a picture, ValueError for an array of another shape or type, TypeError for any other object.
     """
     if isinstance(given, str) and given.lower().startswith(("http://", "https://")):
         name = shown(given)
@@ -91,8 +91,8 @@ def _from_array(array: npt.NDArray[np.generic], color: Color) -> Image:
     if channels not in (1, 3, 4) or not kinds or 0 in array.shape:
         batch = "; give a batch as a list: list(batch)" if array.ndim == 4 else ""
         raise ValueError(
-            "expected a picture [H, W], [H, W, 3] or [H, W, 4] of uint8, float from 0 to 1, or uint16, got "
-            f"{array.dtype} {list(array.shape)}{batch}"
+            "expected a picture as an array [H, W], [H, W, 3] or [H, W, 4] of uint8, uint16, or float from 0 to 1, "
+            f"got {array.dtype} {list(array.shape)}{batch}"
         )
     image = _as_uint8(array)
     if image.ndim == 2 or channels == 1:
@@ -110,13 +110,14 @@ def _as_uint8(array: npt.NDArray[np.generic]) -> Image:
     low, high = float(numbers.min()), float(numbers.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN included
         raise ValueError(
-            f"expected a float picture from 0 to 1, got numbers from {low:g} to {high:g}; divide it by 255, or make it uint8"
+            f"expected a float picture with values from 0 to 1, got {low:g} to {high:g}; divide it by 255, or convert "
+            "it to uint8"
         )
     return np.round(numbers.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _from_pil(image: PilImage) -> Image:
-    """Turned as its EXIF says; what lies under transparency is taken as it is."""
+    """Rotated by its EXIF data; transparency is ignored."""
     from PIL import Image as pil
     from PIL import ImageOps
 
@@ -127,10 +128,10 @@ def _from_pil(image: PilImage) -> Image:
         if image.mode.startswith("I;16"):
             return _from_array(np.asarray(image).astype(np.uint16), "rgb")
         if image.mode == "I":
-            raise ValueError("expected a PIL image of 8 or 16 bit, got mode I (32 bit); convert it")
+            raise ValueError("expected a PIL image of 8 or 16 bits, got mode I (32 bits); convert it")
         return _from_array(np.asarray(image.convert("RGB")), "rgb")
     except (OSError, SyntaxError) as error:
-        raise SourceError(f"PIL image: expected a picture, it cannot be decoded ({error}); give another") from None
+        raise SourceError(f"PIL image: cannot decode it ({error}); give another picture") from None
 
 
 def _from_torch(tensor: Tensor) -> Image:
@@ -145,14 +146,16 @@ def _from_torch(tensor: Tensor) -> Image:
 
 
 def _fetched(address: str, name: str) -> bytes:
-    """The bytes at an address."""
+    """Download the bytes at a URL."""
     try:
         request = urllib.request.Request(address, headers={"User-Agent": "numclip"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = str(getattr(error, "reason", "") or error).replace(address, name)
-        raise SourceError(f"{name}: expected a picture, the server did not give it ({reason})") from None
+        raise SourceError(f"{name}: the server did not send the picture ({reason}); check the address") from None
     if len(data) > MOST_BYTES:
-        raise SourceError(f"{name}: expected a picture of at most {MOST_BYTES >> 20} MiB, got more")
+        raise SourceError(
+            f"{name}: expected a picture of at most {MOST_BYTES >> 20} MiB, got a larger one; give a smaller one"
+        )
     return data

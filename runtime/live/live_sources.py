@@ -1,6 +1,6 @@
-"""Live cameras and streams: frames as they come, and a new connection when the old one breaks.
+"""Live cameras and streams: frames as they arrive, and a new connection when one is lost.
 
-Whoever iterates gets every frame that arrives; `capture.py` keeps the newest and lets older ones go.
+Iterating yields every frame that arrives; `capture.py` keeps only the newest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .frames import Arrival, Frame, Source, SourceEvent, SourceInfo
 from .pictures import PictureSource, pictures_in
 from .video_file import VideoSource
 
-BACK_OFF_S = (0.25, 5.0)  # wait before a new try, doubled after each until a connection has lasted, up to the second
+BACK_OFF_S = (0.25, 5.0)  # pause before a new try: doubled after each, up to the second value, until a connection lasts
 CSI_PIPELINE = (
     "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width={width},height={height},framerate={fps}/1 ! "
     "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
@@ -37,13 +37,14 @@ CSI_PIPELINE = (
 
 
 class LiveSource(Source):
-    """Frames from a connection that is opened again, with growing pauses, whenever it breaks."""
+    """Frames from a connection that is opened again, with growing pauses, whenever it is lost."""
 
     def __init__(
         self, name: str, connect: Callable[[], Connection], again: bool = True, opened: Connection | None = None
     ) -> None:
-        """connect: raises SourceError; called by `open`, and later when `again` says that breaks are mended.
-        opened: the first connection, where there is one already."""
+        """connect: opens a connection, or raises SourceError; called by `open`, and again after each loss if `again` is set.
+        opened: the first connection, if there is one already.
+        """
         self.name, self._connect, self._again = name, connect, again
         self._connection = opened
         self._info: SourceInfo | None = None
@@ -68,10 +69,10 @@ class LiveSource(Source):
             connection.close()
 
     def arrivals(self) -> Iterator[Arrival | SourceEvent]:
-        """Frames as they come, not decoded yet where each can be decoded alone; `stalled` where the connection breaks."""
+        """Frames as they arrive, not decoded yet if each can be decoded by itself; `stalled` when the connection is lost."""
         self.open()
         opened_s, index, pause_s = time.monotonic(), 0, BACK_OFF_S[0]
-        first_s: float | None = None  # when the connection gave its first frame
+        first_s: float | None = None  # when the connection delivered its first frame
         while not self._stopped.is_set():
             assert self._connection is not None
             shot, reason = self._next(self._connection)
@@ -89,7 +90,7 @@ class LiveSource(Source):
                 raise SourceError(f"{self.name}: the stream ended ({reason}); check the camera")
             yield SourceEvent("stalled", self.name, now_s - opened_s, reason)
             if first_s is not None and now_s - first_s > BACK_OFF_S[1]:
-                pause_s = BACK_OFF_S[0]  # it was a good connection
+                pause_s = BACK_OFF_S[0]  # the connection had worked
             pause_s, first_s = self._reconnect(pause_s), None
 
     def _arrival(self, shot: Shot, index: int, opened_s: float) -> Arrival:
@@ -108,16 +109,16 @@ class LiveSource(Source):
         return decode
 
     def _next(self, connection: Connection) -> tuple[Shot | None, str]:
-        """A picture, or why there is none ("" at a proper end). A fault that is no break goes on as it is."""
+        """A picture, or the reason why there is none ("" at a regular end). Errors that are not a lost connection are raised."""
         try:
             return connection.read(), ""
         except SourceError as error:
             return None, str(error)
-        except (OSError, EOFError) as error:  # its text may hold the address with its password
+        except (OSError, EOFError) as error:  # its text may contain the address with its password
             return None, getattr(error, "strerror", None) or type(error).__name__
 
     def _reconnect(self, pause_s: float) -> float:
-        """Try until it is open again or nobody wants it any more; the pause before the next try after this connection."""
+        """Try until the connection is open again or the source is stopped; returns the pause before the next try after it."""
         self.close()
         while not self._stopped.wait(pause_s):
             pause_s = min(2 * pause_s, BACK_OFF_S[1])
@@ -131,7 +132,7 @@ class LiveSource(Source):
 
 
 class NetworkSource(Source):
-    """An address: a video file or picture of a web server, or a stream. Which of them is known when it is open."""
+    """A network address: a video file or picture on a web server, or a stream; opening it shows which."""
 
     def __init__(self, address: str) -> None:
         self.name, self._address = shown(address), address
@@ -153,14 +154,14 @@ class NetworkSource(Source):
         return self._found.open()
 
     def _picture(self, container: Any, stream: Any) -> Source:
-        """A snapshot: what has come is a picture as in a file."""
+        """The picture of a snapshot address, read as from a file."""
         import av
 
         try:
             with container:
                 data = b"".join(bytes(packet) for packet in container.demux(stream) if packet.size)
         except av.FFmpegError as error:
-            raise SourceError(f"{self.name}: expected a picture, its reading failed ({error.strerror})") from None
+            raise SourceError(f"{self.name}: cannot read the picture ({error.strerror}); check the file") from None
         info = SourceInfo(self.name, frames=1, stills=True)
         return PictureSource(info, [(self.name, lambda: pictures_in(data, self.name))])
 
@@ -186,7 +187,7 @@ class NetworkSource(Source):
 
 
 class RealtimeSource(Source):
-    """A video file played at its own speed, as a camera would give it."""
+    """A video file played at its own speed, like a camera."""
 
     def __init__(self, video: Source) -> None:
         self._video, self.name = video, video.name
@@ -197,7 +198,7 @@ class RealtimeSource(Source):
         if info.live:
             return info
         if info.fps is None:
-            raise SourceError(f"{self.name}: expected a video for --realtime, these are pictures; leave --realtime out")
+            raise SourceError(f"{self.name}: expected a video for --realtime, got pictures; leave --realtime out")
         return replace(info, live=True)
 
     def stop(self) -> None:
@@ -228,7 +229,7 @@ def live_source(text: str, wish: CameraWish | None = None) -> Source:
     if text.startswith("csi://"):
         sensor = text.removeprefix("csi://") or "0"
         if not sensor.isdecimal():
-            raise SourceError(f"{text}: expected csi://N with the number of the camera, such as csi://0")
+            raise SourceError(f"{text}: expected csi://N, where N is the camera's number, such as csi://0")
         asked = wish or CameraWish(1280, 720)
         numbers = {"sensor": sensor, "width": asked.width, "height": asked.height, "fps": asked.fps}
         return LiveSource(text, lambda: connect_gstreamer(CSI_PIPELINE.format(**numbers), text))

@@ -1,4 +1,4 @@
-"""Pictures: what a file is by its content, every picture that it holds, and pictures in a row as a `Source`."""
+"""Picture files: detect a file's type by content, decode every picture in it, and read pictures in a row as a `Source`."""
 
 from __future__ import annotations
 
@@ -39,34 +39,36 @@ PICTURE_SUFFIXES = (
     ".heic",
     ".heif",
 )
-HEAD, MPF_HEAD = 4096, 1 << 16  # bytes in which a file says what it is; in which a JPEG says that it holds several
+HEAD, MPF_HEAD = 4096, 1 << 16  # bytes that identify a file's type; that say whether a JPEG contains several pictures
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-NAMED = 5  # files that are named in a sentence
+NAMED = 5  # number of files named in a message
 Image = npt.NDArray[np.uint8]
 
 
 def kind_of(path: Path) -> Kind:
-    """What a file is, by its first bytes; raises SourceError where it cannot be read."""
+    """The type of a file, by its first bytes; raises SourceError if it cannot be read."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
             if not head:
-                return "picture"  # which says that it is empty
+                return "picture"  # reading it reports that it is empty
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _kind(head, data)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{printable(str(path))}: expected a file that can be read ({reason})") from None
+        raise SourceError(
+            f"{printable(str(path))}: cannot read the file ({reason}); check that it exists and that you may read it"
+        ) from None
 
 
 def kind_of_data(data: bytes) -> Kind:
-    """What the bytes of a file are."""
+    """The type of a file's bytes."""
     return _kind(data[:HEAD], data)
 
 
 def _kind(head: bytes, data: mmap.mmap | bytes) -> Kind:
     if head.startswith(b"\xff\xd8\xff"):
-        # pictures in a row are a camera's raw stream, unless the first one says that they belong to it
+        # concatenated pictures are a camera's raw stream, unless the first one announces them
         several = b"MPF\0" not in data[:MPF_HEAD] and data.find(b"\xff\xd9\xff\xd8") >= 0
         return "video" if several else "picture"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -95,8 +97,11 @@ def _has_animation(data: mmap.mmap | bytes) -> bool:
 
 
 def gif_pictures(data: bytes) -> int:
-    """Pictures of a GIF, block by block (GIF89a, sections 18 to 27). One that is cut short within a block, or not well
-    formed, counts one more than it has, because a picture is missing; the byte at the end alone may be."""
+    """The number of pictures in a GIF, block by block (GIF89a, sections 18 to 27).
+
+    A GIF that is truncated within a block, or malformed, counts one more than it has, because a picture is missing; only the
+    closing byte may be missing.
+    """
     image, extension, trailer = 0x2C, 0x21, 0x3B
     at, pictures = 13, 0
     try:
@@ -118,12 +123,12 @@ def gif_pictures(data: bytes) -> int:
 
 
 def _color_table(flags: int) -> int:
-    """Bytes of the table that a descriptor's flags announce."""
+    """The size in bytes of the color table that a descriptor's flags announce."""
     return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
 
 
 def read_picture(path: str | os.PathLike[str]) -> Image:
-    """[H, W, 3] uint8 BGR, turned as its EXIF says, the first where there are several; raises SourceError naming the file."""
+    """The picture [H, W, 3] uint8 BGR, rotated by its EXIF data; the first if there are several. Raises SourceError naming the file."""
     return next(read_pictures(path))
 
 
@@ -133,14 +138,14 @@ def read_pictures(path: str | os.PathLike[str]) -> Iterator[Image]:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise SourceError(f"{name}: expected a picture ({error.strerror}); correct the path") from None
+        raise SourceError(f"{name}: cannot read the picture ({error.strerror}); correct the path") from None
     yield from pictures_in(data, name)
 
 
 def pictures_in(data: bytes, name: str) -> Iterator[Image]:
-    """[H, W, 3] uint8 BGR: one, or the pages of a TIFF and the pictures of an animated WebP; raises SourceError."""
+    """The picture [H, W, 3] uint8 BGR, or each page of a TIFF or animated WebP; raises SourceError."""
     if not data:
-        raise SourceError(f"{name}: expected a picture or video, the file is empty; give another file")
+        raise SourceError(f"{name}: expected a picture or video, but the file is empty; give another file")
     try:
         if kind_of_data(data) == "heic":
             yield _decode_heic(name, data)
@@ -149,8 +154,7 @@ def pictures_in(data: bytes, name: str) -> Iterator[Image]:
         yield from _further_pages(name, data)
     except (cv2.error, MemoryError) as error:
         raise SourceError(
-            f"{name}: expected a picture that fits into memory, its size is refused "
-            f"({getattr(error, 'err', '') or 'no memory'}); make it smaller"
+            f"{name}: the picture is too large to decode ({getattr(error, 'err', '') or 'no memory'}); make it smaller"
         ) from None
 
 
@@ -158,13 +162,13 @@ def _decode(name: str, data: bytes) -> Image:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is not None:
         return np.asarray(image, np.uint8)
-    with suppress(SourceError, *faults()):  # what this OpenCV was built without, FFmpeg may know
+    with suppress(SourceError, *faults()):  # FFmpeg may decode what this OpenCV cannot
         container, stream = open_container(name, BytesIO(data))
         with container:
             for picture in container.decode(stream):
                 for image, _ in Display().images(picture, None):
                     return image
-    raise SourceError(f"{name}: expected a picture, its bytes are none or cut short; give another file")
+    raise SourceError(f"{name}: not a readable image (empty or truncated file); give another file")
 
 
 def _decode_heic(name: str, data: bytes) -> Image:
@@ -172,34 +176,37 @@ def _decode_heic(name: str, data: bytes) -> Image:
         import pillow_heif  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise SourceError(
-            f'{name}: this is a HEIC picture, which needs a package: pip install "numclip[heic]"; or save it as JPEG'
+            f'{name}: decoding this HEIC picture needs a package; run: pip install "numclip[heic]", or save the picture '
+            "as JPEG"
         ) from None
     try:
         return np.ascontiguousarray(np.asarray(pillow_heif.open_heif(data, bgr_mode=True))[..., :3], np.uint8)
     except (ValueError, OSError, RuntimeError, EOFError):
-        raise SourceError(f"{name}: expected a HEIC picture, its bytes are none or cut short") from None
+        raise SourceError(f"{name}: not a readable HEIC image (empty or truncated file); give another file") from None
 
 
 def _further_pages(name: str, data: bytes) -> Iterator[Image]:
-    """Pages after the first: a TIFF may hold any number, an animated WebP counts its own."""
+    """The pages after the first; an animated WebP states how many it has, a TIFF does not."""
     webp = data[8:12] == b"WEBP"
     if not (webp and b"ANMF" in data) and not data.startswith((b"II", b"MM")):
         return
     buffer = np.frombuffer(data, np.uint8)
-    promised = data.count(b"ANMF") if webp else None  # OpenCV plays an animation again and again
+    promised = data.count(b"ANMF") if webp else None  # OpenCV repeats an animation endlessly
     read = 1
     while read != promised and (pages := cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR, range=(read, read + 1))[1]):
         yield np.asarray(pages[0], np.uint8)
         read += 1
     if promised is not None and read < promised:
-        raise SourceError(f"{name}: expected an animation of {promised} pictures, {read} can be read; save it as GIF")
+        raise SourceError(
+            f"{name}: expected an animation of {promised} pictures, but only {read} can be decoded; save it as GIF"
+        )
 
 
 class PictureSource(Source):
-    """Pictures in a row."""
+    """A source of pictures in a row."""
 
     def __init__(self, info: SourceInfo, readers: list[tuple[str, Callable[[], Iterator[Image]]]]) -> None:
-        """readers: (file's name, what gives its pictures)."""
+        """readers: (file name, function that reads its pictures)."""
         self.name, self._info, self._readers, self._stopped = info.name, info, readers, False
 
     def open(self) -> SourceInfo:
@@ -209,7 +216,7 @@ class PictureSource(Source):
         self._stopped = True
 
     def arrivals(self) -> Iterator[Arrival | SourceEvent]:
-        """Each picture; at the end a SourceError names those that are none."""
+        """Each picture; at the end a SourceError names the files that are not pictures."""
         bad: list[tuple[str, SourceError]] = []
         many, index = len(self._readers), 0
         for file, reader in self._readers:
@@ -231,18 +238,22 @@ class PictureSource(Source):
             raise bad[0][1]
         if bad:
             names = listed([file for file, _ in bad])
-            raise SourceError(f"{self.name}: expected pictures, {len(bad)} of {many} are none: {names}")
+            raise SourceError(
+                f"{self.name}: {len(bad)} of {many} files cannot be read as pictures ({names}); remove or replace them"
+            )
 
 
 def picture_files(name: str, files: list[Path], left_out: list[Path] | None = None) -> PictureSource:
-    """Pictures by name. left_out: files beside them that are not read, to be named."""
-    notes = () if not left_out else (f"left out what is no picture: {listed([path.name for path in left_out])}",)
+    """A source of pictures, sorted by name. left_out: other files in the folder, which a message names."""
+    notes = () if not left_out else (f"skipped, not pictures: {listed([path.name for path in left_out])}",)
     info = SourceInfo(name, frames=len(files), stills=True, files=tuple(files), notes=notes)
     return PictureSource(info, [(printable(path.name), partial(read_pictures, path)) for path in files])
 
 
 def pictures_among(paths: list[Path]) -> tuple[list[Path], list[Path]]:
-    """(pictures, the others). What is called a picture and is none counts as one, so that it is not passed over."""
+    """Split into (pictures, other files). A file with a picture's suffix counts as a picture even if it is not readable, so that
+    it is reported.
+    """
     files = [path for path in sorted(paths) if path.is_file()]
     pictures = [path for path in files if _is_picture(path)]
     return pictures, [path for path in files if path not in set(pictures)]
@@ -258,6 +269,6 @@ def _is_picture(path: Path) -> bool:
 
 
 def listed(names: list[str]) -> str:
-    """A few names, and how many there are besides."""
+    """A few of the names, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(map(printable, names[:NAMED])) + more

@@ -1,7 +1,7 @@
-"""The way of a frame: source -> Frame -> faces -> tracks -> crops -> model -> the track's running age -> FrameResult -> sinks.
+"""The stages of a frame: source -> Frame -> faces -> tracks -> crops -> model -> the track's running age -> FrameResult -> sinks.
 
-`Seer` (seeing.py) goes as far as the crops, `Answerer` (answering.py) from there on; each owns what it remembers, and frozen records
-pass between them. `Pipeline.read` is both, one after the other; `Conveyor` (conveyor.py) runs the two in threads of their own.
+`Seer` (seeing.py) covers the stages up to the crops, `Answerer` (answering.py) those from the model on. Each owns its state, and
+frozen records pass between them. `Pipeline.read` runs both, one after the other; `Conveyor` (conveyor.py) runs them in threads.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ LIVE_BUDGET_MS = 10.0  # model time per frame of a live source, unless a run say
 
 @dataclass(frozen=True)
 class Rules:
-    """What a run asks of its faces."""
+    """Which faces are read, the time budget, and the gate."""
 
-    max_faces: int | None = None  # per frame, the largest; None: 32 in video, all in a picture
-    min_face_px: int = 24  # longer side of the box; the model does not look at smaller ones
-    budget_ms: float | None = None  # model time per frame; None: LIVE_BUDGET_MS for live sources, no bound for files
+    max_faces: int | None = None  # per frame, the largest first; None: 32 in video, no limit in pictures
+    min_face_px: int = 24  # longer side of the smallest box that is read, in px
+    budget_ms: float | None = None  # model time per frame; None: LIVE_BUDGET_MS for live sources, no limit for files
     gate: Gate | None = None
 
 
 class Pipeline:
-    """Detector and model, joined once and used for every frame of every source."""
+    """A detector and a model, used for every frame of every source."""
 
     def __init__(
         self,
@@ -42,8 +42,9 @@ class Pipeline:
         tracks: bool = True,
         live: bool = False,
     ) -> None:
-        """tracks: False for pictures that have nothing to do with each other; then the model looks at every face.
-        live: whether frames come in real time, and model time has a bound; of files every look that is due is taken."""
+        """tracks: False for unrelated pictures; then the model looks at every face. live: whether frames arrive in real time, so
+        that model time is limited; for files every due look is taken.
+        """
         about_faces = WHOLE not in model.spec.crop.box_rules
         self.model, self.detector = model, detector if about_faces else WholePicture()
         self.rules = rules or Rules()
@@ -61,11 +62,11 @@ class Pipeline:
         self.answerer = Answerer(model, self.rules.gate)
 
     def read(self, frame: Frame) -> FrameResult:
-        """Everything about one frame."""
+        """The result of one frame."""
         return self.read_together([frame])[0]
 
     def read_together(self, frames: Sequence[Frame]) -> list[FrameResult]:
-        """Everything about several frames, in one call of the model: pictures, or one frame of each source."""
+        """The results of several frames with one model call: pictures, or one frame of each source."""
         results, feedback = self.answerer.answer(self.seer.see(frames))
         self.seer.learn(feedback)
         return results

@@ -1,4 +1,4 @@
-"""What a Python user calls: `read` for pictures, `stream` and `open_stream` for everything that has frames in time."""
+"""The Python interface: `read` for pictures, `stream` and `open_stream` for video and cameras."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from .sources import open_source
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-TOGETHER = 16  # pictures of a batch in one call of the model
-FPS = 30.0  # of frames that come without times
+TOGETHER = 16  # pictures of a list per model call
+FPS = 30.0  # for frames without times
 
 Timed = Union[Picture, "tuple[Picture, float]"]  # a frame, or (frame, its time in s)
 Source = Union[str, int, "os.PathLike[str]"]
@@ -51,13 +51,15 @@ def read(
     detector: str | Detector = FINDER,
     color: Color = "bgr",
 ) -> FrameResult | list[FrameResult]:
-    """Read the faces in one picture, or in each of a list of pictures.
+    """Find the faces in a picture, or in each picture of a list, and estimate their ages.
 
-    image: a path (turned as its EXIF says), a picture's http(s) address, its bytes, a PIL image, a numpy array [H, W],
+    image: a path (rotated by its EXIF data), an http(s) URL of a picture, its bytes, a PIL image, a numpy array [H, W],
     [H, W, 3] or [H, W, 4], or a torch tensor [C, H, W] or [H, W, C]; arrays and tensors are uint8, float from 0 to 1, or
-    uint16. model: None is age-nano. color: the order of a numpy array's channels; PIL images and tensors are RGB.
+    uint16. model: None opens age-nano. detector: a face detector, its name or its file. color: the channel order of numpy
+    arrays; PIL images and tensors are RGB.
 
-    Raises SourceError for what is no picture, ValueError for an array of another kind, TypeError for anything else.
+    Raises SourceError for data that is not a picture, ValueError for an array of another shape or type, TypeError for any
+    other object.
     """
     many = isinstance(image, (list, tuple))
     given = cast(Sequence[object], image) if many else [image]
@@ -74,10 +76,10 @@ def read(
 
 
 class Stream(Iterator[FrameResult]):
-    """The results of one source, in order; an iterator, and a context manager that closes the source."""
+    """The results of one source, in order. It is an iterator, and a context manager that closes the source."""
 
     def __init__(self, results: Iterator[FrameResult], events: list[SourceEvent] | None = None) -> None:
-        """events: a list that grows with what befalls a live source."""
+        """events: a list that receives the events of a live source, such as a lost connection."""
         self._results = results
         self.events: list[SourceEvent] = [] if events is None else events
 
@@ -88,7 +90,7 @@ class Stream(Iterator[FrameResult]):
         return next(self._results)
 
     def close(self) -> None:
-        """Let go of the source and end its threads; safe to call twice."""
+        """Close the source and end its threads; may be called twice."""
         close = getattr(self._results, "close", None)
         if close is not None:
             close()
@@ -103,7 +105,7 @@ class Stream(Iterator[FrameResult]):
 
 
 class _Opened(Stream):
-    """A source that this module opened."""
+    """The results of a source that this module opened."""
 
     def __init__(self, source: Source, model: Model | None, detector: str | Detector, rules: Rules | None) -> None:
         captures = Captures([open_source(os.fspath(source) if not isinstance(source, int) else str(source))])
@@ -126,7 +128,7 @@ class _Opened(Stream):
 
     def close(self) -> None:
         super().close()
-        self._conveyor.__exit__()  # also where no result was asked for
+        self._conveyor.__exit__()  # even if no result was taken
 
     def __del__(self) -> None:
         conveyor = getattr(self, "_conveyor", None)
@@ -173,15 +175,16 @@ def stream(
     color: Color = "bgr",
     fps: float = FPS,
 ) -> Stream | AsyncIterator[FrameResult]:
-    """Read a camera, video, stream or folder frame by frame, or your own frames.
+    """Estimate ages frame by frame, in a camera, video, network stream or folder, or in frames of your own.
 
-    source: a camera's number, a path, an address; or an iterable (then the answer is an iterator) or an async iterable (then it
-    is an async iterator) of frames in any form that `read` takes. A frame may be (frame, time_s), with its time in seconds;
-    without times frames follow each other at `fps`. model: None is age-nano. color: as for `read`.
+    source: a camera's number, a path or a URL; or an iterable of frames (returns an iterator) or an async iterable of frames
+    (returns an async iterator). A frame is anything that `read` accepts, or a tuple (frame, time in seconds); frames without
+    a time are taken to follow each other at `fps`. model: None opens age-nano. rules: which faces are read, and the gate.
+    color: as for `read`.
 
-    Of a live source the newest frame is read and older ones are skipped and counted; of files, and of your own frames, every
-    one. The source is opened at once and closed at the end, by `close()`, or by `with`. Raises SourceError when it cannot be
-    opened, and at its end if parts of it could not be read; TypeError for anything else.
+    Of a live source only the newest frame is read; older ones are dropped and counted. Of files, and of your own frames,
+    every frame is read. The source is opened at once. It is closed at its end, by `close()`, or by a `with` block. Raises
+    SourceError if it cannot be opened, and at its end if parts could not be read; TypeError for any other object.
     """
     if isinstance(source, (str, int, os.PathLike)) and not isinstance(source, bool):
         return _Opened(source, model, detector, rules)
@@ -191,8 +194,7 @@ def stream(
     if own and isinstance(source, Iterable):
         return Stream(_own(_own_pipeline(model, detector, rules), source, color, fps))
     raise TypeError(
-        f"expected a camera's number, a path, an address, or an iterable of frames, each {TAKEN}; "
-        f"got {type(source).__qualname__}"
+        f"expected a camera number, a path, a URL, or an iterable of frames, each {TAKEN}; got {type(source).__qualname__}"
     )
 
 
@@ -204,7 +206,7 @@ def open_stream(
     color: Color = "bgr",
     fps: float = FPS,
 ) -> Stream:
-    """`stream`, for `with numclip.open_stream(0) as results: ...`: the source is closed when the block is left."""
+    """Like `stream`, for `with numclip.open_stream(0) as results: ...`, which closes the source at the end of the block."""
     if isinstance(source, AsyncIterable):
         raise TypeError("expected a source or an iterable of frames, got an async iterable; use numclip.stream")
     return stream(source, model, detector, rules, color, fps)
@@ -215,7 +217,7 @@ def _own_pipeline(model: Model | None, detector: str | Detector, rules: Rules | 
 
 
 class _OwnFrames:
-    """Frames that a user hands over, with a clock that starts at 0 and never falls."""
+    """Frames that the caller provides, with a clock that starts at 0 and never runs backwards."""
 
     def __init__(self, color: Color, fps: float) -> None:
         if not fps > 0:
@@ -224,12 +226,12 @@ class _OwnFrames:
         self._clock, self._index = MediaClock(1 / fps), 0
 
     def frame(self, given: Timed) -> Frame:
-        """The next one."""
+        """The next frame."""
         captured_s = time.monotonic()
         picture, time_s = given, None
         if isinstance(given, tuple):
             if len(given) != 2 or isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
-                raise TypeError(f"expected a frame, or (frame, time in seconds), got a tuple of {len(given)}")
+                raise TypeError(f"expected a frame, or a tuple (frame, time in seconds), got a tuple of {len(given)}")
             picture, time_s = given
         image, *_ = picture_of(picture, self._color)
         at_s = self._clock.at(time_s)
@@ -262,11 +264,11 @@ def _detector(detector: str | Detector, rules: Rules | None = None, enlarge: boo
 
 @functools.lru_cache(maxsize=4)
 def _opened_detector(name: str, smallest_face_px: float) -> Detector:
-    """A detector by name, opened once; threads may share it."""
+    """A detector by name, opened only once; threads may share it."""
     return open_detector(name, smallest_face_px=smallest_face_px)
 
 
 @functools.cache
 def _default_model() -> Model:
-    """age-nano, opened once."""
+    """age-nano, opened only once."""
     return load()

@@ -1,4 +1,4 @@
-"""The end of the way of a frame: `Face` and `FrameResult`, what a person or a program asks of them, and other libraries' forms."""
+"""Results: `Face` and `FrameResult`, and their conversion to text, JSON, pictures, pandas and supervision."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     import pandas
     import supervision
 
-HEAD = ("source", "file", "frame", "time_s", "latency_ms", "dropped")  # columns of a result in every table
-LEVEL = 0.9  # of intervals, where nothing else is asked for
-NOTEBOOK_SIDE_PX = 1280  # pictures in a notebook are no larger
+HEAD = ("source", "file", "frame", "time_s", "latency_ms", "dropped")  # first columns of every table of results
+LEVEL = 0.9  # default level of intervals
+NOTEBOOK_SIDE_PX = 1280  # longest side of a picture in a notebook
 Image = npt.NDArray[np.uint8]
 
 
 class Shown(Protocol):
-    """What is shown on a face: one look's `Reading`, a track's running estimate, or either of them out of a recording."""
+    """An estimate that a face shows: the `Reading` of one look, a track's running estimate, or a recorded one."""
 
     @property
     def value(self) -> float:
@@ -52,7 +52,7 @@ class Shown(Protocol):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether `interval` can answer."""
+        """Whether the model is calibrated, so that `interval` works."""
         ...
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
@@ -62,30 +62,31 @@ class Shown(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Face:
-    """One face in a frame, with what is known about it."""
+    """One face in a frame, and its estimated age."""
 
     box_xyxy: tuple[float, float, float, float]  # px
-    score: float  # the detector's, 0 to 1, when it saw this face last
+    score: float  # the detector's score, 0 to 1, from the last frame in which it found this face
     landmarks: npt.NDArray[np.float32] | None  # [5, 2] px, YuNet's order
-    reading: Shown | None  # what is shown: the track's running estimate, on a picture its only look; None: abstained
-    look: Reading | None = None  # what the model said in this frame alone; None when it did not run or was not believed
+    reading: Shown | None  # the estimate: a track's running estimate, or a picture's single reading; None: see `reason`
+    look: Reading | None = None  # this frame's own reading; None if the model did not run, or it was rejected
     track_id: int | None = None
     fresh: bool = True  # the model ran on this face in this frame
-    reason: str | None = None  # why there is no number: waiting (for the first look), small, profile, blurred or range
-    gate: Answer | None = None  # where the run has a gate
+    reason: str | None = None  # if there is no estimate: waiting, small, profile, blurred or range
+    gate: Answer | None = None  # the gate's answer; None without a gate
 
     @property
     def age(self) -> float | None:
-        """The number, in the task's unit (years); None where there is none, and then `reason` says why."""
+        """The estimated value in the task's unit (years); None if there is none, and then `reason` says why."""
         return None if self.reading is None else self.reading.value
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """(low, high), holding the true number in 9 of 10 cases; None without a number or a calibration."""
+        """The 90 % interval (low, high), in the task's unit; None without an estimate or a calibration."""
         return self.interval_at(LEVEL)
 
     def interval_at(self, level: float | None) -> tuple[float, float] | None:
-        """(low, high), holding the true number with probability `level`; None without a number, a calibration or a level."""
+        """The interval (low, high) that contains the true value with probability `level`; None without an estimate, a calibration
+        or a level."""
         if self.reading is None or level is None or not self.reading.is_calibrated:
             return None
         low, high = self.reading.interval(level)
@@ -93,12 +94,12 @@ class Face:
 
     @property
     def word(self) -> str | None:
-        """The word for the number, such as "young adult"; None where there is no number."""
+        """The word of the estimate's bin, such as "young adult"; None without an estimate."""
         return None if self.reading is None else self.reading.bin
 
     def to_dict(self, name: str = "age", level: float | None = LEVEL) -> dict[str, object]:
-        """The face in a JSON line. name: the key of the number, the task's name. level: of `low` and `high`, which are
-        None without one, or where the model is not calibrated."""
+        """The face as in a JSON line. name: the key of the value, which is the task's name. level: of `low` and `high`; they are
+        None if level is None or the model is not calibrated."""
         reading, interval = self.reading, self.interval_at(level)
         low, high = (None, None) if interval is None else (round(v, 2) for v in interval)
         face: dict[str, object] = {
@@ -120,18 +121,18 @@ class Face:
         return face
 
     def to_json(self, name: str = "age", level: float | None = LEVEL) -> str:
-        """`to_dict` as text."""
+        """`to_dict` as JSON text."""
         return json.dumps(self.to_dict(name, level), ensure_ascii=False)
 
     def describe(self, level: float | None = LEVEL) -> str:
-        """The number with its range, its word and its track, or why there is no number, for a person."""
+        """The value with its range, word and track, or why there is no value, as text for people."""
         track = "" if self.track_id is None else f" #{self.track_id}"
         if self.reading is None:
             return f"? ({self.reason}){track}"
         return f"{self._number(level)} {self.word}{track}"
 
     def mark(self, level: float | None = LEVEL) -> Mark:
-        """What is drawn on it: the number (with its range where calibrated), and the word with gate and track."""
+        """The label to draw: the value (with its range if calibrated), and the word with gate and track."""
         track = "" if self.track_id is None else f"#{self.track_id}"
         if self.reading is None:
             words = [self.reason, track]
@@ -152,30 +153,30 @@ class Face:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FrameResult:
-    """Everything seen in one frame, and how old it was when it was handed over."""
+    """The faces of one frame, and the age of the result when it was handed over."""
 
     frame: Frame
     faces: tuple[Face, ...]
-    latency_s: float  # capture to result
-    dropped: int  # frames of this source that were skipped so far because newer ones were there
+    latency_s: float  # from capture to result
+    dropped: int  # frames of this source that were dropped so far because newer ones had arrived
     task: TaskSpec
-    times_s: Mapping[str, float] = field(default_factory=lambda: {})  # where the latency went, stage by stage
+    times_s: Mapping[str, float] = field(default_factory=lambda: {})  # the latency by stage
 
     def to_dict(self, level: float | None = LEVEL) -> dict[str, object]:
-        """The result as a JSON line holds it. level: of `low` and `high`; None: without them."""
+        """The result as in a JSON line. level: of `low` and `high`; None: without them."""
         return {**self.head(), "faces": [face.to_dict(self.task.name, level) for face in self.faces]}
 
     def to_json(self, level: float | None = LEVEL) -> str:
-        """`to_dict` as text: the line that `numclip run --jsonl` writes."""
+        """`to_dict` as JSON text: the line that `numclip run --jsonl` writes."""
         return json.dumps(self.to_dict(level), ensure_ascii=False)
 
     def to_counts(self) -> dict[str, object]:
-        """The result without boxes, tracks or ages of anybody: how many faces per word, and how many were not read."""
+        """The result without boxes, tracks and single ages: the number of faces per word, and of faces without an estimate."""
         return {**self.head(), "counts": self.counts, "unread": sum(face.reading is None for face in self.faces)}
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many faces have each word of the task."""
+        """The number of faces per word of the task."""
         counts = dict.fromkeys(self.task.words, 0)
         for face in self.faces:
             if face.word is not None:
@@ -183,7 +184,7 @@ class FrameResult:
         return counts
 
     def head(self) -> dict[str, object]:
-        """What a line says of the frame itself."""
+        """The part of a JSON line that describes the frame."""
         head: dict[str, object] = {"source": self.frame.source}
         if self.frame.file is not None:
             head["file"] = self.frame.file
@@ -195,21 +196,21 @@ class FrameResult:
         }
 
     def plot(self, level: float | None = LEVEL, blur: bool = False) -> Image:
-        """A copy of the picture, [H, W, 3] uint8 BGR, with its faces marked. level: of the ranges; blur: hide the faces."""
+        """A copy of the picture, [H, W, 3] uint8 BGR, with its faces labelled. level: of the ranges; blur: blur the faces."""
         return draw(self.frame.image, [face.mark(level) for face in self.faces], blur)
 
     def save(self, path: str | Path) -> Path:
-        """Write `plot()` as a picture; the suffix tells the format. Raises OutputError."""
+        """Write `plot()` as a picture file and return its path. The suffix sets the format. Raises OutputError."""
         path = Path(path).expanduser()
         data = _encoded(path.suffix, self.plot())
         if data is None:
-            raise OutputError(f"expected a picture's name such as result.jpg, got {path}; end it in .jpg or .png")
+            raise OutputError(f"expected a file name such as result.jpg, got {path}; end it in .jpg or .png")
         write_whole(path, data)
         return path
 
     def to_supervision(self) -> supervision.Detections:
-        """The faces as `supervision.Detections`, in the same order: boxes, scores, track ids, and in `data` `age` and
-        `interval` ([F, 2]; NaN where there is none), `word`, `reason` and `track_id` (-1 without tracks)."""
+        """The faces as `supervision.Detections`, in the same order: boxes, scores, track ids, and in `data` the columns `age` and
+        `interval` ([F, 2]; NaN without an estimate), `word`, `reason` and `track_id` (-1 without tracks)."""
         import supervision
 
         faces, nothing = self.faces, (np.nan, np.nan)
@@ -241,14 +242,14 @@ class FrameResult:
         return f"FrameResult({where}: {self.describe()})"
 
     def describe(self, level: float | None = LEVEL) -> str:
-        """The faces in one line, for a person."""
+        """The faces in one line, as text for people."""
         return "; ".join(face.describe(level) for face in self.faces) or "no face"
 
     def _repr_png_(self) -> bytes:
         return _encoded(".png", _shrunk(self.plot())) or b""
 
     def _repr_html_(self) -> str:
-        """The picture and a table, for a notebook."""
+        """The picture and a table, as HTML for a notebook."""
         picture = base64.b64encode(_encoded(".jpg", _shrunk(self.plot())) or b"").decode()
         unit = html.escape(self.task.unit)
         lines = [f"<tr><th>track</th><th>{html.escape(self.task.name)} ({unit})</th><th>range</th><th>word</th></tr>"]
@@ -268,7 +269,7 @@ def columns_of(task: TaskSpec) -> tuple[str, ...]:
 
 
 def rows_of(result: FrameResult, level: float | None) -> list[dict[str, object]]:
-    """The rows of `columns_of`, one per face; None where there is nothing to say."""
+    """The rows of `columns_of`, one per face; None in empty cells."""
     rows, head = list[dict[str, object]](), result.head()
     for face in result.faces:
         low, high = face.interval_at(level) or (None, None)
@@ -291,7 +292,7 @@ def rows_of(result: FrameResult, level: float | None) -> list[dict[str, object]]
 
 
 def _encoded(suffix: str, image: Image) -> bytes | None:
-    """A picture in the format of a suffix; None where OpenCV knows none."""
+    """A picture encoded in the format of a file suffix; None if OpenCV does not know the format."""
     try:
         good, data = cv2.imencode(suffix.lower(), image)
     except cv2.error:

@@ -1,11 +1,11 @@
-"""A person's number over a track: many looks become one estimate that settles, and says how sure it is.
+"""The running estimate of a track: many looks become one value that settles, with an interval.
 
-The estimate is a weighted mean of the looks in plain numbers. A look weighs more the better the face was seen, and less the
-further it lies from the estimate. Old looks fade within FADE_S, where these are at least 1 / (1 - FASTEST) looks.
-Looks at one face err together: of their error's variance a share rho is common to all (`numclip calibrate` measures it),
-so n looks have the variance rho + (1 - rho) / n of one (Kish, "Survey Sampling", 1965), and the interval shrinks by its
-root; n is Kish's effective number, (sum w)^2 / sum w^2. One look never moves the estimate out of its own interval. When
-CHANGE_LOOKS looks in a row all say something else, it is another person, and the estimate starts again from them.
+The estimate is a weighted mean of the looks' values. A look has more weight the better the face was seen, and less the further
+its value is from the estimate. Old looks fade within FADE_S, if that covers at least 1 / (1 - FASTEST) looks. The errors of looks
+at one face are correlated: a share rho of their variance is common to all (`numclip calibrate` measures it). So n looks have
+the variance rho + (1 - rho) / n of a single one (Kish, "Survey Sampling", 1965), and the interval shrinks by the square root
+of that; n is Kish's effective number, (sum w)^2 / sum w^2. A single look never moves the estimate out of its own interval. If
+CHANGE_LOOKS looks in a row all disagree with the estimate, it is another person, and the estimate starts again from them.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from ..contract.conformal_table import spread
 from ..contract.readings import Reading, Readings
 from ..contract.spec import ModelSpec
 
-FADE_S = 10.0  # after so long a look weighs 1 / e
-FASTEST = 0.95  # but never less than this share of what it weighed before the next look
+FADE_S = 10.0  # after this time a look's weight is 1 / e
+FASTEST = 0.95  # but at each new look it keeps at least this share of its weight
 MOVE_LEVEL = 0.9  # of the interval that one look cannot leave
 CHANGE_LOOKS = 6
 CHANGE_SCORE = 3.0  # distance in value / difficulty + distance of embeddings / EMBEDDING_UNIT
-EMBEDDING_UNIT = 0.15  # 1 - cosine; looks at one face rarely pass it, faces 10 years apart do
+EMBEDDING_UNIT = 0.15  # 1 - cosine; looks at one face rarely exceed it, faces 10 years apart do
 
 Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class TrackReading:
-    """What is known about a track's person so far; answers what a `Reading` answers."""
+    """The estimate for a track so far, with the same methods as a `Reading`."""
 
     mean: Reading  # value, probabilities and embedding averaged over the looks
     looks: float  # effective number behind it
     shrink: float  # the interval's width in units of one look's
-    _intervals: dict[float, tuple[float, float]] = field(default_factory=lambda: {})  # shown again until the next look
+    _intervals: dict[float, tuple[float, float]] = field(default_factory=lambda: {})  # cached until the next look
 
     @property
     def value(self) -> float:
@@ -64,11 +64,11 @@ class TrackReading:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether `interval` and `at_least` can answer."""
+        """Whether the model is calibrated, so that `interval` and `at_least` work."""
         return self.mean.is_calibrated
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
-        """Low and high in the task's unit, holding the true value with probability `level`."""
+        """Low and high in the task's unit; between them lies the true value with probability `level`."""
         if level not in self._intervals:
             low, high = self.mean.interval(level)
             around = self.value - self.shrink * (self.value - low), self.value + self.shrink * (high - self.value)
@@ -93,9 +93,9 @@ class RunningAge:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.shown: TrackReading | None = None
-        self.people = 0  # who were taken for different persons so far
-        self.doubted = False  # the last look said something else: another one soon will tell
-        # rho; 1 where it was not measured: looks add no certainty
+        self.people = 0  # number of different persons so far
+        self.doubted = False  # the last look disagreed: another one soon will decide
+        # rho; 1 if it was not measured: more looks then add no certainty
         self._correlation = 1.0 if spec.calibration is None else spec.calibration.look_correlation
         self._recent: deque[_Look] = deque(maxlen=CHANGE_LOOKS)
         self._sum = np.zeros(0)  # of weight * numbers
@@ -103,7 +103,7 @@ class RunningAge:
         self._looked_s = 0.0
 
     def look(self, reading: Reading, quality: float, time_s: float) -> TrackReading:
-        """Take one more look at this time, seen this well (0 to 1, above 0), and return the estimate."""
+        """Add a look at this time, of this quality (above 0, up to 1), and return the estimate."""
         fade = max(math.exp(-max(0.0, time_s - self._looked_s) / FADE_S), FASTEST)
         self._looked_s = time_s
         rows = reading.rows
@@ -133,12 +133,12 @@ class RunningAge:
         self._weight_squares = fade**2 * self._weight_squares + weight**2
 
     def _stay_inside(self, before: TrackReading) -> None:
-        """Keep the new mean within the interval that was shown."""
+        """Limit the new mean to the interval that was shown."""
         low, high = reach(before)
         self._sum[0] = self._weight * min(max(self._sum[0] / self._weight, low), high)
 
     def _is_another(self, before: TrackReading) -> bool:
-        """Whether the last looks all lie to one side, and together far away, in value and embedding."""
+        """Whether the last looks all lie to one side of the estimate, and are together far from it in value and embedding."""
         if len(self._recent) < CHANGE_LOOKS:
             return False
         unit = difficulty(before.mean)
@@ -152,7 +152,7 @@ class RunningAge:
         return abs(float(away.mean())) + (1 - cosine) / EMBEDDING_UNIT > CHANGE_SCORE
 
     def _estimate(self, like: Readings) -> TrackReading:
-        """The state as a reading."""
+        """The current estimate."""
         mean = (self._sum / self._weight).astype(np.float32)
         bins = like.probabilities.shape[1]
         embedding = mean[2 + bins :] / max(float(np.linalg.norm(mean[2 + bins :])), 1e-9)
@@ -164,7 +164,7 @@ class RunningAge:
 
 
 def difficulty(reading: Reading) -> float:
-    """The expected size of a look's error, in the task's unit; the words' spread where nothing is calibrated."""
+    """The expected size of a look's error, in the task's unit; without a calibration, the spread of the words."""
     rows, at = reading.rows, reading.index
     if rows.spec.calibration is not None:
         return float(rows.difficulty[at])
@@ -175,7 +175,7 @@ def difficulty(reading: Reading) -> float:
 
 
 def reach(reading: TrackReading) -> tuple[float, float]:
-    """Low and high that one more look cannot leave: the interval, or one spread to either side."""
+    """The range that one more look cannot leave: the interval, or one spread to either side."""
     if reading.is_calibrated:
         return reading.interval(MOVE_LEVEL)
     unit = difficulty(reading.mean)
@@ -183,7 +183,7 @@ def reach(reading: TrackReading) -> tuple[float, float]:
 
 
 def movement(times_s: Sequence[float], values: Sequence[float]) -> float:
-    """How restless a shown number is: the length of the way it went, in its unit, per second (0 for less than two)."""
+    """How much a shown value fluctuates: its total change, in its unit, per second (0 for fewer than two values)."""
     if len(times_s) < 2 or times_s[-1] <= times_s[0]:
         return 0.0
     return float(np.abs(np.diff(values)).sum()) / (times_s[-1] - times_s[0])

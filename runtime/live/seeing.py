@@ -1,7 +1,7 @@
-"""The first stage: faces, tracks, which faces the model shall look at, and their crops.
+"""The first stage: detect faces, track them, choose those that the model looks at, and crop them.
 
-Tracker, detector and budget belong to this stage and to its thread. It hands over frozen `Sight` records, and hears from the
-second stage by `Feedback` records alone.
+Tracker, detector and budget belong to this stage and its thread. It sends frozen `Sight` records, and receives only `Feedback`
+records from the second stage.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from .look_budget import Attention, LookBudget
 from .sight import Feedback, Sight
 from .stage_clock import StageClock
 
-DETECT_EVERY_S = 0.1  # of the frames' time: the detector runs so often; between, faces are followed
-DETECT_EVERY_FRAMES = 6  # and at least so often, whatever times the frames carry
+DETECT_EVERY_S = 0.1  # interval of the detector, in the frames' time; in between, faces are followed
+DETECT_EVERY_FRAMES = 6  # but at the latest after this many frames
 VIDEO_FACES = 32  # per frame, unless a run says otherwise
 
 Hear = Callable[[], Iterable[Feedback]]
 
 
 class TrackMemory:
-    """One source's tracks, and the looks that each has had. A gap (another segment, another frame size) ends all of them."""
+    """The tracks of one source, and the looks at each. A gap (another segment, another frame size) ends all of them."""
 
     def __init__(self, max_faces: int | None) -> None:
         self._tracker, self._max_faces = Tracker(), max_faces or VIDEO_FACES
@@ -48,7 +48,7 @@ class TrackMemory:
 
     @property
     def alive(self) -> frozenset[int]:
-        """The tracks that may come again."""
+        """The tracks that may reappear."""
         return frozenset(track.track_id for track in self._tracker.tracks if track.track_id)
 
     def attention(self, track_id: int) -> Attention:
@@ -60,19 +60,19 @@ class TrackMemory:
         return self._attention[track_id]
 
     def doubt(self, track_id: int, doubted: bool) -> None:
-        """The last look at a track said something else than those before it, or it did not."""
+        """Record whether the last look at a track disagreed with those before it."""
         if track_id in self._attention:
             self._attention[track_id].doubted = doubted
 
     def unask(self, track_id: int) -> None:
-        """The last look at a track was not taken."""
+        """Take back the last look at a track, which was not carried out."""
         if track_id in self._attention:
             self._attention[track_id].unask()
 
     def follow(self, frame: Frame, clock: StageClock) -> tuple[Detections, tuple[int, ...]] | None:
-        """The faces of the next frame that have a track to show, by track, followed from the frame before.
+        """Follow the tracks from the previous frame to the next one; returns its faces by track.
 
-        None when this frame needs the detector: `take` what it finds.
+        Returns None if this frame needs the detector; then call `take` with its faces.
         """
         scene = frame.segment, frame.image.shape
         if scene != self._scene:
@@ -81,7 +81,7 @@ class TrackMemory:
         gray = gray_of(frame.image)
         followed = None if self._is_due(frame.time_s) else self._followed_to(gray)
         self._gray = gray
-        clock.lap("detect")  # what stands in for the detector, or leads to it
+        clock.lap("detect")  # time of following counts as detection
         if followed is None:
             return None
         self._followed += 1
@@ -91,7 +91,7 @@ class TrackMemory:
         return _by_track(followed, self._tracker.tracks)
 
     def take(self, frame: Frame, faces: Detections) -> tuple[Detections, tuple[int, ...]]:
-        """The detected faces of the next frame that have a track to show, by track."""
+        """Match the detected faces of the next frame to tracks; returns its faces by track."""
         self._detected_s, self._followed = frame.time_s, 0
         faces = largest(faces, self._max_faces)
         return _by_track(faces, self._tracker.update(faces, frame.time_s))
@@ -103,7 +103,7 @@ class TrackMemory:
         return self._gray is None or self._tracker.unsure or not early
 
     def _followed_to(self, gray: Gray) -> Detections | None:
-        """Every track's face in this frame, or None when one is lost."""
+        """Every track's face in this frame, or None if one was lost."""
         tracks = self._tracker.tracks
         if not tracks or self._gray is None:
             return None if self._gray is None else _none()
@@ -130,7 +130,7 @@ class _Found:
     clock: StageClock
 
     def urgencies(self) -> list[float]:
-        """[F] how much a look at each face is wanted."""
+        """The urgency [F] of a look at each face."""
         wanted: list[float] = []
         for i, refused in enumerate(self.refused):
             if refused is not None:
@@ -143,7 +143,7 @@ class _Found:
         return wanted
 
     def ask(self, i: int) -> None:
-        """Remember that a face gets a look."""
+        """Record that a face gets a look."""
         if self.memory is not None and self.track_ids is not None:
             self.memory.attention(self.track_ids[i]).ask(float(self.views[i]), self.frame.time_s)
 
@@ -160,33 +160,32 @@ class Seer:
         tracks: bool,
         budget_s: float,
     ) -> None:
-        """tracks: False for pictures that have nothing to do with each other. budget_s: model time per frame, or infinite."""
+        """tracks: False for unrelated pictures. budget_s: model time per frame, or infinite."""
         self.detector, self._crop, self._max_faces, self._min_face_px = detector, crop, max_faces, min_face_px
         self._tracks, self._budget = tracks, LookBudget(budget_s if tracks else math.inf)
         self._memories: dict[str, TrackMemory] = {}  # by source
 
     def see(self, frames: Sequence[Frame], hear: Hear = tuple) -> list[Sight]:
-        """Faces, tracks and crops of frames that are answered together: at most one per source.
+        """Detect, track and crop the faces of frames that are answered together: at most one per source.
 
-        hear: gives the feedback that is there, or that must be waited for, when the faces are found and looks are chosen.
+        hear: returns the feedback to use before looks are chosen, and waits for it if necessary.
         """
         found = self._find(frames)
-        if any(
-            each.memory is not None and each.memory.detected for each in found
-        ):  # nobody is looked at again otherwise
+        # Without a detection only new faces get a look, for which no feedback is needed.
+        if any(each.memory is not None and each.memory.detected for each in found):
             for feedback in hear():
                 self.learn(feedback)
         chosen = self._budget.choose([each.urgencies() for each in found])
         return [self._crops(each, tuple(sorted(asked))) for each, asked in zip(found, chosen, strict=True)]
 
     def learn(self, feedback: Feedback) -> None:
-        """Take in what a call of the model showed."""
+        """Use the feedback of a model call."""
         self._budget.spent(feedback.looks, feedback.seconds)
         for (source, track_id), doubted in feedback.doubted.items():
             self._memories[source].doubt(track_id, doubted)
 
     def unask(self, sights: Sequence[Sight]) -> None:
-        """These are given up because newer frames are there: what was to be looked at is due again."""
+        """Drop these sights because newer frames have arrived; the faces that were to be looked at are due again."""
         self._budget.refund(sum(len(sight.asked) for sight in sights))
         for sight in sights:
             if sight.track_ids is not None:
@@ -194,11 +193,11 @@ class Seer:
                     self._memories[sight.frame.source].unask(sight.track_ids[i])
 
     def expected_s(self, sights: Sequence[Sight]) -> float:
-        """How long the model will need for these."""
+        """The expected time of the model for these sights, in s."""
         return self._budget.expected_s(sum(len(sight.asked) for sight in sights))
 
     def _find(self, frames: Sequence[Frame]) -> list[_Found]:
-        """Find the faces of each frame, and their tracks; one call of the detector for all frames that need it."""
+        """Find the faces and tracks of each frame, with one detector call for all frames that need it."""
         clocks = [_clock_of(frame) for frame in frames]
         memories = [self._memory(frame) for frame in frames]
         followed = [
@@ -223,7 +222,7 @@ class Seer:
         return found
 
     def _memory(self, frame: Frame) -> TrackMemory | None:
-        """What is remembered of a frame's source; None for pictures that have nothing to do with each other."""
+        """The state of a frame's source; None for unrelated pictures."""
         if not self._tracks:
             return None
         if frame.source not in self._memories:
@@ -231,7 +230,7 @@ class Seer:
         return self._memories[frame.source]
 
     def _crops(self, found: _Found, asked: tuple[int, ...]) -> Sight:
-        """Cut the faces that the model looks at."""
+        """Crop the faces that the model looks at."""
         for i in asked:
             found.ask(i)
         found.clock.lap("track")
@@ -253,7 +252,7 @@ class Seer:
 
 
 def _clock_of(frame: Frame) -> StageClock:
-    """The stages' clock of a frame, with what happened to it already."""
+    """A frame's stage clock, including the time before this stage."""
     clock = StageClock(frame.captured_s)
     if frame.decoding_s is not None:
         clock.lap("waiting", frame.decoding_s[0])
@@ -263,18 +262,18 @@ def _clock_of(frame: Frame) -> StageClock:
 
 
 def sure(faces: Detections) -> Detections:
-    """The faces that would start a track: a picture on its own has no other frame to confirm a weaker detection."""
+    """The faces that are certain enough to start a track: in a single picture no other frame can confirm a weaker detection."""
     return faces.take(np.flatnonzero(faces.scores >= START_SCORE))
 
 
 def largest(faces: Detections, many: int | None) -> Detections:
-    """At most so many faces (None: all), the largest first."""
+    """At most this many faces (None: all), the largest first."""
     order = np.argsort(-sides_px(faces), kind="stable")
     return faces.take(order[:many])
 
 
 def _by_track(faces: Detections, tracks: Sequence[Track | None]) -> tuple[Detections, tuple[int, ...]]:
-    """Only faces with a track to show, by track."""
+    """Only the faces with a track, by track."""
     shown = sorted((t.track_id, at) for at, t in enumerate(tracks) if t is not None and t.track_id)
     return faces.take(np.array([at for _, at in shown], np.intp)), tuple(track_id for track_id, _ in shown)
 

@@ -1,4 +1,4 @@
-"""What passes between the stage that sees and the stage that answers: frozen records, one in each direction."""
+"""The frozen records that the two stages exchange, one type in each direction."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Sight:
     frame: Frame
     faces: Detections  # F of them
     track_ids: tuple[int, ...] | None  # [F]; None on pictures
-    alive: frozenset[int]  # tracks of this source that may still come again
-    views: npt.NDArray[np.float64]  # [F] how good a look would be
-    refused: tuple[str | None, ...]  # [F] why a face is not looked at
-    asked: tuple[int, ...]  # which faces the model looks at, A of them, rising
+    alive: frozenset[int]  # tracks of this source that may reappear
+    views: npt.NDArray[np.float64]  # [F] quality of a look at each face
+    refused: tuple[str | None, ...]  # [F] why a face gets no look
+    asked: tuple[int, ...]  # indices of the A faces that the model looks at, ascending
     crops: npt.NDArray[np.uint8]  # [A, S, S, 3] RGB
     laps: Laps
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What one call of the model tells the stage that chooses the looks."""
+    """What the second stage reports after a model call, for the choice of the next looks."""
 
-    looks: int = 0  # faces that were looked at
-    seconds: float = 0.0  # that the call took
+    looks: int = 0  # number of faces that the model looked at
+    seconds: float = 0.0  # duration of the call
     doubted: Mapping[tuple[str, int], bool] = field(default_factory=lambda: {})  # by source and track looked at

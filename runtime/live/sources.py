@@ -1,10 +1,10 @@
-"""Where frames come from: pictures, video files and live cameras, all as one stream of `Frame`.
+"""Sources of frames: pictures, video files and live cameras, all as one stream of `Frame`.
 
     with open_source("clip.mp4") as source:
         for frame in source: ...
 
-What cannot be read is never dropped in silence: bad pictures and packets are counted, the good ones are yielded, and
-then the iteration ends in one SourceError that says what was lost.
+Unreadable data is never skipped silently: bad pictures and packets are counted, the good ones are yielded, and at the end one
+SourceError says what was lost.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["open_source", "open_sources", "read_picture"]
 
 
 def open_source(text: str, fps: float | None = None, realtime: bool = False, wish: CameraWish | None = None) -> Source:
-    """A camera number, file, folder, glob, URL or pipeline; raises SourceError saying what was expected.
+    """Make the source of a camera number, file, folder, glob, URL or pipeline; raises SourceError.
 
-    What is no file is opened by `with`, `open()` or the first frame, in the thread that reads it.
+    A source other than a file is opened by `with`, by `open()` or at its first frame, in the thread that reads it.
 
-    fps: frame rate of a raw stream that carries no timestamps (30 when not given). realtime: a video file is played at
-    its own speed and frames are skipped, as of a camera. wish: what a camera is asked for.
+    fps: frame rate of a raw stream without timestamps (default: 30). realtime: play a video file at its own speed and drop late
+    frames, as from a camera. wish: the format to request from a camera.
     """
     source = _source(text, fps, wish)
     return RealtimeSource(source) if realtime else source
@@ -41,7 +41,7 @@ def open_source(text: str, fps: float | None = None, realtime: bool = False, wis
 def open_sources(
     texts: Sequence[str], fps: float | None = None, realtime: bool = False, wish: CameraWish | None = None
 ) -> list[Source]:
-    """Several at once: videos and cameras each as a source, pictures (as a shell expands `photos/*.jpg`) as one."""
+    """Make several sources: each video and camera is one, and all pictures (as a shell expands `photos/*.jpg`) together are one."""
     if len(set(texts)) < len(texts):
         twice = max(texts, key=list(texts).count)
         raise UsageError(f"expected each source once, got {shown(twice)} twice")
@@ -49,11 +49,14 @@ def open_sources(
     if len(texts) > 1 and all(path.is_file() for path in paths):
         pictures, others = pictures_among(paths)
         if pictures and others:
-            raise SourceError(f"{printable(str(others[0]))}: expected a picture beside the others; give videos apart")
+            raise SourceError(
+                f"{printable(str(others[0]))}: expected only pictures among several files, got another kind; give videos "
+                "separately"
+            )
         if pictures:
             return [picture_files(f"{len(paths)} pictures", paths)]
     sources = [open_source(text, fps, realtime, wish) for text in texts]
-    for number, source in enumerate(sources):  # two addresses may differ in what is hidden
+    for number, source in enumerate(sources):  # two addresses may differ only in hidden parts
         alike = sum(other.name == source.name for other in sources[:number])
         if alike:
             source.name = f"{source.name} #{alike + 1}"
@@ -62,7 +65,7 @@ def open_sources(
 
 def _source(text: str, fps: float | None, wish: CameraWish | None) -> Source:
     if text.startswith("/dev/video"):
-        text = os.path.realpath(text)  # udev gives a camera a name that stays, as a link
+        text = os.path.realpath(text)  # udev's permanent camera names are links
     path, name = path_of(text), printable(text)
     if path.is_file():
         return VideoSource(name, path, fps) if kind_of(path) == "video" else picture_files(name, [path])
@@ -71,13 +74,11 @@ def _source(text: str, fps: float | None, wish: CameraWish | None) -> Source:
     if path.is_dir():
         pictures, others = pictures_among(list(path.iterdir()))
         if not pictures:
-            raise SourceError(f"{name}: expected pictures, the folder has none; give another")
+            raise SourceError(f"{name}: the folder contains no pictures; give another folder")
         return picture_files(name, pictures, others)
     if glob.has_magic(text):
         pictures, others = pictures_among([Path(p) for p in glob.glob(str(path), recursive=True)])
         if not pictures:
-            raise SourceError(f"{name}: expected pictures, nothing matches; correct the pattern")
+            raise SourceError(f"{name}: no picture matches this pattern; correct the pattern")
         return picture_files(name, pictures, others)
-    raise SourceError(
-        f"{shown(text)}: expected a camera number, file, folder or URL, found nothing there; correct the path"
-    )
+    raise SourceError(f"{shown(text)}: no camera, file, folder or URL has this name; correct the path")

@@ -21,9 +21,9 @@ from .frames import Arrival, Frame, Source, SourceEvent, SourceInfo
 from .video_promise import Promise, promise_of
 
 RAW_FPS = 30.0  # for streams without timestamps, such as a raw .h264
-SLIDES_S = 0.5  # pictures that last so long are slides: nobody is followed from one to the next
-HEAD = 3  # pictures by which slides are told from a video
-UNTIMED_JUMP_S = 3600.0  # where a clock has no reason to jump, only so much is one
+SLIDES_S = 0.5  # pictures that last this long are slides: tracks end between them
+HEAD = 3  # number of pictures that decide between slides and video
+UNTIMED_JUMP_S = 3600.0  # in formats whose clock should not jump, only a larger step counts as a jump
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +38,14 @@ class _Shot:
 
 
 class VideoSource(Source):
-    """Damage is told where the decoder notices it or the container promised more. A raw stream promises nothing: whole
-    frames that are missing from one leave no trace."""
+    """A video file. Damage is reported if the decoder notices it, or if the container announced more frames. Frames missing from a
+    raw stream cannot be noticed.
+    """
 
     def __init__(
         self, name: str, path: Path | None, fps: float | None = None, opened: tuple[Any, Any] | None = None
     ) -> None:
-        """path: None where `opened` holds container and stream. fps: of a raw stream without timestamps."""
+        """path: None if `opened` contains container and stream. fps: of a raw stream without timestamps."""
         self.name, self._path, self._fps, self._opened = name, path, fps, opened
         self._info: SourceInfo | None = None
         self._stopped = False
@@ -84,7 +85,7 @@ class VideoSource(Source):
     def close(self) -> None:
         if self._opened is not None:
             self._opened[0].close()
-        # The iterator names this object. Without it the decoder goes now, not when Python looks for circles.
+        # The iterator refers to this object. Deleting it frees the decoder now, instead of at the next garbage collection.
         self._head, self._shots = [], iter(())
 
     def arrivals(self) -> Iterator[Arrival | SourceEvent]:
@@ -100,22 +101,24 @@ class VideoSource(Source):
             self._head = []
             yield lambda frame=frame: frame
         if index == 0:
-            raise SourceError(f"{self.name}: expected a video or picture, no frame of it can be decoded; give another")
+            raise SourceError(
+                f"{self.name}: not a readable video or picture, no frame can be decoded; give another file"
+            )
         self._complain(index)
 
     def _complain(self, given: int) -> None:
-        """SourceError where something is missing or damaged."""
+        """Raise SourceError if frames are missing or damaged."""
         due, promise = self._clock, self._promise
         broken = promise.broken(given, due.due_s, due.covered_s, due.gap_s)
         missing = max((promise.pictures or 0) - given, self.undecodable - self._damaged)
         if not (missing > 0 or self._damaged or broken):
             return
         damaged = f", {self._damaged} of them damaged" if self._damaged else ""
-        lost = f", {missing} could not be" if missing > 0 else ""
+        lost = f", {missing} could not be read" if missing > 0 else ""
         parts = f", missing: {promise.missing}" if promise.missing else ""
         raise SourceError(
-            f"{self.name}: the video is damaged or cut short: {given} frames were read{damaged}{lost}{parts}; "
-            "results hold the frames that were read"
+            f"{self.name}: the video is damaged or truncated: {given} frames were read{damaged}{lost}{parts}; the results "
+            "contain the frames that were read"
         )
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[_Shot]:
@@ -131,20 +134,20 @@ class VideoSource(Source):
                     time_s = self._clock.at(number / self._rate)
                 number += 1
                 yield _Shot(image, time_s, self._clock.segment, began_s, time.monotonic())
-                began_s = time.monotonic()  # the next one's way begins: its bytes are read and decoded
+                began_s = time.monotonic()  # the next picture starts: its bytes are read and decoded
 
     def _shown(self, picture: Any, stream: Any) -> Iterator[tuple[npt.NDArray[np.uint8], Any]]:
-        """As a player shows it; a picture that cannot be brought into that form is counted."""
+        """Convert to what a player shows; pictures that cannot be converted are counted."""
         try:
             yield from self._display.images(picture, aspect_of(stream))
         except faults():
             self.undecodable += 1
 
     def _pictures(self, container: Any, stream: Any) -> Iterator[Any]:
-        """Decoded pictures; those the decoder patched up and packets it gave up on are counted."""
+        """The decoded pictures; counts those that the decoder repaired, and packets that it rejected."""
         import av
 
-        joined = may_jump(container)  # there a packet is called corrupt where two files meet: the decoder knows better
+        joined = may_jump(container)  # such formats mark a good packet at the joint of two files as corrupt
         packets = container.demux(stream)
         while True:
             try:

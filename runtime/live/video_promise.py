@@ -1,4 +1,4 @@
-"""What a video file says of itself: how many pictures it holds and when the last one ends."""
+"""What a video file states about itself: its number of pictures and its length."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any, NamedTuple
 
 from .pictures import gif_pictures
 
-END_SLACK_S = 0.5  # a container rounds its length, and the last picture's own duration is not in its time
+END_SLACK_S = 0.5  # a container rounds its length, and may leave out the last picture's duration
 HLS_SLACK = 0.03  # playlists round the length of each of their pieces
 DISCARDED = 0x2  # AVINDEX_DISCARD_FRAME
 
 
 class Promise(NamedTuple):
-    """None where the container says nothing."""
+    """The stated number and length; None if the container does not state them."""
 
     pictures: int | None = None
     end_s: float | None = None
     covered_s: float | None = None  # that have pictures
-    missing: str = ""  # what is known beforehand not to be there
+    missing: str = ""  # what is known to be missing beforehand
 
     def broken(self, pictures: int, end_s: float, covered_s: float, gap_s: float) -> bool:
-        """Whether a file that gave so many pictures, the last one ending at end_s, holds less than it says.
+        """Whether a file with this many pictures, the last ending at end_s, is shorter than it states.
 
-        gap_s: its longest time without a picture. Where the length of a playlist is short of half of that, a piece is missing;
-        where it is not, the clock only jumped between two pieces.
+        gap_s: its longest time without a picture. If the length of a playlist is short by more than half of that, a piece is
+        missing; otherwise the clock only jumped between two pieces.
         """
         fewer = self.pictures is not None and pictures < self.pictures
         early = self.end_s is not None and end_s < self.end_s - END_SLACK_S
@@ -36,8 +36,9 @@ class Promise(NamedTuple):
 
 
 def promise_of(container: Any, stream: Any, path: Path | None) -> Promise:
-    """From an open PyAV container: MP4 counts its samples, GIF its blocks, Matroska has the time of its end, a playlist
-    names its pieces. path: None where it is no file of this machine."""
+    """The stated facts of an open PyAV container: MP4 counts its samples, GIF its blocks, Matroska states its end, a playlist lists
+    its pieces. path: None if it is not a local file.
+    """
     kinds = str(container.format.name).split(",")
     if "mp4" in kinds:
         return Promise(_shown_samples(stream))
@@ -52,7 +53,7 @@ def promise_of(container: Any, stream: Any, path: Path | None) -> Promise:
 
 
 def _shown_samples(stream: Any) -> int | None:
-    """Samples of an MP4 that are to be shown: an edit list (a lossless trim) hides some. None: it does not count them."""
+    """The samples of an MP4 that are shown; an edit list (a lossless trim) hides some. None: it does not count them."""
     if not stream.frames:
         return None
     entries = list(getattr(stream, "index_entries", ()))
@@ -62,7 +63,7 @@ def _shown_samples(stream: Any) -> int | None:
 
 
 def _missing_pieces(playlist: Path) -> str:
-    """Pieces that a playlist names and its folder does not have."""
+    """The pieces that a playlist lists but its folder lacks."""
     lines = (line.strip() for line in playlist.read_text("utf-8", "replace").splitlines())
     named = [line for line in lines if line and not line.startswith("#") and "://" not in line]
     return ", ".join(name for name in named if not os.path.exists(playlist.parent / name))

@@ -1,4 +1,4 @@
-"""The cameras that are plugged in, as the kernel lists them (Linux)."""
+"""The connected cameras, as the kernel lists them (Linux)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ FMTDESC = struct.Struct("=III32s4s16x")  # index, type, flags, description, pixe
 
 
 def first_camera() -> str:
-    """The source that is meant where none is named; raises UsageError where no camera is plugged in."""
+    """The source to use if none is named: the first camera; raises UsageError if none is connected."""
     if not sys.platform.startswith("linux"):
         return "0"
     found = cameras()
     if not found:
-        raise UsageError("expected a source, such as clip.mp4 or rtsp://…: none is named, and no camera is plugged in")
+        raise UsageError("expected a SOURCE, such as clip.mp4 or rtsp://…, because no camera is connected; name one")
     return str(found[0])
 
 
 def cameras(dev: Path = DEV) -> list[Path]:
-    """Video nodes that capture; webcams have a second node for their metadata, which has no formats."""
+    """The video nodes that can capture; a webcam's second node, for metadata, has no formats."""
     nodes = sorted(dev.glob("video*"), key=lambda p: int(re.sub(r"\D", "", p.name) or 0))
     return [node for node in nodes if not os.access(node, os.R_OK) or formats(node)]
 
 
 def formats(node: Path, ioctl: Callable[[int, int, bytes], bytes] | None = None) -> list[str]:
-    """The pixel formats a node captures, as four letters each; none for what is no camera."""
+    """The pixel formats of a node, as four letters each; none if it is not a camera."""
     if ioctl is None:
         import fcntl  # Linux and macOS have it
 
@@ -47,7 +47,7 @@ def formats(node: Path, ioctl: Callable[[int, int, bytes], bytes] | None = None)
         while len(found) < 64:
             answer = ioctl(file, VIDIOC_ENUM_FMT, FMTDESC.pack(len(found), CAPTURE, 0, b"", b""))
             found.append(FMTDESC.unpack(answer)[4].decode("ascii", "replace").strip())
-    except OSError:  # the kernel's way to say that there are no more
+    except OSError:  # the kernel reports the end of the list this way
         pass
     finally:
         os.close(file)

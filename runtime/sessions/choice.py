@@ -1,9 +1,9 @@
-"""`--device auto`: which library runs a graph. A fixed rule decides, so the answer is the same however busy the machine is.
+"""`--device auto`: the choice of the library that runs a graph. It follows a fixed rule, so that a busy machine chooses the same.
 
-CUDA where ONNX Runtime offers it. On a CPU OpenVINO, where it is installed, for graphs of at least OPENVINO_FROM multiply-adds
-for one face, else ONNX Runtime: measured with `numclip bench` (docs/bench_card.md). A library that does not start, or whose
-answers to fixed pictures are further than FLOAT_LIMIT from those of ONNX Runtime on the CPU, is passed over and named.
-The precision is the file's own, whatever runs it.
+CUDA is chosen if ONNX Runtime offers it. On a CPU, OpenVINO is chosen if it is installed and the graph has at least OPENVINO_FROM
+multiply-adds per face, else ONNX Runtime (measured with `numclip bench`, docs/bench_card.md). A library is skipped with a
+warning if it does not start, or if its values for fixed pictures differ by more than FLOAT_LIMIT from those of ONNX Runtime on
+the CPU. The precision is always that of the file.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from .openvino_graph import OpenVINOGraph
 from .session import Crops, CropSession, Outputs, Session
 
 OPENVINO_FROM = 1e9
-FLOAT_LIMIT = 0.02 / 120  # of the task's range: what the mean answer of one file may differ between libraries
+FLOAT_LIMIT = 0.02 / 120  # of the task's range: largest mean difference between libraries for one file
 PROBES = 8
 
 _log = logging.getLogger(__name__)
 
 
 def choose(path: Path, spec: ModelSpec, threads: int | None = None) -> Session:
-    """The session of an .onnx by the rule above; what it chose is in its `facts`."""
+    """The session that the rule above chooses for an .onnx file; its `facts` say what was chosen."""
     first = CropSession(path, spec, OnnxGraph(path, "cpu", threads))
     limit = FLOAT_LIMIT * (spec.task.high - spec.task.low)
     for device, open_graph in _preferred(path, spec, threads):
         try:
             session = CropSession(path, spec, open_graph())
         except NumclipError as error:
-            _log.warning("auto passes over %s: %s", device, error)
+            _log.warning("--device auto skips %s: %s", device, error)
             continue
         crops = probe_crops(spec.crop.side, PROBES)
         apart = distance(session.run(crops), first.run(crops))
@@ -45,14 +45,20 @@ def choose(path: Path, spec: ModelSpec, threads: int | None = None) -> Session:
             first.close()
             return session
         session.close()
-        _log.warning("auto passes over %s: off by %.3g %s (at most %.3g)", device, apart, spec.task.unit, limit)
+        _log.warning(
+            "--device auto skips %s: its values differ by %.3g %s (at most %.3g is allowed)",
+            device,
+            apart,
+            spec.task.unit,
+            limit,
+        )
     return first
 
 
 def _preferred(
     path: Path, spec: ModelSpec, threads: int | None
 ) -> list[tuple[str, Callable[[], OnnxGraph | OpenVINOGraph]]]:
-    """What comes before ONNX Runtime on the CPU here, best first."""
+    """What is preferred to ONNX Runtime on the CPU on this machine, best first."""
     found: list[tuple[str, Callable[[], OnnxGraph | OpenVINOGraph]]] = []
     if offers_cuda():
         found.append(("cuda", lambda: OnnxGraph(path, "cuda", threads, keep_on_card=True)))
@@ -62,14 +68,14 @@ def _preferred(
 
 
 def probe_crops(side: int, n: int) -> Crops:
-    """n smooth pictures [n, S, S, 3], the same on every machine."""
+    """n synthetic smooth pictures [n, S, S, 3], the same on every machine."""
     random = np.random.default_rng(0)
     rough = random.integers(0, 256, (n, 7, 7, 3)).astype(np.float32)
     return np.stack([cv2.resize(r, (side, side), interpolation=cv2.INTER_LINEAR) for r in rough]).astype(np.uint8)
 
 
 def distance(got: Outputs, expected: Outputs) -> float:
-    """The mean difference of the values; infinite where a number is not finite."""
+    """The mean difference of the values; infinite if any number is not finite."""
     if not all(np.isfinite(a).all() for a in (got.value, got.probabilities, got.embedding)):
         return float("inf")
     return float(np.abs(got.value.astype(np.float64) - expected.value).mean())

@@ -1,6 +1,6 @@
-"""The NVIDIA card of this machine, asked of its driver; and CUDA through cuda-python, as little of it as an engine needs.
+"""The NVIDIA GPU of this machine, as its driver reports it, and the few CUDA calls that an engine needs, through cuda-python.
 
-Nothing here is imported where nobody asks for a card or an engine.
+Nothing is imported here until a GPU or an engine is used.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _INTEGRATED, _MAJOR, _MINOR = 18, 75, 76  # CUdevice_attribute in cuda.h
 
 @dataclass(frozen=True)
 class Card:
-    """An NVIDIA GPU as its driver tells."""
+    """An NVIDIA GPU, as its driver reports it."""
 
     name: str
     compute_capability: str  # "8.6"
-    integrated: bool  # shares its memory with the CPU, as on a Jetson
+    integrated: bool  # whether it shares its memory with the CPU, as on a Jetson
     memory_mb: int
     driver: str  # the newest CUDA that the driver runs: "13.0"
 
 
 def find_card() -> Card | None:
-    """The first card, asked of the driver's own library; None without a driver or a card."""
+    """The first GPU, from the driver's own library; None without a driver or a GPU."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -56,21 +56,21 @@ def find_card() -> Card | None:
 
 
 def card() -> Card:
-    """The first card; raises DeviceError where there is none."""
+    """The first GPU; raises DeviceError if there is none."""
     found = find_card()
     if found is None:
-        raise DeviceError("device tensorrt: expected an NVIDIA GPU and its driver, found none; say --device cpu")
+        raise DeviceError("device tensorrt: needs an NVIDIA GPU and its driver, found none; use --device cpu")
     return found
 
 
 def free_memory_mb() -> int:
-    """What is free on the card now, in MB."""
+    """The free memory of the GPU, in MB."""
     free, _ = checked(import_cudart().cudaMemGetInfo())
     return int(free) // 2**20
 
 
 def runtime_version() -> str:
-    """The CUDA that cuda-python runs: "13.0"."""
+    """The CUDA version that cuda-python uses, such as "13.0"."""
     return cuda_version(int(checked(import_cudart().cudaRuntimeGetVersion())))
 
 
@@ -80,22 +80,23 @@ def cuda_version(number: int) -> str:
 
 
 def import_cudart() -> Any:
-    """cuda-python's runtime API; raises DeviceError with the line to type."""
+    """The runtime API of cuda-python; raises DeviceError with the command that installs it."""
     for name in ("cuda.bindings.runtime", "cuda.cudart"):  # cuda-python 12.6 and later, and before
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
     raise DeviceError(
-        'device tensorrt: expected the package cuda-python, it is not installed; pip install "numclip[tensorrt]", or say --device cpu'
+        'device tensorrt: needs the package cuda-python, which is not installed; run: pip install "numclip[tensorrt]", '
+        "or use --device cpu"
     )
 
 
 def checked(answer: Any) -> Any:
-    """The value of a CUDA call, whose first part is its error code; raises DeviceError for any but success."""
+    """The value of a CUDA call, whose first part is its error code; raises DeviceError unless the call succeeded."""
     code, *values = answer
     if int(code) != 0:
         raise DeviceError(
-            f"CUDA answered {code.name} ({int(code)}); check the driver with nvidia-smi, or say --device cpu"
+            f"CUDA failed with {code.name} ({int(code)}); check the driver with nvidia-smi, or use --device cpu"
         )
     return values[0] if len(values) == 1 else tuple(values)

@@ -1,9 +1,9 @@
 """Build a TensorRT engine from a model file, on the device that will run it.
 
-The graph's types are taken as they are: build FP16 from `numclip export --precision fp16`, INT8 from `numclip quantize --flavour
-tensorrt`. Batches of 1 to --max-batch run without building again. The engine is a cache for this card and this version: beside
-it lies FILE.engine.json, which says what they are, and the engine is refused where they are not. With TensorRT-RTX and
---targets it is compiled on any machine, without a GPU.
+The engine keeps the precision of the model file: for FP16 use `numclip export --precision fp16`, for INT8 `numclip quantize
+--flavour tensorrt`. It runs any batch size from 1 to --max-batch. It works only on the GPU and with the TensorRT version that it
+was built for; FILE.engine.json records both, and the engine is not opened anywhere else. With TensorRT-RTX and --targets it can
+be built on a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .tensorrt_versions import (
 
 MAX_BATCH, USUAL_BATCH = 32, 4
 MAX_PICTURES, USUAL_SIDES_PX, LEAST_SIDE_PX = 4, (480, 864), 32  # of a face finder's pictures
-MAX_SIDE_PX = 2048  # of its largest tile
+MAX_SIDE_PX = 2048  # longest side of its largest tile
 WORKSPACE_SHARE, WORKSPACE_LIMIT_MB = 0.5, 4096  # of the free memory, and in all
 LEAST_FREE_MB = 64
 
@@ -50,28 +50,28 @@ class EngineOptions:
     """What `build_engine` builds, and how."""
 
     model: str | Path
-    """A model's name or .onnx, or a face finder's."""
+    """Model or face finder: a shipped one's name, or an .onnx file."""
     out: Path
-    """The .engine to write; its sidecar .engine.json is written beside it."""
+    """Engine file to write; its record .engine.json is written to the same folder."""
     max_batch: int | None = None
-    """The most faces in one call, or pictures for a face finder; None: 32 faces, 4 pictures."""
+    """Largest batch: faces, or pictures for a face finder; None: 32 faces, 4 pictures."""
     max_side_px: int = MAX_SIDE_PX
-    """The longest side of a picture, for a face finder."""
+    """For a face finder: longest side of a picture, in px."""
     workspace_mb: int | None = None
-    """Memory of the card for building; None: half of what is free, at most 4096."""
+    """GPU memory for the build, in MB; None: half of what is free, at most 4096."""
     library: str | None = None
-    """`tensorrt` or `tensorrt_rtx`; None: TensorRT where it is installed, else TensorRT-RTX."""
+    """`tensorrt` or `tensorrt_rtx`; None: TensorRT if it is installed, else TensorRT-RTX."""
     version_compatible: bool = False
-    """Run with later versions of the library too; larger and slower."""
+    """Allow later versions of the library too; the engine is larger and slower."""
     hardware_compatible: bool = False
-    """Run on later cards too (TensorRT)."""
+    """Allow later GPU generations too (TensorRT only)."""
     targets: tuple[int, ...] = ()
-    """Compute capabilities times ten to compile for, without a card (TensorRT-RTX); none: the card that is here."""
+    """With TensorRT-RTX: compute capabilities times ten to build for, without such a GPU; none: this machine's GPU."""
 
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine that was written."""
+    """A written engine."""
 
     out: Path
     spec: ModelSpec | FacesSpec
@@ -79,18 +79,19 @@ class BuiltEngine:
 
     @property
     def is_finder(self) -> bool:
-        """Whether it finds faces; else it reads crops."""
+        """Whether the engine is a face finder's; otherwise it reads crops."""
         return isinstance(self.spec, FacesSpec)
 
 
 def build_engine(options: EngineOptions) -> BuiltEngine:
-    """Build the engine of an .onnx and write it with its sidecar. Raises UsageError, ModelError, DeviceError, OutputError."""
+    """Build the engine of an .onnx file, and write it with its record. Raises UsageError, ModelError, DeviceError, OutputError."""
     _check(options)
     path = resolve(options.model)
     spec = read_faces_spec(path) if is_finder(path) else read_spec(path)
     if isinstance(spec, ModelSpec) and spec.graph.flavour == "cpu":
         raise ModelError(
-            f"{path}: expected an INT8 file of flavour tensorrt, this one is for CPUs; numclip quantize --flavour tensorrt"
+            f"{path}: expected an INT8 file of flavour tensorrt, got flavour cpu; make one with: numclip quantize --flavour "
+            "tensorrt"
         )
     trt = import_tensorrt(options.library)
     here = None if options.targets else card()
@@ -116,11 +117,11 @@ def build_engine(options: EngineOptions) -> BuiltEngine:
 
 def _check(options: EngineOptions) -> None:
     if options.max_batch is not None and options.max_batch < 1:
-        raise UsageError(f"expected --max-batch of at least 1, got {options.max_batch}")
+        raise UsageError(f"expected --max-batch to be at least 1, got {options.max_batch}")
     if options.max_side_px < LEAST_SIDE_PX:
-        raise UsageError(f"expected --max-side of at least {LEAST_SIDE_PX}, got {options.max_side_px}")
+        raise UsageError(f"expected --max-side to be at least {LEAST_SIDE_PX}, got {options.max_side_px}")
     if options.out.suffix != ".engine":
-        raise UsageError(f"expected --out FILE.engine, got {options.out}")
+        raise UsageError(f"expected --out to end in .engine, got {options.out}")
 
 
 def _max_batch(options: EngineOptions, spec: ModelSpec | FacesSpec) -> int:
@@ -134,8 +135,8 @@ def compile_graph(
     logger = quiet_logger(trt)
     try:
         builder = trt.Builder(logger)
-    except TypeError:  # what the bindings make of a builder that could not start
-        raise DeviceError(f"expected {trt.__name__} to start, it does not; check the driver with nvidia-smi") from None
+    except TypeError:  # raised by the bindings if the builder cannot start
+        raise DeviceError(f"{trt.__name__} does not start; check the driver with nvidia-smi") from None
     network, parser = parsed(trt, builder, logger, path)
     config = builder.create_builder_config()
     use_full_float32(trt, config)
@@ -155,7 +156,7 @@ def compile_graph(
         monitor = _monitor(trt, bar)  # kept until the end: the builder holds no reference of its own
         config.progress_monitor = monitor
         data = builder.build_serialized_network(network, config)
-    del parser  # the network's weights live in it until here
+    del parser  # until here it owns the network's weights
     if data is None:
         said = logger.errors[-1][:300] if logger.errors else "it gives no reason"
         raise ModelError(f"{path}: {trt.__name__} {trt.__version__} cannot build it ({said}); export it again")
@@ -165,7 +166,7 @@ def compile_graph(
 
 
 def faces_profile(builder: Any, spec: ModelSpec, max_batch: int) -> Any:
-    """The optimization profile: 1 to `max_batch` faces, best at a few."""
+    """The optimization profile: 1 to `max_batch` faces, tuned for a few."""
     profile, side = builder.create_optimization_profile(), spec.crop.side
     sizes = (1, min(USUAL_BATCH, max_batch), max_batch)
     profile.set_shape(spec.graph.input, *((n, side, side, 3) for n in sizes))
@@ -182,7 +183,7 @@ def pictures_profile(builder: Any, max_batch: int, max_side_px: int) -> Any:
 
 
 def stop_at_candidates(network: Any) -> None:
-    """End a face finder's network before its suppression, which follows on the CPU: all its shapes are known then."""
+    """End a face finder's network before its suppression, which runs on the CPU; then all its shapes are known."""
     tensors: dict[str, Any] = {}
     for i in range(network.num_layers):
         layer = network.get_layer(i)
@@ -194,21 +195,22 @@ def stop_at_candidates(network: Any) -> None:
 
 
 def parsed(trt: Any, builder: Any, logger: Any, path: Path) -> tuple[Any, Any]:
-    """The network of an .onnx, and the parser, in which its weights live; raises ModelError with the parser's own words."""
+    """The network of an .onnx file, and the parser, which owns its weights; raises ModelError with the parser's message."""
     network = new_network(trt, builder)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(floats_first(path.read_bytes())):
         said = " ".join(parser.get_error(0).desc().split()) if parser.num_errors else "it gives no reason"
         raise ModelError(
-            f"{path}: {trt.__name__} {trt.__version__} does not read this graph ({said[:300]}); export it again"
+            f"{path}: {trt.__name__} {trt.__version__} cannot read this graph ({said[:300]}); export it again"
         )
     return network, parser
 
 
 def floats_first(data: bytes) -> bytes:
-    """An .onnx in which a face finder's pictures become floats before they are padded: TensorRT pads no bytes.
+    """An .onnx file in which a face finder's pictures become floats before they are padded, because TensorRT cannot pad bytes.
 
-    The two nodes change places. Their names are the same ones, so no length in the file changes. Another .onnx stays as it is.
+    The two nodes change places. Their names have equal lengths, so no length field in the file changes. Other .onnx files are
+    returned unchanged.
     """
 
     def node(operator: str, inputs: tuple[str, ...], output: str, attribute: bytes = b"") -> bytes:
@@ -222,7 +224,7 @@ def floats_first(data: bytes) -> bytes:
 
 
 def cached_engine(path: Path) -> Path:
-    """The engine of an .onnx in the cache folder, built now where there is none that fits this machine."""
+    """The engine of an .onnx file in the cache folder; it is built if none there fits this machine."""
     library = find_tensorrt()
     trt, here = import_tensorrt(library), card()
     engine = cache_dir() / "engines" / f"{graph_sha256(path)[:16]}.engine"
@@ -239,24 +241,27 @@ def cached_engine(path: Path) -> Path:
 
 
 def workspace_mb(options: EngineOptions, here: Card | None) -> int:
-    """The builder's memory: as wished, else fitted to what is free; raises DeviceError where that is too little."""
+    """The builder's memory: as requested, or a share of what is free; raises DeviceError if that is too little."""
     if options.workspace_mb is not None:
         return options.workspace_mb
     return WORKSPACE_LIMIT_MB if here is None else fitted_workspace_mb(free_memory_mb())
 
 
 def fitted_workspace_mb(free_mb: int) -> int:
-    """A share of the card's free memory; raises DeviceError where that is too little."""
+    """A share of the GPU's free memory; raises DeviceError if that is too little."""
     fitted = min(WORKSPACE_LIMIT_MB, int(WORKSPACE_SHARE * free_mb))
     if fitted < LEAST_FREE_MB:
-        raise DeviceError(f"expected {2 * LEAST_FREE_MB} MB of free GPU memory, got {free_mb}; close other programs")
+        raise DeviceError(
+            f"the build needs {2 * LEAST_FREE_MB} MB of free GPU memory, got {free_mb} MB; close other programs that "
+            "use the GPU"
+        )
     return fitted
 
 
 def _load_timings(trt: Any, config: Any, here: Card | None) -> Path | None:
-    """Give the builder the timings of earlier builds of this version on this card; returns where they are kept."""
+    """Load the timings of earlier builds of this version on this GPU into the builder; returns the file that keeps them."""
     if is_rtx(trt) or here is None:
-        return None  # TensorRT-RTX times when it runs, not when it builds
+        return None  # TensorRT-RTX tunes at run time, not at build time
     folder = cache_dir() / "timings"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{trt.__name__}-{trt.__version__}-{here.name.replace(' ', '_')}.timings"
@@ -265,7 +270,7 @@ def _load_timings(trt: Any, config: Any, here: Card | None) -> Path | None:
 
 
 def _monitor(trt: Any, bar: Any) -> Any:
-    """TensorRT's progress as a bar, which estimates what is left."""
+    """TensorRT's progress as a progress bar with an estimate of the remaining time."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:

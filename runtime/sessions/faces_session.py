@@ -1,4 +1,4 @@
-"""Sessions for a face finder's graph: whole pictures in, what is found out, on the devices that the models run on."""
+"""Sessions for a face finder's graph: whole pictures in, faces out, on the same devices as the models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .session import Floats, Graph, SessionFacts
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """F faces in N pictures, by picture, the best score first."""
+    """F faces in N pictures, sorted by picture, then by descending score."""
 
     picture: npt.NDArray[np.int64]  # [F] which of the N
     boxes_xyxy: Floats  # [F, 4] px, inside the picture
@@ -25,11 +25,11 @@ class Found:
 
 
 class FacesSession(Protocol):
-    """A finder's graph made ready on a device. Threads may share it."""
+    """A face finder's graph, open on a device. Threads may share it."""
 
     @property
     def facts(self) -> SessionFacts:
-        """What runs it."""
+        """The library and device that run it."""
         ...
 
     def run(self, pictures: npt.NDArray[np.uint8]) -> Found:
@@ -37,18 +37,20 @@ class FacesSession(Protocol):
         ...
 
     def close(self) -> None:
-        """Give memory and threads back; nothing runs afterwards."""
+        """Free memory and threads; it cannot run afterwards."""
         ...
 
 
 class GraphFaces:
-    """A finder's graph in a library that runs it whole; raises ModelError where its tensors are not the contract's."""
+    """A face finder's graph in a library that runs it completely; raises ModelError if its tensors do not match the contract."""
 
     def __init__(self, path: Path, graph: Graph) -> None:
         if INPUT not in graph.inputs or not set(OUTPUTS) <= set(graph.outputs):
             graph.close()
             names = ", ".join(sorted([*graph.inputs, *graph.outputs]))
-            raise ModelError(f"{path}: expected {INPUT} in and {', '.join(OUTPUTS)} out, got {names}; export it again")
+            raise ModelError(
+                f"{path}: expected input {INPUT} and outputs {', '.join(OUTPUTS)}, got {names}; export it again"
+            )
         self.facts, self._graph = graph.facts, graph
 
     def run(self, pictures: npt.NDArray[np.uint8]) -> Found:
@@ -56,12 +58,12 @@ class GraphFaces:
         return Found(*self._graph.run({INPUT: pictures}, OUTPUTS))
 
     def close(self) -> None:
-        """Give memory and threads back; nothing runs afterwards."""
+        """Free memory and threads; it cannot run afterwards."""
         self._graph.close()
 
 
 def suppress(boxes: Floats, scores: Floats, score_threshold: float, overlap_threshold: float) -> npt.NDArray[np.intp]:
-    """What the graph's own suppression keeps of one picture's candidates [C, 4], [C], in its order: best score first."""
+    """Non-maximum suppression as in the graph: indices of the kept candidates [C, 4], [C] of one picture, by descending score."""
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] > score_threshold]
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

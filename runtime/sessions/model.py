@@ -1,4 +1,4 @@
-"""A model ready to read faces: its spec and a session. Threads may share it; it pickles by being opened again."""
+"""An open model: its spec and a session. Threads may share it; unpickling it opens its file again."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .session import Crops, Session, check_crops
 
 @dataclass(frozen=True)
 class Origin:
-    """How a model was opened, so that another process can open it again."""
+    """How a model was opened, so that another process can open it the same way."""
 
-    name: str  # a shipped model's name, or the whole path of a file
+    name: str  # a shipped model's name, or the absolute path of a file
     device: str
     threads: int | None
     sha256: str  # of the file
 
 
 class Model:
-    """Reads ordinal numbers off crops. `path`: the file that runs, where there is one."""
+    """Estimates a number, such as an age, for each face crop. `path`: the model's file; None if there is none."""
 
     def __init__(
         self, spec: ModelSpec, session: Session, path: Path | None = None, origin: Origin | None = None
@@ -40,7 +40,11 @@ class Model:
         self._closed = False
 
     def __call__(self, crops: Crops) -> Readings:
-        """crops: uint8 [N, S, S, 3] RGB, cut by the spec's crop contract; N may be 0. Raises ValueError otherwise."""
+        """Estimate the value of each crop.
+
+        crops: uint8 [N, S, S, 3] RGB, made by the spec's crop contract; N may be 0. Raises ValueError for other shapes or types,
+        and ModelError if the model is closed.
+        """
         if self._closed:
             raise ModelError(f"model {self.spec.name} is closed; open it again with numclip.load")
         crops = check_crops(crops, self.spec.crop.side)
@@ -57,7 +61,7 @@ class Model:
         return Readings(value, probabilities, outputs.embedding, self.spec, sharpness(crops))
 
     def close(self) -> None:
-        """Give the session's memory and threads back; calling the model afterwards is a ModelError."""
+        """Free the session's memory and threads. Calling the model afterwards raises ModelError."""
         if not self._closed:
             self._closed = True
             self.session.close()
@@ -77,7 +81,7 @@ class Model:
     def __reduce__(self) -> tuple[object, tuple[Origin, ModelSpec]]:
         if self.origin is None:
             raise ModelError(
-                f"model {self.spec.name} was not opened from a model file, so it cannot be pickled; use numclip.load"
+                f"model {self.spec.name} was not opened from a model file, so it cannot be pickled; open it with numclip.load"
             )
         return _opened_again, (self.origin, self.spec)
 
@@ -88,11 +92,14 @@ def load(
     threads: int | None = None,
     precision: str | None = None,
 ) -> Model:
-    """Open a model by name, file or its place on the Hugging Face Hub, hf://owner/name; raises ModelError or DeviceError.
+    """Open a model.
 
-    device: where it runs; `auto` chooses a library by a fixed rule (choice.py). threads: CPU threads for one call, None for the
-    library's choice. precision: the form of the model beside it in `fp32`, `fp16` or `int8` (NAME.int8.onnx); None: the file
-    that was named. A name means the same file on every machine.
+    name_or_path: a shipped model's name (it means the same file on every machine), an .onnx or .engine file, or
+    hf://owner/name on the Hugging Face Hub. device: where the model runs; `auto` takes CUDA if it is available, else the CPU.
+    threads: CPU threads per call; None: chosen by the inference library. precision: open the model's file of this precision,
+    `fp32`, `fp16` or `int8` (NAME.int8.onnx beside NAME.onnx); None: the file that was named.
+
+    Raises ModelError if the file cannot be used, DeviceError if the device is not available.
     """
     path = resolve(name_or_path, precision)
     spec = read_sidecar(path)[0] if path.suffix == ".engine" else read_spec(path)
@@ -104,19 +111,19 @@ def load(
 
 
 def _opened_again(origin: Origin, spec: ModelSpec) -> Model:
-    """The same model in another process; raises ModelError where the file is another by now."""
+    """Open the model again in another process; raises ModelError if the file has changed."""
     model = load(origin.name, origin.device, origin.threads)
     if model.origin != origin or model.spec != spec:
         model.close()
-        raise ModelError(f"model {origin.name}: expected the file that was pickled, found another; copy that file here")
+        raise ModelError(f"model {origin.name}: the file here is not the one that was pickled; copy that file here")
     return model
 
 
 def check_calibration(path: Path, spec: ModelSpec) -> None:
-    """Raise ModelError for a calibration that was fitted for another graph."""
+    """Raise ModelError if the calibration was fitted for another graph."""
     if spec.calibration is None:
         return
     if spec.calibration.graph_sha256 != graph_sha256(path):
         raise ModelError(
-            f"{path}: spec field calibration.graph_sha256: expected this graph's, got another's; calibrate again"
+            f"{path}: spec field calibration.graph_sha256: the calibration belongs to another graph; calibrate again"
         )

@@ -1,4 +1,4 @@
-"""Make a model file ready on a device. A device that was asked for and is not there is an error."""
+"""Open a model file on a device. A requested device that is not available is an error."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from .tensorrt_versions import find_tensorrt
 
 
 def open_session(path: Path, spec: ModelSpec, device: str = "auto", threads: int | None = None) -> Session:
-    """An .onnx or .engine on a device; `auto` is the library that choice.py prefers here.
+    """Open an .onnx or .engine file on a device; `auto` takes the library that choice.py prefers on this machine.
 
-    threads: CPU threads of one call, None for the library's choice. Raises DeviceError, ModelError.
+    threads: CPU threads per call; None: chosen by the library. Raises DeviceError, ModelError.
     """
     check_request(device, threads)
     if path.suffix == ".engine":
         if device not in ("auto", "tensorrt"):
-            raise DeviceError(f"{path}: expected --device tensorrt for an engine, got {device}; give the .onnx instead")
+            raise DeviceError(
+                f"{path}: an engine needs --device tensorrt, got {device}; change --device, or give the .onnx file"
+            )
         return CropSession(path, spec, _engine_graph(path))
     if device == "auto":
         return choose(path, spec, threads)
@@ -34,9 +36,9 @@ def open_session(path: Path, spec: ModelSpec, device: str = "auto", threads: int
 
 
 def check_request(device: str, threads: int | None) -> None:
-    """Raise DeviceError for a device that nobody knows, or less than one thread."""
+    """Raise DeviceError for an unknown device, or for less than one thread."""
     if device not in DEVICES:
-        raise DeviceError(f"expected --device {', '.join(DEVICES)}, got {device!r}")
+        raise DeviceError(f"expected a device among {', '.join(DEVICES)}, got {device!r}")
     if threads is not None and threads < 1:
         raise DeviceError(f"expected at least 1 thread, got {threads}")
 
@@ -54,9 +56,9 @@ def _engine_graph(path: Path) -> Graph:
 
 
 def open_faces_session(path: Path, device: str = "auto", threads: int | None = None) -> FacesSession:
-    """A face finder's .onnx or .engine on a device; `auto` is ONNX Runtime, on the GPU where it offers one.
+    """Open a face finder's .onnx or .engine file on a device; `auto` is ONNX Runtime, on the GPU if it offers one.
 
-    threads: CPU threads of one call, None for the library's choice. Raises DeviceError, ModelError.
+    threads: CPU threads per call; None: chosen by the library. Raises DeviceError, ModelError.
     """
     check_request(device, threads)
     if path.suffix == ".engine" or device == "tensorrt":

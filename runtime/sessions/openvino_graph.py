@@ -1,4 +1,4 @@
-"""A graph in OpenVINO, for Intel and AMD CPUs (extra `openvino`)."""
+"""Graphs in OpenVINO, for Intel and AMD CPUs (extra `openvino`)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ TYPES = {"u8": "uint8", "f32": "float32", "i64": "int64"}
 
 
 class OpenVINOGraph:
-    """A graph in OpenVINO on the CPU, in the graph's own types, or in bfloat16 where the CPU computes it.
+    """A graph in OpenVINO on the CPU, in the graph's own precision, or in bfloat16 if the CPU supports it.
 
-    Threads take turns: an infer request is one caller's at a time, and with the hint LATENCY one call uses all its threads.
+    Threads take turns: only one thread can use an infer request at a time, and with the hint LATENCY one call uses all cores.
     """
 
     def __init__(self, path: Path, device: str, threads: int | None) -> None:
-        """Raises DeviceError where the device is not there, ModelError where the library cannot open the file."""
+        """Raises DeviceError if the device is not available, ModelError if the library cannot open the file."""
         openvino = _import_openvino(device)
         core = _core(openvino)
         bfloat = device == "openvino-bf16"
         capabilities = list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         if bfloat and "BF16" not in capabilities:
             raise DeviceError(
-                f"device {device}: expected a CPU with bfloat16, this one has {', '.join(capabilities)}; say --device openvino"
+                f"device {device}: needs a CPU with bfloat16, this one has {', '.join(capabilities)}; use --device openvino"
             )
         config: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -44,7 +44,7 @@ class OpenVINOGraph:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-200:]
             raise ModelError(
-                f"{path}: OpenVINO {openvino.__version__} cannot open the graph ({reason}); say --device cpu"
+                f"{path}: OpenVINO {openvino.__version__} cannot open the graph ({reason}); use --device cpu"
             ) from None
         self.facts = SessionFacts("openvino", openvino.__version__, device, threads)
         self.inputs, self.outputs = (
@@ -55,13 +55,13 @@ class OpenVINOGraph:
         self._turn = threading.Lock()
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """The outputs of these names, in this order, as arrays of the caller's own."""
+        """The outputs of these names, in this order, as new arrays."""
         with self._turn:
             results = self._request.infer(dict(feeds), share_inputs=True)
             return [np.array(results[name]) for name in outputs]
 
     def close(self) -> None:
-        """Give memory and threads back; nothing runs afterwards."""
+        """Free memory and threads; the graph cannot run afterwards."""
         with self._turn:
             self._request = None
 
@@ -84,7 +84,7 @@ def _import_openvino(device: str) -> Any:
         import openvino
     except ImportError:
         raise DeviceError(
-            f'device {device}: expected the package openvino; pip install "numclip[openvino]", or say --device cpu'
+            f'device {device}: needs the package openvino; run: pip install "numclip[openvino]", or use --device cpu'
         ) from None
     finally:
         if silenced:

@@ -1,7 +1,7 @@
-"""What a session is: a graph made ready on a device, which many threads may share.
+"""Sessions: graphs that are open on a device; several threads may share one.
 
-A library opens a file as a `Graph`: arrays in by name, arrays out by name. `CropSession` is a model on top of it, and checks
-once that the graph's tensors are the ones that the spec promises.
+A library opens a file as a `Graph`: named arrays in, named arrays out. `CropSession` is a model on top of a graph. It checks once
+that the graph has the tensors that the spec describes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Crops: TypeAlias = "npt.NDArray[np.uint8]"
 
 @dataclass(frozen=True)
 class SessionFacts:
-    """What runs a graph, for reports."""
+    """The library, version and device that run a graph, for reports."""
 
     library: str
     version: str  # of the library
     device: str
-    threads: int | None = None  # CPU threads of one call; None: the library's choice
+    threads: int | None = None  # CPU threads per call; None: chosen by the library
     gpu: str | None = None  # the card's name
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A graph's input or output: its type, and its sizes after N; None for a size that is free."""
+    """An input or output of a graph: its type, and its sizes after N; None for a size that is not fixed."""
 
     dtype: str  # "uint8"
     sizes: tuple[int | None, ...]
@@ -51,43 +51,43 @@ class Graph(Protocol):
 
     @property
     def facts(self) -> SessionFacts:
-        """Which library runs it, and where."""
+        """The library and device that run it."""
         ...
 
     @property
     def inputs(self) -> Mapping[str, Tensor]:
-        """Its inputs by name."""
+        """The inputs by name."""
         ...
 
     @property
     def outputs(self) -> Mapping[str, Tensor]:
-        """Its outputs by name."""
+        """The outputs by name."""
         ...
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """The outputs of these names, in this order, as arrays of the caller's own."""
+        """The outputs of these names, in this order, as new arrays."""
         ...
 
     def close(self) -> None:
-        """Give memory and threads back; nothing runs afterwards."""
+        """Free memory and threads; it cannot run afterwards."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a model's graph puts out for N crops."""
+    """The outputs of a model's graph for N crops."""
 
     value: Floats  # [N]
     probabilities: Floats  # [N, K]
-    embedding: Floats  # [N, D]; D is 0 where the graph gives none
+    embedding: Floats  # [N, D]; D is 0 if the graph has no embedding
 
 
 class Session(Protocol):
-    """A model's graph made ready on a device. Threads may share it."""
+    """A model's graph, open on a device. Threads may share it."""
 
     @property
     def facts(self) -> SessionFacts:
-        """Which library runs it, and where."""
+        """The library and device that run it."""
         ...
 
     def run(self, crops: Crops) -> Outputs:
@@ -95,12 +95,12 @@ class Session(Protocol):
         ...
 
     def close(self) -> None:
-        """Give memory and threads back; nothing runs afterwards."""
+        """Free memory and threads; it cannot run afterwards."""
         ...
 
 
 class CropSession:
-    """A model's graph in any library; raises ModelError where its tensors are not the spec's."""
+    """A model's graph in any library; raises ModelError if its tensors do not match the spec."""
 
     def __init__(self, path: Path, spec: ModelSpec, graph: Graph) -> None:
         try:
@@ -116,19 +116,19 @@ class CropSession:
         return Outputs(value, probabilities, embedding[0] if embedding else np.zeros((len(crops), 0), np.float32))
 
     def close(self) -> None:
-        """Give memory and threads back; nothing runs afterwards."""
+        """Free memory and threads; it cannot run afterwards."""
         self._graph.close()
 
 
 def check_crops(crops: Crops, side: int) -> Crops:
     """The crops in C order; raises ValueError unless they are uint8 [N, S, S, 3]."""
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (side, side, 3):
-        raise ValueError(f"expected crops uint8 [N, {side}, {side}, 3] RGB, got {crops.dtype} {list(crops.shape)}")
+        raise ValueError(f"expected crops as uint8 [N, {side}, {side}, 3] RGB, got {crops.dtype} {list(crops.shape)}")
     return np.ascontiguousarray(crops)
 
 
 def check_tensors(path: Path, spec: ModelSpec, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
-    """Raise ModelError unless a graph has the tensors that its spec promises."""
+    """Raise ModelError unless the graph has the tensors that its spec describes."""
     side = spec.crop.side
     wanted = [("input", spec.graph.input, Tensor("uint8", (side, side, 3)), inputs)]
     wanted += [("output", name, tensor, outputs) for name, tensor in output_tensors(spec).items()]
@@ -139,6 +139,6 @@ def check_tensors(path: Path, spec: ModelSpec, inputs: Mapping[str, Tensor], out
 
 
 def output_tensors(spec: ModelSpec) -> dict[str, Tensor]:
-    """The outputs that a spec promises, by the graph's names of them."""
+    """The outputs that a spec describes, by their names in the graph."""
     sizes: list[tuple[int, ...]] = [(), (spec.task.num_bins,), (spec.graph.embedding_dim,)]
     return {name: Tensor("float32", size) for name, size in zip(spec.graph.outputs, sizes)}

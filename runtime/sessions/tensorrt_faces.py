@@ -1,6 +1,6 @@
-"""A face finder in TensorRT: the engine holds the graph up to its candidates, and suppression follows on the CPU.
+"""A face finder in TensorRT: the engine computes the candidates, and the CPU does the suppression.
 
-So every shape is known before the engine runs, TensorRT-RTX, which has no suppression, builds it too, and it may be FP16.
+This way every shape is known before the engine runs, TensorRT-RTX can build it although it has no suppression, and it may be FP16.
 """
 
 from __future__ import annotations
@@ -32,31 +32,35 @@ def found_of(boxes: Floats, scores: Floats, landmarks: Floats, spec: FacesSpec) 
 
 
 def open_tensorrt_faces(path: Path, device: str) -> TensorRTFaces:
-    """An engine file, or the engine of an .onnx from the cache folder, built where there is none that fits."""
+    """Open an engine file, or the cached engine of an .onnx file; it is built if none fits this machine."""
     if path.suffix != ".engine":
         path = cached_engine(path)
     elif device not in ("auto", "tensorrt"):
-        raise DeviceError(f"{path}: expected --device tensorrt for an engine, got {device}; give the .onnx instead")
+        raise DeviceError(
+            f"{path}: an engine needs --device tensorrt, got {device}; change --device, or give the .onnx file"
+        )
     return TensorRTFaces(path)
 
 
 class TensorRTFaces:
-    """A finder's engine. Threads take turns."""
+    """A face finder's engine. Threads take turns."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ModelError where the engine is not for this machine, DeviceError where there is no TensorRT or card."""
+        """Raises ModelError if the engine is not for this machine, DeviceError without TensorRT or a GPU."""
         self._spec, built = read_faces_sidecar(path)
         self._open = OpenEngine(path, built)
         self.facts, self._cuda = self._open.facts, self._open.cuda
         inputs, outputs = self._open.tensors("INPUT"), self._open.tensors("OUTPUT")
         if set(inputs) != {INPUT} or set(outputs) != set(CANDIDATES):
             names = ", ".join(sorted([*inputs, *outputs]))
-            raise ModelError(f"{path}: expected the tensors of a face finder, got {names}")
-        self._card: dict[str, tuple[Any, int]] = {}  # tensor: memory of the card, bytes
+            raise ModelError(
+                f"{path}: expected the tensors of a face detector, got {names}; give a face detector's file"
+            )
+        self._card: dict[str, tuple[Any, int]] = {}  # tensor: GPU memory, bytes
         self._turn = threading.Lock()
 
     def run(self, pictures: npt.NDArray[np.uint8]) -> Found:
-        """pictures: uint8 [N, H, W, 3] BGR, N >= 1; more than the engine's largest batch run in several calls."""
+        """pictures: uint8 [N, H, W, 3] BGR, N >= 1; more than the engine's largest batch take several calls."""
         most = self._open.built.max_batch
         with self._turn:
             parts = [self._run(pictures[i : i + most]) for i in range(0, len(pictures), most)]
@@ -64,7 +68,7 @@ class TensorRTFaces:
         return found_of(boxes, scores, landmarks, self._spec)
 
     def close(self) -> None:
-        """Give the memory of the card back; nothing runs afterwards."""
+        """Free the GPU memory; the session cannot run afterwards."""
         with self._turn:
             self._open.close()
             while self._card:
@@ -75,8 +79,8 @@ class TensorRTFaces:
         pictures = np.ascontiguousarray(pictures)
         if not context.set_input_shape(INPUT, pictures.shape):
             raise DeviceError(
-                f"device tensorrt: expected pictures up to what the engine was built for, got {list(pictures.shape)}; "
-                "build it again with a larger --max-side: numclip engine"
+                f"device tensorrt: the engine was built for smaller pictures or batches than {list(pictures.shape)}; build "
+                "it again: numclip engine with a larger --max-side or --max-batch"
             )
         outputs = [np.empty(tuple(context.get_tensor_shape(name)), np.float32) for name in CANDIDATES]
         for name, array in zip((INPUT, *CANDIDATES), (pictures, *outputs), strict=True):
@@ -89,7 +93,7 @@ class TensorRTFaces:
         return outputs
 
     def _memory(self, name: str, size: int) -> Any:
-        """Memory of the card with room for so many bytes; it grows with the largest picture."""
+        """GPU memory for at least this many bytes; it grows with the largest picture."""
         memory, room = self._card.get(name, (None, 0))
         if room < size:
             if memory is not None:

@@ -1,4 +1,4 @@
-"""A native TensorRT engine: pinned memory, a stream and a CUDA graph of its own per number of crops. No torch."""
+"""A TensorRT engine without torch: pinned memory, a stream, and a CUDA graph per number of crops."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MAX_GRAPHS = 64
 
 
 class OpenEngine:
-    """An engine file, checked against this machine before a byte of it runs."""
+    """An engine file, checked against this machine before it is loaded."""
 
     def __init__(self, path: Path, built: Built) -> None:
-        """Raises ModelError where the engine is not for this machine, DeviceError where there is no TensorRT or card."""
+        """Raises ModelError if the engine is not for this machine, DeviceError without TensorRT or a GPU."""
         data = read_engine(path, built)
         self.trt = import_tensorrt(built.library)
         check_version(path, built, self.trt.__version__)
@@ -37,7 +37,8 @@ class OpenEngine:
         self.engine: Any = runtime.deserialize_cuda_engine(data)
         if self.engine is None:
             raise ModelError(
-                f"{path}: {self.trt.__name__} {self.trt.__version__} cannot open the engine; build it again: numclip engine"
+                f"{path}: {self.trt.__name__} {self.trt.__version__} cannot open the engine; build it again with numclip "
+                "engine"
             )
         self.context: Any = self.engine.create_execution_context()
         self.stream: Any = checked(self.cuda.cudaStreamCreateWithFlags(self.cuda.cudaStreamNonBlocking))
@@ -50,16 +51,16 @@ class OpenEngine:
         return {name: self._tensor(name) for name in names if self.engine.get_tensor_mode(name) == wanted}
 
     def execute(self) -> None:
-        """Queue the engine on the stream; raises DeviceError where it fails."""
+        """Queue the engine on the stream; raises DeviceError if that fails."""
         if not self.context.execute_async_v3(int(self.stream)):
-            raise DeviceError("device tensorrt: the engine failed to run; check the card with nvidia-smi")
+            raise DeviceError("device tensorrt: the engine failed to run; check the GPU with nvidia-smi")
 
     def synchronise(self) -> None:
-        """Wait for what is queued."""
+        """Wait for everything in the queue."""
         checked(self.cuda.cudaStreamSynchronize(self.stream))
 
     def close(self) -> None:
-        """Give the engine and its stream back."""
+        """Free the engine and its stream."""
         if self.stream is not None:
             self.synchronise()
             self.context = self.engine = None
@@ -76,7 +77,7 @@ class TensorRTGraph:
     """An engine of a model that reads crops. Threads take turns: the memory and the context are shared."""
 
     def __init__(self, path: Path, built: Built) -> None:
-        """Raises ModelError where the engine is not for this machine, DeviceError where there is no TensorRT or card."""
+        """Raises ModelError if the engine is not for this machine, DeviceError without TensorRT or a GPU."""
         self._open = OpenEngine(path, built)
         self.facts, self._cuda = self._open.facts, self._open.cuda
         self.inputs, self.outputs = self._open.tensors("INPUT"), self._open.tensors("OUTPUT")
@@ -90,7 +91,7 @@ class TensorRTGraph:
         self._turn = threading.Lock()
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """The outputs of these names, in this order; more than the engine's largest batch run in several calls."""
+        """The outputs of these names, in this order; more than the engine's largest batch take several calls."""
         ((name, array),) = feeds.items()
         most = self._open.built.max_batch
         with self._turn:
@@ -98,7 +99,7 @@ class TensorRTGraph:
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def close(self) -> None:
-        """Give the memory of the host and of the card back; nothing runs afterwards."""
+        """Free the memory of host and GPU; the graph cannot run afterwards."""
         with self._turn:
             while self._graphs:
                 checked(self._cuda.cudaGraphExecDestroy(self._graphs.popitem()[1]))
@@ -115,7 +116,7 @@ class TensorRTGraph:
         return [self._memory[output].host[:n].copy() for output in outputs]
 
     def _captured(self, name: str, shape: tuple[int, ...]) -> Any:
-        """The copies and the engine for n crops as one CUDA graph; a first run outside of it lets TensorRT set itself up."""
+        """The copies and the engine for n crops as one CUDA graph; a first run outside it lets TensorRT initialise."""
         n, stream = shape[0], self._open.stream
         self._open.context.set_input_shape(name, shape)
         self._enqueue(n)
@@ -142,7 +143,7 @@ class TensorRTGraph:
 
 
 class _Memory:
-    """Pinned memory of the host, and the card's own beside it; on a card that shares memory they are the same."""
+    """Pinned host memory, and GPU memory for it; on a GPU that shares the host's memory they are the same."""
 
     def __init__(self, cuda: Any, most: int, tensor: Tensor, shared: bool) -> None:
         shape = (most, *(int(size or 0) for size in tensor.sizes))
@@ -158,13 +159,13 @@ class _Memory:
         self._per_face = total // most
 
     def copy(self, n: int, stream: Any, kind: Any) -> None:
-        """Queue the copy of the first n, to the card or from it."""
+        """Queue the copy of the first n, to the GPU or from it."""
         to_card = kind == self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         target, source = (self.device, self.address) if to_card else (self.address, self.device)
         checked(self._cuda.cudaMemcpyAsync(target, source, n * self._per_face, kind, stream))
 
     def close(self) -> None:
-        """Free it; the arrays over it are dead."""
+        """Free it; arrays that view it become invalid."""
         self.host = np.empty(0)
         if not self._shared:
             checked(self._cuda.cudaFree(self._on_card))
@@ -172,5 +173,5 @@ class _Memory:
 
 
 def _view(address: int, size: int) -> Array:
-    """Bytes at an address as an array; they belong to CUDA."""
+    """An array that views bytes at an address; CUDA owns them."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))

@@ -1,8 +1,8 @@
-"""What differs between TensorRT's versions, in one place.
+"""The differences between TensorRT versions, in one place.
 
-Known: TensorRT 10.3 and later (JetPack 6.1+), 11 (JetPack 7), and TensorRT-RTX 1, which has the same Python API, compiles ahead of
-time without a GPU, and whose engines only itself runs. Every network is strongly typed: version 10 must be told so, 11 and RTX
-know nothing else. Older versions would choose types by themselves, which has ruined CLIP models unnoticed.
+Supported are TensorRT 10.3 and later (JetPack 6.1+), 11 (JetPack 7), and TensorRT-RTX 1, which has the same Python API, compiles
+ahead of time without a GPU, and whose engines only TensorRT-RTX runs. Every network is strongly typed: version 10 needs a flag
+for that, 11 and RTX know nothing else. Older versions choose precisions by themselves, which has silently ruined CLIP models.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ RTX_TARGETS = (75, 80, 86, 89, 120)  # compute capabilities that TensorRT-RTX co
 
 
 def find_tensorrt() -> str | None:
-    """The package that is installed, TensorRT before TensorRT-RTX; None where there is none. Nothing is imported."""
+    """The installed package, TensorRT before TensorRT-RTX; None if there is none. Nothing is imported."""
     return next((name for name in PACKAGES if importlib.util.find_spec(name) is not None), None)
 
 
 def import_tensorrt(name: str | None = None) -> Any:
-    """TensorRT (or the package `name`); raises DeviceError saying what is missing or too old, and the line to type."""
+    """Import TensorRT (or the package `name`); raises DeviceError with what is missing or too old, and the command that installs it."""
     name = name or find_tensorrt()
     if name is None or importlib.util.find_spec(name) is None:
         raise DeviceError(
-            f'expected the package {name or "tensorrt"}, it is not installed; pip install {name or "tensorrt"} "numclip[tensorrt]" '
-            "(on a Jetson TensorRT is a system package: python -m venv --system-site-packages)"
+            f"needs the package {name or 'tensorrt'}, which is not installed; run: pip install {name or 'tensorrt'} "
+            '"numclip[tensorrt]" (on a Jetson TensorRT is a system package: python -m venv --system-site-packages)'
         )
     try:
         trt = importlib.import_module(name)
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise DeviceError(
-            f"expected the package {name} to load, it does not ({reason}); install its libraries: pip install {name}"
+            f"the package {name} does not load ({reason}); install its libraries: pip install {name}"
         ) from None
     check_version(name, trt.__version__)
     return trt
@@ -48,13 +48,13 @@ def check_version(name: str, version: str) -> None:
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if name == "tensorrt" and numbers < OLDEST:
         raise DeviceError(
-            f"expected TensorRT {OLDEST[0]}.{OLDEST[1]} or newer, got {version}, which would choose types by itself; "
-            "update to JetPack 6.1 or newer, or say --device cuda"
+            f"expected TensorRT {OLDEST[0]}.{OLDEST[1]} or newer, got {version}, which would choose precisions by itself; "
+            "update to JetPack 6.1 or newer, or use --device cuda"
         )
 
 
 def quiet_logger(trt: Any) -> Any:
-    """A logger that keeps the errors in its list `errors` and prints nothing."""
+    """A logger that collects errors in its list `errors` and prints nothing."""
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
@@ -74,27 +74,30 @@ def is_rtx(trt: Any) -> bool:
 
 
 def new_network(trt: Any, builder: Any) -> Any:
-    """A strongly typed network: by the flag in version 10; later versions keep the flag and ignore it."""
+    """A strongly typed network: by the flag in version 10; later versions accept the flag and ignore it."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return builder.create_network(0 if flag is None else 1 << int(flag))
 
 
 def set_portability(trt: Any, config: Any, *, versions: bool, hardware: bool, targets: tuple[int, ...]) -> list[str]:
-    """Ask for engines that later versions, newer cards, or cards that are not here can run; returns what was set."""
+    """Request engines that run with later versions, on newer GPUs, or on GPUs of other machines; returns the flags that were set."""
     said: list[str] = []
     if versions:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
         said.append("version-compatible")
     if hardware:
         if is_rtx(trt):
-            raise DeviceError("--hardware-compatible is TensorRT's; with TensorRT-RTX name the cards: --targets 86,89")
+            raise DeviceError(
+                "--hardware-compatible works with TensorRT only; with TensorRT-RTX name the compute capabilities, such "
+                "as --targets 86,89"
+            )
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
         said.append("hardware-compatible")
     if targets:
         if not is_rtx(trt):
             raise DeviceError(
-                "--targets needs TensorRT-RTX, which compiles without the card; TensorRT builds for the card that is here: "
-                "leave --targets out, or pip install tensorrt-rtx"
+                "--targets works with TensorRT-RTX only; leave --targets out to build for this machine's GPU, or run: "
+                "pip install tensorrt-rtx"
             )
         unknown = sorted(set(targets) - set(RTX_TARGETS))
         if unknown:
@@ -106,6 +109,6 @@ def set_portability(trt: Any, config: Any, *, versions: bool, hardware: bool, ta
 
 
 def use_full_float32(trt: Any, config: Any) -> None:
-    """Products in float32 as written, not in TF32, whose ten bits of mantissa cost tenths of a year."""
+    """Compute float32 products in full precision instead of TF32, whose ten-bit mantissa costs tenths of a year."""
     if hasattr(trt.BuilderFlag, "TF32"):
         config.clear_flag(trt.BuilderFlag.TF32)

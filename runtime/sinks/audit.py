@@ -1,4 +1,4 @@
-"""The audit trail of a gate: which answer was given, why, by which model, calibration and settings; nothing about the person."""
+"""The audit trail of a gate: each answer, its reason, and the model, calibration and settings behind it; nothing about the person."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from ..system import installed
 from .audit_file import OWN, AuditFile, AuditReport, Line, verify_audit
 from .verdicts import Checker, Signer
 
-TRACKS = 4096  # whose last answer is remembered
+TRACKS = 4096  # number of tracks whose last answer is kept
 WHY = {"yes": "above the limit", "no": "below the limit", "ask": "between the limits"}
 
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What of a gate's answers is kept."""
+    """What to write into the audit file."""
 
     file: Path
-    """Append to this file; FILE.head lies beside it."""
+    """Append to this file; FILE.head is in the same folder."""
     ages: bool = False
-    """Write the age and its range too."""
+    """Write ages and intervals too."""
     key: Path | None = None
     """Sign each answer with this P-256 private key (PEM)."""
     nonce: str = ""
-    """The caller's nonce, signed with each answer."""
+    """Text to sign with each answer, chosen by whoever will check it."""
 
     def __post_init__(self) -> None:
-        """UsageError for a nonce without a key."""
+        """Raise UsageError for a nonce without a key."""
         if self.nonce and self.key is None:
-            raise UsageError("expected --sign KEY beside --nonce; give the key")
+            raise UsageError("expected --sign KEY together with --nonce; add --sign KEY")
 
 
 class AuditSink:
-    """One line when a run begins, one for every new answer about somebody, one when it ends."""
+    """Writes one line when a run begins, one for every new answer, and one when the run ends."""
 
     def __init__(self, options: AuditOptions, spec: ModelSpec, settings: dict[str, Json]) -> None:
-        """settings: all that decides an answer, besides model and calibration. Raises OutputError, UsageError, DeviceError."""
+        """settings: everything that an answer depends on, besides model and calibration. Raises OutputError, UsageError, DeviceError."""
         self._options, self._run, self._count = options, secrets.token_hex(8), 0
         self._signer = None if options.key is None else Signer(options.key, options.nonce)
         calibration = spec.calibration
@@ -67,7 +67,7 @@ class AuditSink:
         self._append({"kind": "run", **self._made_by, **about})
 
     def write(self, result: FrameResult) -> None:
-        """Append what is new about each face; raises OutputError."""
+        """Append each face's new answer; raises OutputError."""
         source = self._sources.setdefault(result.frame.source, len(self._sources))
         for face in result.faces:
             if face.gate is None:
@@ -85,10 +85,10 @@ class AuditSink:
             self._append(self._record(result, source, face, answer, why))
 
     def tell(self, event: SourceEvent) -> None:
-        """Events of a source are no answers."""
+        """Ignore events of a source: they are not answers."""
 
     def close(self) -> None:
-        """Append the run's end."""
+        """Append the end of the run."""
         try:
             self._append({"kind": "end"})
         finally:
@@ -124,12 +124,12 @@ class AuditSink:
 
 
 def check_audit(path: Path, key: Path | None = None, nonce: str | None = None) -> AuditReport:
-    """Follow a file's chain and, with a public key, check that each answer is signed as it stands, once, with this nonce.
+    """Check a file's chain of lines and, with a public key, that each answer has a valid signature, this nonce, and occurs only once.
 
-    Raises OutputError where there is no such file, UsageError for a file that is no key.
+    Raises OutputError if the file cannot be read, UsageError for a file that is not a key.
     """
     if nonce is not None and key is None:
-        raise UsageError("expected --key PUBLIC.pem beside --nonce; give the key")
+        raise UsageError("expected --key PUBLIC.pem together with --nonce; add --key PUBLIC.pem")
     report = verify_audit(path)
     if key is None or report.fault is not None:
         return report
@@ -137,7 +137,7 @@ def check_audit(path: Path, key: Path | None = None, nonce: str | None = None) -
 
 
 def _unsigned(records: tuple[Line, ...], checker: Checker, nonce: str | None) -> str | None:
-    """The first answer whose signature does not hold."""
+    """The first answer without a valid signature, as a sentence; None if all are valid."""
     seen: set[tuple[Json, Json]] = set()
     for number, record in enumerate(records, start=1):
         if record.get("kind") != "answer":
@@ -151,11 +151,11 @@ def _unsigned(records: tuple[Line, ...], checker: Checker, nonce: str | None) ->
             return f"line {number}: {error}"
         given = signed.pop("nonce", None)
         if signed != mine:
-            return f"line {number} is signed, but its signature is that of another answer"
+            return f"line {number}: its signature belongs to another answer"
         if nonce is not None and given != nonce:
-            return f"line {number}: expected the nonce {nonce}, it was signed with another: a replay"
+            return f"line {number}: expected the nonce {nonce}, but it was signed with another; it may be a replayed answer"
         if (record["run"], record["id"]) in seen:
-            return f"line {number} was there before: a replay"
+            return f"line {number}: repeats an earlier line; it is a replayed answer"
         seen.add((record["run"], record["id"]))
     return None
 

@@ -1,9 +1,9 @@
-"""An append-only file of JSON lines in which each line holds the SHA-256 of the one before.
+"""An append-only file of JSON lines, in which each line contains the SHA-256 of the line before.
 
-FILE.head beside it says how many lines there are, how many bytes, and the last line's hash, so that a cut at the end shows
-too. Processes that write one file take turns by a lock on the head. A line is in the file, and the head says so, when
-`append` returns; one that does not fit is taken back. Whoever may write both files can make a new chain: keep the head's
-hash elsewhere, or sign the lines.
+FILE.head records the number of lines and bytes and the last line's hash, so that missing lines at the end are detected too.
+Processes that write the same file take turns, by a lock on the head. When `append` returns, the line is in the file and in the
+head; a line that does not fit is removed again. Somebody who can write both files can replace the whole chain: to detect that,
+store the head's hash elsewhere, or sign the lines.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from typing import cast
 from ...errors import OutputError
 from ..contract.fields import Json
 
-NOTHING = "0" * 64  # stands before the first line
+NOTHING = "0" * 64  # the hash before the first line
 HEAD_BYTES = 20 + 1 + 20 + 1 + 64 + 1
-OWN = ("n", "before")  # the fields that the file itself gives a line
+OWN = ("n", "before")  # the fields that the file adds to a line
 
 Line = dict[str, Json]
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the file holds, by its own account."""
+    """The recorded state of the file."""
 
     lines: int = 0
     size: int = 0  # bytes
@@ -39,7 +39,7 @@ class Head:
 
     @staticmethod
     def parse(data: bytes) -> Head | None:
-        """None where this is no head."""
+        """Read a head; None if the bytes are not one."""
         try:
             lines, size, last = data.decode("ascii").split()
             head = Head(int(lines), int(size), last)
@@ -49,34 +49,34 @@ class Head:
 
     @property
     def data(self) -> bytes:
-        """Always HEAD_BYTES long: writing it over another needs no room on the disk."""
+        """The head as HEAD_BYTES bytes: overwriting it needs no further disk space."""
         return f"{self.lines:020d} {self.size:020d} {self.last}\n".encode("ascii")
 
     def after(self, line: bytes) -> Head:
-        """The head with one more line, its newline included."""
+        """The head after one more line, which includes its newline."""
         return Head(self.lines + 1, self.size + len(line), digest(line))
 
 
 def head_of(path: Path) -> Path:
-    """Where the head of an audit file lies."""
+    """The path of an audit file's head."""
     return path.with_name(f"{path.name}.head")
 
 
 def digest(line: bytes) -> str:
-    """The hash of a line, its newline included."""
+    """The hash of a line with its newline."""
     return hashlib.sha256(line).hexdigest()
 
 
 def to_line(record: Mapping[str, Json]) -> bytes:
-    """A record as it stands in the file."""
+    """A record as a line of the file."""
     return (json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
 class AuditFile:
-    """Opened for appending; several processes may have it open."""
+    """An audit file that is open for appending; several processes may open it."""
 
     def __init__(self, path: Path) -> None:
-        """Create or go on; raises OutputError where it cannot be written, or is no whole chain."""
+        """Create the file, or continue it; raises OutputError if it cannot be written, or was altered."""
         self.path = path
         try:
             self._head = os.open(head_of(path), os.O_RDWR | os.O_CREAT, 0o600)
@@ -87,7 +87,7 @@ class AuditFile:
             raise OutputError(f"cannot write {path} ({error.strerror}); give another --audit FILE") from None
 
     def append(self, record: Mapping[str, Json]) -> None:
-        """Append a record as the next line; raises OutputError, with the chain as it was, where there is no room."""
+        """Append a record as the next line; raises OutputError if there is no space, and then leaves the file unchanged."""
         try:
             with self._locked():
                 head = self._current()
@@ -96,11 +96,11 @@ class AuditFile:
                 os.pwrite(self._head, head.after(line).data, 0)
         except OSError as error:
             raise OutputError(
-                f"cannot write {self.path} ({error.strerror}); free space; the file ends with the last whole line"
+                f"cannot write {self.path} ({error.strerror}); free disk space. The file ends with the last complete line"
             ) from None
 
     def close(self) -> None:
-        """Let go of both files."""
+        """Close both files."""
         os.close(self._file)
         os.close(self._head)
 
@@ -118,7 +118,9 @@ class AuditFile:
         try:
             import fcntl
         except ImportError:
-            raise OutputError(f"cannot write {self.path}: expected a system with flock, such as Linux") from None
+            raise OutputError(
+                f"cannot write {self.path}: needs a system with flock, such as Linux; leave --audit out on this one"
+            ) from None
         fcntl.flock(self._head, fcntl.LOCK_EX)
         try:
             yield
@@ -126,18 +128,22 @@ class AuditFile:
             fcntl.flock(self._head, fcntl.LOCK_UN)
 
     def _current(self) -> Head:
-        """The head, which a process that was killed in the middle of a line may have left one line behind, or a part of one."""
+        """The head. A process that was killed while writing may have left it one line behind, or left part of a line."""
         size, raw = os.fstat(self._file).st_size, os.pread(self._head, HEAD_BYTES + 1, 0)
         head = Head() if raw == b"" and size == 0 else Head.parse(raw)
         if head is None or size < head.size:
-            raise OutputError(f"{self.path}: expected a whole chain, it was changed; numclip audit verify says where")
+            raise OutputError(
+                f"{self.path}: the existing audit file was altered; numclip audit verify shows where. Give another --audit FILE"
+            )
         tail = os.pread(self._file, size - head.size, head.size)
         if b"\n" not in tail:  # empty, or the beginning of a line
             os.ftruncate(self._file, head.size)
         elif _follows(tail, head):
             head = head.after(tail)
         else:
-            raise OutputError(f"{self.path}: expected a whole chain, it was changed; numclip audit verify says where")
+            raise OutputError(
+                f"{self.path}: the existing audit file was altered; numclip audit verify shows where. Give another --audit FILE"
+            )
         if head.data != raw:
             os.pwrite(self._head, head.data, 0)
         return head
@@ -145,27 +151,27 @@ class AuditFile:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What a check of an audit file found."""
+    """The result of checking an audit file."""
 
-    lines: int  # that hold, from the first on
+    lines: int  # number of valid lines, from the first on
     runs: int
-    answers: Mapping[str, int]  # yes, no, ask: how often
+    answers: Mapping[str, int]  # how often each of yes, no and ask was given
     last: str  # SHA-256 of the last line
-    fault: str | None  # the first fault; None: the chain is whole
-    records: tuple[Line, ...] = field(default=(), repr=False)  # the lines that hold
+    fault: str | None  # the first problem; None: no line was altered
+    records: tuple[Line, ...] = field(default=(), repr=False)  # the valid lines
 
     def to_json(self) -> dict[str, object]:
-        """All but the lines."""
+        """Everything except the lines."""
         found = {"lines": self.lines, "runs": self.runs, "answers": dict(self.answers), "last": self.last}
         return {**found, "whole": self.fault is None, "fault": self.fault}
 
 
 def verify_audit(path: Path) -> AuditReport:
-    """Follow the chain from the first line to the head; raises OutputError where there is no such file."""
+    """Check every line from the first to the head; raises OutputError if the file cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise OutputError(f"{path}: expected an audit file ({error.strerror})") from None
+        raise OutputError(f"{path}: cannot read the audit file ({error.strerror}); correct the path") from None
     head, fault, records = Head(), None, list[Line]()
     for line in io.BytesIO(data):
         if not _follows(line, head):
@@ -186,19 +192,20 @@ def _unlike_head(path: Path, found: Head, records: list[Line]) -> str | None:
     except OSError:
         stored = None
     if stored is None:
-        return f"expected its head in {head_of(path)}; without it nobody can say whether lines at the end are missing"
+        return f"its head file {head_of(path)} is missing; without it, missing lines at the end cannot be detected"
     behind = stored.lines == found.lines - 1 and stored.last == (records[-1]["before"] if records else NOTHING)
     if stored == found or behind:
         return None
     if stored.lines > found.lines:
         return f"{stored.lines - found.lines} lines are missing at the end"
     return (
-        f"its head says {stored.lines} lines and hash {stored.last[:12]}…, found {found.lines} and {found.last[:12]}…"
+        f"its head file records {stored.lines} lines and hash {stored.last[:12]}…, but the file has {found.lines} "
+        f"lines and {found.last[:12]}…"
     )
 
 
 def _follows(line: bytes, head: Head) -> bool:
-    """Whether a line is whole and the next one after a head."""
+    """Whether a line is complete and follows the head."""
     if not line.endswith(b"\n") or line.count(b"\n") != 1:
         return False
     try:

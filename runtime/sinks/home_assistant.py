@@ -1,4 +1,4 @@
-"""What Home Assistant is told over MQTT: the device's sensors (MQTT discovery), and their values once a second at most."""
+"""Messages to Home Assistant over MQTT: its sensors (MQTT discovery), and their values at most once a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY_S = 1.0
 
 
 class HomeAssistant:
-    """Sensors: how many faces there are, how many of each word, and the mean number of those that are read.
+    """Sensors: the number of faces, the number of faces per word, and the mean value of the faces with one.
 
     All sources of a run are added up. The sensors are unavailable while the run is down.
     """
@@ -25,14 +25,14 @@ class HomeAssistant:
     def __init__(
         self, task: TaskSpec, version: str, counts_only: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """version: of this package. counts_only: without the mean. clock: seconds."""
+        """version: of this package. counts_only: no mean value. clock: seconds."""
         self._task, self._version, self._counts_only, self._clock = task, version, counts_only, clock
         self._newest: dict[str, FrameResult] = {}  # by source
         self._said: Mapping[str, object] | None = None
         self._said_s = float("-inf")
 
     def announcement(self, topic: str) -> tuple[str, dict[str, object]]:
-        """(topic, message) that makes one device with its sensors; `topic` is that of the results."""
+        """(topic, message) that announces one device with its sensors; `topic` is that of the results."""
         name = re.sub(r"[^A-Za-z0-9]+", "_", topic).strip("_")
         device = f"numclip_{name}_{hashlib.sha256(topic.encode()).hexdigest()[:8]}"
         sensors: dict[str, object] = {"faces": _sensor(device, "faces", "faces", "{{ value_json.faces }}")}
@@ -53,12 +53,12 @@ class HomeAssistant:
         return f"{PREFIX}/device/{device}/config", message
 
     def after(self, result: FrameResult) -> Mapping[str, object] | None:
-        """The state after a result; None while nothing has changed or the last one was said less than EVERY_S ago."""
+        """The state after a result; None if nothing changed, or the last state was sent less than EVERY_S ago."""
         self._newest[result.frame.source] = result
         return None if self._clock() < self._said_s + EVERY_S else self._changed()
 
     def after_event(self, event: SourceEvent) -> Mapping[str, object] | None:
-        """The state after an event: a source that gives nothing shows nobody. None where that changes nothing."""
+        """The state after an event: a source that stopped shows no faces. None if nothing changed."""
         self._newest.pop(event.source, None)
         return self._changed()
 

@@ -1,4 +1,4 @@
-"""A text file or stdout that is written in whole lines, each at once, whatever happens next."""
+"""A text file or stdout that always contains complete lines, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ...errors import OutputError
 
 
 class LineFile:
-    """Lines that are in the file, or in the pipe, when `append` returns."""
+    """A file of lines; a line is in the file, or in the pipe, when `append` returns."""
 
     def __init__(self, where: str, flag: str) -> None:
-        """where: a path, or - for stdout; flag: the one to name in errors. Raises OutputError."""
+        """where: a path, or - for stdout. flag: the flag to name in errors. Raises OutputError."""
         self._where = where
         if where == "-" and sys.stdout is None:
             raise OutputError(f"cannot write {where} (standard output is closed); give another {flag} FILE")
@@ -27,7 +27,7 @@ class LineFile:
             raise OutputError(f"cannot write {where} ({error.strerror}); give another {flag} FILE") from None
 
     def append(self, line: bytes) -> None:
-        """Append one line, its newline included; if it does not fit, take its beginning back and raise OutputError."""
+        """Append one line, which includes its newline; if it does not fit, remove its beginning again and raise OutputError."""
         done = 0
         try:
             while done < len(line):
@@ -37,7 +37,8 @@ class LineFile:
         except OSError as error:
             self._take_back(done)
             raise OutputError(
-                f"cannot write {self._where} ({error.strerror}); free space; the file ends with the last whole line"
+                f"cannot write {self._where} ({error.strerror}); free disk space. The file ends with the last complete "
+                "line"
             ) from None
         except KeyboardInterrupt:
             self._take_back(done)
@@ -46,10 +47,10 @@ class LineFile:
     def _take_back(self, done: int) -> None:
         try:
             os.ftruncate(self._file, os.lseek(self._file, -done, os.SEEK_CUR))
-        except OSError as error:  # a pipe or terminal cannot take back
+        except OSError as error:  # nothing can be removed from a pipe or terminal
             if error.errno not in (errno.EINVAL, errno.ESPIPE):
                 raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._file)

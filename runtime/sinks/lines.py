@@ -1,4 +1,4 @@
-"""Results as text: JSON lines, a table, lines for a person. Each is written in place, whole records at a time."""
+"""Results as text: JSON lines, a CSV table, or lines for people. Each writes complete records only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class JsonlSink:
 
 
 class CsvSink:
-    """A table with one row per face; with counts only, one row per frame."""
+    """A CSV table with one row per face; with counts only, one row per frame."""
 
     def __init__(self, where: str, task: TaskSpec, level: float | None, counts: bool) -> None:
         self._file, self._level, self._counts = LineFile(where, "--csv"), level, counts
@@ -53,25 +53,25 @@ class CsvSink:
         self._file.append(text.getvalue().encode())
 
     def tell(self, event: SourceEvent) -> None:
-        """A table has no place for events."""
+        """Ignore events: the table has no rows for them."""
 
     def close(self) -> None:
         self._file.close()
 
 
 class TerminalSink:
-    """A line per frame for a person, where nothing else is written."""
+    """One printed line per frame, if there is no other output."""
 
     def __init__(self, say: Callable[[str], None], level: float | None) -> None:
         self._say, self._level = say, level
 
     def write(self, result: FrameResult) -> None:
-        """Say where, and each face's number, range and word."""
+        """Print the source, and each face's value, range and word."""
         where = result.frame.file or f"{result.frame.time_s:8.2f} s"
         self._say(f"{where}: {result.describe(self._level)}")
 
     def tell(self, event: SourceEvent) -> None:
-        """Events are logged by the run itself."""
+        """Ignore events: the run logs them itself."""
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""

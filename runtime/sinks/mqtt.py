@@ -1,4 +1,4 @@
-"""Results as MQTT messages, one JSON object each, the same as in JSONL; through paho-mqtt, the Eclipse project's client."""
+"""Results as MQTT messages, one JSON object each, the same as in JSON lines; uses paho-mqtt, the Eclipse project's client."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .home_assistant import HomeAssistant
 from .sink import LineOf, json_line
 
 CONNECT_TIMEOUT_S = 5.0
-GOODBYE_S = 2.0  # for the last message
-KEEPALIVE_S = 15  # a broker that hears nothing for half as long again sends the last will
+GOODBYE_S = 2.0  # time limit for the last message
+KEEPALIVE_S = 15  # after 1.5 times this without a message the broker sends the last will
 QUEUED = 100  # messages kept while the broker is away; later ones are lost
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 FORM = "mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS"
@@ -26,7 +26,7 @@ FORM = "mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS"
 class MqttSink:
     """Publishes results and events to TOPIC, at most once each (QoS 0), and `online` or `offline`, retained, to TOPIC/status.
 
-    The broker itself says `offline` when the run dies (last will). The client connects again by itself.
+    If the run dies, the broker publishes `offline` (last will). The client reconnects by itself.
     """
 
     def __init__(
@@ -37,8 +37,8 @@ class MqttSink:
         ca: Path | None = None,
         home: HomeAssistant | None = None,
     ) -> None:
-        """url: as FORM says. retain: the broker keeps the newest message for who comes later. ca: certificates (PEM) that the
-        broker's is checked with; None: the system's. home: announced and kept up to date, beside the results.
+        """url: in the form FORM. retain: ask the broker to keep the newest message for later subscribers. ca: CA certificates (PEM) to
+        verify the broker with; None: the system's. home: Home Assistant sensors to announce and update, beside the results.
 
         Raises UsageError, OutputError.
         """
@@ -72,17 +72,18 @@ class MqttSink:
             self._client.connect(parts.hostname, port or PORTS[parts.scheme], KEEPALIVE_S)
         except (OSError, ValueError) as error:
             raise OutputError(
-                f"--mqtt {where}: expected a broker, got: {error}; check the address{_of_ca(secure)}"
+                f"--mqtt {where}: cannot connect to the broker ({error}); check the address{_of_ca(secure)}"
             ) from None
         self._client.loop_start()
         if not connected.wait(CONNECT_TIMEOUT_S) or self._refused:
             self._end()
             raise OutputError(
-                f"--mqtt {where}: expected a broker that lets in, got: {self._refused or 'no answer'}; check the login"
+                f"--mqtt {where}: the broker refused the connection ({self._refused or 'no answer'}); check user name and "
+                "password"
             )
 
     def _greet(self) -> None:
-        """What the broker keeps of this run, told at each connection."""
+        """Publish the retained messages of this run; called at each connection."""
         if self._home is not None:
             topic, message = self._home.announcement(self._topic)
             self._publish(topic, message, keep=True)
@@ -108,10 +109,10 @@ class MqttSink:
         self._client.publish(topic, json_line(message).rstrip(), retain=keep or self._retain)
 
     def close(self) -> None:
-        """Send what waits, and say good-bye."""
+        """Send what is queued, and disconnect."""
         if self._client.is_connected():
             last = self._client.publish(f"{self._topic}/status", "offline", qos=1, retain=True)
-            with suppress(RuntimeError, ValueError):  # the broker has just gone: its last will says the same
+            with suppress(RuntimeError, ValueError):  # the broker has just gone; its last will publishes the same
                 last.wait_for_publish(GOODBYE_S)
         self._end()
 

@@ -1,4 +1,4 @@
-"""The outputs of a run and of a replay: what may be asked for, and the sinks that it names."""
+"""The outputs of a run or a replay: their options, and the sinks that write them."""
 
 from __future__ import annotations
 
@@ -23,55 +23,59 @@ from .video import VideoSink
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where results go; without any of them, a line per frame is said."""
+    """Where results go; without any output, one line per frame is printed."""
 
     show: bool = False
-    """Show a window; q stops."""
+    """Show the video with its results in a window; q stops the run."""
     save: Path | None = None
-    """Write the annotated video here (.mp4); with several sources, {} in the name becomes their number."""
+    """Write the video with boxes and ages drawn in to this .mp4 file; with several sources, {} in the name becomes the source's number."""
     jsonl: str | None = None
     """Write one JSON line per frame and event to this file; - is stdout."""
     csv: str | None = None
-    """Write a table with one row per face to this file; - is stdout."""
+    """Write a CSV table with one row per face to this file; - is stdout."""
     mqtt: str | None = None
     """Publish the JSON lines to mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS."""
     mqtt_ca: Path | None = None
-    """Certificates (PEM) that the broker's is checked with; None: the system's."""
+    """CA certificates (PEM) to verify the broker with; None: the system's."""
     mqtt_retain: bool = False
-    """Let the broker keep the newest message for who comes later."""
+    """Ask the broker to keep the newest message for later subscribers."""
     home_assistant: bool = False
-    """Announce sensors to Home Assistant through the broker: faces, faces of each word, mean number."""
+    """Announce sensors to Home Assistant through the broker: number of faces, faces per word, mean value."""
     metrics: str | None = None
     """Serve latency, rates and counts for Prometheus on PORT of this machine, or on HOST:PORT."""
     interval: float = LEVEL
-    """Level of the shown range, between 0 and 1."""
+    """Probability with which the shown range contains the true value, between 0 and 1."""
     blur: bool = False
-    """Make faces unrecognisable in window and video."""
+    """Blur faces in the window and in the video."""
     aggregate: bool = False
-    """Write only how many faces there are of each word: no boxes, no tracks."""
+    """Write only the number of faces per word: no boxes, no tracks."""
     record: str | None = None
-    """Record what was seen, and when, to this file, for a replay."""
+    """Record detections and readings with their times to this file, for a replay."""
     record_pixels: bool = False
     """Record the pictures too."""
 
     @property
     def says_lines(self) -> bool:
-        """Whether a line per frame is said, because nothing else is asked for."""
+        """Whether one line per frame is printed, because there is no other output."""
         return not (self.jsonl or self.csv or self.save or self.show or self.mqtt or self.aggregate)
 
 
 def check_outputs(options: OutputOptions, sources: Sequence[SourceInfo]) -> None:
-    """UsageError where outputs contradict each other, or one is a file that is being read."""
+    """Raise UsageError if outputs contradict each other, or if one is a file that is being read."""
     if not 0 < options.interval < 1:
         raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {options.interval:g}")
     if options.aggregate and (options.show or options.save or options.record):
-        raise UsageError("expected --aggregate without --show, --save and --record: those show where faces are")
+        raise UsageError(
+            "--aggregate cannot be combined with --show, --save or --record, which show where faces are; leave one out"
+        )
     if options.record_pixels and not options.record:
-        raise UsageError("expected --record-pixels together with --record FILE")
+        raise UsageError("expected --record FILE together with --record-pixels; add --record FILE")
     if not options.mqtt and (options.mqtt_ca or options.mqtt_retain or options.home_assistant):
-        raise UsageError("expected --mqtt URL beside --mqtt-ca, --mqtt-retain and --home-assistant; name the broker")
+        raise UsageError(
+            "expected --mqtt URL together with --mqtt-ca, --mqtt-retain and --home-assistant; add --mqtt URL"
+        )
     if options.jsonl == options.csv == "-":
-        raise UsageError("expected at most one of --jsonl and --csv to be -, got both; name a file for one")
+        raise UsageError("expected only one of --jsonl and --csv to write to stdout (-), got both; name a file for one")
     named = {
         "--jsonl": options.jsonl,
         "--csv": options.csv,
@@ -84,10 +88,14 @@ def check_outputs(options: OutputOptions, sources: Sequence[SourceInfo]) -> None
             continue
         path = Path(where)
         if path.resolve() in paths:
-            raise UsageError(f"expected two files for {paths[path.resolve()]} and {flag}, got {where} for both")
+            raise UsageError(
+                f"expected different files for {paths[path.resolve()]} and {flag}, got {where} for both; rename one"
+            )
         paths[path.resolve()] = flag
         if path.exists() and any(path.samefile(file) for source in sources for file in source.files):
-            raise UsageError(f"expected an output that is not the source, got {where} for both; name another")
+            raise UsageError(
+                f"expected an output file other than the source, got {where} for both; choose another file"
+            )
 
 
 def open_outputs(
@@ -99,10 +107,10 @@ def open_outputs(
     say: Callable[[str], None],
     counted: Sequence[Source] = (),
 ) -> Iterator[Sink]:
-    """Every sink that was asked for, the window excepted.
+    """Open every requested sink, except the window.
 
-    level: of ranges; None where the model gives none. say: takes the lines for a person. counted: sources whose reconnects and
-    losses are counted.
+    level: of the ranges; None if the model has none. say: receives the lines for people. counted: sources whose reconnects and
+    dropped frames are counted.
     """
     line_of: LineOf = FrameResult.to_counts if options.aggregate else lambda result: result.to_dict(level)
     if options.jsonl:

@@ -1,4 +1,4 @@
-"""The state of a run for Prometheus, over HTTP; through prometheus-client, its own library."""
+"""The state of a run for Prometheus, over HTTP; uses prometheus-client, the official library."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0
 
 
 class MetricsSink:
-    """Serves /metrics on an address; each request gets the run's counts and times as they are then."""
+    """Serves /metrics at an address; each request returns the run's current counts and times."""
 
     def __init__(self, address: str, statistics: RunStatistics, sources: Sequence[Source]) -> None:
-        """address: PORT (on this machine alone) or HOST:PORT. Raises UsageError, OutputError."""
+        """address: PORT (of this machine only) or HOST:PORT. Raises UsageError, OutputError."""
         host, _, port = address.rpartition(":")
         if not port.isdecimal() or not 0 < int(port) < 65536:
             raise UsageError(f"expected --metrics PORT or HOST:PORT, such as 9100, got {address!r}")
@@ -40,7 +40,7 @@ class MetricsSink:
             ) from None
 
     def collect(self) -> Iterator[Any]:
-        """What a request gets."""
+        """The metrics for one request."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         now = self._statistics
@@ -61,15 +61,15 @@ class MetricsSink:
         yield GaugeMetricFamily("numclip_fps", "Results per second, lately", value=now.fps or 0.0)
 
     def write(self, result: FrameResult) -> None:
-        """Count the times of one result; the run feeds the statistics."""
+        """Count the times of one result; the run updates the statistics."""
         self._latency_s.observe(result.latency_s)
         self._model_s.observe(result.times_s.get("model", 0.0))
 
     def tell(self, event: SourceEvent) -> None:
-        """The run feeds the statistics."""
+        """Ignore events: the run updates the statistics."""
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -1,7 +1,7 @@
-"""A run on record: what was seen, when, and what went wrong, line by line, to be played back without a camera.
+"""Recordings of runs: results and events with their times, line by line, to be played back without a camera.
 
-The first line says what was recorded; then one JSON object per result or event, with the second it was handed over at. No
-pixels, unless they are asked for (then as JPEG, with the faces in them).
+The first line describes the recording. Then follows one JSON object per result or event, with the second at which it was handed
+over. The recording contains no pixels unless they are requested (then as JPEG, with the faces in them).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class RecordSink:
 
 @dataclass(frozen=True, eq=False)
 class RecordedReading:
-    """What was shown on a face; answers what it was recorded with."""
+    """The recorded estimate of a face."""
 
     value: float
     bin: str
@@ -85,18 +85,20 @@ class RecordedReading:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the range was recorded."""
+        """Whether the interval was recorded."""
         return self.range is not None
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
-        """Low and high; raises ModelError at any level but the recorded one."""
+        """Low and high; raises ModelError for any level but the recorded one."""
         if self.range is None or level != self.level:
-            raise ModelError(f"expected the recorded interval level {self.level}, got {level:g}; replay with that one")
+            raise ModelError(
+                f"expected the interval level {self.level} of the recording, got {level:g}; replay with that level"
+            )
         return self.range
 
 
 class Fields:
-    """One JSON object of a recording; each question raises ValueError where the answer is of another kind."""
+    """One JSON object of a recording; each method raises ValueError if the field has another type."""
 
     def __init__(self, content: object) -> None:
         if not isinstance(content, dict):
@@ -111,13 +113,13 @@ class Fields:
         return self.raw(key) is not None
 
     def raw(self, key: str) -> object:
-        """The field as it is."""
+        """The unchecked field."""
         if key not in self._content:
             raise ValueError(f"expected {key!r}")
         return self._content[key]
 
     def text(self, key: str, one_of: Sequence[str] | None = None) -> str:
-        """A text, of these."""
+        """A string, one of these."""
         value = self.raw(key)
         if not isinstance(value, str) or (one_of is not None and value not in one_of):
             raise ValueError(f"{key} {value!r}")
@@ -128,14 +130,14 @@ class Fields:
         return _finite(self.raw(key), key)
 
     def second(self, key: str) -> float:
-        """A time, or another number that is not negative."""
+        """A time, or another number of at least 0."""
         value = self.number(key)
         if value < 0:
             raise ValueError(f"{key} {value:g}")
         return value
 
     def count(self, key: str) -> int:
-        """A whole number, not negative."""
+        """A whole number of at least 0."""
         value = self.second(key)
         if value != int(value):
             raise ValueError(f"{key} {value:g}")
@@ -164,7 +166,7 @@ class Fields:
         return [Fields(item) for item in self.items(key)]
 
     def numbers(self, key: str, many: int) -> list[float]:
-        """So many finite numbers."""
+        """This many finite numbers."""
         values = [_finite(item, key) for item in self.items(key)]
         if len(values) != many:
             raise ValueError(f"expected {many} numbers for {key!r}, got {len(values)}")
@@ -177,7 +179,7 @@ class Fields:
 
 
 class Recording:
-    """A recording that is read from the start; raises SourceError naming the first line that is none."""
+    """A recording, read from the start; raises SourceError naming the first invalid line."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -194,16 +196,18 @@ class Recording:
                 for source in head.records("sources")
             ]
         except (StopIteration, ValueError, ModelError) as error:
-            raise SourceError(f"{path}: expected a recording of `numclip run --record`, failed at {error}") from None
+            raise SourceError(
+                f"{path}: not a recording of `numclip run --record` ({error}); give another file"
+            ) from None
 
     def items(self) -> Iterator[tuple[float, FrameResult | SourceEvent]]:
-        """(second since the start, result or event), in order."""
+        """The items as (seconds since the start, result or event), in order."""
         for number, line in self._lines:
             try:
                 yield line.second("at_s"), self._item(line)
             except (ValueError, OverflowError) as error:
                 raise SourceError(
-                    f"{self.name}: line {number} is no line of a recording ({error}); what came before it was played"
+                    f"{self.name}: line {number} is not a valid line of a recording ({error}); the lines before it were played"
                 ) from None
 
     def _numbered(self, path: Path) -> Iterator[tuple[int, Fields]]:
@@ -214,10 +218,10 @@ class Recording:
                         yield number, Fields(json.loads(line))
                     except (ValueError, RecursionError):
                         raise SourceError(
-                            f"{path}: line {number} is no JSON object; what came before it was played"
+                            f"{path}: line {number} is not a JSON object; the lines before it were played"
                         ) from None
         except OSError as error:
-            raise SourceError(f"{path}: expected a recording ({error.strerror}); correct the path") from None
+            raise SourceError(f"{path}: cannot read the recording ({error.strerror}); correct the path") from None
 
     def _item(self, line: Fields) -> FrameResult | SourceEvent:
         if "event" in line:
@@ -297,7 +301,7 @@ def _task(raw: Fields) -> TaskSpec:
 
 
 def _image(line: Fields) -> npt.NDArray[np.uint8]:
-    """The recorded picture, or grey of its size."""
+    """The recorded picture, or a grey one of its size."""
     height, width = (int(v) for v in line.numbers("size_hw", 2))
     if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX):
         raise ValueError(f"size {height} x {width}")

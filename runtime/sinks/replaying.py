@@ -1,4 +1,4 @@
-"""A recording played back. `numclip.runtime.replay(ReplayOptions(Path("run.rec")))` is `numclip replay run.rec`."""
+"""Playing back a recording. `numclip.runtime.replay(ReplayOptions(Path("run.rec")))` is `numclip replay run.rec`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .window import WindowSink
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """Which recording is played, and where its results go."""
+    """The recording to play, and where its results go."""
 
     file: Path
     """A recording of a run."""
     fast: bool = False
-    """Do not wait between results: as fast as it goes."""
+    """Play as fast as possible, instead of at the recorded speed."""
     outputs: OutputOptions = field(default_factory=OutputOptions)
     """Where results go."""
 
 
 def replay(options: ReplayOptions, say: Callable[[str], None] = print) -> RunSummary:
-    """Play a recording to its end; say takes the lines for a person. Raises SourceError, OutputError, UsageError."""
+    """Play a recording to its end. say: receives the lines for people. Raises SourceError, OutputError, UsageError."""
     outputs, recording, statistics = options.outputs, Recording(options.file), RunStatistics()
     check_outputs(outputs, [recording.info])
     if recording.level is not None and outputs.interval != recording.level:
         raise UsageError(
-            f"expected --interval {recording.level:g}, the level that was recorded, got {outputs.interval:g}"
+            f"expected --interval {recording.level:g}, the level of the recording, got {outputs.interval:g}"
         )
     with ExitStack() as stack:
         sinks: list[Sink] = []

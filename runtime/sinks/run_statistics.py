@@ -1,4 +1,4 @@
-"""What a run has seen and how it went: counts since the start, percentiles of the last results, in bounded memory."""
+"""Statistics of a run: counts since the start, percentiles of the latest results, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..live.frames import Source, SourceEvent, SourceInfo
 from ..live.results import FrameResult
 
-RECENT = 1000  # results that percentiles and rates are of
+RECENT = 1000  # number of latest results for percentiles and rates
 PERCENTILES = (50, 95, 99)
 
 
@@ -22,46 +22,46 @@ def _recent() -> deque[float]:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run went."""
+    """The summary of a run."""
 
     frames: int
-    """Results."""
+    """Number of results."""
     faces: int
     """Faces in all results."""
     fresh: int
     """Faces that the model ran on."""
     tracks: int
-    """Tracks shown."""
+    """Number of tracks."""
     dropped: int
-    """Frames skipped because newer ones were there."""
+    """Frames dropped because newer ones had arrived."""
     undecodable: int
-    """Frames that never came, could not be decoded, or were patched up by the decoder."""
+    """Frames that were missing, undecodable, or repaired by the decoder."""
     stalls: int
-    """Times that a live source gave nothing."""
+    """How often a live source delivered no frames."""
     reconnects: int
-    """Times that a live source was opened again."""
+    """How often a live source was opened again."""
     unread: Mapping[str, int]
-    """Faces without a number, by reason."""
+    """Faces without an estimate, by reason."""
     fps: float | None
-    """Results per second, lately; None for fewer than two."""
+    """Results per second over the latest results; None for fewer than two."""
     latency_ms: Mapping[int, float]
-    """Capture to result: p50, p95 and p99 of the last results; empty without any."""
+    """Time from capture to result: p50, p95 and p99 of the latest results; empty if there are none."""
     movement: float | None
-    """How restless the shown numbers are: their way per second of a track, in the task's unit; None without tracks."""
+    """How much the shown values fluctuate: their total change per second of a track, in the task's unit; None without tracks."""
     unit: str
     """The task's unit."""
     lost: tuple[SourceEvent, ...]
-    """How sources ended that should not have: all that failed, those that stalled and did not come back, and of several live
-    ones those that ended for good."""
+    """Sources that ended unexpectedly: all that failed, those that stalled and did not return, and, of several live sources, those
+    that ended for good."""
 
     @property
     def complete(self) -> bool:
-        """Whether every source gave all that was asked of it."""
+        """Whether every source was read completely."""
         return not self.lost
 
     @property
     def sentence(self) -> str:
-        """One line for the end of a run."""
+        """The summary as one line of text."""
         parts = [f"{self.frames} frames", f"{self.faces} faces"]
         parts += [f"{self.tracks} tracks"] if self.tracks else []
         parts += [f"{self.dropped} dropped"] if self.dropped else []
@@ -72,7 +72,7 @@ class RunSummary:
             numbers = "/".join(f"{v:.0f}" for v in self.latency_ms.values())
             parts.append(f"{self.fps:.0f} frames/s, capture to result {numbers} ms (p50/p95/p99)")
         if self.movement is not None:
-            parts.append(f"shown numbers move {self.movement:.2f} {self.unit}/s")
+            parts.append(f"shown values change by {self.movement:.2f} {self.unit}/s")
         return ", ".join(parts)
 
 
@@ -86,7 +86,7 @@ class RunStatistics:
     stalls: int = 0
     ends: list[SourceEvent] = field(default_factory=lambda: list[SourceEvent]())  # at most one per source
     down: dict[str, SourceEvent] = field(default_factory=lambda: dict[str, SourceEvent]())  # stalled sources, by name
-    reasons: Counter[str] = field(default_factory=lambda: Counter[str]())  # why faces show no number
+    reasons: Counter[str] = field(default_factory=lambda: Counter[str]())  # reasons for faces without an estimate
     dropped_of: dict[str, int] = field(default_factory=lambda: dict[str, int]())  # by source
     tracks_of: dict[str, int] = field(default_factory=lambda: dict[str, int]())
     latency_ms: deque[float] = field(default_factory=_recent)
@@ -135,11 +135,11 @@ class RunStatistics:
             self.down.pop(event.source, None)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
     @property
     def dropped(self) -> int:
-        """Frames skipped so far because newer ones were there."""
+        """Frames dropped so far because newer ones had arrived."""
         return sum(self.dropped_of.values())
 
     @property
@@ -149,23 +149,23 @@ class RunStatistics:
 
     @property
     def fps(self) -> float | None:
-        """Results per second, lately."""
+        """Results per second over the latest results."""
         if len(self._done_s) < 2 or self._done_s[-1] <= self._done_s[0]:
             return None
         return (len(self._done_s) - 1) / (self._done_s[-1] - self._done_s[0])
 
     @property
     def movement(self) -> float | None:
-        """How restless the shown numbers are: their way per second of a track, in the task's unit; None without tracks."""
+        """How much the shown values fluctuate: their total change per second of a track, in the task's unit; None without tracks."""
         return self._way / self._way_s if self._way_s > 0 else None
 
     def percentiles(self) -> dict[int, float]:
-        """p50, p95 and p99 of `latency_ms` over the last results; empty without any."""
+        """p50, p95 and p99 of `latency_ms` over the latest results; empty if there are none."""
         numbers = list(self.latency_ms)
         return dict(zip(PERCENTILES, np.percentile(numbers, PERCENTILES).tolist(), strict=True)) if numbers else {}
 
     def summary(self, unit: str, sources: Sequence[Source], infos: Sequence[SourceInfo]) -> RunSummary:
-        """All of it, now. sources: whose reconnects and losses are counted; infos: what they are."""
+        """The current summary. sources: whose reconnects and dropped frames are counted. infos: their descriptions."""
         cameras = {info.name for info in infos if info.live and not info.files}
         lost = [e for e in self.ends if e.kind == "failed" or (len(infos) > 1 and e.source in cameras)]
         lost += self.down.values()

@@ -1,4 +1,4 @@
-"""One run: sources, the way of a frame, outputs. `numclip.runtime.run(RunOptions(("clip.mp4",)))` is `numclip run clip.mp4`."""
+"""One run, from sources to outputs. `numclip.runtime.run(RunOptions(("clip.mp4",)))` is `numclip run clip.mp4`."""
 
 from __future__ import annotations
 
@@ -32,44 +32,44 @@ from .sink import Sink, Stop
 from .systemd import ServiceSink, supervised
 from .window import WindowSink
 
-JOIN_S = 10.0  # for a sink that is in the middle of a record
+JOIN_S = 10.0  # how long to wait for a sink that is writing a record
 log = logging.getLogger(__name__)
 
 Newest = dict[str, FrameResult]  # by source
-Until = Callable[[Iterable[Newest]], Iterator[Newest]]  # gives the same, and ends when the run shall end
+Until = Callable[[Iterable[Newest]], Iterator[Newest]]  # yields the same items, and ends when the run is to stop
 
 
 @dataclass(frozen=True)
 class RunOptions(FaceOptions):
-    """What a run reads, with what, and where its results go."""
+    """What a run reads, with which model and detector, and where its results go."""
 
     sources: tuple[str, ...]
-    """Cameras (0, /dev/video0, csi://0), files, folders, globs, addresses, gst:PIPELINE."""
+    """Cameras (0, /dev/video0, csi://0), files, folders, globs, URLs, gst:PIPELINE."""
     model: str = "age-nano"
-    """A model's name, an .onnx or an .engine."""
+    """A shipped model's name, an .onnx or .engine file, or hf://owner/name."""
     device: str = "auto"
-    """Where the model runs: auto, cpu, cuda or tensorrt."""
+    """Device that runs the model: auto, cpu, openvino, openvino-bf16, cuda or tensorrt."""
     threads: int | None = None
-    """CPU threads of the model; None: the library's choice."""
+    """CPU threads of the model; None: chosen by the inference library."""
     precision: str | None = None
-    """fp32, fp16 or int8: the form of the model beside it, as NAME.int8.onnx; None: the file that `model` names."""
+    """Run the model's file of this precision: fp32, fp16 or int8 (NAME.int8.onnx); None: the file that `model` names."""
     detector: str = FINDER
-    """The face detector's name, or a finder's file."""
+    """The face detector's name, or its file."""
     realtime: bool = False
-    """Play video files at their own speed, as a camera would, and skip frames."""
+    """Play video files at their own speed and drop late frames, as from a camera."""
     camera: str | None = None
-    """Ask a camera for this, as WxH@FPS:FORMAT."""
+    """Request this size, frame rate and pixel format from a camera, as WxH@FPS:FORMAT; None: the camera's own."""
     fps: float | None = None
     """Frame rate of a raw stream without timestamps; None: 30."""
     outputs: OutputOptions = field(default_factory=OutputOptions)
     """Where results go."""
     audit: AuditOptions | None = None
-    """Keep the gate's answers in an audit file; None: they are not kept."""
+    """Write the gate's answers to an audit file; None: do not."""
     progress: bool = False
-    """Show a progress bar on stderr, where that is a terminal."""
+    """Show a progress bar on stderr, if that is a terminal."""
 
     def __post_init__(self) -> None:
-        """UsageError where numbers are out of range, or options lack another."""
+        """Raise UsageError if a number is out of range or an option lacks another."""
         if not self.sources:
             raise UsageError("expected at least one source, such as 0 or a file")
         if (
@@ -80,15 +80,17 @@ class RunOptions(FaceOptions):
             raise UsageError("expected --max-faces, --min-face and --fps above 0")
         super().__post_init__()
         if self.gate is None and self.audit is not None:
-            raise UsageError("expected --gate AGE beside --audit, whose answers it keeps; say which age")
+            raise UsageError(
+                "expected --gate AGE together with --audit, which records the gate's answers; add --gate AGE"
+            )
 
 
 def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = iter) -> RunSummary:
-    """Open everything, then follow the frames; whatever happens, every output is closed whole.
+    """Open everything, and pass each frame from source to outputs. However the run ends, every output is closed properly.
 
-    say: takes the lines for a person, where there is no other output. until: wraps the wait for results in this thread, so that a
-    signal can end the run. Raises SourceError, at the end where parts of a source could not be read, and OutputError, ModelError,
-    DetectorError, DeviceError, UsageError.
+    say: receives the lines for people, if there is no other output. until: wraps the wait for results in this thread, so that a
+    signal can end the run. Raises SourceError if a source cannot be opened, and at its end if parts could not be read;
+    OutputError, ModelError, DetectorError, DeviceError, UsageError.
     """
     outputs, statistics = options.outputs, RunStatistics()
     with ExitStack() as stack:
@@ -117,9 +119,8 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         progress = stack.enter_context(tqdm(total=total, unit="frame", disable=disable, file=sys.stderr))
         sinks: list[Sink] = []
         if options.audit is not None:
-            sinks.append(
-                AuditSink(options.audit, model.spec, _settings(options, pipeline))
-            )  # the first: no answer without it
+            # First, so that no answer is shown that was not recorded.
+            sinks.append(AuditSink(options.audit, model.spec, _settings(options, pipeline)))
             stack.callback(sinks[0].close)
         for sink in open_outputs(outputs, infos, model.spec.task, level, statistics, say, sources):
             stack.callback(sink.close)
@@ -127,7 +128,7 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         if supervised():
             sinks.append(ServiceSink())
             stack.callback(sinks[-1].close)
-        sinks.append(statistics)  # the last: what is counted was written
+        sinks.append(statistics)  # last, so that only written results are counted
         window = WindowSink(infos, level, outputs.blur) if outputs.show else None
         if window is not None:
             stack.callback(window.close)
@@ -150,13 +151,13 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
             pass
         except KeyboardInterrupt:
             said = statistics.summary(model.spec.task.unit, sources, infos).sentence
-            log.info("stopped after %s; outputs hold what was seen", said)
+            log.info("stopped after %s; the outputs contain everything up to then", said)
             raise
     return statistics.summary(model.spec.task.unit, sources, infos)
 
 
 def _settings(options: RunOptions, pipeline: Pipeline) -> dict[str, Json]:
-    """All that decides the gate's answers, besides the model and its calibration."""
+    """All settings that the gate's answers depend on, besides the model and its calibration."""
     return {
         "gate": options.gate,
         "gate_error": options.gate_error,
@@ -170,11 +171,16 @@ def _settings(options: RunOptions, pipeline: Pipeline) -> dict[str, Json]:
 
 
 def _check_together(infos: Sequence[SourceInfo]) -> None:
-    """UsageError where sources cannot be read in one run."""
+    """Raise UsageError if the sources cannot be read in one run."""
     if len(infos) > 1 and any(info.stills for info in infos):
-        raise UsageError("expected one folder at a time, or several cameras or videos")
+        raise UsageError(
+            "expected one folder or several cameras or videos, got a folder and other sources; give them separately"
+        )
     if len({info.live for info in infos}) > 1:
-        raise UsageError("expected files beside a live source to be played like it; add --realtime")
+        raise UsageError(
+            "expected only live sources, or --realtime, got files beside a live source; add --realtime to play the "
+            "files like cameras"
+        )
 
 
 def _deliver(item: FrameResult | SourceEvent, sinks: Sequence[Sink]) -> None:
@@ -192,9 +198,9 @@ def _convey(
     until: Until,
     every: bool,
 ) -> None:
-    """Results are written in a thread of their own; this one shows them, and hears Ctrl-C and SIGTERM.
+    """Write results in a separate thread; this thread shows them and receives Ctrl-C and SIGTERM.
 
-    every: whether each result is shown, or the newest of each source.
+    every: show each result (True), or only the newest of each source.
     """
     newest: Handover[Newest] = Handover(1, None if every else lambda old, new: {**old, **new})
 
@@ -204,7 +210,7 @@ def _convey(
                 deliver(item)
                 if isinstance(item, FrameResult):
                     newest.put({item.frame.source: item})
-        except BaseException as error:  # raised again where the newest is taken
+        except BaseException as error:  # raised again in the thread that takes the results
             newest.close(error)
         else:
             newest.close()
@@ -221,11 +227,11 @@ def _convey(
             newest.close(drop=True)
             writer.join(JOIN_S)
             if writer.is_alive():
-                log.warning("an output did not take its last record within %g s; that record is not whole", JOIN_S)
+                log.warning("an output did not finish writing within %g s; its last record is incomplete", JOIN_S)
 
 
 def _takes(newest: Handover[Newest]) -> Iterator[Newest]:
-    """What waits to be shown, until nothing comes any more."""
+    """The results that wait to be shown, until there are no more."""
     try:
         while True:
             yield newest.take() or {}
@@ -234,7 +240,7 @@ def _takes(newest: Handover[Newest]) -> Iterator[Newest]:
 
 
 def _log_choices(options: RunOptions, model: Model, infos: Sequence[SourceInfo]) -> None:
-    """`auto` may choose, and says what it chose; a camera may give something else than it was asked for."""
+    """Log what `auto` chose, and settings that a camera did not accept."""
     notes: list[str] = []
     if options.device == "auto":
         notes.append(f"device {model.session.facts.device}")
@@ -245,5 +251,6 @@ def _log_choices(options: RunOptions, model: Model, infos: Sequence[SourceInfo])
         log.info("%s", ", ".join(notes))
     if options.budget_ms is not None and options.budget_ms != float("inf") and not infos[0].live:
         log.info(
-            "--budget-ms on a file: the results depend on how fast this machine is; leave it out to have them repeatable"
+            "--budget-ms was given for a file: the results depend on the speed of this machine; leave it out for repeatable "
+            "results"
         )

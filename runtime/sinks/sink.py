@@ -1,4 +1,4 @@
-"""What an output is: it takes every result and event once, in order."""
+"""The interface of an output: it receives every result and event once, in order."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol
 from ..live.frames import SourceEvent
 from ..live.results import FrameResult
 
-LineOf = Callable[[FrameResult], Mapping[str, object]]  # what a JSON line says of a result
+LineOf = Callable[[FrameResult], Mapping[str, object]]  # converts a result to the content of a JSON line
 
 
 class Sink(Protocol):
-    """Takes every result and event once, in order."""
+    """Receives every result and event once, in order."""
 
     def write(self, result: FrameResult) -> None: ...
 
@@ -23,7 +23,7 @@ class Sink(Protocol):
 
 
 class Stop(Exception):
-    """The person at the window wants no more, or the run was asked to end."""
+    """The user closed the window, or the run was asked to stop."""
 
 
 def json_line(record: Mapping[str, object]) -> bytes:

@@ -1,4 +1,4 @@
-"""Signed verdicts: a record as a JSON Web Signature (RFC 7515, ES256) with the caller's nonce in it, by joserfc.
+"""Signed verdicts: a record as a JSON Web Signature (RFC 7515, ES256) that includes the caller's nonce, through joserfc.
 
 openssl ecparam -name prime256v1 -genkey -noout -out key.pem
 openssl ec -in key.pem -pubout -out public.pem
@@ -25,7 +25,7 @@ class Signer:
     """Signs records with a private key."""
 
     def __init__(self, key: Path, nonce: str) -> None:
-        """key: a PEM file; raises UsageError for one that cannot sign, DeviceError without joserfc."""
+        """key: a PEM file; raises UsageError for a key that cannot sign, DeviceError without joserfc."""
         self._key, self.nonce = _read_key(key, private=True), nonce
 
     def sign(self, record: Mapping[str, Json]) -> str:
@@ -37,38 +37,40 @@ class Signer:
 
 
 class Checker:
-    """Checks signed verdicts with a public key; each nonce that it gave out is good for one verdict."""
+    """Checks signed verdicts with a public key; each nonce that it issued is valid for one verdict."""
 
     def __init__(self, key: Path) -> None:
-        """key: a PEM file; raises UsageError for one that is no key, DeviceError without joserfc."""
+        """key: a PEM file; raises UsageError for a file that is not a key, DeviceError without joserfc."""
         self._key, self._open = _read_key(key, private=False), set[str]()
 
     def nonce(self) -> str:
-        """A new one, to be handed to whoever asks for a verdict."""
+        """A new nonce, to be given to whoever requests a verdict."""
         nonce = secrets.token_urlsafe(16)
         self._open.add(nonce)
         return nonce
 
     def accept(self, token: str) -> dict[str, Json]:
-        """The record of a verdict; raises DataError for a forged one, and for one whose nonce is unknown or was used."""
+        """The record of a verdict; raises DataError if it is forged, or if its nonce is unknown or was used before."""
         record = self.read(token)
         nonce = record.get("nonce")
         if not isinstance(nonce, str) or nonce not in self._open:
-            raise DataError("verdict: expected a nonce that was given out and not used yet; it is a replay, refuse it")
+            raise DataError(
+                "verdict: the nonce was never issued or was already used, so this is a replay; reject the verdict"
+            )
         self._open.remove(nonce)
         return record
 
     def read(self, token: str) -> dict[str, Json]:
-        """The record, whatever its nonce; raises DataError for a forged one."""
+        """The record, with any nonce; raises DataError if it is forged."""
         from joserfc import jws
         from joserfc.errors import JoseError
 
         try:
             payload = json.loads(jws.deserialize_compact(token, self._key, algorithms=[ALGORITHM]).payload)
         except (JoseError, ValueError) as error:
-            raise DataError(f"verdict: expected one signed with this key ({error}); it is forged, refuse it") from None
+            raise DataError(f"verdict: not signed with this key ({error}), so it is forged; reject it") from None
         if not isinstance(payload, dict):
-            raise DataError("verdict: expected a signed record, got something else; refuse it")
+            raise DataError("verdict: not a signed record; reject it")
         return payload
 
 
@@ -77,12 +79,14 @@ def _read_key(path: Path, private: bool) -> ECKey:
         from joserfc.errors import JoseError
         from joserfc.jwk import ECKey
     except ImportError:
-        raise DeviceError("signatures: expected joserfc, it is not installed; pip install 'numclip[sign]'") from None
+        raise DeviceError(
+            "signatures need the package joserfc, which is not installed; run: pip install 'numclip[sign]'"
+        ) from None
     kind = "private" if private else "public"
     try:
         key = ECKey.import_key(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"{path}: expected a {kind} key ({error.strerror}); give another file") from None
+        raise UsageError(f"{path}: cannot read the {kind} key ({error.strerror}); give another file") from None
     except (JoseError, ValueError, TypeError) as error:
         raise UsageError(f"{path}: expected a {kind} P-256 key as PEM ({error}); give another file") from None
     if key.curve_name != "P-256" or (private and not key.is_private):

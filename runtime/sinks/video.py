@@ -15,7 +15,7 @@ class VideoSink:
     """The annotated frames as mp4, one file per source."""
 
     def __init__(self, path: Path, sources: Sequence[SourceInfo], level: float | None, blur: bool) -> None:
-        """path: holds {} where there are several sources; their numbers go there. Raises UsageError, OutputError."""
+        """path: contains {} if there are several sources; it is replaced by their numbers. Raises UsageError, OutputError."""
         if len(sources) > 1 and "{}" not in str(path):
             raise UsageError(f"expected --save with {{}} for the number of the source, such as out{{}}.mp4, got {path}")
         self._level, self._blur, self._count = level, blur, 0
@@ -26,13 +26,13 @@ class VideoSink:
             self._writers[source.name] = VideoWriter(Path(name), source.fps)
 
     def write(self, result: FrameResult) -> None:
-        """Append one frame at its own time; pictures of a folder follow each other at one per second."""
+        """Append one frame at its own time; pictures of a folder follow one per second."""
         time_s = float(self._count) if self._untimed else result.frame.time_s
         self._writers[result.frame.source].write(result.plot(self._level, self._blur), time_s)
         self._count += 1
 
     def tell(self, event: SourceEvent) -> None:
-        """A gap is as long in the video as it was."""
+        """Ignore events: a gap is as long in the video as it was."""
 
     def close(self) -> None:
         for writer in self._writers.values():

@@ -1,7 +1,7 @@
-"""Write annotated video that survives an interrupt: fragmented mp4, readable up to the last whole fragment.
+"""Annotated video that survives an interruption: fragmented mp4, readable up to the last complete fragment.
 
-OpenCV's writer reports no error and leaves an mp4 without an index when it is stopped. A fragmented mp4 carries its
-index in pieces, so a file that was cut off still opens and plays what was written.
+OpenCV's writer reports no error, and leaves an mp4 without an index when it is stopped. A fragmented mp4 contains its index in
+pieces, so an interrupted file still opens and plays what was written.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ...errors import OutputError
 from ..live.addresses import av_name
 
 TIME_BASE = Fraction(1, 90_000)  # s
-KEYFRAMES_S = 1.0  # at most so much is lost when the process is killed
+KEYFRAMES_S = 1.0  # at most this much is lost if the process is killed
 FALLBACK_FPS = 30
 MP4_FLAGS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 
 
 class VideoWriter:
-    """An H.264 mp4 (MPEG-4 part 2 where libx264 is absent), opened with the first frame's size."""
+    """An H.264 mp4 (MPEG-4 part 2 if libx264 is missing), opened with the first frame's size."""
 
     def __init__(self, path: Path, fps: float | None) -> None:
         import av
@@ -41,7 +41,7 @@ class VideoWriter:
             raise OutputError(f"cannot write {path} ({error.strerror}); give another --save FILE") from None
 
     def write(self, image: npt.NDArray[np.uint8], time_s: float) -> None:
-        """Append one [H, W, 3] uint8 BGR picture shown from `time_s` on; another size than the first is fitted in."""
+        """Append one [H, W, 3] uint8 BGR picture, shown from `time_s` on; a picture of another size is fitted into the first's."""
         if self._stream is None:
             self._stream = self._new_stream(image)
         frame = self._av.VideoFrame.from_ndarray(_fitted(image, self._stream.width, self._stream.height), "bgr24")
@@ -51,7 +51,7 @@ class VideoWriter:
         self._mux(frame)
 
     def close(self) -> None:
-        """Write what the encoder still holds, and the end of the file."""
+        """Write what the encoder has buffered, and the end of the file."""
         if self._container is None:
             return
         try:
@@ -67,12 +67,12 @@ class VideoWriter:
                 self._container.mux(packet)
         except (self._av.FFmpegError, OSError) as error:
             container, self._container = self._container, None
-            with contextlib.suppress(self._av.FFmpegError, OSError):  # still full: the first error is the one to tell
+            with contextlib.suppress(self._av.FFmpegError, OSError):  # the disk is still full: report the first error
                 container.close()
             if self.path.is_file():
                 cut_to_whole_fragments(self.path)
             raise OutputError(
-                f"cannot write {self.path} ({error.strerror}); free space; the file plays up to here"
+                f"cannot write {self.path} ({error.strerror}); free disk space. The file plays up to here"
             ) from None
 
     def _shut(self) -> None:
@@ -80,7 +80,7 @@ class VideoWriter:
             self._container.close()
         except (self._av.FFmpegError, OSError) as error:
             raise OutputError(
-                f"cannot finish {self.path} ({error.strerror}); free space; it plays up to here"
+                f"cannot finish {self.path} ({error.strerror}); free disk space. The file plays up to here"
             ) from None
 
     def _new_stream(self, image: npt.NDArray[np.uint8]) -> Any:
@@ -97,7 +97,7 @@ class VideoWriter:
 
 
 def cut_to_whole_fragments(path: Path) -> None:
-    """Cut an mp4 whose writing broke off after its last whole fragment (a `moof` box and the `mdat` that belongs to it)."""
+    """Cut an interrupted mp4 after its last complete fragment (a `moof` box and the `mdat` that belongs to it)."""
     with path.open("r+b") as file:
         size, at, whole = path.stat().st_size, 0, 0
         while at + 8 <= size:
@@ -112,7 +112,7 @@ def cut_to_whole_fragments(path: Path) -> None:
 
 
 def _fitted(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
-    """The picture in a frame of this size: cropped by one px where sizes are odd, else scaled, with black borders."""
+    """The picture in a frame of this size: cropped by one px if sizes are odd, else scaled, with black borders."""
     h, w = image.shape[:2]
     if (w - w % 2, h - h % 2) == (width, height):
         return np.ascontiguousarray(image[:height, :width])

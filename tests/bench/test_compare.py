@@ -38,7 +38,7 @@ def test_like_runs(report: dict[str, Any], tmp_path: Path, capfd: pytest.Capture
         row["restarts"] = [{"p50_ms": 1.0, "undisturbed_p50_ms": 0.5}] * 3
     assert compare(tmp_path, fast, slow) == 0
     page = capfd.readouterr().out
-    assert page.count("| 2.00 (2.00-2.00) |") == 2 and "spread between the restarts of each, 3 and 3" in page
+    assert page.count("| 2.00 (2.00-2.00) |") == 2 and "spread between the restarts of each run (3 and 3)" in page
 
 
 def test_a_run_against_itself(report: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -95,4 +95,4 @@ def test_a_run_that_no_other_could_match(
 def test_other_files_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A file that is not a report is an error in one sentence."""
     assert compare(tmp_path, {}, {}) == 2
-    assert "expected a report of numclip bench" in capfd.readouterr().err
+    assert "a report of numclip bench --json" in capfd.readouterr().err

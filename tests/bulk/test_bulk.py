@@ -273,7 +273,7 @@ def test_the_columns_are_documented(repo: Path) -> None:
             ["nowhere.tar", "--out", "o"],
             "nowhere.tar: expected a file, folder, glob, archive or address, found no such file",
         ),
-        (["--out", "o"], "expected at least one INPUT, or --from-file FILE"),
+        (["--out", "o"], "expected at least one INPUT or --from-file FILE"),
         ([".", "--out", "o", "--shard", "3"], "expected --shard I/N such as 3/8"),
         ([".", "--out", "o", "--shard", "3/2"], "expected --shard I/N with I from 1 to N"),
         ([".", "--out", "o", "--video", "fast"], "expected --video track, frame or seconds above 0"),

@@ -132,7 +132,7 @@ def test_the_command_on_bands(shared_data: Path, tmp_path: Path, capfd: pytest.C
     assert set(made["left_out"]) == {"table:0.csv", "table:1.csv"} and made["n"] <= 120
     assert 0.6 < made["left_out"]["table:0.csv"]["coverage"] <= 1
     assert main([*words, "--every-set"]) == 0
-    assert "fitted without table:0.csv: 90 % intervals hold" in capfd.readouterr().out
+    assert "fitted without table:0.csv: 90 % intervals contain" in capfd.readouterr().out
     spec = read_spec(resolve(str(tmp_path / "made.onnx")))
     assert spec.calibration is not None
     wide, usual = (np.asarray(t) for t in (spec.calibration.table.quantiles, made["quantiles"]))

@@ -130,7 +130,7 @@ def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[
     assert main(layered) == 0
     out, err = capfd.readouterr()
     assert "layer door from 40 faces: offset +" in out
-    assert "40 faces are few for a layer; 50 to 200" in err
+    assert "a layer from 40 faces is imprecise; use 50 to 200" in err
     shifted = numclip.load(model)
     assert shifted.spec.calibration is not None
     (layer,) = shifted.spec.calibration.layers
@@ -138,9 +138,12 @@ def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[
     with pytest.raises(UsageError, match="in its layer door"):
         open_gate(shifted.spec, 18)
     assert main(layered) == 2 and main(layered[:-2]) == 2
-    assert capfd.readouterr().err.count("it has door; first --remove-layer door") == 2
+    assert (
+        capfd.readouterr().err.count("already has the layer door; first run numclip calibrate with --remove-layer door")
+        == 2
+    )
     assert main([*in_place, "--remove-layer", "roof"]) == 2
-    assert "expected the name of a layer of this model (door), got roof" in capfd.readouterr().err
+    assert "this model has no layer roof (its layers: door)" in capfd.readouterr().err
     assert main([*in_place, "--remove-layer", "door"]) == 0
     assert model.read_bytes() == before
 
@@ -150,7 +153,7 @@ def test_another_graphs_calibration_is_refused(model: Path) -> None:
     spec = model_file.read_spec(model)
     assert spec.calibration is not None
     model_file.write_spec(model, spec.with_calibration(replace(spec.calibration, graph_sha256="0" * 64)))
-    with pytest.raises(ModelError, match=r"calibration\.graph_sha256: expected this graph's"):
+    with pytest.raises(ModelError, match=r"calibration\.graph_sha256: the calibration belongs to another graph"):
         numclip.load(model)
 
 
@@ -172,7 +175,7 @@ def test_a_wrong_calibration_can_be_replaced(yunet_model: Path, model: Path, sit
     model_file.write_spec(model, spec.with_calibration(replace(spec.calibration, graph_sha256="0" * 64)))
     again = ["calibrate", str(model), "--data", site(60), "--split", "all", "--out", str(model)]
     assert main([*again, "--layer", "door"]) == 1
-    assert "calibration.graph_sha256: expected this graph's, got another's" in capfd.readouterr().err
+    assert "calibration.graph_sha256: the calibration belongs to another graph" in capfd.readouterr().err
     assert main(again) == 0 and numclip.load(model).spec.calibration.n == 60  # type: ignore[union-attr]
 
 
@@ -183,17 +186,21 @@ def test_bad_input(yunet_model: Path, model: Path, site: Callable[[int], str], t
     before = model.read_bytes()
     table = f"table:{tmp_path / 't.csv'}"
     for flags, code, sentence in (
-        (["--data", table], 1, "expected a split 'calibration', it has train"),
+        (["--data", table], 1, "has no split 'calibration', only train"),
         (
             ["--data", f"table:{tmp_path / 'old.csv'}", "--split", "all"],
             1,
-            "expected labels of 0 to 120 years, got 200",
+            "expected labels from 0 to 120 years, got 200",
         ),
         (["--data", site(29), "--split", "all"], 1, "expected at least 30 labelled faces to calibrate, got 29"),
         (["--data", site(29), "--split", "all", "--layer", "door"], 1, "expected at least 30 labelled faces"),
-        ([], 2, "expected --data with labelled faces, or --remove-layer NAME"),
-        (["--data", table, "--remove-layer", "door"], 2, "expected --data with labelled faces, or --remove-layer NAME"),
-        (["--remove-layer", "door"], 2, "expected the name of a layer of this model (none), got door"),
+        ([], 2, "expected either --data with labelled faces, or --remove-layer NAME"),
+        (
+            ["--data", table, "--remove-layer", "door"],
+            2,
+            "expected either --data with labelled faces, or --remove-layer NAME",
+        ),
+        (["--remove-layer", "door"], 2, "this model has no layer door (its layers: none)"),
     ):
         assert main(["calibrate", str(model), "--out", str(model), *flags]) == code
         err = capfd.readouterr().err
@@ -205,7 +212,7 @@ def test_a_model_without_bins(model: Path, capfd) -> None:
     spec = model_file.read_spec(model)
     model_file.write_spec(model, spec.with_calibration(None))
     flags = ["calibrate", str(model), "--data", "table:none.csv"]
-    assert main([*flags, "--layer", "door"]) == 1 and "expected a calibrated model" in capfd.readouterr().err
+    assert main([*flags, "--layer", "door"]) == 1 and "a layer needs a calibrated model" in capfd.readouterr().err
     model_file.write_spec(model, replace(spec, task=replace(spec.task, words=(), bin_edges=(0.0,))))
     assert main(flags) == 1 and "spec field task.words: expected at least 2 words, got 0" in capfd.readouterr().err
 
@@ -225,5 +232,5 @@ def test_a_new_file_is_written(
     calibration = model_file.read_spec(written).calibration  # its own name again, not .calibrated.calibrated
     assert calibration is not None and [layer.name for layer in calibration.layers] == ["door"]
     assert main(["calibrate", "age-nano", "--data", data, "--split", "all", "--out", str(SHIPPED)]) == 2
-    assert "this folder holds numclip's models; give another --out" in capfd.readouterr().err
+    assert "this folder contains the models that ship with numclip; write to another --out" in capfd.readouterr().err
     assert SHIPPED.read_bytes() == before

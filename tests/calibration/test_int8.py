@@ -101,7 +101,7 @@ def test_only_float_files_are_quantized(plans: dict[str, graphs.Plan], tmp_path:
     """Quantizing an INT8 file is an error that names the float file to use."""
     path = written(graphs.quantized(plans["cpu"], frozenset()), tmp_path / "q.onnx")
     write_spec(path, replace(SPEC, graph=replace(SPEC.graph, precision="int8")))
-    with pytest.raises(UsageError, match="expected a float32 model, this one is int8"):
+    with pytest.raises(UsageError, match="expected a float32 model, got int8"):
         quantize(QuantizeOptions(path, ["x"], tmp_path / "o.onnx"))
 
 
@@ -143,4 +143,9 @@ def test_beyond_its_limits_nothing_is_written(
     out = tmp_path / "q.onnx"
     assert main(["quantize", "age-nano", "--data", f"table:{table}", "--out", str(out)]) == 1
     said = capsys.readouterr().err
-    assert "INT8 misses its limits" in said and "at most 0.0001" in said and "--widen" in said and not out.exists()
+    assert (
+        "the INT8 file exceeds its limits" in said
+        and "at most 0.0001" in said
+        and "--widen" in said
+        and not out.exists()
+    )

@@ -20,7 +20,7 @@ def test_the_first_camera_is_read(
     monkeypatch.setattr(webcams, "cameras", lambda: [tmp_path / "video1", tmp_path / "video2"])
     assert main(["run", "--detector", "haar", "--device", "cpu"]) == 0
     said, errors = capfd.readouterr()
-    assert f"numclip: no source named; reading camera {tmp_path}/video1\n" in errors and said.count("\n") == 1
+    assert f"numclip: no SOURCE given; reading camera {tmp_path}/video1\n" in errors and said.count("\n") == 1
 
 
 def test_nodes_are_taken_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,4 +36,4 @@ def test_no_source_and_no_camera(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     monkeypatch.setattr(webcams, "cameras", list)
     assert main(["run"]) == 2
     said = capfd.readouterr().err
-    assert said.count("\n") == 1 and "such as clip.mp4 or rtsp://" in said and "no camera is plugged in" in said
+    assert said.count("\n") == 1 and "such as clip.mp4 or rtsp://" in said and "no camera is connected" in said

@@ -257,14 +257,14 @@ def test_the_card(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["push", "age-nano", "age-small", "hf://me/x"], 2, "expected forms of one model"),
+        (["push", "age-nano", "age-small", "hf://me/x"], 2, "expected files of one model"),
         (["push", "faces-nano", "hf://me/x"], 1, "a face finder"),
         (["push", "age-nano", "me/x"], 1, "expected hf://owner/name"),
-        (["push", "age-nano", "hf://me/x@main"], 2, "without revision"),
-        (["push", "age-nano", "hf://me/x", "--card", "no.md"], 2, "expected a Markdown page"),
-        (["info", "hf://me/nowhere"], 1, "expected a repository that is there"),
+        (["push", "age-nano", "hf://me/x@main"], 2, "without a revision"),
+        (["push", "age-nano", "hf://me/x", "--card", "no.md"], 2, "cannot read --card no.md"),
+        (["info", "hf://me/nowhere"], 1, "the repository does not exist"),
         (["info", "hf://me"], 1, "expected hf://owner/name"),
-        (["info", "hf://me/ages@soon"], 1, "expected a revision"),
+        (["info", "hf://me/ages@soon"], 1, "the repository has no such revision"),
         (["info", "hf://me/ages/other.onnx"], 1, "expected a file"),
         (["run", "face.png", "--model", "hf://me/ages", "--precision", "fp16"], 1, "expected a file"),
     ],
@@ -294,7 +294,7 @@ def test_without_login_or_hub(hub: Hub, tmp_path: Path) -> None:
 def test_without_a_copy(tmp_path: Path) -> None:
     """Without the hub and without a cached copy, there is one sentence after the client's half-minute of retries."""
     code, _, said = command(None, tmp_path, "info", "hf://me/ages")
-    assert code == 1 and "the cache has no copy; go online" in said and said.count("\n") == 1
+    assert code == 1 and "it is not in the cache; connect to the network" in said and said.count("\n") == 1
 
 
 def test_damaged_bytes_are_not_used(hub: Hub, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_damaged_bytes_are_not_used(hub: Hub, tmp_path: Path) -> None:
     hub.objects[hashlib.sha256(data).hexdigest()] = data
     hub.spoil = True
     code, _, said = command(hub, tmp_path, "info", "hf://me/ages")
-    assert code == 1 and "expected sha256" in said and said.count("\n") == 1, said
+    assert code == 1 and "expected SHA-256" in said and said.count("\n") == 1, said
 
 
 def test_addresses() -> None:

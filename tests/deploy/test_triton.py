@@ -99,5 +99,5 @@ def test_wrong_flags_of_triton(words: list[str], said: str, tmp_path: Path, caps
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     """A file in a folder's place is an error in one sentence."""
     (tmp_path / "taken").write_text("")
-    with pytest.raises(NumclipError, match="cannot be written"):
+    with pytest.raises(NumclipError, match="cannot write"):
         write_repository(tmp_path / "taken", SHIPPED, SPEC)

@@ -113,8 +113,8 @@ def test_a_missing_detector(published: dict[str, str]) -> None:
     before = shell("numclip doctor --all", env)["detector yunet"]
     after = shell("numclip fetch yunet >&2 && numclip doctor --all", env)["detector yunet"]
 
-    assert before.ok and "not needed; numclip fetch yunet brings it" in before.said
-    assert after == Said(True, "there, whole, and runs", "")
+    assert before.ok and "only needed for --detector yunet; numclip fetch yunet downloads it" in before.said
+    assert after == Said(True, "is the published file, and runs", "")
 
 
 def test_a_spoilt_detector(published: dict[str, str], yunet_model: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_spoilt_detector(published: dict[str, str], yunet_model: Path) -> None
     before, after = typed(here(published), "detector yunet")
 
     assert not before.ok
-    assert "not the published file" in before.said
+    assert "differs from the published file" in before.said
     assert after.ok
 
 
@@ -218,7 +218,7 @@ def test_a_camera_that_is_not_plugged_in() -> None:
 def test_a_problem_is_an_exit_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """With a problem, doctor exits with 1, prints the command below it, and the count at the end."""
     assert main(["doctor", "--camera", str(tmp_path / "none.mp4")]) == 1
-    assert "type the line" in capfd.readouterr().out
+    assert "run the command" in capfd.readouterr().out
 
 
 def test_problems_first_and_the_rest_folded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +230,7 @@ def test_problems_first_and_the_rest_folded(tmp_path: Path, capfd: pytest.Captur
     rows = printed(long := capfd.readouterr().out)
 
     assert not any(said.ok for said in printed(short).values())
-    folded = next(line for line in short.splitlines() if " checks are fine: " in line)
+    folded = next(line for line in short.splitlines() if " checks passed: " in line)
     names = folded.partition(": ")[2].partition(" (--all")[0].split(", ")
     assert [name[:18] for name in names] == [check for check, said in rows.items() if said.ok], (
         "rows show 18 characters"

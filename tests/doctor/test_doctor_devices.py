@@ -32,7 +32,7 @@ def test_a_gpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not with_gpu.ok
     assert "onnxruntime-gpu" in str(with_gpu.fix)
     assert without.ok
-    assert without.said == "not here: refused"
+    assert without.said == "not available: refused"
 
 
 def test_a_cpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_a_trained_tower_is_trained(drawings: list[str], tmp_path: Path) -> None
         (["all", "--data", "table:x.csv"], 2, "expected two or more --data sets"),
         (["loss", "--data", "table:x.csv", "--steps", "0"], 2, "expected --steps to be at least 1, got 0"),
         (["loss", "--data", "table:x.csv", "--num-faces", "0"], 2, "expected --num-faces to be at least 1, got 0"),
-        (["loss", "--data", "table:nothing.csv"], 1, "found nothing at"),
+        (["loss", "--data", "table:nothing.csv"], 1, "does not exist"),
     ],
 )
 def test_a_bad_request_is_one_sentence(flags: list[str], code: int, sentence: str, tmp_path: Path, capfd) -> None:

@@ -89,7 +89,7 @@ def test_a_tower_without_language_is_told(place: Path, capfd: pytest.CaptureFixt
     code, out = rebin(place, "mute")
     told = capfd.readouterr()
     said = told.out + told.err
-    assert code == 0 and "no language pre-training" in said and "not measured" in said
+    assert code == 0 and "no language pre-training" in said and "nothing was measured" in said
     network, _ = load_checkpoint(out)
     assert network(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).probabilities.shape == (2, 3)
 

@@ -141,7 +141,7 @@ BAD = {
     "an unknown source of the words": ({"words_by": "me"}, "words_by: expected paper, released code, data set, ours"),
     "a crop of neither kind": ({"crop": {"square": 1}}, "crop: "),
     "released values of other bins": ({"released": {"values": [1, 2]}}, "released: "),
-    "a range that falls": ({"low": 9, "high": 6}, "more than low"),
+    "a range that falls": ({"low": 9, "high": 6}, "a number above task.low"),
 }
 
 

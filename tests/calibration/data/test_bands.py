@@ -51,8 +51,8 @@ def test_a_table_of_bands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("0.png,29,20", "age_high of 29 or more, got 20"),
-        ("0.png,x,20", "a number as age_low"),
+        ("0.png,29,20", "age_high to be at least age_low = 29, got 20"),
+        ("0.png,x,20", "a number in column age_low"),
         ("0.png,,20", "age_low"),
     ],
 )
@@ -102,7 +102,7 @@ def test_bands_have_no_one_number() -> None:
     exact, banded = Sample("a.png", 33.0), Sample("b.png", 20.0, band_high=29.0)
     assert _faces([exact]).labels.tolist() == [33]
     assert _faces([exact, banded]).ends.tolist() == [[33, 33], [20, 29]]
-    with pytest.raises(DataError, match=r"expected exact labels here, b.png has the band 20 to 29"):
+    with pytest.raises(DataError, match=r"expected exact labels, but b.png has the band 20 to 29"):
         _ = _faces([exact, banded]).labels
 
 

@@ -71,18 +71,18 @@ def test_copies(tmp_path: Path) -> None:
 
 
 BAD_TABLES = {
-    "no label column": ("file,x\na.png,1\n", "expected columns file and label"),
+    "no label column": ("file,x\na.png,1\n", "expected the columns file and label"),
     "a text as label": ("file,label\na.png,old\n", "line 2: expected a number"),
-    "nan": ("file,label\na.png,nan\n", "line 2: expected a finite label"),
-    "no rows": ("file,label\n", "expected labelled pictures, found none"),
-    "unknown split": ("file,label,split\na.png,1,dev\n", "expected split train, val, calibration, test"),
+    "nan": ("file,label\na.png,nan\n", "line 2: expected a finite number in column label"),
+    "no rows": ("file,label\n", "contains no labelled pictures"),
+    "unknown split": ("file,label,split\na.png,1,dev\n", "expected a split among train, val, calibration, test"),
     "twins across splits": (
         "file,label,split,near_duplicate_group\na.png,1,train,7\nb.png,1,test,7\n",
-        "near-duplicate group 7 stands in two splits",
+        "near-duplicate group 7 is in two splits",
     ),
     "a person across splits": (
         "file,label,split,subject\na.png,1,train,ann\nb.png,1,test,ann\n",
-        "subject ann stands in two splits",
+        "subject ann is in two splits",
     ),
 }
 
@@ -99,7 +99,7 @@ def test_bad_tables(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("faces", "expected DATA like"), ("utk:x", "expected DATA like"), ("table:nowhere.csv", "found nothing at")],
+    [("faces", "expected DATA as"), ("utk:x", "expected DATA as"), ("table:nowhere.csv", "does not exist")],
 )
 def test_bad_names(text: str, sentence: str) -> None:
     """A wrong data set name is an error that shows the right form."""
@@ -119,7 +119,7 @@ def test_unreadable_pictures(table: Path) -> None:
 
 def test_missing_split(table: Path) -> None:
     """Asking for a split that does not exist is an error that lists the existing ones."""
-    with pytest.raises(DataError, match="it has test, train"):
+    with pytest.raises(DataError, match="only test, train"):
         open_data(f"table:{table}").select("val")
 
 

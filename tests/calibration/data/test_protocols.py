@@ -146,7 +146,7 @@ def test_too_few_to_split() -> None:
     """Two people cannot be split into three splits, and own splits that do not exist cannot be used; both are errors."""
     with pytest.raises(DataError, match="expected at least 3 persons"):
         Protocol().splits(people(2))
-    with pytest.raises(UsageError, match="it has none"):
+    with pytest.raises(UsageError, match="has no splits of its own"):
         Protocol(split="own").splits(people())
-    with pytest.raises(UsageError, match="expected 5 folds of its own"):
+    with pytest.raises(UsageError, match="does not have 5 folds of its own"):
         Protocol(split="own", fold=(0, 5)).splits(people())

@@ -107,7 +107,7 @@ def test_morph_by_lists_of_folds(tmp_path: Path) -> None:
 def test_lists_of_two_protocols_are_refused(tmp_path: Path) -> None:
     """A picture in the lists of two settings is an error that names them and says to keep one."""
     lists = {"morph_C_00.txt": "070081_2F36.JPG 36\n", "morph_D_01.txt": "070081_2F36.JPG 36\n"}
-    with pytest.raises(DataError, match=r"070081_2F36.JPG stands in two lists; keep the lists of one protocol"):
+    with pytest.raises(DataError, match=r"070081_2F36.JPG is in two lists; keep only the lists of one protocol"):
         open_data(f"morph2:{lay_out(tmp_path, MORPH, lists)}")
 
 
@@ -169,7 +169,7 @@ def test_aesthetics_by_its_lists(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         "3.png": (0, None, "test", None),
     }
     assert {s.groups["category"] for s in data.samples} == {"urban", "people"}
-    assert "1 lines of its lists name pictures that are not here" in caplog.text
+    assert "1 lines of its lists name pictures that do not exist" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)

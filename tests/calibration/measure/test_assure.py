@@ -119,7 +119,7 @@ def test_settings_are_counts_of_the_table(report: Report) -> None:
     (main_one,) = [s for s in granted if (s["dial"], s["at"]) == ("error", 0.1)]
     assert [_reasoned(row, main_one, 18) for row in rows] == [row["gate"] for row in rows]
     refused = [setting for setting in found["settings"] if setting["refused"]]
-    assert refused and all("that needs" in setting["refused"] for setting in refused)
+    assert refused and all("which needs" in setting["refused"] for setting in refused)
     yes = [setting["below"]["yes"]["hits"] for setting in granted if setting["dial"] == "challenge"]
     assert yes == sorted(yes, reverse=True)
 
@@ -230,7 +230,7 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
     assert page.count("<svg") == 3 and "<script" not in page and "@media print" in page
     assert not re.search(r'(src|href)="(?!#)', page) and "@import" not in page
     assert all(f"<td>challenge {18 + i}</td>" in page for i in range(16)) and "<td>error 10 %</td>" in page
-    assert page.count("refused: expected") == len([s for s in found["settings"] if s["refused"]])
+    assert page.count("not available: expected") == len([s for s in found["settings"] if s["refused"]])
 
 
 def test_the_practice_statement(report: Report) -> None:
@@ -243,7 +243,7 @@ def test_the_practice_statement(report: Report) -> None:
     (gate,) = [s for s in found["settings"] if (s["dial"], s["at"]) == ("error", 0.1)]
     below = gate["below"]["yes"]
     assert f"{100 * below['share']:.1f} % of {below['n']}" in page
-    assert page.count("to be filled by whoever deploys it") >= 8 and "claims no" in page
+    assert page.count("to be filled in by the deployer") >= 8 and "claims no" in page
 
 
 @pytest.fixture
@@ -269,15 +269,15 @@ def test_what_cannot_be_measured_is_refused(some: Callable[[list[float]], str]) 
     calibration are errors in one sentence."""
     model = numclip.load("age-nano", device="cpu")
     far, few = some([5, 40, 60]), AssureOptions(model, [some([16, 17, 19, 20])])
-    with pytest.raises(DataError, match=r"expected people within 4 years below 18, found none; use other data"):
+    with pytest.raises(DataError, match=r"contains nobody within 4 years below 18; use other data"):
         assure(AssureOptions(model, [far]))
     with pytest.raises(
-        DataError, match=r"at least 29 people within 4 years below 18, so that .* 0.1 can be shown, got 2"
+        DataError, match=r"at least 29 people within 4 years below 18, which an error rate of 0.1 needs, got 2"
     ):
         assure(few)
-    with pytest.raises(UsageError, match="expected --gate at a threshold that age-nano holds"):
+    with pytest.raises(UsageError, match="expected --gate to be a threshold that age-nano is calibrated for"):
         assure(replace(few, threshold=17))
-    with pytest.raises(UsageError, match="that needs 299 of them"):
+    with pytest.raises(UsageError, match="which needs 299 people"):
         assure(replace(few, error=0.01))
     bare = numclip.load("age-nano", device="cpu")
     object.__setattr__(bare, "spec", bare.spec.with_calibration(None))
@@ -291,7 +291,7 @@ def test_bands_that_straddle_are_refused(some: Callable[[list[float]], str], tmp
     rows = (tmp_path / "3.csv").read_text().splitlines()[1:]
     bands = "\n".join(["file,age_low,age_high", *(f"{row.partition(',')[0]},10,19" for row in rows)])
     (tmp_path / "bands.csv").write_text(bands + "\n")
-    with pytest.raises(DataError, match="3 faces have a band that straddles it"):
+    with pytest.raises(DataError, match="3 faces have an age band that includes 18"):
         assure(AssureOptions("age-nano", [f"table:{tmp_path / 'bands.csv'}"]))
 
 

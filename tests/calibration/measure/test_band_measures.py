@@ -85,7 +85,7 @@ def test_intervals_by_hand() -> None:
 
 def test_mixed_labels_are_measured_apart() -> None:
     """Exact labels mixed with bands are an error in one sentence."""
-    with pytest.raises(DataError, match="all exact or all bands, got both"):
+    with pytest.raises(DataError, match="expected either exact labels or bands, got both"):
         summarise_bands(_predictions([24.0, 25.0], [(20, 29), (25, 25)]))
 
 
@@ -137,7 +137,7 @@ def test_command_report_and_card_say_the_same(few: str, tmp_path: Path, capfd: p
 def test_stress_needs_exact_labels(few: str, capfd: pytest.CaptureFixture[str]) -> None:
     """--stress on bands is an error in one sentence before anything runs."""
     assert main(["evaluate", "age-nano", "--data", few, "--stress"]) == 2
-    assert "expected exact labels with --stress" in capfd.readouterr().err
+    assert "--stress, --looks and --identity need exact labels" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def test_labels_outside_the_task(tmp_path: Path, yunet_model: Path, capfd: pytes
     """A label of 200 years is an error that names the file, before anything runs."""
     (tmp_path / "t.csv").write_text("file,label\na.png,200\n")
     assert main(["evaluate", "age-nano", "--data", f"table:{tmp_path / 't.csv'}"]) == 1
-    assert "expected labels of 0 to 120 years, got 200 for a.png" in capfd.readouterr().err
+    assert "expected labels from 0 to 120 years, got 200 for a.png" in capfd.readouterr().err
 
 
 def test_without_yunet(tmp_path: Path, monkeypatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def test_what_knows_only_age_passes() -> None:
 def test_without_persons_it_is_refused() -> None:
     """Fewer than ten people with two pictures are an error in one sentence."""
     outputs = {"age": np.zeros((4, 1)), "embedding": np.zeros((4, 2))}
-    with pytest.raises(DataError, match="expected at least 10 persons with two pictures or more"):
+    with pytest.raises(DataError, match="needs at least 10 persons with two or more pictures"):
         separations(outputs, np.zeros(4), ["a", "a", "", ""])
 
 

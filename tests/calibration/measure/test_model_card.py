@@ -43,4 +43,4 @@ def test_an_uncalibrated_model_promises_nothing(few: str, yunet_model: Path) -> 
     """Without calibration the card has errors but no intervals or gates."""
     model = numclip.load("age-nano", device="cpu")
     page = card(Model(replace(model.spec, calibration=None), model.session), [few])
-    assert "Not calibrated: no intervals." in page and "together" not in page
+    assert "Not calibrated, so no intervals." in page and "together" not in page

@@ -19,7 +19,7 @@ def test_page_json_and_plots(shared_data: Path, yunet_model: Path, tmp_path: Pat
     got = json.loads((tmp_path / "r" / "report.json").read_text())
     assert got["n"] == 800 and f"**{got['mae']:.2f} (" in page and f"at 90% {got['coverage']['0.9']:.1%}" in page
     assert "0 to 13 (few)" in page and "gender female" in page and "rows have fewer than 100" in capfd.readouterr().out
-    assert f"one quantile for everybody would need {got['width_at_equal_coverage']['global']:.1f}" in page
+    assert f"a single quantile for all faces would need {got['width_at_equal_coverage']['global']:.1f}" in page
     assert page.count("| 18 | ") == len([row for row in got["gates"] if row["threshold"] == 18]) > 0
     for name in ("error.png", "reliability.png", "width.png"):
         assert (tmp_path / "r" / name).read_bytes()[:4] == b"\x89PNG" and f"({name})" in page

@@ -103,7 +103,7 @@ def test_the_shipped_gates_on_faces_not_seen(shared_data: Path) -> None:
                 table = model.spec.calibration.gates[f"{threshold:g}"]
                 if asked < table.lowest_error:
                     assert asked == 0.05
-                    with pytest.raises(UsageError, match="that needs 59 of them"):
+                    with pytest.raises(UsageError, match="which needs 59 people"):
                         open_gate(model.spec, threshold, asked)
                     continue
                 gate = open_gate(model.spec, threshold, asked)
@@ -247,7 +247,7 @@ def test_gate_in_the_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert main(["run", path, "--challenge", "25"]) == 2 and "expected --gate AGE" in capfd.readouterr().err
     with pytest.raises(SystemExit):
         main(["run", path, "--buffer", "7"])
-    assert "--buffer is now --challenge AGE" in capfd.readouterr().err
+    assert "--buffer was renamed; use --challenge AGE" in capfd.readouterr().err
 
 
 def test_a_face_that_is_not_believed_is_asked(capfd: pytest.CaptureFixture[str]) -> None:
@@ -265,14 +265,14 @@ Refused = Callable[[], object]
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"threshold": 17}, r"expected --gate at a threshold that age-nano holds \(18\), got 17"),
+        ({"threshold": 17}, r"expected --gate to be a threshold that age-nano is calibrated for \(18\), got 17"),
         (
             {"threshold": 18, "error": 0.05},
-            r"can show at 18 \(0.060 or more with its 49 people within 4 years below\), got 0.05; that needs 59 of them",
+            r"can guarantee at 18 \(at least 0.060, with its 49 people within 4 years below\), got 0.05, which needs 59 people",
         ),
-        ({"threshold": 18, "error": 0.01}, r"\(0.050 or more with its 60 people within 4 years above\).*needs 299"),
+        ({"threshold": 18, "error": 0.01}, r"\(at least 0.050, with its 60 people within 4 years above\).*needs 299"),
         ({"threshold": 18, "error": 1}, "expected --gate-error between 0 and 1, such as 0.1, got 1"),
-        ({"threshold": 18, "challenge": 17}, "expected --challenge of 18, the gate's age, or more, got 17"),
+        ({"threshold": 18, "challenge": 17}, "expected --challenge to be at least 18, the gate's age, got 17"),
         ({"threshold": 18, "cost": 0}, "expected --cost above 0, got 0"),
         ({"threshold": 18, "cost": 1, "challenge": 25}, "expected a challenge age or a cost, got both"),
     ],
@@ -285,7 +285,7 @@ def test_what_cannot_be_shown_is_refused(asked: dict[str, float], sentence: str)
 
 def test_without_calibration_there_is_no_gate() -> None:
     """An uncalibrated model has no gate; the error says what to run."""
-    with pytest.raises(ModelError, match="is not calibrated, so it has no gate; run: numclip calibrate"):
+    with pytest.raises(ModelError, match="is not calibrated and so has no gate; run: numclip calibrate"):
         open_gate(read_spec(resolve("age-nano")).with_calibration(None), 18)
 
 

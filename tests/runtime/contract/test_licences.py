@@ -43,7 +43,7 @@ def test_the_strictest_part_decides() -> None:
         f"data: UTKFace: non-commercial research use only ({RESEARCH_ONLY})",
     )
     assert commercial_use(Licences(code=MIT, weights=MIT)).why == "not known to be permissive: data: not stated"
-    assert commercial_use(Licences()).why == "the spec names no licences"
+    assert commercial_use(Licences()).why == "the file states no licences"
     assert commercial_use(Licences(MIT, MIT, None, MIT)).allowed
 
 

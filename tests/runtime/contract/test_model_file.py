@@ -60,7 +60,7 @@ WRONG = {
     "crop.landmarks": ([[0, 0]], "crop.landmarks: expected five"),
     "task.words": (["one"], "task.words: expected at least 2"),
     "task.bin_edges": ([0, 1], "task.bin_edges: expected"),
-    "graph.value": (3, "graph.value: expected a text"),
+    "graph.value": (3, "graph.value: expected a string"),
     "surprise": (1, "spec field surprise"),
 }
 
@@ -120,7 +120,7 @@ def test_names() -> None:
     assert model_file.resolve("age-nano") == SHIPPED
     with pytest.raises(ModelError, match="did you mean age-nano"):
         model_file.resolve("age-nona")
-    with pytest.raises(ModelError, match=r"nowhere/x\.onnx: expected a file"):
+    with pytest.raises(ModelError, match=r"nowhere/x\.onnx: file not found"):
         model_file.resolve("nowhere/x.onnx")
 
 
@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_the_old_file(copy: Path, monkeypatch: pytest.MonkeyP
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:
-        with pytest.raises(OutputError, match="cannot be written"):
+        with pytest.raises(OutputError, match="cannot write"):
             model_file.write_spec(copy, model_file.read_spec(copy))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

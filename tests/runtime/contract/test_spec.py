@@ -209,7 +209,7 @@ def test_an_unknown_field_is_refused_by_name(place: tuple[str | int, ...]) -> No
     if keyed & set(place[:-1]):
         return
     inner["surprise"] = 1
-    with pytest.raises(ModelError, match=r"spec field .*surprise: expected no such field; update numclip"):
+    with pytest.raises(ModelError, match=r"spec field .*surprise: unknown field; update numclip"):
         ModelSpec.from_json(json.dumps(raw))
 
 
@@ -245,7 +245,7 @@ def test_gates_of_an_earlier_kind_are_left_out() -> None:
 )
 def test_a_gate_table_that_turns_back_is_refused(name: str, steps: list[list[float]]) -> None:
     """From step to step rates must rise and limits must move to the center; anything else is an error that names the field."""
-    with pytest.raises(ModelError, match=f"spec field {name}: expected rising rates"):
+    with pytest.raises(ModelError, match=f"spec field {name}: expected rates that rise"):
         GateTable.from_json(_fields(TABLE.to_json() | {name: steps}))
 
 

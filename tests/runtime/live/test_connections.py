@@ -45,4 +45,4 @@ def test_what_was_got_is_said(tmp_path: Path) -> None:
         writer.write(np.zeros((64, 96, 3), np.uint8), i / 20)
     writer.close()
     note = ask_camera(cv2.VideoCapture(str(tmp_path / "clip.mp4")), CameraWish(1280, 720, 30, "MJPG"))
-    assert note.startswith("asked 1280x720@30:MJPG, got 96x64@20")
+    assert note.startswith("requested 1280x720@30:MJPG, got 96x64@20")

@@ -195,7 +195,7 @@ def test_several_sources_share_one_model(model, counted) -> None:
 
 def test_live_and_files_do_not_mix(model) -> None:
     """A run with both live sources and files is an error, because only live sources may drop frames."""
-    with pytest.raises(ValueError, match="all live or all not"):
+    with pytest.raises(ValueError, match="expected only live sources or only files"):
         Conveyor([Counter("a", 1), Counter("b", 1, live=True)], Pipeline(model, Rectangles()))
 
 

@@ -53,7 +53,7 @@ def test_a_heic_picture_is_refused_as_one(tmp_path: Path, monkeypatch: pytest.Mo
     """Without pillow-heif, the error for a HEIC named .jpg says that it is HEIC and names the package."""
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     (tmp_path / "phone.jpg").write_bytes(struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1") + bytes(100))
-    assert "this is a HEIC picture" in _read(str(tmp_path / "phone.jpg"))[2]
+    assert "decoding this HEIC picture needs a package" in _read(str(tmp_path / "phone.jpg"))[2]
 
 
 def test_a_folder_names_what_it_leaves_out(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_folder_names_what_it_leaves_out(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", grays(4))
     for source in (str(tmp_path), str(tmp_path / "*")):
         frames, info, said = _read(source)
-        assert len(frames) == 1 and said == "" and info.notes == ("left out what is no picture: clip.mp4, notes.txt",)
+        assert len(frames) == 1 and said == "" and info.notes == ("skipped, not pictures: clip.mp4, notes.txt",)
 
 
 def test_a_huge_picture_does_not_end_its_folder(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_missing_piece_of_a_long_playlist_on_a_server_is_told(tmp_path: Path) 
         assert len(frames) == 600 and said == ""
         (tmp_path / "31.ts").unlink()
         frames, _, said = _read(url)
-        assert len(frames) == 590 and "damaged or cut short" in said
+        assert len(frames) == 590 and "damaged or truncated" in said
         server.shutdown()
 
 

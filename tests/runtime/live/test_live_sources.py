@@ -142,7 +142,7 @@ def test_a_camera_over_http(camera) -> None:
 @pytest.mark.parametrize("text", ["csi://0", "gst:videotestsrc"])
 def test_without_gstreamer(text: str) -> None:
     """If OpenCV has no GStreamer, csi:// and gst: give an error in one sentence."""
-    with pytest.raises(SourceError, match="expected an OpenCV with GStreamer, this build has none"):
+    with pytest.raises(SourceError, match="needs an OpenCV with GStreamer, which this build of OpenCV lacks"):
         open_source(text).open()
 
 

@@ -41,7 +41,7 @@ def test_wrong_arrays_are_refused(model) -> None:
         with pytest.raises(ValueError, match=r"expected .*picture"):
             numclip.read(bad, model)
     side = model.spec.crop.side
-    with pytest.raises(ValueError, match=rf"expected crops uint8 \[N, {side}, {side}, 3\]"):
+    with pytest.raises(ValueError, match=rf"expected crops as uint8 \[N, {side}, {side}, 3\]"):
         model(np.zeros((1, 80, 80, 3), np.uint8))
 
 

@@ -69,7 +69,7 @@ def test_a_library_that_answers_otherwise_is_passed_over(
     another.years = years
     with caplog.at_level(logging.WARNING):
         assert choose(SHIPPED, LARGE, 1).facts.library == library
-    assert ("auto passes over openvino: off by" in caplog.text) == (library == "onnxruntime")
+    assert ("--device auto skips openvino: its values differ by" in caplog.text) == (library == "onnxruntime")
 
 
 def test_a_library_that_does_not_start_is_passed_over(
@@ -82,7 +82,7 @@ def test_a_library_that_does_not_start_is_passed_over(
 
     monkeypatch.setattr(choice, "OpenVINOGraph", refuse)
     assert choose(SHIPPED, LARGE, 1).facts.library == "onnxruntime"
-    assert "auto passes over openvino: it refuses" in caplog.text
+    assert "--device auto skips openvino: it refuses" in caplog.text
 
 
 def test_two_caches_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,14 +39,16 @@ def test_a_name_and_a_precision_mean_one_file(name: str, precision: str | None, 
 
 def test_a_form_that_is_not_there(tmp_path: Path) -> None:
     """A missing version, a file with another precision than its name, and an unknown precision are errors in one sentence."""
-    with pytest.raises(ModelError, match=r"expected its fp16 form age-nano\.fp16\.onnx beside it.*--precision fp16"):
+    with pytest.raises(
+        ModelError, match=r"expected its fp16 version age-nano\.fp16\.onnx in the same folder.*--precision fp16"
+    ):
         numclip.load("age-nano", precision="fp16")
-    with pytest.raises(ModelError, match="expected precision fp32, fp16, int8, got 'half'"):
+    with pytest.raises(ModelError, match="expected a precision among fp32, fp16, int8, got 'half'"):
         numclip.load("age-nano", precision="half")
     for name in ("age.onnx", "age.int8.onnx"):
         (tmp_path / name).write_bytes(SHIPPED.read_bytes())
     with pytest.raises(
-        ModelError, match=r"age\.int8\.onnx: expected a file that computes in int8, this one computes in fp32"
+        ModelError, match=r"age\.int8\.onnx: expected a file that computes in int8, but it computes in fp32"
     ):
         numclip.load(tmp_path / "age.onnx", precision="int8")
 
@@ -95,7 +97,7 @@ def test_a_pickle_of_another_file_is_refused(tmp_path: Path) -> None:
     model = numclip.load(path, "cpu", 1)
     data = pickle.dumps(model)
     write_spec(path, read_spec(path).with_calibration(None))
-    with pytest.raises(ModelError, match="expected the file that was pickled, found another"):
+    with pytest.raises(ModelError, match="the file here is not the one that was pickled"):
         pickle.loads(data)
     with pytest.raises(ModelError, match="was not opened from a model file, so it cannot be pickled"):
         pickle.dumps(Model(model.spec, model.session))

@@ -28,7 +28,7 @@ no_cuda = pytest.mark.skipif(
 def test_cuda_is_never_the_cpu() -> None:
     """--device cuda without a CUDA build is an error with the missing part, the available devices and the command to run."""
     with pytest.raises(
-        DeviceError, match=r'expected CUDAExecutionProvider.*CPUExecutionProvider; pip install "numclip\[gpu\]"'
+        DeviceError, match=r'needs CUDAExecutionProvider.*CPUExecutionProvider; pip install "numclip\[gpu\]"'
     ) as e:
         load("age-nano", "cuda")
     assert "\n" not in str(e.value)
@@ -40,11 +40,11 @@ def test_tensorrt_is_never_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("numclip.runtime.sessions.opening.find_tensorrt", lambda: "tensorrt_rtx")
     monkeypatch.setattr("numclip.runtime.sessions.engine_build.import_tensorrt", lambda library: None)
     if find_card() is None:
-        with pytest.raises(DeviceError, match="device tensorrt: expected an NVIDIA GPU and its driver, found none"):
+        with pytest.raises(DeviceError, match="device tensorrt: needs an NVIDIA GPU and its driver, found none"):
             load("age-nano", "tensorrt")
     monkeypatch.setattr("numclip.runtime.sessions.opening.find_tensorrt", lambda: None)
     with pytest.raises(
-        DeviceError, match=r"expected the package tensorrt, or .*TensorrtExecutionProvider.*system-site-packages"
+        DeviceError, match=r"needs the package tensorrt or .*TensorrtExecutionProvider.*system-site-packages"
     ):
         load("age-nano", "tensorrt")
 
@@ -68,7 +68,7 @@ def test_a_graph_that_is_none(tmp_path: Path) -> None:
 
 def test_an_unknown_device_and_no_threads() -> None:
     """An unknown device and a wrong number of threads are errors that list the valid values."""
-    with pytest.raises(DeviceError, match="expected --device auto, cpu, openvino"):
+    with pytest.raises(DeviceError, match="expected a device among auto, cpu, openvino"):
         open_session(SHIPPED, SPEC, "npu")
     with pytest.raises(DeviceError, match="at least 1 thread, got 0"):
         open_session(SHIPPED, SPEC, "cpu", 0)

@@ -47,9 +47,9 @@ def test_flags_of_the_other_library_are_refused() -> None:
     """--targets without TensorRT-RTX, --hardware-compatible without TensorRT, and an unknown GPU are errors."""
     trt, rtx = types.SimpleNamespace(__name__="tensorrt"), types.SimpleNamespace(__name__="tensorrt_rtx")
     no = {"versions": False, "hardware": False}
-    with pytest.raises(DeviceError, match="--targets needs TensorRT-RTX"):
+    with pytest.raises(DeviceError, match="--targets works with TensorRT-RTX only"):
         versions.set_portability(trt, None, **no, targets=(86,))
-    with pytest.raises(DeviceError, match="--hardware-compatible is TensorRT's"):
+    with pytest.raises(DeviceError, match="--hardware-compatible works with TensorRT only"):
         versions.set_portability(rtx, None, versions=False, hardware=True, targets=())
     with pytest.raises(DeviceError, match="expected --targets among 75, 80, 86, 89, 120, got 87"):
         versions.set_portability(rtx, None, **no, targets=(86, 87))

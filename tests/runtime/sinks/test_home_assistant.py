@@ -136,11 +136,11 @@ def test_what_is_wrong_is_said(case: str, broker: Broker, photo: str, capfd: pyt
         "no TLS there": (
             ["--mqtt", f"mqtts://localhost:{broker.plain}/a", "--mqtt-ca", str(broker.ca)],
             1,
-            "expected a broker",
+            "cannot connect to the broker",
         ),
         "no file": (["--mqtt", secure, "--mqtt-ca", "nowhere.pem"], 1, "No such file"),
         "CA without TLS": (["--mqtt", plain, "--mqtt-ca", str(broker.ca)], 2, "together with --mqtt mqtts://"),
-        "no broker named": (["--home-assistant"], 2, "name the broker"),
+        "no broker named": (["--home-assistant"], 2, "add --mqtt URL"),
     }[case]
     assert main(["run", photo, "--detector", "haar", "--device", "cpu", *words]) == code
     said = [line for line in capfd.readouterr().err.splitlines() if "--mqtt" in line]

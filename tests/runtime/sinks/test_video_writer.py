@@ -91,5 +91,5 @@ def test_a_full_disk(tmp_path: Path) -> None:
     )
     assert done.returncode == 1 and os.path.getsize(path) <= 2_000_000
     last = textwrap.dedent(done.stderr).strip().splitlines()[-1]
-    assert "OutputError: cannot write" in last and "the file plays up to here" in last
+    assert "OutputError: cannot write" in last and "The file plays up to here" in last
     assert _count(path) >= 20
