@@ -11,7 +11,10 @@ from .finder import FacesNano
 from .yunet import YuNetDetector
 
 DETECTORS = (FINDER, "yunet", "haar")
-HELP = f"face detector: {', '.join(DETECTORS)}, or a detector's .onnx or .engine file"
+HELP = (
+    "face detector: faces-nano, yunet (after numclip fetch yunet), haar (OpenCV's cascade), or a detector's .onnx or "
+    ".engine file"
+)
 
 
 def open_detector(
