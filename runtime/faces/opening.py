@@ -43,7 +43,7 @@ def open_detector(
     if name == FINDER or Path(name).suffix in (".onnx", ".engine"):
         return FacesNano(score_threshold, smallest_face_px, device, threads, name)
     raise DetectorError(
-        f"expected detector {', '.join(DETECTORS)} or a finder's .onnx, got {name!r}{did_you_mean(name, DETECTORS)}"
+        f"expected detector {', '.join(DETECTORS)} or a face detector's .onnx or .engine file, got {name!r}{did_you_mean(name, DETECTORS)}"
     )
 
 
