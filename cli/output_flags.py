@@ -62,7 +62,8 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--aggregate",
         action="store_true",
-        help="write only the number of faces per age word (such as teenager): no boxes, no tracks, no ages",
+        help="write only the number of faces per age word (such as teenager): no boxes, no tracks, no ages; not "
+        "together with --show or --save",
     )
 
 
