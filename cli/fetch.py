@@ -1,7 +1,8 @@
 """Download the YuNet face detector into the cache, and verify its SHA-256.
 
-The file (232 kB, MIT licence) comes from OpenCV's model zoo. No other command downloads a file, except from an address that you
-give it (hf://, http://, s3://), or for an open_clip tag (--pretrained).
+The file (232 kB, MIT licence) comes from OpenCV's model zoo. Other commands download only from an
+address that you give them (hf://, http://, s3://), for an open_clip tag (--pretrained), or, in `numclip deploy jetson`, what pip
+needs to build the wheel.
 """
 
 from __future__ import annotations
