@@ -32,10 +32,10 @@ def widen(layers: Sequence[str], harm_of: Harm, quick_harm_of: Harm, step: Calla
     all layers in high precision.
     """
     everything = frozenset(layers)
-    if harm_of(everything) > 1:
+    if (harm := harm_of(everything)) > 1:
         raise ModelError(
-            "even with every layer in higher precision the file exceeds its limits, so nothing was written; check "
-            "the model and the data"
+            f"expected the file to keep its limits with every layer in higher precision, but it reaches {harm:.3g} times "
+            "a limit, so nothing was written; check the model and the data"
         )
     if harm_of(frozenset()) <= 1:
         return Widened((), {})

@@ -1,7 +1,8 @@
 """Check that no line of an audit file, written by `numclip run --gate AGE --audit FILE`, was changed, removed, moved or cut off.
 
-With --key the command also checks that each answer has a valid signature and occurs only once. It prints the hash of the
-last line. Store that hash elsewhere: it proves later that nobody replaced the whole file.
+With --key PUBLIC.pem the command also checks that each answer has a valid signature and occurs only once. It prints the hash of
+the last line. Store that hash elsewhere: it proves later that nobody replaced the whole file. `numclip audit verify --help`
+lists the flags.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Measure latency and throughput of models on this machine, as percentiles with confidence intervals and as ratios.
 
-Contenders take turns in one process (A B B A, in a new order each round), after a warm-up that lasts until timings are stable.
-On a shared machine, compare the ratios within one run: absolute times vary too much. The first three scenarios follow MLPerf:
+A contender is one model on one device, with one batch size and one thread count. Contenders take turns in one process (A B B A,
+in a new order each round), after a warm-up that lasts until timings are stable. On a shared machine, compare the ratios within
+one run: absolute times vary too much. The first three scenarios follow MLPerf:
 
     single-stream  one face per call; the 90th percentile of latency counts
     multi-stream   eight faces per call; the 99th percentile of latency counts

@@ -3,7 +3,8 @@
     numclip bulk photos/ --out ages
     numclip bulk report ages                            # writes ages/report.html
 
-The page is one self-contained HTML file. Faces are blurred beyond recognition unless --show-faces is given.
+`numclip bulk-report` is the same command. The page is one self-contained HTML file. Faces are blurred beyond recognition unless
+--show-faces is given.
 """
 
 from __future__ import annotations

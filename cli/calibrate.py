@@ -1,8 +1,8 @@
 """Fit intervals and gates on labelled faces, and write a model file that contains them; the graph is not changed.
 
-Use faces that the model was neither trained nor selected on and that resemble those of your cameras. Over faces of that
-kind, the intervals then contain the true value as often as they state. --layer adds a correction for one site (an offset and
-quantiles of its own), fitted on 50 to 200 faces from there; --remove-layer takes it off again.
+Use faces that the model was neither trained nor selected on and that resemble those of your cameras. On such faces, a 90 %
+interval then contains the true value of nine faces in ten. --layer adds a correction for one site (an offset and quantiles of
+its own), fitted on 50 to 200 faces from there; --remove-layer takes it off again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--every-set",
         action="store_true",
-        help="fit wider intervals that hold on each data set by itself (default: intervals that hold on all data sets "
+        help="widen the intervals until they hold on each data set alone (default: they hold on all data sets taken "
         "together)",
     )
     add(

@@ -1,6 +1,6 @@
 """Measure a model and write its model card: what it does, its accuracy by data set and group, its limits, and its licences.
 
-This command measures every figure on the `test` splits.
+Every figure is measured on the `test` split of each data set, or on all its faces if it has no splits.
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=".", metavar="DIR", help="folder to write demo.mp4, demo.jsonl and demo.png into"
     )
-    parser.add_argument("--web", action="store_true", help="show the browser page at localhost instead")
+    parser.add_argument(
+        "--web", action="store_true", help="show the browser page at localhost instead; the other flags have no effect"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

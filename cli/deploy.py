@@ -4,6 +4,8 @@
 TensorRT engine. Copy the folder to the board and run install.sh there (docs/jetson.md).
 
 `numclip deploy triton MODEL --out DIR` writes MODEL with its config into the Triton model repository DIR.
+
+`numclip deploy jetson --help` and `numclip deploy triton --help` list the flags.
 """
 
 from __future__ import annotations

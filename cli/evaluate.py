@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--identity",
         action="store_true",
-        help="measure how well the outputs identify people; the data needs a column subject",
+        help="measure how well the outputs identify people; the data must name the person of each picture (column subject)",
     )
     add("--report", type=Path, metavar="DIR", help="write report.md, report.json and plots into this folder")
     add_json(parser, "the report")

@@ -1,13 +1,13 @@
 """Export a checkpoint to one self-describing .onnx file, and check on real faces that both give the same values.
 
-The text bins are computed once and stored as constants. The file takes uint8 crops and returns value, probabilities and
-embedding. PyTorch and the new file then run on the same faces; if they differ by more than --max-difference, nothing is
+The vectors of the words are computed once and stored as constants. The file takes uint8 crops and returns value, probabilities
+and embedding. PyTorch and the new file then run on the same faces; if they differ by more than --max-difference, nothing is
 written.
 
---precision fp16 computes the trunk in float16, and normalisation layers, softmax and head in float32. It is checked against
-the float16 network in PyTorch, because a CPU runtime would compute it in float32. --widen keeps in float32 the layers that
-overflow or lose too much precision in float16, and names them. --storage fp16 halves the size of a float32 file: weights are
-stored in float16 and converted when the file is opened; the arithmetic stays float32.
+--precision fp16 computes the trunk (the layers of the image tower) in float16, and normalisation layers, softmax and head in
+float32. It is checked against the float16 network in PyTorch, because a CPU runtime would compute it in float32. --widen keeps
+in float32 the layers that overflow or lose too much precision in float16, and names them. --storage fp16 halves the size of a
+float32 file: weights are stored in float16 and converted when the file is opened; the arithmetic stays float32.
 """
 
 from __future__ import annotations

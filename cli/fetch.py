@@ -1,6 +1,8 @@
 """Download the YuNet face detector into the cache, and verify its SHA-256.
 
-The file (232 kB, MIT licence) comes from OpenCV's model zoo. Nothing else in numclip downloads anything.
+The file (232 kB, MIT licence) comes from OpenCV's model zoo. Other commands download only from an
+address that you give them (hf://, http://, s3://), for an open_clip tag (--pretrained), or, in `numclip deploy jetson`, what pip
+needs to build the wheel.
 """
 
 from __future__ import annotations
@@ -12,9 +14,7 @@ from ..runtime.faces.fetch import YUNET_URL, fetch_yunet
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip fetch`."""
-    parser.add_argument(
-        "what", choices=["yunet"], metavar="yunet", help="the only download there is: the YuNet face detector"
-    )
+    parser.add_argument("what", choices=["yunet"], metavar="yunet", help="what to download: the YuNet face detector")
     parser.add_argument("--url", default=YUNET_URL, help="download from here; any mirror of the same file will do")
 
 

@@ -1,4 +1,4 @@
-"""Show what a model file contains: task, accuracy, interval calibration, parity between precisions, size and licences."""
+"""Show what a model file contains: task, accuracy, interval calibration, difference from PyTorch, size and licences."""
 
 from __future__ import annotations
 

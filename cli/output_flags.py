@@ -13,7 +13,13 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show", action="store_true", help="show the video with its results in a window; press q to stop"
     )
-    parser.add_argument("--save", type=Path, metavar="FILE.mp4", help="write the video with boxes and ages drawn in")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE.mp4",
+        help="write the video with boxes and ages drawn in; with several sources, {} in the name becomes the source's "
+        "number",
+    )
     parser.add_argument("--jsonl", metavar="FILE|-", help="write one JSON line per frame to FILE, or to stdout with -")
     parser.add_argument(
         "--csv", metavar="FILE|-", help="write a CSV table with one row per face to FILE, or to stdout with -"
@@ -22,7 +28,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
         "--mqtt",
         metavar="URL",
         help="publish the JSON lines to an MQTT broker: mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS; "
-        "TOPIC/status is online or offline",
+        "the topic TOPIC/status says online or offline",
     )
     parser.add_argument(
         "--mqtt-ca",
@@ -42,7 +48,8 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics",
         metavar="[HOST:]PORT",
-        help="serve latency, rates and counts for Prometheus at this address, under /metrics (default: off)",
+        help="serve latency, rates and counts for Prometheus at this address, under /metrics; HOST is 127.0.0.1 if "
+        "left out (default: off)",
     )
     parser.add_argument(
         "--interval",
@@ -55,7 +62,8 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--aggregate",
         action="store_true",
-        help="write only the number of faces per age word (such as teenager): no boxes, no tracks",
+        help="write only the number of faces per age word (such as teenager): no boxes, no tracks, no ages; not "
+        "together with --show or --save",
     )
 
 

@@ -7,8 +7,9 @@ single form works on every runtime:
               stay float are stored in 8 or 16 bits too, and computed in float32
     tensorrt  symmetric signed activations, float biases: builds on TensorRT, fast in OpenVINO
 
-The head (adapter, text bins, refinement) is always computed in float. The new file then runs on faces of the val split; if it
-differs from MODEL by more than the limits for INT8, nothing is written. --widen keeps layers in float until it passes.
+The head (adapter, words, refinement) is always computed in float. The new file then runs on faces of the val split. For ages,
+nothing is written if the values differ from MODEL's by more than 0.5 years in the mean, or if the mean error grows by more than
+0.05 years; other tasks have limits in proportion to their range. --widen keeps layers in float until it passes.
 """
 
 from __future__ import annotations

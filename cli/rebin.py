@@ -1,9 +1,10 @@
 """Give a trained checkpoint new words and bins: the towers stay, the words are embedded again.
 
---bins is a task file, or a JSON file with only `bins` and `to` (and `context`, if that changes too). The text tower embeds
-the new words with the tokens of its language pre-training; name those weights with --pretrained, as in training. A text tower
-without language pre-training knows only the words it was trained on: new words are then random tokens, and the refinement
-has to be fitted again on --data. With --data, the command also measures how much accuracy the change costs.
+--bins is a task file, or a JSON file with only `bins` (each with `from` and `word`) and `to`, the upper end of the last bin
+(and `context`, the start of the sentence, if that changes too). The text tower embeds the new words with the tokens of its
+language pre-training; name those weights with --pretrained, as in training. A text tower without language pre-training knows
+only the words it was trained on: new words are then random tokens, and the refinement has to be fitted again on --data. With
+--data, the command also measures how much accuracy the change costs.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DATA",
-        help="labelled faces: fit the refinement on split train, measure on split val (default: no fit, nothing measured)",
+        help="labelled faces, in the forms that numclip train --help lists: fit the refinement on split train, measure on split val (default: no fit, nothing measured)",
     )
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="random seed of the new refinement and its fit"

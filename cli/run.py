@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         nargs="*",
-        help="video source: 0 or /dev/video0 (a camera), a file, a folder or glob of pictures, rtsp://…, csi://0 (a "
-        "Jetson camera) or gst:PIPELINE (GStreamer) (default: the first camera)",
+        help="video source: 0 or /dev/video0 (a camera), a file, a folder or glob of pictures, an rtsp:// or "
+        "http:// URL, csi://0 (a Jetson camera) or gst:PIPELINE (GStreamer) (default: the first camera)",
     )
     add_model_flags(parser)
     parser.add_argument(
@@ -80,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "reused (default: none)",
     )
     parser.add_argument(
-        "--record", metavar="FILE", help="record detections and readings with their times for numclip replay; no pixels"
+        "--record",
+        metavar="FILE",
+        help="record the detected faces and the model's values, with their times, for numclip replay; no pixels",
     )
     parser.add_argument("--record-pixels", action="store_true", help="with --record: record the pictures too")
 

@@ -18,7 +18,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         choices=DEVICES,
-        help="device that runs the model; auto takes CUDA if it is available, else the CPU",
+        help="device that runs the model; auto takes CUDA if it is available, else the CPU (with OpenVINO, if it is "
+        "installed, for models of at least a billion multiply-adds); openvino-bf16 computes in bfloat16",
     )
     parser.add_argument("--detector", default=FINDER, metavar="NAME|FILE", help=HELP)
 
@@ -40,7 +41,8 @@ def add_face_flags(parser: argparse.ArgumentParser) -> None:
         default=default.gate_error,
         metavar="SHARE",
         help="highest accepted error rate of the gate: the share of people within 4 years of AGE, on either side, who "
-        "get a wrong yes or no. A rate that the model's calibration cannot guarantee is an error",
+        "get a wrong yes or no; with --challenge or --cost, only a wrong no. A rate that the model's calibration cannot "
+        "guarantee is an error",
     )
     add(
         "--challenge",
@@ -53,7 +55,7 @@ def add_face_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="N",
         help="choose the limit for yes by cost: one wrong yes costs as much as N people, up to 10 years above AGE, "
-        "who are asked for ID (default: chosen from --gate-error)",
+        "who are asked for ID; not together with --challenge (default: chosen from --gate-error)",
     )
     add(
         "--budget-ms",

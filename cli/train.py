@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--small-side",
         type=int,
         metavar="PX",
-        help="side of the crops in the first --small-epochs epochs, in px (default: as later)",
+        help="side of the crops in the first --small-epochs epochs, in px (default: the same as in the later epochs)",
     )
     parser.add_argument(
         "--small-epochs",
@@ -168,13 +168,14 @@ def _add_method_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs=3,
         metavar=("I2T", "T2I", "L1"),
-        help="weights of the image-to-text, text-to-image and L1 losses (default: the method's)",
+        help="weights of the image-to-text, text-to-image and L1 losses (default: 1 1 1; coop 1 0 0; ordinalclip 1 1 0)",
     )
     group.add_argument(
         "--adapter-ratio",
         metavar="SHARE",
         type=float,
-        help="share of adapted features in the mix with plain features, 0 to 1 (default: the method's)",
+        help="share of adapted features in the mix with plain features, 0 to 1 (default: 0.5; as released: 0.8; "
+        "other methods: 0)",
     )
     group.add_argument(
         "--logit-scale", metavar="SCALE", type=float, help="initial value of exp(logit scale) (default: the tower's)"

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="PATH",
-        help="photographs with boxes: PATH.tar, PATH.csv and PATH_boxes.csv",
+        help="photographs with boxes, PATH without an ending: PATH.tar, PATH.csv and PATH_boxes.csv are read",
     )
     add(
         "--portraits",
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="PATH",
-        help="pictures of one face each: PATH.tar and PATH.csv",
+        help="pictures of one face each, PATH without an ending: PATH.tar and PATH.csv are read",
     )
     add(
         "--teacher",
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MIN",
         type=float,
         default=default.minutes,
-        help="end the schedule after this time, in minutes, if --steps takes longer",
+        help="end the schedule after this time, in minutes, if --steps takes longer; inf is no limit",
     )
     add("--steps", metavar="N", type=int, default=default.steps, help="number of training steps")
     add(
@@ -73,14 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=SURE,
         metavar="SCORE",
-        help=f"raw network score that the file rescales to {SURE}, where the tracker starts a track",
+        help=f"raw score of the network that becomes {SURE} in the file; from {SURE} on the tracker starts a track",
     )
     add(
         "--likely-at",
         type=float,
         default=LIKELY,
         metavar="SCORE",
-        help=f"raw network score that the file rescales to {LIKELY}, where the tracker keeps a track",
+        help=f"raw score of the network that becomes {LIKELY} in the file; from {LIKELY} on the tracker keeps a track",
     )
     add("--smoke", action="store_true", help="use few pictures and steps, to see whether everything runs")
 

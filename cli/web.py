@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder to write the site into: new, empty, or with an earlier site (default: a temporary folder, with "
-        "--serve)",
+        help="folder to write the site into: new, empty, or with an earlier site (default with --serve: a "
+        "temporary folder; required without --serve)",
     )
     add("--serve", action="store_true", help="serve the site at localhost until Ctrl-C")
     add("--model", default=SiteOptions.model, help="model: a shipped model's name or an .onnx file, fp32 or int8")

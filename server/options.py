@@ -119,7 +119,10 @@ class ServeOptions(FaceOptions):
         for origin in self.cors:
             scheme, mark, rest = origin.partition("://")
             if scheme not in ("http", "https") or not mark or not rest or "/" in rest or "*" in origin:
-                raise UsageError(f"expected --cors ORIGIN as https://kiosk.example, without a path, got {origin!r}")
+                raise UsageError(
+                    "expected --cors ORIGIN with http:// or https:// and a host, without a path and without *, such as "
+                    f"https://kiosk.example, got {origin!r}"
+                )
 
     @property
     def is_local(self) -> bool:

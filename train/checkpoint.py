@@ -52,7 +52,9 @@ def load_checkpoint(path: Path) -> tuple[NumCLIP, TrainingRecord]:
         with safe_open(path, "pt") as file:
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path}: expected a complete numclip checkpoint, got an error: {str(error)[:200]}") from None
+        raise ModelError(
+            f"{path}: expected a complete numclip checkpoint, got an error: {str(error)[:200]}; copy it again, or train again"
+        ) from None
     return network.float().eval(), record.training
 
 
@@ -63,10 +65,14 @@ def read_record(path: Path) -> CheckpointRecord:
             text = (file.metadata() or {}).get("numclip")
     except (SafetensorError, OSError) as error:
         raise ModelError(
-            f"{path}: expected a numclip checkpoint (.safetensors), but the file cannot be read ({error})"
+            f"{path}: expected a numclip checkpoint (.safetensors), but the file cannot be read ({error}); correct the path, or "
+            "copy the file again"
         ) from None
     if text is None:
-        raise ModelError(f"{path}: expected a numclip checkpoint, got a .safetensors file without numclip's metadata")
+        raise ModelError(
+            f"{path}: expected a numclip checkpoint, got a .safetensors file without numclip's metadata; "
+            "give a file that numclip train wrote"
+        )
     try:
         content = json.loads(text)
         got = content.get("schema_version") if isinstance(content, dict) else None
@@ -77,7 +83,9 @@ def read_record(path: Path) -> CheckpointRecord:
             )
         return from_json(CheckpointRecord, content, "checkpoint")
     except ValueError as error:
-        raise ModelError(f"{path}: expected a complete numclip checkpoint, got an error: {str(error)[:200]}") from None
+        raise ModelError(
+            f"{path}: expected a complete numclip checkpoint, got an error: {str(error)[:200]}; copy it again, or train again"
+        ) from None
 
 
 def file_sha256(path: Path) -> str:

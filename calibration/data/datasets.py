@@ -65,8 +65,10 @@ class Dataset:
             return self
         chosen = tuple(s for s in self.samples if s.split == split)
         if not chosen:
-            have = ", ".join(sorted({s.split for s in self.samples if s.split})) or "no splits"
-            raise DataError(f"{self.name}: has no split {split!r}, only {have}; choose one of them")
+            have = ", ".join(sorted({s.split for s in self.samples if s.split}))
+            if not have:
+                raise DataError(f"{self.name}: has no split {split!r} and no other splits; use the split all")
+            raise DataError(f"{self.name}: has no split {split!r}, only {have}; choose one of them, or all")
         return replace(self, samples=chosen)
 
     @property
@@ -138,7 +140,10 @@ def _cut(path: Path) -> CropSpec | None:
     try:
         return CropSpec.from_json(Fields.parse(file.read_text(), "pack them again"))
     except (OSError, ValueError, ModelError) as error:
-        raise DataError(f"{file}: expected the crop contract of packed faces ({error}); pack them again") from None
+        raise DataError(
+            f"{file}: expected the description of packed face crops ({error}); write it again with: "
+            "python -m numclip.research.pack_faces"
+        ) from None
 
 
 def _check(samples: Sequence[Sample], name: str, *, persons: bool) -> None:

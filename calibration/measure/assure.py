@@ -348,7 +348,9 @@ def _check_people(options: AssureOptions, lows: Floats, highs: Floats, below: Ma
                 f"{sets}: {straddling} faces have an age band that includes {at:g}, and no face is known to be within {NEAR:g} "
                 f"years {side} it; use data with exact ages"
             )
-        raise DataError(f"{sets}: contains nobody within {NEAR:g} years {side} {at:g}; use other data")
+        raise DataError(
+            f"{sets}: expected people within {NEAR:g} years {side} {at:g}, found none; add data with such ages"
+        )
     needed = people_needed(options.error)
     if int(below.sum()) < needed:
         raise DataError(

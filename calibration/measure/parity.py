@@ -117,7 +117,7 @@ def limits_for(precision: str, task: TaskSpec, max_difference: float | None = No
     """The limits of a precision in the task's unit; max_difference replaces the first of them."""
     if precision not in LIMITS:
         raise ModelError(
-            f"spec field graph.precision: expected one of {', '.join(LIMITS)}, got {precision!r}; export it again"
+            f"spec field graph.precision: expected one of {', '.join(LIMITS)}, got {precision!r}; export the model again"
         )
     if max_difference is not None:
         return {next(iter(LIMITS[precision])): max_difference}

@@ -32,7 +32,7 @@ class Fields:
         except (ValueError, RecursionError) as error:
             raise ModelError(f"the spec is not JSON ({error}); {advice}") from None
         if not isinstance(raw, dict):
-            raise ModelError(f"spec: expected an object, got {_short(raw)}; {advice}")
+            raise ModelError(f"spec: expected a JSON object, got {_short(raw)}; {advice}")
         return Fields(raw, "", advice)
 
     def __contains__(self, name: str) -> bool:

@@ -20,7 +20,7 @@ from .task import TaskSpec
 SCHEMA_VERSION = 1
 KINDS = {  # what a file is, and which flag takes it
     None: ("a model that reads crops", "give it to --model"),
-    "faces": ("a face finder", "give it to --detector"),
+    "faces": ("a face detector", "give it to --detector"),
 }
 
 

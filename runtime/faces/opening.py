@@ -11,7 +11,10 @@ from .finder import FacesNano
 from .yunet import YuNetDetector
 
 DETECTORS = (FINDER, "yunet", "haar")
-HELP = f"face detector: {', '.join(DETECTORS)}, or a detector's .onnx or .engine file"
+HELP = (
+    "face detector: faces-nano, yunet (after numclip fetch yunet), haar (OpenCV's cascade), or a detector's .onnx or "
+    ".engine file"
+)
 
 
 def open_detector(
@@ -40,7 +43,7 @@ def open_detector(
     if name == FINDER or Path(name).suffix in (".onnx", ".engine"):
         return FacesNano(score_threshold, smallest_face_px, device, threads, name)
     raise DetectorError(
-        f"expected detector {', '.join(DETECTORS)} or a finder's .onnx, got {name!r}{did_you_mean(name, DETECTORS)}"
+        f"expected detector {', '.join(DETECTORS)} or a face detector's .onnx or .engine file, got {name!r}{did_you_mean(name, DETECTORS)}"
     )
 
 

@@ -90,9 +90,11 @@ class RecordedReading:
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Low and high; raises ModelError for any level but the recorded one."""
-        if self.range is None or level != self.level:
+        if self.range is None or self.level is None:
+            raise ModelError("the recording has no intervals; record again with a calibrated model")
+        if level != self.level:
             raise ModelError(
-                f"expected the interval level {self.level} of the recording, got {level:g}; replay with that level"
+                f"expected the interval level {self.level:g} of the recording, got {level:g}; replay with --interval {self.level:g}"
             )
         return self.range
 
@@ -115,14 +117,15 @@ class Fields:
     def raw(self, key: str) -> object:
         """The unchecked field."""
         if key not in self._content:
-            raise ValueError(f"expected {key!r}")
+            raise ValueError(f"expected a field {key!r}, found none")
         return self._content[key]
 
     def text(self, key: str, one_of: Sequence[str] | None = None) -> str:
         """A string, one of these."""
         value = self.raw(key)
         if not isinstance(value, str) or (one_of is not None and value not in one_of):
-            raise ValueError(f"{key} {value!r}")
+            kind = "text" if one_of is None else f"one of {', '.join(map(repr, one_of))}"
+            raise ValueError(f"expected {kind} for {key!r}, got {str(value)[:40]!r}")
         return value
 
     def number(self, key: str) -> float:
@@ -133,21 +136,21 @@ class Fields:
         """A time, or another number of at least 0."""
         value = self.number(key)
         if value < 0:
-            raise ValueError(f"{key} {value:g}")
+            raise ValueError(f"expected a number of at least 0 for {key!r}, got {value:g}")
         return value
 
     def count(self, key: str) -> int:
         """A whole number of at least 0."""
         value = self.second(key)
         if value != int(value):
-            raise ValueError(f"{key} {value:g}")
+            raise ValueError(f"expected a whole number for {key!r}, got {value:g}")
         return int(value)
 
     def flag(self, key: str) -> bool:
         """True or false."""
         value = self.raw(key)
         if not isinstance(value, bool):
-            raise ValueError(f"{key} {value!r}")
+            raise ValueError(f"expected true or false for {key!r}, got {str(value)[:40]!r}")
         return value
 
     def record(self, key: str) -> Fields:
@@ -190,7 +193,7 @@ class Recording:
             self.task = _task(head.record("task"))
             self.level = head.number("level") if head.has("level") else None
             if head.count("numclip_recording") != VERSION:
-                raise ValueError(f"version {head.raw('numclip_recording')}")
+                raise ValueError(f"expected numclip_recording {VERSION}, got {head.raw('numclip_recording')}")
             self.infos = [
                 SourceInfo(source.text("name"), fps=source.number("fps") if source.has("fps") else None)
                 for source in head.records("sources")
@@ -282,7 +285,7 @@ def _landmarks(points: object) -> npt.NDArray[np.float32]:
 
 def _finite(value: object, key: str) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value) or abs(value) > 1e9:
-        raise ValueError(f"{key} {str(value)[:40]}")
+        raise ValueError(f"expected a finite number of at most 1e9 for {key!r}, got {str(value)[:40]}")
     return float(value)
 
 

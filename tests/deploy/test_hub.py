@@ -258,7 +258,7 @@ def test_the_card(hub: Hub, tmp_path: Path) -> None:
     ("words", "code", "sentence"),
     [
         (["push", "age-nano", "age-small", "hf://me/x"], 2, "expected files of one model"),
-        (["push", "faces-nano", "hf://me/x"], 1, "a face finder"),
+        (["push", "faces-nano", "hf://me/x"], 1, "a face detector"),
         (["push", "age-nano", "me/x"], 1, "expected hf://owner/name"),
         (["push", "age-nano", "hf://me/x@main"], 2, "without a revision"),
         (["push", "age-nano", "hf://me/x", "--card", "no.md"], 2, "cannot read --card no.md"),

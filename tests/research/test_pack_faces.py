@@ -65,5 +65,5 @@ def test_command_and_training(shared_data: Path, tmp_path: Path, capsys: pytest.
     run = ["train", "--data", data, "--out", str(tmp_path / "run"), "--epochs", "1", "--batch", "8", "--side", "48"]
     assert numclip_main(run) == 0
     (out / "few.crop.json").write_text("{}")
-    with pytest.raises(DataError, match=r"few\.crop\.json: expected the crop contract of packed faces"):
+    with pytest.raises(DataError, match=r"few\.crop\.json: expected the description of packed face crops"):
         open_data(data)

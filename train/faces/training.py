@@ -68,7 +68,9 @@ def read_stock(options: FacesTrainOptions, teacher: Teacher) -> Stock:
                 portraits.append(portrait)
     for what, found in (("scenes with faces", with_faces), ("scenes without a face", empty), ("portraits", portraits)):
         if not found:
-            raise DataError(f"expected {what} to train the face finder on, found none; give other pictures")
+            raise DataError(
+                f"expected {what} to train the face detector on, found none; add some to --scenes or --portraits"
+            )
     return Stock(with_faces, empty, portraits)
 
 
@@ -104,5 +106,8 @@ def load_network(checkpoint: Path) -> FacesNetwork:
         network = FacesNetwork(shape)
         network.load_state_dict(state["averaged"])
     except (OSError, KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{checkpoint}: expected a checkpoint of the face finder ({str(error)[:100]})") from None
+        raise DataError(
+            f"{checkpoint}: expected a checkpoint of the face detector ({str(error)[:100]}); "
+            "give a faces.pt that numclip train-faces wrote"
+        ) from None
     return network.eval()

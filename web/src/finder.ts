@@ -174,7 +174,7 @@ function readFinderSpec(text: string, file: string): FinderSpec {
     throw new NumclipError("model-spec", `${file}: expected the finder's spec as JSON, got other text; export the finder again`);
   }
   if (fields.kind !== "faces") {
-    throw new NumclipError("model-spec", `${file}: expected a face finder, got a model that reads crops; give another file`);
+    throw new NumclipError("model-spec", `${file}: expected a face detector, got a model that reads crops; give another file`);
   }
   const version = number(fields.schema_version, "schema_version");
   if (version !== SCHEMA_VERSION) {

@@ -269,7 +269,9 @@ def test_what_cannot_be_measured_is_refused(some: Callable[[list[float]], str]) 
     calibration are errors in one sentence."""
     model = numclip.load("age-nano", device="cpu")
     far, few = some([5, 40, 60]), AssureOptions(model, [some([16, 17, 19, 20])])
-    with pytest.raises(DataError, match=r"contains nobody within 4 years below 18; use other data"):
+    with pytest.raises(
+        DataError, match=r"expected people within 4 years below 18, found none; add data with such ages"
+    ):
         assure(AssureOptions(model, [far]))
     with pytest.raises(
         DataError, match=r"at least 29 people within 4 years below 18, which an error rate of 0.1 needs, got 2"

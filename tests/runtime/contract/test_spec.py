@@ -258,6 +258,6 @@ def _fields(raw: Any) -> Any:
 def test_a_face_finder_is_no_age_model() -> None:
     """A face finder's spec is an error that says so, before other fields are read."""
     with pytest.raises(
-        ModelError, match="kind: expected a model that reads crops, got a face finder; give it to --detector"
+        ModelError, match="kind: expected a model that reads crops, got a face detector; give it to --detector"
     ):
         ModelSpec.from_json('{"kind": "faces", "schema_version": 1}')

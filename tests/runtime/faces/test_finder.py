@@ -57,7 +57,7 @@ def test_the_file_is_small_and_says_what_it_learned_from() -> None:
 
 def test_a_finder_is_no_model_and_a_model_no_finder() -> None:
     """A finder used as a model, and a model used as a finder, are errors in one sentence that says where the file belongs."""
-    with pytest.raises(ModelError, match="face finder; give it to --detector"):
+    with pytest.raises(ModelError, match="face detector; give it to --detector"):
         read_spec(FILE)
     with pytest.raises(ModelError, match="give it to --model"):
         read_faces_spec(MODELS / "age-nano.onnx")

@@ -24,5 +24,5 @@ def test_engine_of_the_finder_is_built_without_a_card_and_ends_at_its_candidates
     spec, built = read_faces_sidecar(out)
     assert spec.name == FINDER and built.graph_sha256 == graph_sha256(MODELS / f"{FINDER}.onnx")
     assert len(read_engine(out, built)) == out.stat().st_size
-    with pytest.raises(ModelError, match="face finder; give it to --detector"):
+    with pytest.raises(ModelError, match="face detector; give it to --detector"):
         read_sidecar(out)
