@@ -183,6 +183,24 @@ def test_the_rows_are_those_of_a_loop(archives: list[Path], undisturbed: Path, t
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
+def test_ray_at_one_and_two_workers(archives: list[Path], undisturbed: Path, tmp_path: Path) -> None:
+    """Ray with one actor and with two writes the rows of the local engine for four archives; their pictures per second are printed."""
+    pytest.importorskip("ray", reason="needs the extra ray")
+    mine = archives[:4]
+    count, names = sum(map(count_of, mine)), tuple(map(str, mine))
+    expected = [row for row in rows_of(undisturbed) if str(row["source"]).startswith(names)]
+    for engine, workers in (("local", 1), ("ray", 1), ("local", 2), ("ray", 2)):
+        out = tmp_path / f"{engine}{workers}"
+        words = bulk_words(mine, out, "--workers", str(workers), "--engine", engine)
+        started_s = time.perf_counter()
+        subprocess.run(words, check=True, capture_output=True)
+        whole_s = time.perf_counter() - started_s
+        print(f"{engine}, {workers}: {count / whole_s:.1f} pictures/s ({whole_s:.1f} s)")
+        assert rows_of(out) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
 def test_twenty_kills(archives: list[Path], undisturbed: Path, tmp_path: Path) -> None:
     """After kill -9 of the whole process group at twenty random moments, the rows equal those of an uninterrupted run."""
     out, kills, moment = tmp_path / "out", 0, random.Random(7)
