@@ -105,7 +105,7 @@ def test_a_new_task_is_a_new_file(tmp_path: Path, capfd: pytest.CaptureFixture[s
     (tmp_path / "ages.csv").write_text("file,label,split\n0.png,40,train\n1.png,50,val\n")
     ages = [*flags[:4], f"table:{tmp_path / 'ages.csv'}", *flags[5:], "--out", str(tmp_path / "ages")]
     assert main(ages) == 1
-    assert "expected labels of 1 to 6 stripes, got 40 for 0.png" in capfd.readouterr().err
+    assert "expected labels from 1 to 6 stripes, got 40 for 0.png" in capfd.readouterr().err
 
 
 def test_the_whole_picture_is_squeezed(tmp_path: Path) -> None:

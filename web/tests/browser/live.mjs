@@ -23,7 +23,7 @@ const steps = {
     await page.waitForSelector("#login:not([hidden])", { timeout: 20_000 });
     await page.type("#token", "not the token at all");
     await page.keyboard.press("Enter");
-    await page.waitForFunction(() => document.getElementById("login-text").textContent.includes("not the token"), { timeout: 20_000 });
+    await page.waitForFunction(() => document.getElementById("login-text").textContent.includes("is wrong"), { timeout: 20_000 });
     if (!options.token) return;
     await page.$eval("#token", (input) => (input.value = ""));
     await page.type("#token", options.token);
