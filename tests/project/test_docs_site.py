@@ -71,17 +71,23 @@ def dead_links(site: Path) -> list[str]:
     return dead
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_every_link_inside_the_site_leads_somewhere(site: Path) -> None:
     """All links to pages, pictures, files and anchors in the built HTML work."""
     assert dead_links(site) == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_nothing_is_fetched_from_another_host(site: Path) -> None:
     """No script, style, font or picture of a page comes from another host."""
     start = (site / "index.html").read_text(encoding="utf-8")
     assert re.findall(r'(?:src=|<link[^>]+rel="(?:stylesheet|preconnect)"[^>]+href=)"?(https?://[^"\s>]+)', start) == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_reference_has_every_command_and_name(site: Path) -> None:
     """Each stored --help is a section of the reference; `load`, `read` and `stream` are described."""
     commands = (site / "reference/cli/index.html").read_text(encoding="utf-8")

@@ -54,7 +54,11 @@ def test_figures_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("name", "detector", "limits"),
-    [("age-nano", "faces-nano", (4.9, 5.3)), ("age-nano", "yunet", (4.85, 5.2)), ("age-small", "yunet", (4.65, 4.75))],
+    [
+        ("age-nano", "faces-nano", (4.9, 5.3)),
+        pytest.param("age-nano", "yunet", (4.85, 5.2), marks=pytest.mark.slow),
+        pytest.param("age-small", "yunet", (4.65, 4.75), marks=pytest.mark.slow),
+    ],
 )
 def test_shipped_model_on_shared_faces(
     name: str,
