@@ -20,6 +20,7 @@ from ..runtime.contract.fields import JsonObject
 from ..runtime.contract.licences import UNSTATED, Licence, Licences
 from ..runtime.contract.model_file import FINDER, write_spec
 from ..runtime.faces.finder import FacesNano
+from ..runtime.faces.opening import enlarging
 from ..runtime.faces.yunet import YuNetDetector
 from ..runtime.places import write_whole
 from ..runtime.sessions.faces_session import Found
@@ -125,7 +126,7 @@ def finder_metrics(file: Path, scenes: Path, reference: Path) -> list[JsonObject
     ]
     yunet, found = YuNetDetector(SURE, file=reference), list[JsonObject]()
     video = FacesNano(SURE, SMALLEST_PX, "cpu", 1, file)
-    for looks, finder in (("video", video), ("picture", video.enlarging())):
+    for looks, finder in (("video", video), ("picture", enlarging(video))):
         report = measure_finder(finder, yunet, pictures, score=SURE, reference_score=SURE, smallest_face_px=SMALLEST_PX)
         which: JsonObject = {"data": scenes.name, "split": "test", "looks": looks}
         found.append({**which, "score": SURE, "smallest_face_px": SMALLEST_PX, **report.to_json()})

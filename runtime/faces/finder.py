@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,16 +69,6 @@ class FacesNano:
             for i, faces in zip(which, seen, strict=True):
                 found[i] = faces.take(np.flatnonzero(no_emblem(faces.boxes_xyxy, faces.scores)))
         return found
-
-    def enlarging(self) -> FacesNano:
-        """The same finder in the same session, for single pictures. Closing either closes both.
-
-        A picture may be enlarged for small faces, up to twice. That finds nearly all of them and costs up to four times as much: for
-        pictures that are looked at once, rather than for video, where a face is seen many times.
-        """
-        other = copy.copy(self)
-        other.looks = replace(self.looks, enlarge=True)
-        return other
 
     def close(self) -> None:
         """Give the session's memory and threads back; nothing is found afterwards."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DetectorError, did_you_mean
@@ -23,17 +25,13 @@ def open_detector(
     smallest_face_px: float | None = None,
     device: str = "auto",
     threads: int | None = None,
-    enlarge: bool = False,
 ) -> Detector:
     """A detector by name, or a face finder by its file.
 
     smallest_face_px: the longer side of the smallest face to find. None: the detector's own answer about the picture as it is.
-    enlarge: whether a picture may be enlarged for small faces, up to twice; meant for single pictures, not for video.
     device, threads: where a face finder runs. YuNet and Haar always run in OpenCV on the CPU.
     Raises DetectorError, DeviceError, ModelError.
     """
-    if enlarge:
-        return enlarging(open_detector(name, score_threshold, smallest_face_px, device, threads))
     if name == "yunet":
         return YuNetDetector(score_threshold, smallest_face_px)
     if name == "haar":
@@ -48,8 +46,17 @@ def open_detector(
 
 
 def enlarging(detector: Detector) -> Detector:
-    """The same detector for single pictures, which may be enlarged for small faces; it shares the network that is open."""
-    return detector.enlarging() if isinstance(detector, (FacesNano, YuNetDetector)) else detector
+    """The same detector for single pictures; Haar and a user's own detector stay as they are.
+
+    A picture may be enlarged for small faces, up to twice. That finds nearly all of them and costs up to four times as much: for
+    pictures that are looked at once, rather than for video, where a face is seen many times. Both share the network that is open, so
+    closing either closes both.
+    """
+    if not isinstance(detector, (FacesNano, YuNetDetector)):
+        return detector
+    other = copy.copy(detector)
+    other.looks = replace(detector.looks, enlarge=True)
+    return other
 
 
 def identity(detector: Detector) -> str:

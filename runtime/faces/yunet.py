@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -63,7 +61,7 @@ class YuNetDetector:
             )
         self._score = score_threshold
         self._turn = threading.Lock()  # the net keeps its input size and buffers between calls
-        self._looks = Looks(RELIABLE_PX, OVERLAP, smallest_face_px)
+        self.looks = Looks(RELIABLE_PX, OVERLAP, smallest_face_px)
         try:
             lowest = min(LOWEST_SCORE, score_threshold)
             self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), lowest, OVERLAP, MOST_CELLS)
@@ -74,13 +72,7 @@ class YuNetDetector:
 
     def detect(self, image: Image) -> Detections:
         """Find the faces in one [H, W, 3] uint8 BGR picture, best score first."""
-        return self._looks.find([image], self._see, self._score)[0]
-
-    def enlarging(self) -> YuNetDetector:
-        """The same detector with the same network, for single pictures: they may be enlarged."""
-        other = copy.copy(self)
-        other._looks = replace(self._looks, enlarge=True)
-        return other
+        return self.looks.find([image], self._see, self._score)[0]
 
     def _see(self, images: Sequence[Image]) -> list[Detections]:
         return [self._seen(image) for image in images]

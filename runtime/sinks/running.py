@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ...errors import UsageError
 from ..contract.fields import Json
 from ..contract.model_file import FINDER
-from ..faces.opening import open_detector
+from ..faces.opening import enlarging, open_detector
 from ..live.capture import Captures
 from ..live.connections import CameraWish
 from ..live.conveyor import Conveyor
@@ -109,8 +109,8 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
             smallest_face_px=options.min_face_px,
             device=options.device,
             threads=options.threads,
-            enlarge=stills,
         )
+        detector = enlarging(detector) if stills else detector
         pipeline = Pipeline(model, detector, options.rules(model.spec), tracks=not stills, live=live)
         _log_choices(options, model, infos)
         level = outputs.interval if model.spec.calibration is not None else None

@@ -19,7 +19,7 @@ from numclip.runtime.contract.model_file import FINDER
 from numclip.runtime.faces.detect import Detections
 from numclip.runtime.faces.finder import FacesNano
 from numclip.runtime.faces.looks import SHARED_PX, TILE_PX, Looks, _tiles
-from numclip.runtime.faces.opening import open_detector
+from numclip.runtime.faces.opening import enlarging, open_detector
 from numclip.runtime.live.frames import Frame
 from numclip.runtime.live.pipeline import Pipeline, Rules
 
@@ -121,7 +121,7 @@ def test_forty_faces_of_28_px_are_found_in_a_4k_picture(
 ) -> None:
     """With a smallest face of 24 px, at least 36 of 40 faces are found with score 0.8 on two backgrounds of each kind, with almost no
     false positives."""
-    finder = open_detector(FINDER, smallest_face_px=24, device="cpu", enlarge=True)
+    finder = enlarging(open_detector(FINDER, smallest_face_px=24, device="cpu"))
     for seed in (1, 2):
         picture, boxes = crowd(kind, seed, grounds, portraits)
         faces = finder.detect(picture)
@@ -145,7 +145,7 @@ def test_yunet_finds_most_of_them_on_photographs(
     yunet_model: Path, grounds: list[Image], portraits: list[tuple[Image, np.ndarray]]
 ) -> None:
     """YuNet's resolution follows the smallest face too: it finds at least 32 of 40 on photographs, and none at the earlier 960 px."""
-    detector = open_detector("yunet", smallest_face_px=24, enlarge=True)
+    detector = enlarging(open_detector("yunet", smallest_face_px=24))
     for seed in (1, 2):
         picture, boxes = crowd("photograph", seed, grounds, portraits)
         found = found_of(boxes, detector.detect(picture))
