@@ -26,7 +26,7 @@ from ..runtime.live.results import FrameResult
 from . import cameras
 from .bodies import Bodies
 from .guard import COOKIE, Guard, cookie_of, same_token
-from .live import Live, LiveSource, Watch
+from .live import Live, LiveSource, Watch, first_of
 from .metrics import Metrics
 from .options import ServeOptions
 from .pictures import Sent
@@ -540,14 +540,9 @@ async def _parts(source: LiveSource, limit: int | None, blur: bool) -> AsyncIter
 async def _send_lines(socket: WebSocket, source: LiveSource) -> None:
     """Send lines until the source ends or the reader goes."""
     watch = source.watch()
-    gone = asyncio.ensure_future(_closed(socket))
-    sending = asyncio.ensure_future(_send(socket, watch))
     try:
-        await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
+        await first_of(_closed(socket), _send(socket, watch))
     finally:
-        for task in (gone, sending):
-            task.cancel()
-        await asyncio.gather(gone, sending, return_exceptions=True)
         source.leave(watch)
         with suppress(RuntimeError):  # it has gone
             await socket.close(1001)

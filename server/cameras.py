@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..runtime.live.frames import Frame, SourceEvent
 from ..runtime.live.results import FrameResult
-from .live import Live, LiveSource
+from .live import Live, LiveSource, first_of
 from .options import ServeOptions
 from .pictures import Image, Sent, decode
 from .problems import Problem
@@ -114,16 +114,13 @@ async def follow(
     async def tell(result: FrameResult) -> None:
         await socket.send_text(source.tell(result).line.decode())
 
-    reason, code, tasks = "", CLOSE_GOING_AWAY, list[asyncio.Future[object]]()
+    reason, code = "", CLOSE_GOING_AWAY
     try:
         await socket.accept()
-        tasks = [
-            asyncio.ensure_future(receive()),
-            asyncio.ensure_future(camera.answer(scheduler, f"{client} {source.id}", tell)),
-            asyncio.ensure_future(source.watch().take()),  # ends when the server does
-        ]
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
+        answering = camera.answer(scheduler, f"{client} {source.id}", tell)
+        for task in await first_of(
+            receive(), answering, source.watch().take()
+        ):  # the last one ends when the server does
             task.result()
     except Problem as problem:
         reason, code = problem.detail, CLOSE_POLICY if problem.status == 408 else CLOSE_UNSUPPORTED
@@ -132,9 +129,6 @@ async def follow(
     except (ShutDown, WebSocketDisconnect, RuntimeError):  # nobody is there to hear
         pass
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         live.remove(source)
         with suppress(RuntimeError):  # it has gone
             await socket.close(code, reason[:100])

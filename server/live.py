@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -74,6 +74,18 @@ class Seen:
 
     line: bytes
     result: FrameResult | None
+
+
+async def first_of(*works: Awaitable[object]) -> set[asyncio.Task[object]]:
+    """Run these together until one ends, and cancel the others. Returns those that had ended; their errors are not raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return done
 
 
 class Watch:

@@ -35,6 +35,8 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print, sign: Sign 
     """
     # OpenCV reads its own limit when it is loaded. It is the second defence against a header that lies about the size.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(options.max_pixels))
+    if options.webrtc is not None:
+        _check_video_address(options.webrtc)
     listener = listen(options)
     with listener:
         service = Service(options, page_files(), sign)
@@ -59,16 +61,6 @@ def listen(options: ServeOptions) -> socket.socket:
     Its connections send each piece at once (TCP_NODELAY). Otherwise the body of a response would wait, about 40 ms on Linux, until the
     client acknowledges the head. asyncio sets this only for sockets that were made with a protocol number.
     """
-    if options.webrtc is not None:
-        try:
-            with socket.socket(
-                socket.AF_INET6 if ":" in options.webrtc else socket.AF_INET, socket.SOCK_DGRAM
-            ) as trial:
-                trial.bind((options.webrtc, 0))
-        except OSError as error:
-            raise OutputError(
-                f"--webrtc {options.webrtc}: cannot take video there ({error.strerror}); give an address of this machine"
-            ) from None
     where = f"{options.host} port {options.port}"
     try:
         family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
@@ -78,6 +70,17 @@ def listen(options: ServeOptions) -> socket.socket:
     except OSError as error:
         raise OutputError(
             f"{where}: cannot listen there ({error.strerror}); choose another with --host or --port"
+        ) from None
+
+
+def _check_video_address(address: str) -> None:
+    """Raise OutputError unless this machine has the address of --webrtc."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as trial:
+            trial.bind((address, 0))
+    except OSError as error:
+        raise OutputError(
+            f"--webrtc {address}: cannot take video there ({error.strerror}); give an address of this machine"
         ) from None
 
 

@@ -28,7 +28,7 @@ from av.video.reformatter import VideoReformatter
 
 from ..runtime.live.results import FrameResult
 from .cameras import Camera
-from .live import Live, LiveSource
+from .live import Live, LiveSource, first_of
 from .options import ServeOptions
 from .pictures import Image
 from .problems import Problem
@@ -112,9 +112,8 @@ class WebRtc:
 
     async def _follow(self, peer: RTCPeerConnection, receiver: RTCRtpReceiver, source: LiveSource, client: str) -> None:
         """Read the camera until the browser goes or this task is cancelled."""
-        scaler = (
-            VideoReformatter()
-        )  # one for the session: frame.to_ndarray(format=…) starts a pool of threads for each frame
+        # One scaler for the session: a frame's own to_ndarray(format=...) creates one with a thread pool for every frame.
+        scaler = VideoReformatter()
 
         def pixels(frame: av.VideoFrame) -> Image:
             return np.asarray(scaler.reformat(frame, format="bgr24").to_ndarray(), np.uint8)
@@ -124,22 +123,15 @@ class WebRtc:
         async def tell(result: FrameResult) -> None:
             source.show(source.tell(result, sized=True))
 
-        tasks = [
-            asyncio.ensure_future(_receive(receiver, camera)),
-            asyncio.ensure_future(camera.answer(self._scheduler, f"{client} {source.id}", tell)),
-        ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+            answering = camera.answer(self._scheduler, f"{client} {source.id}", tell)
+            for task in await first_of(_receive(receiver, camera), answering):
                 task.result()
         except Problem as problem:
             camera.fail(problem)
         except ShutDown:
             pass
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             self._live.remove(source)
             await peer.close()
 
