@@ -126,24 +126,30 @@ def test_a_killed_run_goes_on(
     assert rows_of(out) == undisturbed
 
 
+@pytest.mark.parametrize(
+    ("engine", "process"), [("local", "spawn_main"), pytest.param("ray", "Actor", marks=pytest.mark.slow)]
+)
 def test_a_worker_that_dies_is_replaced(
-    pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
+    engine: str, process: str, pictures: Path, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:
-    """After kill -9 of one worker process, another one reads its unit again."""
+    """After kill -9 of one worker process, or of one of Ray's actors, another one reads its unit again, and the rows are the same."""
     psutil = pytest.importorskip("psutil")
-    out = tmp_path / "out"
+    if engine == "ray":
+        pytest.importorskip("ray", reason="needs the extra ray")
+    out, told = tmp_path / "out", tmp_path / "stderr"
     words = [sys.executable, "-m", "numclip.cli.main", "bulk", str(pictures), "--out", str(out), "--device", "cpu"]
-    run = subprocess.Popen([*words, "--workers", "2", "--unit-size", "3"], stderr=subprocess.PIPE)
+    words += ["--workers", "2", "--unit-size", "3", "--engine", engine]
+    with told.open("w") as stderr:
+        run = subprocess.Popen(words, stderr=stderr)
     killed = False
     while run.poll() is None and not killed:
-        journals = list((out / ".units").glob("*.journal")) if out.is_dir() else []
-        if journals:
-            workers = [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
-            for worker in workers[:1]:
+        if out.is_dir() and list((out / ".units").glob("*.journal")):
+            children = psutil.Process(run.pid).children(recursive=True)
+            for worker in [child for child in children if process in " ".join(child.cmdline())][:1]:
                 worker.kill()
                 killed = True
         time.sleep(0.002)
-    assert run.wait() == 0 and killed, run.stderr and run.stderr.read()
+    assert run.wait() == 0 and killed, told.read_text()
     assert rows_of(out) == undisturbed
 
 
@@ -355,26 +361,3 @@ def test_ray_gives_the_same_rows(options: BulkOptions, undisturbed: list[dict[st
     bulk(replace(options, out=tmp_path / "out", engine="ray", workers=2))
 
     assert rows_of(tmp_path / "out") == undisturbed
-
-
-@pytest.mark.slow
-def test_a_ray_actor_that_is_killed_is_replaced(
-    pictures: Path, undisturbed: list[dict[str, object]], tmp_path: Path
-) -> None:
-    """kill -9 of an actor's process in the middle of a unit: Ray starts another, and the rows are the same."""
-    pytest.importorskip("ray", reason="needs the extra ray")
-    psutil = pytest.importorskip("psutil")
-    out = tmp_path / "out"
-    words = [sys.executable, "-m", "numclip.cli.main", "bulk", str(pictures), "--out", str(out), "--device", "cpu"]
-    run = subprocess.Popen([*words, "--workers", "2", "--unit-size", "3", "--engine", "ray"], stderr=subprocess.DEVNULL)
-    killed = 0
-    while run.poll() is None and not killed:
-        if out.is_dir() and list((out / ".units").glob("*.journal")):
-            for process in psutil.Process(run.pid).children(recursive=True):
-                if "Actor" in " ".join(process.cmdline()) and not killed:
-                    process.kill()
-                    killed += 1
-        time.sleep(0.002)
-
-    assert run.wait() == 0 and killed
-    assert rows_of(out) == undisturbed
