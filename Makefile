@@ -67,7 +67,7 @@ release-check: $(VENV)/.dev
 	$(BIN)/python .ci/release_check.py $(RELEASE_FLAGS)
 
 clean:
-	rm -rf $(VENV) web/node_modules web/dist server/dist build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis demo.mp4 demo.jsonl demo.png
+	rm -rf $(VENV) web/node_modules web/dist server/dist build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis clip.mp4 demo.mp4 demo.jsonl demo.png
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -132,7 +132,7 @@ class Store:
             return None
         except (OSError, ValueError) as error:
             raise OutputError(
-                f"{self.run}: cannot be read ({error}); give another --out, or delete this folder"
+                f"{self.run}: cannot be read ({error}); give another --out, or delete the folder {self.out} to start again"
             ) from None
         return found
 

@@ -130,7 +130,7 @@ def output_for(path: Path, out: Path | None) -> Path:
     """The file to write for a model; raises UsageError for the files that ship with numclip."""
     out = Path(f"{path.stem.removesuffix('.calibrated')}.calibrated.onnx") if out is None else out
     if out.resolve().parent == MODELS.resolve():
-        raise UsageError(f"{out}: this folder contains the models that ship with numclip; write to another --out")
+        raise UsageError(f"{out}: its folder contains the models that ship with numclip; write to another --out")
     return out
 
 
@@ -193,7 +193,7 @@ class Known:
     highs: Floats  # [N]; the same where a label is exact
 
 
-def known_labels(data: Sequence[FaceCrops]) -> list[Known]:
+def known_labels(data: Sequence[FaceCrops], names: Sequence[str]) -> list[Known]:
     """The labels that a calibration uses, per data set; raises DataError if a data set has none that it can use.
 
     If all labels are bands, they are used as bands, and an interval has to contain a whole one. Beside exact labels that would
@@ -201,10 +201,11 @@ def known_labels(data: Sequence[FaceCrops]) -> list[Known]:
     equally often. A band without an upper end can neither be contained nor filled, so its faces are left out.
     """
     closed = [faces.take([s for s in faces.samples if math.isfinite(s.ends[1])]) for faces in data]
-    if not all(faces.samples for faces in closed):
-        raise DataError(
-            "one data set has neither exact labels nor bands with an end, so it cannot be calibrated on; leave it out"
-        )
+    for name, faces in zip(names, closed, strict=True):
+        if not faces.samples:
+            raise DataError(
+                f"{name}: has neither exact labels nor bands with an upper end, so it cannot be calibrated on; leave it out"
+            )
     mixed = any(s.band_high is None for faces in closed for s in faces.samples)
     found: list[Known] = []
     for faces in closed:
@@ -221,7 +222,8 @@ def _labelled_faces(
 ) -> tuple[list[Known], list[LabelledReadings], tuple[FacesUsed, ...]]:
     """The faces of each data set, the graph's outputs for them, and their record for the spec."""
     opened = [open_data(text).select(options.split) for text in options.data]
-    data = known_labels([dataset_faces(graph, dataset, options.detector) for dataset in opened])
+    crops = [dataset_faces(graph, dataset, options.detector) for dataset in opened]
+    data = known_labels(crops, [dataset.name for dataset in opened])
     read = [labelled(graph, part.faces.crops, part.lows, part.highs) for part in data]
     used = [FacesUsed(d.short_name, options.split, len(p.lows)) for d, p in zip(opened, data, strict=True)]
     return data, read, tuple(used)

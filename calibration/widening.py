@@ -34,8 +34,8 @@ def widen(layers: Sequence[str], harm_of: Harm, quick_harm_of: Harm, step: Calla
     everything = frozenset(layers)
     if (harm := harm_of(everything)) > 1:
         raise ModelError(
-            f"expected the file to keep its limits with every layer in higher precision, but it reaches {harm:.3g} times "
-            "a limit, so nothing was written; check the model and the data"
+            f"even with every layer in higher precision, the differences are {harm:.3g} times the largest allowed, so nothing "
+            "was written; use the float32 file"
         )
     if harm_of(frozenset()) <= 1:
         return Widened((), {})

@@ -1,9 +1,9 @@
 """Measure an age gate as age-assurance evaluations do, and write a report: HTML, JSON, a table of faces, a draft practice statement.
 
-The report gives false positives and false negatives by year of age and by group, both errors at every limit and challenge age,
-how stable the answers are on a second picture of the same face, ratios between groups, and who is asked for ID at each setting.
-Every rate comes with its exact 95 % interval. The draft practice statement, which says how the gate is used and how well it
-works, has the order of ISO/IEC 27566-1.
+The report gives the rates of a wrong yes and of a wrong no by year of age and by group, for every limit from which the gate answers
+yes and for every challenge age; the ratios of these rates between groups; how often a second picture of the same face gets the
+same answer; and who is asked for ID at each setting. Every rate comes with its exact 95 % interval. The draft practice statement,
+which says how the gate is used and how well it works, follows the order of the sections of ISO/IEC 27566-1.
 """
 
 from __future__ import annotations

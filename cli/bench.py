@@ -4,9 +4,9 @@ A contender is one model on one device, with one batch size and one thread count
 in a new order each round), after a warm-up that lasts until timings are stable. On a shared machine, compare the ratios within
 one run: absolute times vary too much. The first three scenarios follow MLPerf:
 
-    single-stream  one face per call; the 90th percentile of latency counts
-    multi-stream   eight faces per call; the 99th percentile of latency counts
-    offline        32 faces per call; faces per second count
+    single-stream  one face per call; result: 90th percentile of latency
+    multi-stream   eight faces per call; result: 99th percentile of latency
+    offline        32 faces per call; result: faces per second
     sustained      ten minutes without a pause, to show drift
     pipeline       the time of each stage from a clip's frame to its result
 """
@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="models to time, by name or file, or other implementations such as eager:nano or clip:ViT-B-16 (docs/bench.md); "
+        help="models to time, at least one unless --card is given: by name or file, or other implementations such as eager:nano or "
+        "clip:ViT-B-16 (docs/bench.md); "
         "ratios are relative to the first",
     )
     add("--scenario", choices=SCENARIOS, default=SCENARIOS[0], help="scenario to time, as described above")
@@ -59,7 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help=f"minimum time per contender, in seconds (default: {SECONDS:g}; sustained {SUSTAINED_SECONDS:g})",
     )
-    add("--restarts", metavar="N", type=int, default=RESTARTS, help="how often each model is closed and opened again")
+    add(
+        "--restarts",
+        metavar="N",
+        type=int,
+        default=RESTARTS,
+        help=f"how often each model is closed and opened again (default: {RESTARTS}; sustained always 1)",
+    )
     add(
         "--pictures",
         metavar="SOURCE",

@@ -1,4 +1,6 @@
-"""Write a one-page report on the results of `numclip bulk`: ages, folders, months, contact sheets, errors by kind.
+"""Write a one-page report on the results of `numclip bulk`.
+
+It has the number of faces by age, by folder and by month, contact sheets of faces, and the errors by kind.
 
     numclip bulk photos/ --out ages
     numclip bulk report ages                            # writes ages/report.html

@@ -1,8 +1,9 @@
-"""Fit intervals and gates on labelled faces, and write a model file that contains them; the graph is not changed.
+"""Fit intervals and age gates on labelled faces, and write a model file that contains them; the graph is not changed.
 
+A gate answers yes, no or ask: is the person at least AGE?
 Use faces that the model was neither trained nor selected on and that resemble those of your cameras. On such faces, a 90 %
-interval then contains the true value of nine faces in ten. --layer adds a correction for one site (an offset and quantiles of
-its own), fitted on 50 to 200 faces from there; --remove-layer takes it off again.
+interval then contains the true value of nine faces in ten. --layer adds a correction for one location (an offset and
+quantiles of its own), fitted on 50 to 200 faces from there; --remove-layer takes it off again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="model: a shipped model's name or an .onnx file")
     add_data(parser, " to fit on (unless --remove-layer is given)", required=False)
-    add("--split", default="calibration", help="split to fit on; use all if the data has no splits")
+    add("--split", default="calibration", help="split to fit on; if the data has no splits, give --split all")
     add(
         "--detector",
         metavar="NAME|FILE",

@@ -44,7 +44,9 @@ def with_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[st
         if action is None:
             raise UsageError(f"{file}: unknown flag {key} (--print-config lists them){did_you_mean(key, actions)}")
         if isinstance(value, dict) or not _fits(value, action):
-            raise UsageError(f"{file}: the flag does not accept {key} = {json.dumps(value, default=str)}; see --help")
+            raise UsageError(
+                f"{file}: flag {key} does not accept the value {json.dumps(value, default=str)}; see --help"
+            )
         added += _as_words(action, value)
     at = 0 if inner is parser else 1 + next(i for i, word in enumerate(words) if word in _kinds(parser))
     return [*words[:at], *added, *words[at:]]

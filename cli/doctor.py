@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.privacy:
         return _privacy(args.clip, args.tracer, args.json)
     if args.clip is not None or args.tracer != "auto":
-        raise UsageError("expected --privacy together with --clip and --tracer; add --privacy")
+        raise UsageError("--clip and --tracer each need --privacy; add it")
     quiet = args.json == "-"
     found = diagnose(args.camera, lambda finding: None if quiet or finding.ok else _show(finding))
     if args.json:

@@ -1,4 +1,4 @@
-"""Measure a model's mean error, bias and interval coverage on labelled faces: overall, by range of true values, and by group.
+"""Measure a model's mean absolute error, bias and interval coverage on labelled faces: overall, by range of true values, and by group.
 
 If the labels are bands (`fairface:`, or a table with age_low and age_high), the report gives the share of values inside the
 band, the share inside it or a neighbouring band, the distance to the band, and how often the interval overlaps or contains it.

@@ -4,8 +4,8 @@ The vectors of the words are computed once and stored as constants. The file tak
 and embedding. PyTorch and the new file then run on the same faces; if they differ by more than --max-difference, nothing is
 written.
 
---precision fp16 computes the trunk (the layers of the image tower) in float16, and normalisation layers, softmax and head in
-float32. It is checked against the float16 network in PyTorch, because a CPU runtime would compute it in float32. --widen keeps
+--precision fp16 computes the trunk (the layers of the image tower) in float16, and normalisation layers, softmax and the head
+(adapter, words, refinement) in float32. For the comparison, the float16 network runs in PyTorch, because ONNX Runtime on a CPU would compute the file in float32. --widen keeps
 in float32 the layers that overflow or lose too much precision in float16, and names them. --storage fp16 halves the size of a
 float32 file: weights are stored in float16 and converted when the file is opened; the arithmetic stays float32.
 """
@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-difference",
         type=float,
-        metavar="YEARS",
-        help="largest difference allowed, in the task's unit (default: 0.02 in any value; with fp16, 0.1 in the mean "
-        "and 0.5 in the 99th percentile)",
+        metavar="LIMIT",
+        help="largest difference allowed, in the task's unit (default for ages: 0.02 in any value; with fp16, 0.1 in the mean and "
+        "0.5 in the 99th percentile; for other tasks in proportion to their range)",
     )
     parser.add_argument(
         "--without-embedding",

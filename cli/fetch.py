@@ -1,8 +1,8 @@
 """Download the YuNet face detector into the cache, and verify its SHA-256.
 
-The file (232 kB, MIT licence) comes from OpenCV's model zoo. Other commands download only from an
-address that you give them (hf://, http://, s3://), for an open_clip tag (--pretrained), or, in `numclip deploy jetson`, what pip
-needs to build the wheel.
+The file (232 kB, MIT licence) comes from OpenCV's model zoo. Other commands download only three things: what is at an
+address that you give them (hf://, http://, s3://), the weights of an open_clip tag that you give them (--pretrained), and what pip
+needs to build the wheel for `numclip deploy jetson`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
@@ -32,7 +33,7 @@ COMMANDS: dict[str, str] = {
     "bench": "measure latency and throughput of models on this machine",
     "audit": "check that an audit file of gate answers was not altered",
     "compare": "compare two benchmark reports",
-    "evaluate": "measure mean error, bias and interval coverage on labelled faces",
+    "evaluate": "measure mean absolute error, bias and interval coverage on labelled faces",
     "assure": "measure an age gate's errors by year of age and by group, for an age-assurance report",
     "calibrate": "fit intervals and gates on labelled faces, and write them into a model file",
     "quantize": "quantize a model file to static INT8, and check its accuracy",
@@ -207,6 +208,9 @@ def add_command(parser: argparse.ArgumentParser, verb: str) -> None:
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     """Keeps the paragraphs of the docstring and states each default that the help text does not state itself."""
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is False or "(default:" in (action.help or ""):
             return action.help
@@ -264,7 +268,7 @@ def _overview() -> str:
         "Estimate ages from faces in live video, with one self-describing model file.",
         "",
     ]
-    lines += [f"  {verb:<10} {text}" for verb, text in COMMANDS.items()]
+    lines += [f"  {verb:<12} {text}" for verb, text in COMMANDS.items()]
     return "\n".join(
         [*lines, "", "`numclip COMMAND --help` lists a command's flags; `numclip --version` prints the version."]
     )

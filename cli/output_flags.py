@@ -56,14 +56,14 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=OutputOptions.interval,
         metavar="LEVEL",
-        help="probability with which the shown range (low to high) contains the true age",
+        help="probability with which the shown interval (low to high) contains the true age",
     )
     parser.add_argument("--blur", action="store_true", help="blur faces in the window and in the video")
     parser.add_argument(
         "--aggregate",
         action="store_true",
         help="write only the number of faces per age word (such as teenager): no boxes, no tracks, no ages; not "
-        "together with --show or --save",
+        "together with --show, --save or --record",
     )
 
 

@@ -15,7 +15,10 @@ from ..deploy.hub import PushOptions, push_models
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `numclip push`."""
     parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="files of one model, by name or .onnx, each in another precision"
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="files of one model, by name or as .onnx files, each of a different precision",
     )
     parser.add_argument("to", metavar="hf://OWNER/NAME", help="repository to upload to")
     parser.add_argument(

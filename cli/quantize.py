@@ -8,8 +8,9 @@ single form works on every runtime:
     tensorrt  symmetric signed activations, float biases: builds on TensorRT, fast in OpenVINO
 
 The head (adapter, words, refinement) is always computed in float. The new file then runs on faces of the val split. For ages,
-nothing is written if the values differ from MODEL's by more than 0.5 years in the mean, or if the mean error grows by more than
-0.05 years; other tasks have limits in proportion to their range. --widen keeps layers in float until it passes.
+nothing is written if the values differ from MODEL's by more than 0.5 years in the mean, or if the mean absolute error grows
+by more than 0.05 years; other tasks have limits in proportion to their range. --widen keeps layers in float, the most harmful first,
+until the file is within these limits. The new file has no intervals and no gates: run numclip calibrate on it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep in float the layers that need it, and name them",
     )
-    add_json(parser, "parity, the layers kept in float and each layer's error")
+    add_json(parser, "the differences from MODEL, the layers kept in float and each layer's error")
 
 
 def run(args: argparse.Namespace) -> int:

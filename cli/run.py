@@ -1,7 +1,8 @@
 """Estimate ages in cameras, videos, streams or folders: in a window, as annotated video, as JSON lines, or over the network.
 
-From a live source the newest frame is read; older frames are dropped and counted, and a lost connection is opened again. From
-a file every frame is read, and the results are the same on every run, unless --realtime plays it like a camera.
+A live source is read at its newest frame: older frames are dropped and counted. A lost connection is opened again. A file is read
+frame by frame, with the same results on every run; with --realtime it is played like a camera. Without an output flag, one line per
+frame is printed.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run, and print a summary; exit code 1 if a source was lost."""
     if args.audit is None and (args.audit_ages or args.sign or args.nonce):
-        raise UsageError("expected --audit FILE together with --audit-ages, --sign and --nonce; add --audit FILE")
+        raise UsageError("--audit-ages, --sign and --nonce each need --audit FILE; add it")
     audit = None if args.audit is None else AuditOptions(args.audit, args.audit_ages, args.sign, args.nonce)
     sources = tuple(args.source)
     if not sources:

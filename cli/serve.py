@@ -34,14 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host",
         default=default.host,
         metavar="ADDRESS",
-        help="address to listen on; any address but this machine's own needs a token",
+        help="address to listen on; any address except localhost needs a token or --open-to-all",
     )
     add("--port", metavar="PORT", type=int, default=default.port, help="TCP port to listen on; 0 picks a free port")
     add(
         "--token-file",
         type=Path,
         metavar="FILE",
-        help=f"file with the token that clients must send (default: the environment variable {TOKEN}, if set)",
+        help=f"file with the token that clients must send (default: no file; the token is then the value of the environment variable "
+        f"{TOKEN}, if it is set)",
     )
     add(
         "--token",
@@ -127,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="time limit for receiving a request, and for its wait in the queue, in seconds",
     )
-    add_face_flags(parser)
+    add_face_flags(parser, served=True)
     add(
         "--camera",
         metavar="WxH@FPS:FORMAT",

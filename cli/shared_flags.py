@@ -12,7 +12,9 @@ from ..runtime.sessions.session import DEVICES
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags for the model, its device and the face detector."""
     parser.add_argument(
-        "--model", default="age-nano", help="model: a shipped model's name, an .onnx file, or hf://owner/name"
+        "--model",
+        default="age-nano",
+        help="model: a shipped model's name, an .onnx or .engine file, or hf://owner/name",
     )
     parser.add_argument(
         "--device",
@@ -24,8 +26,11 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detector", default=FINDER, metavar="NAME|FILE", help=HELP)
 
 
-def add_face_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `FaceOptions`: the gate, the time budget, and which faces get a reading."""
+def add_face_flags(parser: argparse.ArgumentParser, *, served: bool = False) -> None:
+    """Add the flags of `FaceOptions`: the gate, the time budget, and which faces get a reading.
+
+    served: for `numclip serve`, which reads every source live.
+    """
     from ..runtime.live.face_options import FaceOptions
 
     add, default = parser.add_argument, FaceOptions
@@ -40,9 +45,9 @@ def add_face_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.gate_error,
         metavar="SHARE",
-        help="highest accepted error rate of the gate: the share of people within 4 years of AGE, on either side, who "
-        "get a wrong yes or no; with --challenge or --cost, only a wrong no. A rate that the model's calibration cannot "
-        "guarantee is an error",
+        help="highest accepted error rate of the gate. Of the people up to 4 years below AGE, at most this share gets yes; of the "
+        "people up to 4 years above, at most this share gets no. With --challenge or --cost only the second holds. A rate that "
+        "the model's calibration cannot guarantee is an error",
     )
     add(
         "--challenge",
@@ -54,14 +59,16 @@ def add_face_flags(parser: argparse.ArgumentParser) -> None:
         "--cost",
         type=float,
         metavar="N",
-        help="choose the limit for yes by cost: one wrong yes costs as much as N people, up to 10 years above AGE, "
-        "who are asked for ID; not together with --challenge (default: chosen from --gate-error)",
+        help="answer yes from the limit with the lowest total cost: a wrong yes costs N, and each person up to 10 years above AGE "
+        "who is asked for ID costs 1; not together with --challenge (default: the limit is chosen from --gate-error)",
     )
     add(
         "--budget-ms",
         type=float,
         metavar="MS",
-        help="model time per frame, in ms; inf removes the limit (default: 10 for live sources, no limit for files, "
+        help="model time per frame of a source, in ms; inf removes the limit; uploaded pictures have none (default: 10)"
+        if served
+        else "model time per frame, in ms; inf removes the limit (default: 10 for live sources, no limit for files, "
         "so that their results do not depend on the machine's speed)",
     )
     add(

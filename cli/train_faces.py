@@ -1,8 +1,9 @@
 """Train the face detector faces-nano, and export it to one .onnx file.
 
 The network learns from photographs with labelled boxes, from portraits pasted onto backgrounds at all sizes, and by
-distillation from YuNet, whose scores are computed for every cell of every training picture. Pictures are degraded as cameras
-degrade them. The same command continues a training that was interrupted. The file's metrics, and YuNet's, are measured on the
+distillation from YuNet, whose score for every position of its output grid is computed for every training picture. Training pictures
+get the defects of camera pictures, such as blur and noise. To continue an interrupted training, type the same command again. The
+file's metrics, and YuNet's, are measured on the
 test split of the photographs.
 """
 

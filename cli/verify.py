@@ -3,7 +3,7 @@
 The first MODEL is the reference: a checkpoint runs in PyTorch, a file in ONNX Runtime on the CPU. Every other MODEL runs on
 --device with the same faces, and its differences, in the task's unit, must stay within the limits of its precision. For ages,
 these are 0.02 years in any value for FP32; 0.1 in the mean and 0.5 in the 99th percentile for FP16; 0.5 in the mean and a
-growth of 0.05 in the mean error for INT8. With a single MODEL, the same file on --device is compared with ONNX Runtime on the
+growth of 0.05 in the mean absolute error for INT8; other tasks have limits in proportion to their range. With a single MODEL, the same file on --device is compared with ONNX Runtime on the
 CPU. The exit code is 1 if a file exceeds a limit.
 """
 

@@ -29,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--serve", action="store_true", help="serve the site at localhost until Ctrl-C")
     add("--model", default=SiteOptions.model, help="model: a shipped model's name or an .onnx file, fp32 or int8")
-    add("--finder", default=SiteOptions.finder, help="face detector: a shipped one's name or an .onnx file")
+    add(
+        "--detector",
+        metavar="NAME|FILE",
+        default=SiteOptions.finder,
+        help="face detector: a shipped one's name or an .onnx file",
+    )
     add("--port", type=int, default=PORT, help="with --serve: TCP port; 0 picks a free port")
     add_json(parser, "the list of files and their sizes")
 
@@ -39,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None and not args.serve:
         raise UsageError("expected --out DIR to write the site, --serve to show it, or both; got neither")
     if args.out is None:
-        return show_temporary(args.model, args.finder, args.port, say)
-    site = write_site(SiteOptions(args.out, args.model, args.finder))
+        return show_temporary(args.model, args.detector, args.port, say)
+    site = write_site(SiteOptions(args.out, args.model, args.detector))
     if args.json:
         write_json(args.json, site.to_json())
     if args.json != "-":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -33,14 +32,17 @@ class DemoOptions:
     detector: str = FINDER
     """The face detector."""
     out: Path = Path()
-    """Folder for demo.mp4, demo.jsonl and demo.png; it is created if necessary."""
+    """Folder for clip.mp4, demo.mp4, demo.jsonl and demo.png; it is created if necessary."""
 
 
 @dataclass(frozen=True)
 class Shown:
     """The demo's results."""
 
+    clip: Path
+    """The video that was made and read."""
     video: Path
+    """The same video with boxes and ages."""
     lines: Path
     sheet: Path
     table: str
@@ -53,12 +55,11 @@ def demo(options: DemoOptions | None = None) -> Shown:
     demand_packages()
     options.out.mkdir(parents=True, exist_ok=True)
     video, lines, sheet = (options.out / f"demo.{suffix}" for suffix in ("mp4", "jsonl", "png"))
-    with tempfile.TemporaryDirectory(prefix="numclip-demo-") as temporary:
-        clip = Path(temporary) / "two_portraits.mp4"
-        demo_clip.write_clip(clip)
-        _run(clip, options, video, lines)
+    clip = options.out / "clip.mp4"
+    demo_clip.write_clip(clip)
+    _run(clip, options, video, lines)
     demo_sheet.write_sheet(video, sheet)
-    return Shown(video, lines, sheet, demo_sheet.table(read_lines(lines)))
+    return Shown(clip, video, lines, sheet, demo_sheet.table(read_lines(lines)))
 
 
 def demand_packages() -> None:

@@ -25,7 +25,8 @@ class Attention(nn.Module):
         super().__init__()
         if not old.batch_first or old.in_proj_weight is None:
             raise ModelError(
-                "expected attention with batch_first and one in_proj, got another form; this image tower cannot be exported"
+                "expected attention with batch_first and one in_proj, got another form, which cannot be exported; train with "
+                "another --model"
             )
         width = old.embed_dim
         self.heads = old.num_heads

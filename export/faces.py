@@ -14,7 +14,7 @@ import numpy.typing as npt
 from torch import nn
 
 from ..calibration.measure.finders import LabelledPicture, measure_finder
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 from ..runtime.contract.faces_spec import FacesSource, FacesSpec
 from ..runtime.contract.fields import JsonObject
 from ..runtime.contract.licences import UNSTATED, Licence, Licences
@@ -72,10 +72,13 @@ class FacesExportOptions:
 
 
 def export_faces(options: FacesExportOptions) -> FacesSpec:
-    """Write the finder's file; if its outputs differ from PyTorch's, raises ModelError and writes nothing."""
+    """Write the finder's file; if its outputs differ from PyTorch's, raises ModelError and writes nothing. Raises UsageError."""
     network = load_network(options.checkpoint)
     if not 0 < options.likely_at < options.sure_at < 1:
-        raise ModelError(f"expected 0 < --likely-at < --sure-at < 1, got {options.likely_at:g} and {options.sure_at:g}")
+        raise UsageError(
+            f"expected --likely-at below --sure-at, and both between 0 and 1, got {options.likely_at:g} and {options.sure_at:g}; "
+            "change one of them"
+        )
     gain = (logit(SURE) - logit(LIKELY)) / (logit(options.sure_at) - logit(options.likely_at))
     shift = logit(SURE) - gain * logit(options.sure_at)
     for output in network.outputs:

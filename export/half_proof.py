@@ -61,8 +61,6 @@ def proven_half(
     return ProvenHalf(half, found), wide
 
 
-def refusal(found: Difference, precision: str, missed: list[str]) -> ModelError:
-    """Return the error for a file that exceeds its limits."""
-    return ModelError(
-        f"{precision} differs from PyTorch by more than allowed on {found.n} faces: {', '.join(missed)}; nothing was written"
-    )
+def refusal(found: Difference, precision: str, missed: list[str]) -> str:
+    """Return what is wrong with a file that exceeds its limits; the caller adds what to do."""
+    return f"{precision} differs from PyTorch by more than allowed on {found.n} faces: {', '.join(missed)}; nothing was written"

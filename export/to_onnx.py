@@ -105,7 +105,7 @@ def export(options: ExportOptions) -> ModelSpec:
         found = difference(predict(opened, spec.task, proof.crops), reference, proof.labels)
         missed = faults(found, limits, spec.task.unit)
         if missed:
-            raise refusal(found, "fp32", missed)
+            raise ModelError(f"{refusal(found, 'fp32', missed)}; raise --max-difference, or train again")
     backbone = record.towers.config["vision_cfg"]
     assert isinstance(backbone, dict)
     names = [f"{kind}:{Path(path).name}" for kind, _, path in (text.partition(":") for text in options.data)]
@@ -205,6 +205,9 @@ def in_onnx_runtime(model: onnx.ModelProto) -> Callable[[Tensor], list[Tensor]]:
         )
     except Exception as error:  # onnxruntime's exceptions have no common base class
         reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"ONNX Runtime cannot open the graph ({reason}); nothing was written") from None
+        raise ModelError(
+            f"ONNX Runtime cannot open the graph ({reason}); nothing was written; report this as a bug, with the output of "
+            "numclip doctor --json -"
+        ) from None
     names = ["value", "probabilities", "embedding"]
     return lambda crops: [torch.from_numpy(answer) for answer in session.run(names, {"crops": crops.numpy()})]

@@ -104,11 +104,11 @@ class ServeOptions(FaceOptions):
 
     def _check_access(self) -> None:
         if self.token is not None:
-            if len(self.token) < SHORTEST_TOKEN or not self.token.isascii() or not self.token.isprintable():
-                raise UsageError(
-                    f"expected a token of at least {SHORTEST_TOKEN} printable ASCII characters, got {len(self.token)}; "
-                    "make one: python -c 'import secrets; print(secrets.token_urlsafe())'"
-                )
+            make = "make one: python -c 'import secrets; print(secrets.token_urlsafe())'"
+            if not (self.token.isascii() and self.token.isprintable()):
+                raise UsageError(f"expected a token of printable ASCII characters alone, got others too; {make}")
+            if (length := len(self.token)) < SHORTEST_TOKEN:
+                raise UsageError(f"expected a token of at least {SHORTEST_TOKEN} characters, got {length}; {make}")
             if self.open_to_all:
                 raise UsageError("expected a token or --open-to-all, got both; choose one")
         elif not self.open_to_all and not self.is_local:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..errors import ModelError
+from ..errors import ModelError, OutputError
 from .network import NumCLIP
 from .prompts import Prompt
 from .records import SCHEMA_VERSION, CheckpointRecord, PromptRecord, TrainingRecord, from_json, to_json
@@ -24,7 +24,7 @@ from .towers import rebuild_towers
 
 
 def save_checkpoint(path: Path, network: NumCLIP, training: TrainingRecord) -> None:
-    """Write weights (float16) and record to a temporary file, then rename it."""
+    """Write weights (float16) and record to a temporary file, then rename it; raises OutputError."""
     prompt = PromptRecord(len(network.prompt.context), tuple(network.prompt.counts), network.prompt.base_ranks)
     content = CheckpointRecord(network.task, network.method, network.record, prompt, training)
     tensors = {
@@ -36,7 +36,9 @@ def save_checkpoint(path: Path, network: NumCLIP, training: TrainingRecord) -> N
         save_file(tensors, temporary, metadata={"numclip": json.dumps(to_json(content))})
         os.replace(temporary, path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be written ({error}); free space, then continue with --resume") from None
+        raise OutputError(
+            f"{path}: cannot be written ({error}); free space or give another --out, then start again"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -95,14 +97,13 @@ def file_sha256(path: Path) -> str:
 
 
 def save_state(path: Path, state: Mapping[str, object]) -> None:
-    """Write a training state atomically."""
+    """Write a training state atomically; raises OutputError."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         torch.save(dict(state), temporary)
         os.replace(temporary, path)
     except (RuntimeError, OSError) as error:
-        raise ModelError(
-            f"{path}: cannot be written ({str(error)[:200]}); free space, then continue with --resume"
-        ) from None
+        again = "continue with --resume" if path.is_file() else "start again"
+        raise OutputError(f"{path}: cannot be written ({str(error)[:200]}); free space, then {again}") from None
     finally:
         temporary.unlink(missing_ok=True)

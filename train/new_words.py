@@ -62,7 +62,8 @@ class RebinResult:
 
 
 def rebin(options: RebinOptions) -> RebinResult:
-    """Embed the new words, fit the refinement, measure and write; raises UsageError, DataError or ModelError."""
+    """Embed the new words, fit the refinement, measure and write; raises UsageError, DataError, ModelError or
+    OutputError."""
     torch.manual_seed(options.seed)
     old, record = load_checkpoint(options.checkpoint)
     task = new_task(old.task, options.bins)

@@ -90,6 +90,8 @@ def load_task(name_or_path: str) -> Task:
     """Load a task by its name in train/tasks/ or by the path of a JSON file; raises UsageError or ModelError."""
     path = Path(name_or_path) if name_or_path.endswith(".json") else TASKS / f"{name_or_path}.json"
     if not path.is_file():
+        if name_or_path.endswith(".json"):
+            raise UsageError(f"{path}: there is no such task file; correct the path")
         known = ", ".join(sorted(p.stem for p in TASKS.glob("*.json")))
         raise UsageError(f"expected a task ({known}) or a .json file, got {name_or_path!r}; choose one of them")
     try:
@@ -97,11 +99,9 @@ def load_task(name_or_path: str) -> Task:
     except ValueError as error:
         raise ModelError(f"{path}: expected a task file in JSON, got an error: {error}; correct the file") from None
     try:
-        task = task_of(raw)
+        return task_of(raw)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a valid task: {_sentence(error)}; correct the file") from None
-    check_task(task.spec)
-    return task
 
 
 def task_of(raw: Any) -> Task:
@@ -117,7 +117,10 @@ def task_of(raw: Any) -> Task:
     if raw["words_by"] not in WORDS_BY:
         raise ValueError(f"words_by: expected {', '.join(WORDS_BY)}, got {raw['words_by']!r}")
     edges = (*(float(b["from"]) for b in bins), float(raw["to"]))
+    if any(b <= a for a, b in pairwise(edges)):
+        raise ValueError(f"bins: expected rising edges (each from, then to), got {list(edges)}")
     spec = TaskSpec(raw["name"], raw["unit"], float(raw["low"]), float(raw["high"]), edges, words)
+    check_task(spec)
     landmarks, rules = _crop_of(raw["crop"])
     released = released_of(raw.get("released"), len(words))
     return Task(spec, raw["context"], landmarks, rules, raw["words_by"], released)

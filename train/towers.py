@@ -170,4 +170,9 @@ def _create(name: str, tag: str | None, *, quick_gelu: bool = False, side: int |
         )
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"--model {name} --pretrained {tag}: the model cannot be loaded ({reason})") from None
+        if tag is None:
+            raise ModelError(f"--model {name}: open_clip cannot build it ({reason}); choose another --model") from None
+        raise ModelError(
+            f"--model {name} --pretrained {tag}: open_clip cannot load these weights ({reason}); choose other weights, or give "
+            "a file of CLIP weights"
+        ) from None

@@ -174,9 +174,9 @@ def _last(table: GateTable, kind: str, error: float, threshold: float, where: st
     if not kept:
         side = "below" if kind == "yes" else "above"
         raise UsageError(
-            f"expected an error rate that the calibration of {where} can guarantee at {threshold:g} (at least {steps[0].rate:.3f}, "
-            f"with its {people} people within {NEAR:g} {unit} {side}), got {error:g}, which needs {people_needed(error)} "
-            "people; calibrate on more faces, or accept a higher rate"
+            f"expected an error rate that the calibration of {where} can guarantee at {threshold:g} with its {people} "
+            f"people within {NEAR:g} {unit} {side}, got {error:g}, which needs {people_needed(error)} people; calibrate on more faces, "
+            f"or raise --gate-error to at least {math.ceil(1000 * steps[0].rate) / 1000:.3f}"
         )
     return kept[-1]
 

@@ -75,14 +75,17 @@ def _with_precision(path: Path, precision: str) -> Path:
     for other in PRECISIONS:
         stem = stem.removesuffix(f".{other}")
     found = path.with_name(f"{stem}.onnx" if precision == "fp32" else f"{stem}.{precision}.onnx")
+    maker = {"int8": "numclip quantize", "fp16": "numclip export --precision fp16"}.get(precision, "numclip export")
     if not found.is_file():
-        maker = {"int8": "numclip quantize", "fp16": "numclip export --precision fp16"}.get(precision, "numclip export")
         raise ModelError(
             f"{path}: expected its {precision} version {found.name} in the same folder, found no such file; make it "
             f"with {maker}"
         )
     if (got := read_spec(found).graph.precision) != precision:
-        raise ModelError(f"{found}: expected a file that computes in {precision}, but it computes in {got}")
+        raise ModelError(
+            f"{found}: expected a file that computes in {precision}, but it computes in {got}; make it again with {maker}, "
+            "or leave --precision out"
+        )
     return found
 
 

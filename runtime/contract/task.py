@@ -46,18 +46,21 @@ class TaskSpec:
             words=fields.texts("words"),
         )
         fields.done()
-        check_task(task)
+        try:
+            check_task(task)
+        except ValueError as error:
+            raise ModelError(f"spec field task.{error}; export the model again") from None
         return task
 
 
 def check_task(task: TaskSpec) -> None:
-    """Raise ModelError unless there are at least two bins, each with a word, and rising edges."""
+    """Raise ValueError, with the field, unless there are at least two bins, each with a word, and rising edges."""
     if task.num_bins < 2:
-        raise ModelError(f"spec field task.words: expected at least 2 words, got {task.num_bins}; add words")
+        raise ValueError(f"words: expected at least 2 words, got {task.num_bins}")
     if len(task.bin_edges) != task.num_bins + 1:
         expected, got = task.num_bins + 1, len(task.bin_edges)
-        raise ModelError(f"spec field task.bin_edges: expected {expected} edges for {task.num_bins} words, got {got}")
+        raise ValueError(f"bin_edges: expected {expected} edges for {task.num_bins} words, got {got}")
     if any(b <= a for a, b in pairwise(task.bin_edges)):
-        raise ModelError(f"spec field task.bin_edges: expected rising edges, got {list(task.bin_edges)}")
+        raise ValueError(f"bin_edges: expected rising edges, got {list(task.bin_edges)}")
     if not task.low < task.high:
-        raise ModelError(f"spec field task.high: expected a number above task.low = {task.low}, got {task.high}")
+        raise ValueError(f"high: expected a number above low = {task.low:g}, got {task.high:g}")

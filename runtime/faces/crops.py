@@ -62,7 +62,10 @@ def box_rule(crop: CropSpec, detector_name: str) -> BoxRule:
     rule = crop.box_rules.get(detector_name)
     if rule is None:
         known = ", ".join(sorted(crop.box_rules)) or "none"
-        raise ModelError(f"expected a box rule for detector {detector_name!r}, the model has: {known}; use yunet")
+        raise ModelError(
+            f"expected a detector that gives landmarks, or one whose boxes the model knows how to crop ({known}), got "
+            f"{detector_name!r}; use --detector faces-nano"
+        )
     return rule
 
 

@@ -1,6 +1,6 @@
 """The YuNet face detector, downloaded into the cache when asked for and checked by its sha256.
 
-The file (232 kB, MIT licence) comes from OpenCV's model zoo. Nothing else in numclip downloads anything.
+The file (232 kB, MIT licence) comes from OpenCV's model zoo.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ class FaceOptions:
     gate: float | None = None
     """Decide for each face whether the person is at least this old, in the task's unit; None: no gate."""
     gate_error: float = DEFAULT_ERROR
-    """Highest accepted error rate: the share of people within four years of the gate's age, on either side, who get a wrong yes or no."""
+    """Highest accepted error rate: of the people up to four years below the gate's age, at most this share gets yes; of the people up
+    to four years above, at most this share gets no."""
     challenge: float | None = None
     """Answer yes only to people whose estimated value is at least this, in the task's unit; None: chosen from `gate_error` or `cost`."""
     cost: float | None = None
@@ -34,7 +35,7 @@ class FaceOptions:
         if self.budget_ms is not None and not self.budget_ms > 0:
             raise UsageError(f"expected --budget-ms above 0, or inf, got {self.budget_ms:g}")
         if self.gate is None and (self.challenge is not None or self.cost is not None):
-            raise UsageError("expected --gate AGE together with --challenge and --cost; add --gate AGE")
+            raise UsageError("--challenge and --cost each need --gate AGE; add it")
 
     def rules(self, spec: ModelSpec) -> Rules:
         """These options for a model; raises UsageError or ModelError if its calibration cannot support the gate."""

@@ -115,7 +115,10 @@ def _opened_again(origin: Origin, spec: ModelSpec) -> Model:
     model = load(origin.name, origin.device, origin.threads)
     if model.origin != origin or model.spec != spec:
         model.close()
-        raise ModelError(f"model {origin.name}: the file here is not the one that was pickled; copy that file here")
+        raise ModelError(
+            f"model {origin.name}: expected the file that the model had when it was pickled, got another one; copy that file "
+            "to this machine, or pickle the model again"
+        )
     return model
 
 

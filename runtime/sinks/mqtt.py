@@ -71,16 +71,17 @@ class MqttSink:
                 self._client.tls_set(ca_certs=None if ca is None else str(ca))
             self._client.connect(parts.hostname, port or PORTS[parts.scheme], KEEPALIVE_S)
         except (OSError, ValueError) as error:
+            own = ", or add --mqtt-ca FILE with the certificate of your own authority" if secure and ca is None else ""
             raise OutputError(
-                f"--mqtt {where}: cannot connect to the broker ({error}); check the address{_of_ca(secure)}"
+                f"--mqtt {where}: cannot connect to the broker ({error}); check the address{own}"
             ) from None
         self._client.loop_start()
         if not connected.wait(CONNECT_TIMEOUT_S) or self._refused:
             self._end()
-            raise OutputError(
-                f"--mqtt {where}: the broker refused the connection ({self._refused or 'no answer'}); check user name and "
-                "password"
-            )
+            said = f"did not answer within {CONNECT_TIMEOUT_S:g} s; check the address"
+            if self._refused:
+                said = f"refused the connection ({self._refused}); check user name and password"
+            raise OutputError(f"--mqtt {where}: the broker {said}")
 
     def _greet(self) -> None:
         """Publish the retained messages of this run; called at each connection."""
@@ -126,7 +127,3 @@ def _port(url: str) -> int | None:
         return urlsplit(url).port
     except ValueError:
         raise UsageError(f"expected --mqtt {FORM}, got {shown(url)}") from None
-
-
-def _of_ca(secure: bool) -> str:
-    return "; --mqtt-ca FILE names the certificate of an authority of your own" if secure else ""

@@ -71,9 +71,7 @@ def check_outputs(options: OutputOptions, sources: Sequence[SourceInfo]) -> None
     if options.record_pixels and not options.record:
         raise UsageError("expected --record FILE together with --record-pixels; add --record FILE")
     if not options.mqtt and (options.mqtt_ca or options.mqtt_retain or options.home_assistant):
-        raise UsageError(
-            "expected --mqtt URL together with --mqtt-ca, --mqtt-retain and --home-assistant; add --mqtt URL"
-        )
+        raise UsageError("--mqtt-ca, --mqtt-retain and --home-assistant each need --mqtt URL; add it")
     if options.jsonl == options.csv == "-":
         raise UsageError("expected only one of --jsonl and --csv to write to stdout (-), got both; name a file for one")
     named = {

@@ -198,7 +198,7 @@ class Recording:
                 SourceInfo(source.text("name"), fps=source.number("fps") if source.has("fps") else None)
                 for source in head.records("sources")
             ]
-        except (StopIteration, ValueError, ModelError) as error:
+        except (StopIteration, ValueError) as error:
             raise SourceError(
                 f"{path}: not a recording of `numclip run --record` ({error}); give another file"
             ) from None

@@ -35,7 +35,7 @@ def replay(options: ReplayOptions, say: Callable[[str], None] = print) -> RunSum
     check_outputs(outputs, [recording.info])
     if recording.level is not None and outputs.interval != recording.level:
         raise UsageError(
-            f"expected --interval {recording.level:g}, the level of the recording, got {outputs.interval:g}"
+            f"the recording has intervals of level {recording.level:g}, not {outputs.interval:g}; use --interval {recording.level:g}"
         )
     with ExitStack() as stack:
         sinks: list[Sink] = []

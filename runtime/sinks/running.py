@@ -174,7 +174,8 @@ def _check_together(infos: Sequence[SourceInfo]) -> None:
     """Raise UsageError if the sources cannot be read in one run."""
     if len(infos) > 1 and any(info.stills for info in infos):
         raise UsageError(
-            "expected one folder or several cameras or videos, got a folder and other sources; give them separately"
+            "expected one picture, one folder, or several cameras or videos, got pictures beside another source; start one "
+            "run for each source"
         )
     if len({info.live for info in infos}) > 1:
         raise UsageError(

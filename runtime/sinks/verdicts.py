@@ -55,7 +55,7 @@ class Checker:
         nonce = record.get("nonce")
         if not isinstance(nonce, str) or nonce not in self._open:
             raise DataError(
-                "verdict: the nonce was never issued or was already used, so this is a replay; reject the verdict"
+                "signed answer: its nonce was never issued or was used before, so it may be a copy; reject the answer"
             )
         self._open.remove(nonce)
         return record
@@ -68,9 +68,11 @@ class Checker:
         try:
             payload = json.loads(jws.deserialize_compact(token, self._key, algorithms=[ALGORITHM]).payload)
         except (JoseError, ValueError) as error:
-            raise DataError(f"verdict: not signed with this key ({error}), so it is forged; reject it") from None
+            raise DataError(
+                f"signed answer: its signature does not fit this key ({error}), so it is forged; reject it"
+            ) from None
         if not isinstance(payload, dict):
-            raise DataError("verdict: not a signed record; reject it")
+            raise DataError("signed answer: its content is not a record; reject it")
         return payload
 
 

@@ -99,18 +99,18 @@ def _faces(ends: list[tuple[float, float | None]]) -> FaceCrops:
 
 def test_what_labels_are_taken_for() -> None:
     """Bands alone are fitted as bands. Mixed with exact labels, a thousand faces of 20-29 count about a hundred times (+-2) as each
-    of the ten ages. Open-ended bands are left out of both; a set with only open-ended bands is an error."""
+    of the ten ages. Open-ended bands are left out of both; a set with only open-ended bands is an error that names it."""
     banded = _faces([(20.0, 29.0), (70.0, math.inf), (0.0, 2.0)])
-    (alone,) = known_labels([banded])
+    (alone,) = known_labels([banded], ["a"])
     assert (alone.lows.tolist(), alone.highs.tolist()) == ([20, 0], [29, 2])
     many = _faces([(20.0, 29.0)] * 1000)
-    exact, mixed = known_labels([_faces([(33.0, None)]), many])
+    exact, mixed = known_labels([_faces([(33.0, None)]), many], ["a", "b"])
     assert exact.lows.tolist() == exact.highs.tolist() == [33]
     assert (mixed.lows == mixed.highs).all()
     ages, counts = np.unique(mixed.lows, return_counts=True)
     assert ages.tolist() == list(range(20, 30)) and counts.min() >= 98 and counts.max() <= 102
-    with pytest.raises(DataError, match="bands with an end"):
-        known_labels([_faces([(70.0, math.inf)])])
+    with pytest.raises(DataError, match="old: has neither exact labels nor bands with an upper end"):
+        known_labels([banded, _faces([(70.0, math.inf)])], ["a", "old"])
 
 
 def test_the_command_on_bands(shared_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -232,5 +232,5 @@ def test_a_new_file_is_written(
     calibration = model_file.read_spec(written).calibration  # its own name again, not .calibrated.calibrated
     assert calibration is not None and [layer.name for layer in calibration.layers] == ["door"]
     assert main(["calibrate", "age-nano", "--data", data, "--split", "all", "--out", str(SHIPPED)]) == 2
-    assert "this folder contains the models that ship with numclip; write to another --out" in capfd.readouterr().err
+    assert "its folder contains the models that ship with numclip; write to another --out" in capfd.readouterr().err
     assert SHIPPED.read_bytes() == before

@@ -47,8 +47,8 @@ def test_a_kind_of_a_command(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("secondz = 1", "unknown flag secondz (--print-config lists them); did you mean seconds?"),
-        ("seconds = true", "the flag does not accept seconds = true"),
-        ("skip-absent = 3", "the flag does not accept skip-absent = 3"),
+        ("seconds = true", "flag seconds does not accept the value true"),
+        ("skip-absent = 3", "flag skip-absent does not accept the value 3"),
         ("seconds =", "expected a TOML file"),
         ("[bench]\nseconds = 1", "unknown flag bench"),
     ],

@@ -48,7 +48,7 @@ def test_the_demo_gives_each_person_one_track(
     out = capsys.readouterr().out
     assert "Grace Hopper" in out
     assert "Eileen Collins" in out
-    assert {p.name for p in tmp_path.iterdir()} == {"demo.mp4", "demo.jsonl", "demo.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {"clip.mp4", "demo.mp4", "demo.jsonl", "demo.png"}
 
     import cv2
 

@@ -284,7 +284,8 @@ def test_the_page_logs_in_with_a_cookie(serve: Serve) -> None:
     [
         (("--host", "0.0.0.0"), "expected a token"),
         (("--host", "::"), "expected a token"),
-        (("--token", "short"), "at least 16"),
+        (("--token", "short"), "at least 16 characters, got 5"),
+        (("--token", "é" + 39 * "a"), "printable ASCII characters alone"),
         (("--token", TOKEN, "--open-to-all"), "choose one"),
         (("--cors", "*"), "--cors ORIGIN"),
         (("--cors", "https://a.example/path"), "--cors ORIGIN"),

@@ -197,7 +197,8 @@ def test_export_refuses_what_misses_its_limit(trained: Path, faces: Path, tmp_pa
     flags = ["--out", str(out), "--data", f"table:{faces}", "--max-difference", "-1"]
     assert main(["export", str(trained / "best.safetensors"), *flags]) == 1
     said = capfd.readouterr().err
-    assert "fp32 differs from PyTorch" in said and "years (at most -1)" in said and not out.exists()
+    assert "fp32 differs from PyTorch" in said and "years (at most -1)" in said and "raise --max-difference" in said
+    assert not out.exists()
 
 
 def test_changing_the_text_tower_after_freezing_changes_nothing(trained: Path) -> None:

@@ -95,7 +95,8 @@ def test_a_tower_without_language_is_told(place: Path, capfd: pytest.CaptureFixt
 
 
 def test_what_is_refused(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Missing weights for the words, a task with another unit, and bins without words are errors in one sentence."""
+    """Missing weights for the words, a task with another unit, bins without words or with falling edges, and an output folder that
+    does not exist are errors in one sentence."""
     assert rebin(place, "spoken")[0] == 2
     assert "expected --pretrained with the weights of tiny-rebin (clip.pt)" in capfd.readouterr().err
     checkpoint = str(place / "mute" / "best.safetensors")
@@ -105,3 +106,9 @@ def test_what_is_refused(place: Path, capfd: pytest.CaptureFixture[str]) -> None
     (place / "bad.json").write_text('{"bins": [{"from": 0}], "to": 9}')
     assert main(["rebin", checkpoint, "--bins", str(place / "bad.json"), "--out", str(place / "x.safetensors")]) == 1
     assert "bins[0]" in capfd.readouterr().err and not (place / "x.safetensors").exists()
+    (place / "bad.json").write_text('{"bins": [{"from": 5, "word": "a"}, {"from": 2, "word": "b"}], "to": 9}')
+    assert main(["rebin", checkpoint, "--bins", str(place / "bad.json"), "--out", str(place / "x.safetensors")]) == 1
+    assert "bins: expected rising edges" in capfd.readouterr().err
+    nowhere = str(place / "nowhere" / "x.safetensors")
+    assert main(["rebin", checkpoint, "--bins", str(place / "bins.json"), "--out", nowhere]) == 1
+    assert "free space or give another --out, then start again" in capfd.readouterr().err

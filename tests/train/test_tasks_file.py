@@ -15,7 +15,7 @@ pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra tra
 from numclip.calibration.data.crop_cache import face_crops
 from numclip.calibration.data.datasets import open_data
 from numclip.cli.main import main
-from numclip.errors import ModelError
+from numclip.errors import ModelError, UsageError
 from numclip.train.checkpoint import load_checkpoint
 from numclip.train.tasks_file import TASKS, load_task
 from numclip.train.towers import open_clip
@@ -136,22 +136,32 @@ BAD = {
     "a string as number": ({"low": "1"}, "low: expected a number, the smallest possible value, got '1'"),
     "a bin without a word": ({"bins": [{"from": 0}, {"from": 2, "word": "b"}]}, "bins[0]"),
     "a word twice": ({"bins": [{"from": 0, "word": "a"}, {"from": 2, "word": "a"}]}, "expected each word only once"),
-    "edges that fall": ({"bins": [{"from": 3, "word": "a"}, {"from": 2, "word": "b"}]}, "rising edges"),
+    "edges that fall": ({"bins": [{"from": 3, "word": "a"}, {"from": 2, "word": "b"}]}, "bins: expected rising edges"),
     "one bin": ({"bins": [{"from": 0, "word": "a"}]}, "at least 2 words"),
     "an unknown source of the words": ({"words_by": "me"}, "words_by: expected paper, released code, data set, ours"),
     "a crop of neither kind": ({"crop": {"square": 1}}, "crop: "),
     "released values of other bins": ({"released": {"values": [1, 2]}}, "released: "),
-    "a range that falls": ({"low": 9, "high": 6}, "a number above task.low"),
+    "a range that falls": ({"low": 9, "high": 6}, "high: expected a number above low = 9, got 6"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_tasks(name: str, tmp_path: Path) -> None:
-    """Each wrong task is an error in one sentence that names the field."""
+    """Each wrong task is an error in one sentence that names the file and the field, and says what to do."""
     changes, sentence = BAD[name]
     with pytest.raises(ModelError) as caught:
         task_with(tmp_path, **changes)
-    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'changed.json'}: ") and said.endswith("; correct the file")
+    assert sentence in said and "spec field" not in said and "\n" not in said
+
+
+def test_a_task_file_that_is_not_there(tmp_path: Path) -> None:
+    """A missing .json file is an error that names the file; an unknown name lists the known names."""
+    with pytest.raises(UsageError, match=r"blurr\.json: there is no such task file; correct the path"):
+        load_task(str(tmp_path / "blurr.json"))
+    with pytest.raises(UsageError, match=r"expected a task \(.*age.*\) or a \.json file, got 'height'"):
+        load_task("height")
 
 
 def test_what_is_no_task_at_all(tmp_path: Path) -> None:

@@ -121,17 +121,20 @@ function readTask(fields: JsonObject): TaskSpec {
     binCenters: edges.slice(1).map((edge, k) => (edges[k] + edge) / 2),
     words,
   };
-  if (words.length < 2) throw wrong(`spec field task.words: expected at least 2 words, got ${words.length}; add words`);
+  if (words.length < 2) {
+    throw wrong(`spec field task.words: expected at least 2 words, got ${words.length}; export the model again`);
+  }
   if (edges.length !== words.length + 1) {
     throw wrong(
-      `spec field task.bin_edges: expected ${words.length + 1} edges for ${words.length} words, got ${edges.length}`,
+      `spec field task.bin_edges: expected ${words.length + 1} edges for ${words.length} words, got ${edges.length}; ` +
+        "export the model again",
     );
   }
   if (edges.slice(1).some((edge, k) => edge <= edges[k])) {
-    throw wrong(`spec field task.bin_edges: expected rising edges, got ${JSON.stringify(edges)}`);
+    throw wrong(`spec field task.bin_edges: expected rising edges, got ${JSON.stringify(edges)}; export the model again`);
   }
   if (!(task.low < task.high)) {
-    throw wrong(`spec field task.high: expected a number above task.low = ${task.low}, got ${task.high}`);
+    throw wrong(`spec field task.high: expected a number above low = ${task.low}, got ${task.high}; export the model again`);
   }
   return task;
 }

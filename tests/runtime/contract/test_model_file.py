@@ -58,7 +58,7 @@ WRONG = {
     "crop.side": ("big", "crop.side: expected a whole number"),
     "crop.interpolation": ("cubic", "crop.interpolation: expected bilinear"),
     "crop.landmarks": ([[0, 0]], "crop.landmarks: expected five"),
-    "task.words": (["one"], "task.words: expected at least 2"),
+    "task.words": (["one"], "task.words: expected at least 2 words, got 1; export the model again"),
     "task.bin_edges": ([0, 1], "task.bin_edges: expected"),
     "graph.value": (3, "graph.value: expected a string"),
     "surprise": (1, "spec field surprise"),

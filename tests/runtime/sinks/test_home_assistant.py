@@ -132,7 +132,7 @@ def test_what_is_wrong_is_said(case: str, broker: Broker, photo: str, capfd: pyt
     """Wrong TLS settings give one sentence and exit code 1 or 2, never an unencrypted or unverified connection."""
     secure, plain = f"mqtts://me:pw1@localhost:{broker.secure}/a", f"mqtt://localhost:{broker.plain}/a"
     words, code, sentence = {
-        "unknown authority": (["--mqtt", secure], 1, "--mqtt-ca FILE names the certificate"),
+        "unknown authority": (["--mqtt", secure], 1, "or add --mqtt-ca FILE with the certificate"),
         "no TLS there": (
             ["--mqtt", f"mqtts://localhost:{broker.plain}/a", "--mqtt-ca", str(broker.ca)],
             1,
@@ -140,7 +140,7 @@ def test_what_is_wrong_is_said(case: str, broker: Broker, photo: str, capfd: pyt
         ),
         "no file": (["--mqtt", secure, "--mqtt-ca", "nowhere.pem"], 1, "No such file"),
         "CA without TLS": (["--mqtt", plain, "--mqtt-ca", str(broker.ca)], 2, "together with --mqtt mqtts://"),
-        "no broker named": (["--home-assistant"], 2, "add --mqtt URL"),
+        "no broker named": (["--home-assistant"], 2, "each need --mqtt URL; add it"),
     }[case]
     assert main(["run", photo, "--detector", "haar", "--device", "cpu", *words]) == code
     said = [line for line in capfd.readouterr().err.splitlines() if "--mqtt" in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from numclip.cli.main import main
+from numclip.errors import OutputError
 
 mqtt = pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
 
@@ -67,6 +69,17 @@ def test_a_broker_that_does_not_let_in(case: str, broker: int, photo: Path, capf
     said = [line for line in capfd.readouterr().err.splitlines() if "--mqtt" in line]
     reason = "the broker refused the connection" if case == "wrong password" else "cannot connect to the broker"
     assert len(said) == 1 and reason in said[0] and "wrong1" not in said[0]
+
+
+def test_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that accepts the connection and stays silent is an error about the address, not about the password."""
+    from numclip.runtime.sinks import mqtt as sink
+
+    monkeypatch.setattr(sink, "CONNECT_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"mqtt://me:secret@127.0.0.1:{silent.getsockname()[1]}/a"
+        with pytest.raises(OutputError, match=r"the broker did not answer within 0\.3 s; check the address"):
+            sink.MqttSink(url, lambda result: {})
 
 
 def test_a_broker_that_goes_away_stops_nothing(broker: int, tmp_path: Path) -> None:

@@ -122,4 +122,4 @@ def test_another_level_was_not_recorded(run: Path, capfd: pytest.CaptureFixture[
     if Recording(run / "o.rec").level is None:
         pytest.skip("the default model is not calibrated")
     assert main(["replay", str(run / "o.rec"), "--fast", "--interval", "0.5"]) == 2
-    assert "expected --interval 0.9" in capfd.readouterr().err
+    assert "intervals of level 0.9, not 0.5; use --interval 0.9" in capfd.readouterr().err
