@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..demo.clip import write_clip
-from ..runtime.contract.model_file import read_spec, resolve, shipped_models
+from ..runtime.contract.model_file import FINDER, read_spec, resolve, shipped_models
 from ..runtime.places import write_json, write_whole
 from ..runtime.sessions.session import DEVICES
 from .benchmark import bench
@@ -23,6 +23,7 @@ from .options import BenchOptions, command
 from .plot import plot
 from .report import Interval, Report, Row
 
+FINDERS = "Finding faces"  # how the sections of face detectors begin
 VIT = ("random:ViT-B-16", "random-int8:ViT-B-16")
 Measure = Callable[[BenchOptions], Report]
 
@@ -57,6 +58,10 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
     # With more threads, their placement varies between openings by more than the head costs.
     head = BenchOptions(("onnx-tower:nano", "onnx:nano"), devices=("cpu",), batches=(1, 8), seconds=10, restarts=10)
     head_of_vit = replace(head, models=("onnx-tower:ViT-B-16", "onnx:ViT-B-16"), batches=None, restarts=3)
+    find, both = (
+        BenchOptions(("yunet@640",), devices=("cpu",), skip_absent=True, seconds=4),
+        f"{FINDER}@640+{models[0]}",
+    )
     return [
         Section("One face", one),
         Section("Eight faces", replace(one, batches=(8,))),
@@ -65,7 +70,13 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
         Section("The head", head),
         Section("The head of ViT-B/16", head_of_vit),
         Section("The smallest class, one thread", BenchOptions(("mobilenet-025", *small), devices=("cpu",), seconds=4)),
+        Section(f"{FINDERS}, 640 x 640 px, one thread", replace(find, models=(*_finders(640), "yunet-onnx@640", both))),
+        Section(f"{FINDERS}, 320 x 320 px, one thread", replace(find, models=_finders(320))),
     ]
+
+
+def _finders(side: int) -> tuple[str, str]:
+    return f"yunet@{side}", f"{FINDER}@{side}"
 
 
 def is_large(name: str) -> bool:
@@ -171,6 +182,12 @@ def findings(reports: Mapping[str, Report]) -> list[str]:
         said.append(
             f"{row['model']} takes {interval(row['ratio_to_first'])} times as long as MobileNet-0.25 at 112 px, on one thread."
         )
+    for rows in (rows_of[title] for title in rows_of if title.startswith(FINDERS)):
+        if rows and rows[0]["model"].startswith("yunet@"):  # absent until `numclip fetch yunet`
+            said += [
+                f"{_finder(row)} takes {interval(row['ratio_to_first'])} times as long as {_finder(rows[0])}."
+                for row in rows[1:]
+            ]
     return said
 
 
@@ -210,6 +227,14 @@ def _sessions(title: str, rows: Sequence[Row]) -> list[str]:
             ]
         said.append(". ".join(parts) + ".")
     return said
+
+
+def _finder(row: Row) -> str:
+    """`YuNet in OpenCV at 640 px` of the row `yunet@640`, `faces-nano at 640 px with age-nano` of `faces-nano@640+age-nano`."""
+    name, _, size = row["model"].partition("@")
+    side, _, model = size.partition("+")
+    known = {"yunet": "YuNet in OpenCV", "yunet-onnx": "YuNet in ONNX Runtime"}
+    return f"{known.get(name, name)} at {side} px" + (f" with {model}" if model else "")
 
 
 def _tower(row: Row) -> str:

@@ -121,6 +121,21 @@ def test_the_fastest_sessions_by_hand(report: ContestReport) -> None:
     )
 
 
+def test_the_face_detectors_by_hand(report: ContestReport) -> None:
+    """7 ms against YuNet's 28 is 0.25 times as long, 14 ms is 0.50; without YuNet there is no sentence."""
+    smallest = as_if(report, ["mobilenet-025"], [0.5])
+    names = ["yunet@640", "faces-nano@640", "yunet-onnx@640", "faces-nano@640+age-nano"]
+    title = "Finding faces, 640 x 640 px, one thread"
+    said = findings({title: as_if(report, names, [28.0, 7.0, 14.0, 8.4]), "The smallest class, one thread": smallest})
+    assert said == [
+        "faces-nano at 640 px takes 0.25 (0.25-0.25) times as long as YuNet in OpenCV at 640 px.",
+        "YuNet in ONNX Runtime at 640 px takes 0.50 (0.50-0.50) times as long as YuNet in OpenCV at 640 px.",
+        "faces-nano at 640 px with age-nano takes 0.30 (0.30-0.30) times as long as YuNet in OpenCV at 640 px.",
+    ]
+    alone = as_if(report, ["faces-nano@640"], [7.0])
+    assert findings({title: alone, "The smallest class, one thread": smallest}) == []
+
+
 def test_the_card_is_written(report: ContestReport, tmp_path: Path) -> None:
     """Pages, figures and picture from the same reports; the tables show each command, and no page a machine's path."""
     pytest.importorskip("skimage", reason="needs the extra demo")
@@ -133,7 +148,7 @@ def test_the_card_is_written(report: ContestReport, tmp_path: Path) -> None:
 
     page, figures, picture, tables = write_card(tmp_path / "out", [], None, measure)
     text = tables.read_text()
-    assert len(asked) == text.count("```\nnumclip bench ") == len(json.loads(figures.read_text())) == 8
+    assert len(asked) == text.count("```\nnumclip bench ") == len(json.loads(figures.read_text())) == 10
     text += page.read_text()
     assert all(m in text for m in ("random:ViT-B-16", "compiled:nano", "clip-cached:ViT-B-16", "mobilenet-025"))
     assert os.sep + "tmp" not in text and str(Path.home()) not in text
