@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from .conftest import TOKEN, Serve, Served
 
 def with_source(serve: Serve, shared_data: Path) -> Served:
     """A server that has read a short video, so that its result streams end."""
-    served = serve(str(shared_data / "bugs" / "two_faces.mp4"), "--token", TOKEN)
+    webrtc = ("--webrtc", "127.0.0.1") if importlib.util.find_spec("aiortc") else ()
+    served = serve(str(shared_data / "bugs" / "two_faces.mp4"), "--token", TOKEN, *webrtc)
     with served.client(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
         while client.get("/v1/sources/0").json()["state"] != "ended":
             time.sleep(0.1)
