@@ -40,9 +40,9 @@ def _model_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     )
     yield "words", ", ".join(f"{word} {low:g}-{high:g}" for word, low, high in words)
     for metric in spec.metrics:
-        yield "mean error", _metric(metric, task.unit)
+        yield "error", "mean absolute " + _metric(metric, task.unit)
     if not spec.metrics:
-        yield "mean error", "not measured"
+        yield "error", "not measured"
     yield from (("interval", text) for text in _calibration(spec.calibration, task.name))
     for name, row in spec.parity.items():
         most = "not a number" if row.max is None else f"{row.max:.2g} {row.unit}"
@@ -93,5 +93,5 @@ def _licence_rows(licences: Licences, verdict: Verdict) -> Iterator[tuple[str, s
     parts = " and ".join(filter(None, (", ".join(verdict.parts[:-1]), *verdict.parts[-1:])))
     yield (
         "commercial",
-        "yes: every part has a permissive licence" if verdict.allowed else f"no, because of: {parts}",
+        f"yes: {verdict.why}" if verdict.allowed else f"no, because of: {parts}",
     )

@@ -1,7 +1,7 @@
 """Train a NumCLIP model, or one of the methods that it is compared with, on labelled pictures.
 
-The command writes into DIR: best.safetensors (the averaged weights of the epoch with the lowest mean error on the `val` splits),
-last.pt (what --resume needs), log.jsonl (one line per epoch) and, with --test, result.json. It keeps some faces of the val
+The command writes into DIR: best.safetensors (the averaged weights of the epoch with the lowest mean absolute error on the
+`val` splits), last.pt (what --resume needs), log.jsonl (one line per epoch) and, with --test, result.json. It keeps some faces of the val
 splits in the cache folder, so that `numclip export` can check the exported file on them. "As released" below means: as in the
 code that the NumCLIP authors published.
 `torchrun --nproc-per-node N -m numclip.cli.main train ...` trains in N processes.
@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         metavar="NAME",
         choices=sorted(RECIPES),
-        help=f"train with the settings and stages of this recipe: {', '.join(sorted(RECIPES))} (default: one stage, with the flags below)",
+        help="train with the settings and stages of this recipe: age-nano, age-small and age-open (fairface data only), which ship, or "
+        "age-base, age-nano-more and age-small-more, which are not trained yet (default: one stage, with the flags below)",
     )
     parser.add_argument(
         "--task", metavar="NAME|FILE", default="age", help="task: the name of one in train/tasks/, or a .json file"
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="TAG|FILE",
         help="initial weights: an open_clip tag, a file of CLIP weights, or start weights converted by `python -m numclip.research.start_weights`; "
-        "with --recipe, one file for each tower that it names (default: random)",
+        "with --recipe, one file for each tower or table of predictions that it names (default: random)",
     )
     parser.add_argument(
         "--start",
@@ -58,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         default=[],
-        metavar="CHECKPOINT",
+        metavar="CHECKPOINT|FILE.json",
         help="distil: train on the mean of each label and these checkpoints' values for the same crop, and on their "
-        "word probabilities (default: no teachers)",
+        "word probabilities; a .json file holds another network's predictions and needs --teach-once (default: no teachers)",
     )
     parser.add_argument(
         "--teach-once",

@@ -5,7 +5,7 @@
 #   research/next_models.sh train NAME                  train age-open, age-base, age-small-more or age-nano-more (GPU); run again to resume
 #   research/next_models.sh finish NAME FACES           export, calibrate, quantize (models of nano's size) and evaluate (CPU)
 #
-# age-open needs MOBILENET, the path of the ImageNet MobileNetV2 .tflite. The machine with the GPU needs only the checkout, packed/
+# age-open needs MOBILENET, the path of the ImageNet MobileNetV2 .tflite, and FACERES, that of HSE-FaceRes, faceres-deep.json. The machine with the GPU needs only the checkout, packed/
 # and starts/. Train age-small-more before age-nano-more, and copy its best.safetensors into train/checkpoints/.
 set -euo pipefail
 PYTHON=${PYTHON:-python}
@@ -17,7 +17,7 @@ data() { # NAME FOLDER: the data sets that the model may learn from
 
 starts() { # NAME: the start weights of its recipe
   case "$1" in
-    age-open) echo "$STARTS/nano.safetensors $STARTS/face-resnet.safetensors" ;;
+    age-open) echo "$STARTS/nano.safetensors $STARTS/small.safetensors $STARTS/faceres.json" ;;
     age-base | age-small-more) echo "$STARTS/base.safetensors" ;;
     age-nano-more) ;;
     *) echo "expected age-open, age-base, age-small-more or age-nano-more, got $1" >&2; return 2 ;;
@@ -33,6 +33,10 @@ case "${1:-}" in
     "$PYTHON" -m numclip.research.start_weights dlib-base --out "$STARTS/base.safetensors"
     if [ -n "${MOBILENET:-}" ]; then
       "$PYTHON" -m numclip.research.start_weights mobilenetv2 "$MOBILENET" --out "$STARTS/nano.safetensors"
+    fi
+    if [ -n "${FACERES:-}" ]; then
+      "$PYTHON" -m numclip.research.start_weights faceres "$FACERES" --out "$STARTS/small.safetensors"
+      "$PYTHON" -m numclip.research.faceres_ages "$FACERES" --data "fairface:$PACKED/fairface.tar" --out "$STARTS/faceres.json"
     fi
     ;;
   train)

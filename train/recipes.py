@@ -15,10 +15,14 @@ from ..errors import UsageError
 from ..runtime.places import write_whole
 from .fit import BEST, LAST, TrainResult, train
 from .options import TrainOptions
+from .teacher import is_table
 from .tower_weights import read_start
 
+FLAGS = {"small_side_px": "--small-side", "side_px": "--side", "rates": "--lr-of", "teachers": "--teacher"}
 LEFT_TO_THE_USER = ("data", "out", "resume", "smoke")
 CONVERT = "python -m numclip.research.start_weights"
+PREDICT = "python -m numclip.research.faceres_ages"
+PREDICTIONS = Path("predictions.json")  # stands for the file of predictions that the user gives
 SHIPPED = Path(__file__).parent / "checkpoints"
 YOUNG_AND_OLD = ((10, 19, 2), (60, 120, 2))  # ages that appear twice in an epoch
 stage = partial(TrainOptions, ())  # a stage of a recipe; the user gives the faces
@@ -33,7 +37,7 @@ class Recipe:
     about: str
     """What the recipe does and why, for people."""
     weights: dict[str, str]
-    """By tower: the command that converts its start weights."""
+    """By tower: the command that converts its start weights; by "predictions": the command that writes the teacher's predictions."""
     stages: tuple[TrainOptions, ...]
     """The stages, in order; the last one is the model."""
     only: str | None = None
@@ -41,6 +45,7 @@ class Recipe:
 
 
 DLIB = {"face-resnet": f"{CONVERT} dlib --out face-resnet.safetensors"}
+FACERES = {"small": f"{CONVERT} faceres faceres-deep.json --out small.safetensors"}
 MOBILENET = {"nano": f"{CONVERT} mobilenetv2 MOBILENET.tflite --out nano.safetensors"}
 FACES = stage(
     Path("faces"), pretrained="face-resnet", model="face-resnet", epochs=9, lr=3e-4, rates={"image": 1e-4}, augment="light", amp="bf16"
@@ -91,10 +96,43 @@ RECIPES = {
         NANO,
     ),
     "age-open": Recipe(
-        "Not trained yet. The stages of age-nano on FairFace alone, whose labels are age bands. The licences of the start weights "
-        "allow commercial use: ImageNet's MobileNetV2 (Apache-2.0) and, for the teacher, dlib's network (CC0-1.0).",
-        {**MOBILENET, **DLIB},
-        NANO,
+        "FairFace alone, whose labels are age bands. The first teacher is HSE-FaceRes as published (MIT): its predicted ages are clipped "
+        "into the bands. A network that starts from HSE-FaceRes's weights learns these targets and is the second teacher. The model, of "
+        "age-nano's size, starts from ImageNet's MobileNetV2 (Apache-2.0) and learns from the mean of both, clipped into the bands; "
+        "ages from 60 on appear twice.",
+        {
+            **MOBILENET,
+            **FACERES,
+            "predictions": f"{PREDICT} faceres-deep.json --data fairface:fairface.tar --out faceres.json",
+        },
+        (
+            _small(
+                Path("ages"),
+                pretrained="small",
+                coverage=9 / 7,
+                teachers=(PREDICTIONS,),
+                teach_once=True,
+                epochs=3,
+                lr=6e-4,
+                rates={"image": 3e-4},
+                amp="bf16",
+                seed=71,
+            ),
+            stage(
+                Path("taught"),
+                pretrained="nano",
+                coverage=9 / 7,
+                teachers=(PREDICTIONS, Path("ages")),
+                teach_once=True,
+                epochs=14,
+                small_side_px=72,
+                small_epochs=6,
+                augment="light",
+                repeat=((60, 120, 2),),
+                amp="bf16",
+                seed=72,
+            ),
+        ),
         only="fairface",
     ),
     "age-nano-more": Recipe(
@@ -164,7 +202,7 @@ RECIPES = {
         "last 6 epochs show All-Age-Faces as often as UTKFace; the teachers are dlib's network and the student's own earlier "
         "weights. Epochs selected on val: 13 of strong, 11 of light, 6 of distilled (stopped after its 7th) and 6 of balanced; "
         "ages was planned for 7 epochs and stopped after its 4th.",
-        {"small": f"{CONVERT} faceres faceres-deep.json --out small.safetensors", **DLIB},
+        {**FACERES, **DLIB},
         (
             FACES,
             _face(Path("strong"), start=Path("faces"), epochs=15, seed=31),
@@ -211,7 +249,7 @@ RECIPES = {
 def train_recipe(name: str, options: TrainOptions, weights: Sequence[Path]) -> TrainResult:
     """Train all stages in folders below `options.out` and copy the last checkpoint there; returns the last stage's result.
 
-    weights: converted start weights, one file per tower of the recipe; optional with `smoke`.
+    weights: converted start weights, one file per tower of the recipe, and the predictions that it needs; optional with `smoke`.
     Raises UsageError if start weights are missing, or if an option is set that the recipe fixes.
     """
     result = [train(one) for one in stages(name, options, weights)][-1]
@@ -225,9 +263,8 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
     recipe, plain = RECIPES[name], TrainOptions(options.data, options.out)
     for field in fields(options):
         if field.name not in LEFT_TO_THE_USER and getattr(options, field.name) != getattr(plain, field.name):
-            raise UsageError(
-                f"expected --recipe {name} without another {field.name}, because the recipe sets it; leave it out"
-            )
+            flag = FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")
+            raise UsageError(f"--recipe {name} sets {flag} itself; leave {flag} out")
     foreign = [d for d in options.data if recipe.only is not None and d.partition(":")[0] != recipe.only]
     if foreign:
         raise UsageError(
@@ -235,6 +272,9 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
             f"got {foreign[0]}; leave it out"
         )
     given = {start.model: str(path) for path in weights if (start := read_start(path)) is not None}
+    predictions = next((path for path in weights if is_table(path)), None)
+    if predictions is not None:
+        given["predictions"] = str(predictions)
     missing = [command for tower, command in recipe.weights.items() if tower not in given]
     # Without this check the tower would start from random weights, which shows only after hours.
     if missing and not options.smoke:
@@ -246,6 +286,10 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
     found: list[TrainOptions] = []
     for one in recipe.stages:
         out = options.out / one.out
+        named = [
+            predictions if teacher == PREDICTIONS else _checkpoint(teacher, options.out) for teacher in one.teachers
+        ]
+        teachers = tuple(path for path in named if path is not None)
         shorter = {"epochs": 1, "small_epochs": 0} if options.smoke else {}
         found.append(
             replace(
@@ -254,7 +298,8 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
                 out=out,
                 pretrained=None if one.pretrained is None else given.get(one.pretrained),
                 start=None if one.start is None else _checkpoint(one.start, options.out),
-                teachers=tuple(_checkpoint(teacher, options.out) for teacher in one.teachers),
+                teachers=teachers,
+                teach_once=one.teach_once and bool(teachers),
                 resume=options.resume and (out / LAST).exists(),
                 smoke=options.smoke,
                 **shorter,

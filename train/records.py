@@ -78,6 +78,20 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """Another network's predictions for training pictures, to distil from."""
+
+    name: str
+    """The network's file."""
+    licence: Licence
+    """The network's licence."""
+    words: tuple[str, ...]
+    """The K words of the task that the probabilities are for."""
+    faces: Mapping[str, tuple[float, ...]]
+    """By picture, as the data set names it: the value, and the probability of each word."""
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """How the weights of a checkpoint were trained, and their errors on the split on which they were selected."""
 

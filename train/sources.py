@@ -11,7 +11,9 @@ from ..runtime.contract.licences import UNSTATED, Licence, Licences, combined
 from .checkpoint import read_record
 from .options import TrainOptions
 from .records import CheckpointRecord, Source
-from .tower_weights import read_start
+from .tasks_file import load_task
+from .teacher import is_table, read_predictions
+from .tower_weights import StartRecord, read_start
 from .training_data import short_name
 
 CODE_LICENCE = "Apache-2.0"
@@ -24,11 +26,20 @@ def sources_of(options: TrainOptions, data: Sequence[Dataset]) -> tuple[Source, 
     if options.start is None and options.pretrained is not None:
         start = read_start(Path(options.pretrained))
         name = start.name if start else Path(options.pretrained).name
-        licence = Licence.from_text(start.licence) if start else Licence(UNSTATED, f"that of {name}")
+        licence = _of_start(start) if start else Licence(UNSTATED, f"that of {name}")
         found.append(Source("start weights", name, licence))
     for path in (*([] if options.start is None else [options.start]), *options.teachers):
-        found += recorded_sources(read_record(path))
+        if is_table(path):
+            table = read_predictions(path, load_task(options.task))
+            found.append(Source("teacher", table.name, table.licence))
+        else:
+            found += recorded_sources(read_record(path))
     return tuple(dict.fromkeys(found))
+
+
+def _of_start(start: StartRecord) -> Licence:
+    licence = Licence.from_text(start.licence)
+    return replace(licence, note=start.note) if licence.spdx and start.note else licence
 
 
 def recorded_sources(record: CheckpointRecord) -> tuple[Source, ...]:

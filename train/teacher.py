@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +13,34 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
-from ..errors import ModelError
+from ..calibration.data.samples import Sample
+from ..errors import DataError, ModelError
 from .batches import Rows
 from .checkpoint import load_checkpoint
 from .checkpoint_model import predict
 from .network import NumCLIP
+from .records import Predictions, from_json
 from .tasks_file import Task
-from .training_data import Cut, Floats
+from .training_data import Ask, Cut, Floats
+
+AGAIN = "write the file again for the same --data: python -m numclip.research.faceres_ages"
 
 
-def ask_once(paths: Sequence[Path], task: Task, device: torch.device) -> Callable[[Cut], Floats]:
-    """Return a function that runs the teachers on faces and gives [N, 1 + K]: value and bin probabilities.
+def ask_once(paths: Sequence[Path], task: Task, device: torch.device) -> Ask:
+    """Return a function that gives the teachers' value and bin probabilities for faces, [N, 1 + K].
 
-    The outputs are averaged over the teachers and over each face and its mirror image.
+    A teacher is a checkpoint, which is run, or a file of another network's predictions (.json), which are looked up. The outputs
+    are averaged over the teachers and, for checkpoints, over each face and its mirror image.
 
-    Each teacher gets its own crop, without augmentation. Raises ModelError if a checkpoint cannot be read or has other bins.
+    Each checkpoint gets its own crop, without augmentation. Raises ModelError if a file cannot be read or has other bins; the
+    function raises DataError for a face without a prediction.
     """
-    networks = [convert_conv2d_weight_memory_format(_teacher(p, task).to(device), torch.channels_last) for p in paths]
+    tables = [(p, read_predictions(p, task)) for p in paths if is_table(p)]
+    checkpoints = [_teacher(p, task) for p in paths if not is_table(p)]
+    networks = [convert_conv2d_weight_memory_format(n.to(device), torch.channels_last) for n in checkpoints]
 
-    def ask(cut: Cut) -> Floats:
-        found: list[Floats] = []
+    def ask(samples: Sequence[Sample], cut: Cut) -> Floats:
+        found = [_looked_up(path, table, samples) for path, table in tables]
         for network in networks:
             crops = cut(network.task.crop(network.record.image_side))
             for look in (crops, Mirrored(crops)):
@@ -40,6 +49,38 @@ def ask_once(paths: Sequence[Path], task: Task, device: torch.device) -> Callabl
         return np.mean(found, axis=0)
 
     return ask
+
+
+def is_table(path: Path) -> bool:
+    """Whether a teacher is a file of another network's predictions, instead of a checkpoint."""
+    return path.suffix == ".json"
+
+
+def read_predictions(path: Path, task: Task) -> Predictions:
+    """Read another network's predictions; raises ModelError if they cannot be read or are for other words."""
+    try:
+        found = from_json(Predictions, json.loads(path.read_text()), str(path))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"--teacher {path}: expected a file of predictions, got an error: {error}; {AGAIN}") from None
+    if found.words != task.spec.words:
+        raise ModelError(
+            f"--teacher {path}: expected predictions for the task's words, {', '.join(task.spec.words)}, got "
+            f"{', '.join(found.words)}; {AGAIN}"
+        )
+    short = next((file for file, row in found.faces.items() if len(row) != 1 + len(found.words)), None)
+    if short is not None:
+        expected, got = 1 + len(found.words), len(found.faces[short])
+        raise ModelError(f"--teacher {path}: expected {expected} numbers for {short}, got {got}; {AGAIN}")
+    return found
+
+
+def _looked_up(path: Path, table: Predictions, samples: Sequence[Sample]) -> Floats:
+    missing = next((s.file for s in samples if s.file not in table.faces), None)
+    if missing is not None:
+        raise DataError(
+            f"--teacher {path}: expected a prediction for every training face, got none for {missing}; {AGAIN}"
+        )
+    return np.array([table.faces[s.file] for s in samples], np.float64).reshape(len(samples), 1 + len(table.words))
 
 
 class Mirrored:

@@ -32,6 +32,7 @@ from .records import from_json
 
 OPENAI_FACTS = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's archives that are not weights
 ZIP_MAGIC = b"PK\x03\x04"
+ADVICE = "download the file again, or give a file of CLIP weights"
 START_KEY = "numclip-start"  # in the metadata of start weights
 # suffix of another project's file: name of its converter in research/start_weights.py
 CONVERTERS = {".tflite": "mobilenetv2", ".json": "faceres", ".dat": "dlib"}
@@ -54,7 +55,9 @@ class StartRecord:
     name: str
     """The file that they were converted from."""
     licence: str
-    """Its licence; the text begins with an SPDX identifier."""
+    """Its licence, an SPDX identifier; in older files a sentence."""
+    note: str = ""
+    """Where it comes from, and what the licence does not cover, for people."""
 
 
 def read_start(path: Path) -> StartRecord | None:
@@ -119,19 +122,20 @@ def read_weights(path: Path) -> Weights:
         start = file.read(8)
     if path.suffix == ".safetensors":
         _check_safetensors(path)
-        return _weights(safetensors.torch.load_file(path))
+        return _weights(safetensors.torch.load_file(path), path)
     if start[:4] == ZIP_MAGIC and _is_torchscript(path):
         try:
-            return _weights(torch.jit.load(str(path), map_location="cpu").state_dict())
+            return _weights(torch.jit.load(str(path), map_location="cpu").state_dict(), path)
         except RuntimeError as error:
-            raise ModelError(f"{path}: expected a TorchScript archive, {_first_line(error)}") from None
+            raise ModelError(f"{path}: expected a TorchScript archive, but {_first_line(error)}; {ADVICE}") from None
     try:
-        return _weights(torch.load(path, map_location="cpu", weights_only=True))
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types: pickle, EOF and runtime errors
         raise ModelError(
             f"{path}: expected weights (.safetensors, a state dict or a TorchScript archive), got {path.stat().st_size} bytes: "
-            f"{_first_line(error)}"
+            f"{_first_line(error)}; {ADVICE}"
         ) from None
+    return _weights(content, path)
 
 
 def fill(clip: nn.Module, weights: Weights, path: Path, name: str) -> None:
@@ -169,14 +173,16 @@ def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], w
             raise ModelError(f"{where}: tensor {tensor}: expected shape {want} as in {name}, got {got}; {advice}")
 
 
-def _weights(content: object) -> Weights:
+def _weights(content: object, path: Path) -> Weights:
     """Return the state dict in a file's content, without the keys that a training adds around it."""
     for key in ("state_dict", "model"):
         inner = cast(Mapping[str, object], content).get(key) if isinstance(content, Mapping) else None
         content = cast(object, inner) if isinstance(inner, Mapping) else content
     named = cast(Mapping[object, object], content) if isinstance(content, Mapping) else None
     if named is None or not all(isinstance(t, Tensor) for t in named.values()):
-        raise ModelError(f"expected a state dict of tensors, got {type(content).__name__}")
+        raise ModelError(
+            f"{path}: expected a state dict of tensors, got {type(content).__name__}; give a file of CLIP weights"
+        )
     state = {str(name).removeprefix("module."): t for name, t in named.items() if isinstance(t, Tensor)}
     openai = all(name in state for name in OPENAI_FACTS)
     return Weights({n: t for n, t in state.items() if n not in OPENAI_FACTS}, openai)
@@ -195,7 +201,7 @@ def _check_safetensors(path: Path) -> None:
             header: dict[str, dict[str, list[int]]] = json.loads(file.read(length))
         except ValueError:
             raise ModelError(
-                f"{path}: expected a .safetensors file, but bytes 8 to {8 + length} are not its JSON header; check the file"
+                f"{path}: expected a .safetensors file, but bytes 8 to {8 + length} are not its JSON header; download it again"
             ) from None
     ends = {name: 8 + length + entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"}
     for name, end in sorted(ends.items(), key=lambda item: item[1]):

@@ -30,6 +30,7 @@ Repeat: TypeAlias = tuple[
     float, float, int
 ]  # labels from, to, inclusive (a band counts by its middle), and the number of repetitions
 Cut: TypeAlias = Callable[[CropSpec], Crops]
+Ask: TypeAlias = Callable[[Sequence[Sample], Cut], Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +52,13 @@ def training_faces(
     *,
     balance: bool = False,
     repeat: Sequence[Repeat] = (),
-    asked: Callable[[Cut], Floats] | None = None,
+    asked: Ask | None = None,
 ) -> tuple[TrainingFaces, dict[str, DataCounts]]:
     """Return the training faces of all data sets, without duplicates and as the protocol selects, and the counts by data set.
 
     balance: repeat a smaller data set a whole number of times, to come closest to the size of the largest.
     repeat: repeat faces with labels in some ranges. asked: a function that gives further columns [N, T] for the faces; its
-    argument is a function that crops the faces, in order, by any crop contract.
+    arguments are their samples and a function that crops them, in order, by any crop contract.
     All faces are cropped before the protocol selects, so that another seed, fold or number of shots reuses the crops.
     """
     larger = scaled_crop(crop, 2 * round(crop.side * MARGIN / 2))
@@ -71,7 +72,7 @@ def training_faces(
         faces = face_crops(source, larger).take(chosen.samples)
         faces = faces.take(protocol.training(faces.samples))
         found.append(faces)
-        behind = [] if asked is None else [asked(partial(_cut, source, faces.samples))]
+        behind = [] if asked is None else [asked(faces.samples, partial(_cut, source, faces.samples))]
         rows.append(np.concatenate([faces.ends, *behind], axis=1))
         n, skipped = len(faces.samples), len(faces.skipped)
         counts[short_name(dataset.name)] = DataCounts(n, skipped, chosen.copies, chosen.conflicting)

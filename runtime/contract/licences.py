@@ -130,7 +130,8 @@ class Verdict:
 def commercial_use(licences: Licences) -> Verdict:
     """Whether code, weights, backbone and data all allow commercial use, and if not, which one does not.
 
-    A licence counts as permission only if it is known to be permissive.
+    A licence counts as permission only if it is known to be permissive. What it does not cover, such as the pictures that the
+    start weights learned from, is in the part's note.
     """
     stated = licences.stated()
     if not stated:
@@ -142,7 +143,8 @@ def commercial_use(licences: Licences) -> Verdict:
         parts = tuple(part for part in said if levels[part] == level)
         if parts:
             return Verdict(False, parts, opening + "; ".join(f"{part}: {said[part]}" for part in parts))
-    return Verdict(True, (), "every part has a permissive licence")
+    why = "every part has a permissive licence; the notes of the parts say what it does not cover; this is no legal advice"
+    return Verdict(True, (), why)
 
 
 def _judge(licence: Licence) -> int:

@@ -17,11 +17,13 @@ from torch.nn import functional
 pytest.importorskip("numclip.train.towers", reason="needs the extra train")
 from numclip.calibration.data.datasets import open_data
 from numclip.cli.main import main
+from numclip.runtime.contract.licences import Licence
 from numclip.train.checkpoint import load_checkpoint
 from numclip.train.loop import loss_parts
 from numclip.train.losses import WEIGHTINGS, bins_of, image_to_text_loss, shares_of, text_to_image_loss
 from numclip.train.method import Method
 from numclip.train.network import Outputs
+from numclip.train.records import Predictions, Source, to_json
 from numclip.train.tasks_file import load_task
 from numclip.train.teacher import ask_once, inside_bands, sought
 from numclip.train.training_data import parse_repeat, repeated, training_faces
@@ -195,6 +197,37 @@ def test_exact_and_banded_sets_mix_in_one_training(tables: tuple[Path, Path], tm
     faces, _ = training_faces([open_data(data[1])], crop, smoke=False, asked=ask)
     assert faces.labels.shape == (24, 3 + network.task.spec.num_bins)
     np.testing.assert_allclose(faces.labels[:, 3:].sum(1), 1, atol=1e-5)
+
+
+def test_another_network_s_predictions_teach(tables: tuple[Path, Path], tmp_path: Path, capsys) -> None:
+    """A file of predictions is a teacher: each training face gets its value and probabilities, and the checkpoint records the
+    network and its licence. Without --teach-once, for other words, or without a prediction for a face it is an error."""
+    task, path, data = load_task("age"), tmp_path / "ages.json", f"table:{tables[1]}"
+    k = task.spec.num_bins
+    faces = {s.file: (20.0 + i, *np.full(k, 1 / k)) for i, s in enumerate(open_data(data).samples)}
+
+    def write(words: tuple[str, ...], kept: int = 32, numbers: int = 1 + k) -> None:
+        some = {file: row[:numbers] for file, row in list(faces.items())[:kept]}
+        path.write_text(json.dumps(to_json(Predictions("net.json", Licence("MIT", "by its authors"), words, some))))
+
+    write(task.spec.words)
+    found, _ = training_faces(
+        [open_data(data)], task.crop(48), smoke=False, asked=ask_once([path], task, torch.device("cpu"))
+    )
+    assert set(found.labels[:, 2]) <= {20.0 + i for i in range(32) if i % 4} and len(set(found.labels[:, 2])) == 24
+    common = ["train", "--data", data, "--epochs", "1", "--batch", "8", "--side", "48", "--teacher", str(path)]
+    assert main([*common, "--teach-once", "--out", str(tmp_path / "out")]) == 0
+    sources = load_checkpoint(tmp_path / "out" / "best.safetensors")[1].sources
+    assert sources is not None and Source("teacher", "net.json", Licence("MIT", "by its authors")) in sources
+    for words, kept, numbers, flags, said in (
+        (task.spec.words, 32, 12, [], "expected --teach-once with --teacher"),
+        (("young", "old"), 32, 3, ["--teach-once"], "expected predictions for the task's words"),
+        (task.spec.words, 32, 11, ["--teach-once"], "expected 12 numbers"),
+        (task.spec.words, 5, 12, ["--teach-once"], "expected a prediction for every training face"),
+    ):
+        write(words, kept, numbers)
+        assert main([*common, *flags, "--out", str(tmp_path / "wrong")]) != 0
+        assert said in capsys.readouterr().err and not (tmp_path / "wrong").exists()
 
 
 def test_teach_once_needs_a_teacher(tables: tuple[Path, Path], tmp_path: Path, capsys) -> None:

@@ -17,6 +17,7 @@ pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra tra
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
+from numclip.calibration.data.datasets import open_data  # noqa: E402
 from numclip.errors import ModelError, UsageError  # noqa: E402
 from numclip.train.network import Adapter, Method, NumCLIP  # noqa: E402
 from numclip.train.prompts import EOT, SOT, Prompt, token_ids  # noqa: E402
@@ -182,15 +183,23 @@ def test_face_resnet_starts_as_a_network_that_knows_faces(shared_data: Path, yun
 
 
 def _write_tfjs(folder: Path, kind: str) -> tuple[Path, dict[str, np.ndarray]]:
-    """Write a MobileNet of 27 convolutions with folded norms in TensorFlow.js format, with two weight files; returns its values."""
+    """Write HSE-FaceRes's layers in TensorFlow.js format, with two weight files; returns their values.
+
+    27 convolutions with folded norms, and two dense layers, the last of which gives ages 1 and 30 a probability of one half.
+    """
     random, channels = np.random.default_rng(0), (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
     shapes: dict[str, tuple[int, ...]] = {"relu/Const": (), "conv1/merged_input": (3, 3, 3, 32), "conv1_bn/sub": (32,)}
     for i, (inputs, outputs) in enumerate(pairwise(channels), 1):
         shapes |= {f"conv_dw_{i}/depthwise_kernel": (3, 3, inputs, 1), f"dw_{i}_bn/mul": (inputs,)}
         shapes |= {f"dw_{i}_bn/sub": (inputs,), f"conv_pw_{i}/merged_input": (1, 1, inputs, outputs)}
         shapes[f"pw_{i}_bn/sub"] = (outputs,)
+    for name, inputs, outputs in (("feats", 1024, 256), ("age_pred", 256, 100)):
+        shapes |= {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
     dtype = np.float16 if kind == "float16" else np.float32
     values = {name: np.asarray(random.normal(size=shape) * 0.05, dtype) for name, shape in shapes.items()}
+    values["age_pred/kernel"][:] = 0
+    values["age_pred/bias"][:] = -100
+    values["age_pred/bias"][[0, 29]] = 0
     stored = {"quantization": {"dtype": kind}} if kind != "float32" else {}
     weights = [{"name": n, "shape": list(s), "dtype": "float32"} | stored for n, s in shapes.items()]
     data = b"".join(values[name].tobytes() for name in shapes)
@@ -232,6 +241,34 @@ def test_small_starts_from_a_tensorflow_js_graph(tmp_path: Path, kind: str) -> N
         seen = functional.conv2d(first, kernel, padding=1, groups=32)
         scaled = seen * weights["dw_1_bn/mul"].view(-1, 1, 1) + weights["dw_1_bn/sub"].view(-1, 1, 1)
         torch.testing.assert_close(second, scaled.clamp(0, 6), atol=2e-3, rtol=1e-3)
+
+
+def test_predictions_of_the_published_network(
+    tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network that gives ages 1 and 30 a probability of one half predicts 15.5 years, half `baby` and half `adult`, for every
+    training face; the file names the network and its licence. A graph without the age layers is an error."""
+    from numclip.research.faceres_ages import main
+
+    source = open_data(f"fairface:{shared_data / 'data' / 'fairface.tar'}").select("val")
+    rows = ["file,age_low,age_high,split"]
+    for i, sample in enumerate(source.samples[:6]):
+        (tmp_path / f"{i}.webp").write_bytes(source.read_bytes(sample.file))
+        rows.append(f"{i}.webp,20,29,{'val' if i == 5 else 'train'}")
+    (tmp_path / "faces.csv").write_text("\n".join(rows) + "\n")
+    path, _ = _write_tfjs(tmp_path, "float32")
+    flags = ["--data", f"table:{tmp_path / 'faces.csv'}", "--out", str(tmp_path / "ages.json")]
+    assert main([str(path), *flags]) == 0
+    found = json.loads((tmp_path / "ages.json").read_text())
+    assert (found["name"], found["licence"]["spdx"]) == ("faces.json", "MIT")
+    assert set(found["faces"]) <= {f"{i}.webp" for i in range(5)} and found["faces"]
+    halves = {"value": 15.5, "baby": 0.5, "adult": 0.5}
+    for row in found["faces"].values():
+        got = dict(zip(["value", *found["words"]], row, strict=True))
+        assert {name: value for name, value in got.items() if value} == pytest.approx(halves, abs=1e-4)
+    path.write_text(path.read_text().replace("age_pred", "other"))
+    assert main([str(path), *flags]) == 1
+    assert "expected the weights of HSE-FaceRes's age output" in capsys.readouterr().err
 
 
 def test_a_tensorflow_js_graph_that_is_not_whole_is_refused(tmp_path: Path) -> None:

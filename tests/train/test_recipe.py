@@ -16,11 +16,14 @@ from numclip.calibration.data.datasets import open_data
 from numclip.cli.main import main
 from numclip.errors import UsageError
 from numclip.research.start_weights import convert
-from numclip.runtime.contract.licences import commercial_use
+from numclip.runtime.contract.licences import Licence, commercial_use
 from numclip.runtime.contract.model_file import FINDER
+from numclip.runtime.places import write_json
 from numclip.train.checkpoint import read_record
 from numclip.train.options import TrainOptions
 from numclip.train.recipes import RECIPES, SHIPPED, stages
+from numclip.train.records import Predictions, to_json
+from numclip.train.tasks_file import load_task
 
 
 def test_every_shipped_model_has_a_recipe() -> None:
@@ -88,7 +91,11 @@ def test_the_short_form_of_those_to_come(name: str, bands: str, shared_data: Pat
     for kind, tower in (("dlib", "face-resnet"), ("dlib-base", "base")):
         starts[tower] = tmp_path / f"{tower}.safetensors"
         convert(kind, None, starts[tower])
-    given = [str(starts[tower]) for tower in RECIPES[name].weights]
+    starts["predictions"] = tmp_path / "ages.json"
+    faces, words = open_data(bands).samples, load_task("age").spec.words
+    uniform = {s.file: (s.label, *[1 / len(words)] * len(words)) for s in faces}
+    write_json(starts["predictions"], to_json(Predictions("faces.json", Licence("MIT"), words, uniform)))
+    given = [str(starts[part]) for part in RECIPES[name].weights if part in starts]
     out = tmp_path / "out"
     flags = ["train", "--recipe", name, "--data", bands, "--out", str(out), "--smoke"]
     assert main([*flags, *(["--pretrained", *given] if given else [])]) == 0
@@ -125,7 +132,7 @@ def test_stages_start_where_they_say(tmp_path: Path) -> None:
     assert more.start == SHIPPED / "age-nano.safetensors"
     assert more.start is not None and more.start.is_file()
     assert more.teachers == (SHIPPED / "age-small.safetensors",) and more.teach_once
-    with pytest.raises(UsageError, match="without another lr"):
+    with pytest.raises(UsageError, match="sets --lr itself"):
         stages("age-nano", replace(options, lr=1.0), [])
 
 
@@ -141,4 +148,4 @@ def test_a_recipe_asks_for_its_start_weights(name: str, start: str, capsys: pyte
 def test_a_recipe_fixes_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
     """--recipe with --lr is an error that names the flag."""
     assert main(["train", "--recipe", "age-nano", "--data", "table:x.csv", "--out", "x", "--lr", "1"]) == 2
-    assert "without another lr" in capsys.readouterr().err
+    assert "sets --lr itself" in capsys.readouterr().err
