@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import ModelError, UsageError
-from ..runtime.contract.gate import DEFAULT_ERROR, open_gate
+from ..runtime.contract.gate import DEFAULT_ERROR, SMALLEST_ERROR, open_gate
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.info import ModelInfo
 from ..runtime.live.results import FrameResult
@@ -218,7 +218,8 @@ def create_app(service: Service) -> ASGIApp:
         request: Request,
         threshold: Annotated[float, Query(description="The age asked about, in the task's unit")],
         error: Annotated[
-            float, Query(description="Share of people near the threshold who may get a wrong answer")
+            float,
+            Query(ge=SMALLEST_ERROR, lt=1, description="Share of people near the threshold who may get a wrong answer"),
         ] = DEFAULT_ERROR,
         challenge: Annotated[float | None, Query(description="Answer yes from this read age on")] = None,
         cost: Annotated[

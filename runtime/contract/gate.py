@@ -30,6 +30,7 @@ from .readings import Reading, Readings
 from .spec import ModelSpec
 
 DEFAULT_ERROR = 0.1
+SMALLEST_ERROR = 1e-6  # to guarantee it takes 3 million people near the threshold
 TRACKS = 256  # number of tracks that are kept; the one unseen for longest is dropped first
 
 
@@ -145,8 +146,10 @@ def open_gate(
         )
     if challenge is not None and cost is not None:
         raise UsageError("expected a challenge age or a cost, got both; give only one")
-    if not 0 < error < 1:
-        raise UsageError(f"expected --gate-error between 0 and 1, such as {DEFAULT_ERROR:g}, got {error:g}")
+    if not SMALLEST_ERROR <= error < 1:
+        raise UsageError(
+            f"expected --gate-error of at least {SMALLEST_ERROR:f} and below 1, such as {DEFAULT_ERROR:g}, got {error:g}"
+        )
     gates, layer = spec.calibration.gates, spec.calibration.layer
     where = f"{spec.name} in its layer {layer.name}" if layer else spec.name
     table = gates.get(f"{threshold:g}")

@@ -1,15 +1,19 @@
-"""deploy/compose: its files are consistent with each other and the server. Running the images needs a Docker daemon and is not
-tested."""
+"""deploy/compose: its files are consistent with each other and the server, and a real Prometheus answers the dashboard's queries.
+Running the images needs a Docker daemon and is not tested."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -73,6 +77,50 @@ def test_the_dashboard_asks_for_what_the_server_tells(serve: Serve, camera: obje
                 re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
             )
             assert wanted <= labels
+
+
+def test_prometheus_answers_the_dashboard(serve: Serve, camera: object, portrait: bytes, tmp_path: Path) -> None:
+    """Prometheus, with our configuration and the server's address and token in it, scrapes the server, and each query of the
+    dashboard has at least one value."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("needs prometheus (apt install prometheus)")
+    camera.start()  # type: ignore[attr-defined]
+    served = serve(camera.url, "--token", TOKEN)  # type: ignore[attr-defined]
+    (tmp_path / "token").write_text(TOKEN)
+    config = (COMPOSE / "prometheus.yml").read_text().replace("numclip:8000", served.url.removeprefix("http://"))
+    config = config.replace("/run/secrets/token", str(tmp_path / "token")).replace("10s", "1s")
+    (tmp_path / "prometheus.yml").write_text(config)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = ["prometheus", f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'data'}"]
+    prometheus = subprocess.Popen([*words, f"--web.listen-address={address}"], stderr=subprocess.DEVNULL)
+    dashboard = json.loads((COMPOSE / "grafana" / "numclip.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    try:
+        with served.client(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            until_s, silent = time.monotonic() + 60, queries
+            while silent and time.monotonic() < until_s:
+                client.post("/v1/read", content=portrait).raise_for_status()
+                time.sleep(0.5)
+                silent = [query for query in silent if not _values(f"http://{address}", query)]
+        assert len(queries) > 8 and not silent
+    finally:
+        prometheus.terminate()
+        prometheus.wait(30)
+
+
+def _values(url: str, query: str) -> list[float]:
+    """The numbers that Prometheus answers a query with; none while it starts, or before it has two samples for a rate."""
+    try:
+        answer = httpx.get(f"{url}/api/v1/query", params={"query": query})
+    except httpx.TransportError:
+        return []
+    if answer.status_code == 503:
+        return []
+    answer.raise_for_status()
+    values = [float(row["value"][1]) for row in answer.json()["data"]["result"]]
+    return [value for value in values if math.isfinite(value)]
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -38,7 +39,8 @@ def fuzz(served: Served, folder: Path, examples: int, seed: int) -> dict[str, ob
         "--request-timeout", "30", "--workers", "2", "--report", "ndjson", "--report-ndjson-path", str(report),
         "--no-color", "--max-failures", "5", "--continue-on-failure",
     ]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True, timeout=3000, cwd=folder)
+    hooks = {"SCHEMATHESIS_HOOKS": str(Path(__file__).with_name("fuzz_hooks.py"))}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=3000, cwd=folder, env=os.environ | hooks)
     return {"code": done.returncode, "said": done.stdout[-6000:] + done.stderr[-2000:], "report": report}
 
 

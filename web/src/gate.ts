@@ -12,6 +12,7 @@ import { type JsonObject, type ModelSpec, list, number, numbers, object } from "
 
 const TRACKS = 256; // maximum number of remembered tracks; the one not seen for longest is forgotten first
 const NEAR = 4; // in the task's unit: errors are counted among people this close to the threshold
+const SMALLEST_ERROR = 1e-6; // to guarantee it takes 3 million people near the threshold
 const CONFIDENCE = 0.95; // confidence of the upper bound on an error rate
 export const DEFAULT_ERROR = 0.1;
 
@@ -97,8 +98,8 @@ export function openGate(spec: ModelSpec, options: GateOptions): Gate {
   if (challenge !== undefined && cost !== undefined) {
     throw new NumclipError("usage", "expected a challenge age or a cost, got both; give only one");
   }
-  if (!(error > 0 && error < 1)) {
-    throw new NumclipError("usage", `expected an error between 0 and 1, such as ${DEFAULT_ERROR}, got ${error}`);
+  if (!(error >= SMALLEST_ERROR && error < 1)) {
+    throw new NumclipError("usage", `expected an error of at least ${SMALLEST_ERROR} and below 1, such as ${DEFAULT_ERROR}, got ${error}`);
   }
   const gates = gatesOf(spec);
   const table = gates[String(threshold)];

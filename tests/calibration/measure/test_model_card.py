@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from numclip.calibration.measure.card import LOOKS, card
 from numclip.calibration.measure.degrade import STRESS
 from numclip.calibration.measure.predictor import predict_dataset
 from numclip.calibration.measure.summary import summarise
+from numclip.runtime.contract.model_file import FINDER, resolve, shipped_models
 from numclip.runtime.sessions.model import Model
 
 
@@ -31,7 +34,7 @@ def few(shared_data: Path, tmp_path: Path) -> str:
 def test_the_card_shows_what_evaluate_measures(few: str, yunet_model: Path) -> None:
     """The card shows metrics, degraded pictures, gates after one and many looks, training, limits and licences."""
     model = numclip.load("age-nano", device="cpu")
-    page, measured = card(model, [few]), summarise(predict_dataset(model, open_data(few)))
+    page, measured = card(model, [few], "0" * 64), summarise(predict_dataset(model, open_data(few)))
     assert "(8 faces)" in page and f"MAE **{measured.mae:.2f} (" in page and f"{measured.cs5:.1%}" in page
     assert all(f"| {name} | 8 |" in page for name in STRESS)
     assert "| 18 | 10.0% | 1 |" in page and f"| 18 | 10.0% | {LOOKS} |" in page
@@ -39,8 +42,24 @@ def test_the_card_shows_what_evaluate_measures(few: str, yunet_model: Path) -> N
         assert part in page
 
 
+def test_pages_are_of_the_files_that_ship() -> None:
+    """The model cards and the rows of the benchmark card name the SHA-256 of the file that ships: a changed file needs new pages."""
+    docs = Path(numclip.__file__).parent / "docs"
+    for name in ("age-nano", "age-small"):
+        assert f"| file | SHA-256 {_sha256(name)} |" in (docs / f"{name}.md").read_text(), name
+    rows = [row for report in json.loads((docs / "bench_card.json").read_text()).values() for row in report["rows"]]
+    timed = {(row["model"].partition("@")[0], row["sha256"]) for row in rows if row.get("sha256")}
+    ours = {(name, sha256) for name, sha256 in timed if not name.startswith("yunet")}
+    assert {name for name, _ in ours} == {*shipped_models(), FINDER}
+    assert all(sha256 == _sha256(name) for name, sha256 in ours), ours
+
+
+def _sha256(name: str) -> str:
+    return hashlib.sha256(resolve(name).read_bytes()).hexdigest()
+
+
 def test_an_uncalibrated_model_promises_nothing(few: str, yunet_model: Path) -> None:
     """Without calibration the card has errors but no intervals or gates."""
     model = numclip.load("age-nano", device="cpu")
-    page = card(Model(replace(model.spec, calibration=None), model.session), [few])
+    page = card(Model(replace(model.spec, calibration=None), model.session), [few], "0" * 64)
     assert "Not calibrated, so no intervals." in page and "together" not in page

@@ -271,7 +271,11 @@ Refused = Callable[[], object]
             r"at 18 with its 49 people within 4 years below, got 0.05, which needs 59 people.*--gate-error to at least 0\.060",
         ),
         ({"threshold": 18, "error": 0.01}, r"with its 60 people within 4 years above.*needs 299 .*to at least 0\.050"),
-        ({"threshold": 18, "error": 1}, "expected --gate-error between 0 and 1, such as 0.1, got 1"),
+        (
+            {"threshold": 18, "error": 1},
+            r"expected --gate-error of at least 0\.000001 and below 1, such as 0\.1, got 1",
+        ),
+        ({"threshold": 18, "error": 5e-324}, r"expected --gate-error of at least 0\.000001 and below 1, .* got 4\.94\d+e-324"),
         ({"threshold": 18, "challenge": 17}, "expected --challenge to be at least 18, the gate's age, got 17"),
         ({"threshold": 18, "cost": 0}, "expected --cost above 0, got 0"),
         ({"threshold": 18, "cost": 1, "challenge": 25}, "expected a challenge age or a cost, got both"),
