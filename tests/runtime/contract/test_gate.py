@@ -275,7 +275,10 @@ Refused = Callable[[], object]
             {"threshold": 18, "error": 1},
             r"expected --gate-error of at least 0\.000001 and below 1, such as 0\.1, got 1",
         ),
-        ({"threshold": 18, "error": 5e-324}, r"expected --gate-error of at least 0\.000001 and below 1, .* got 4\.94\d+e-324"),
+        (
+            {"threshold": 18, "error": 5e-324},
+            r"expected --gate-error of at least 0\.000001 and below 1, .* got 4\.94\d+e-324",
+        ),
         ({"threshold": 18, "challenge": 17}, "expected --challenge to be at least 18, the gate's age, got 17"),
         ({"threshold": 18, "cost": 0}, "expected --cost above 0, got 0"),
         ({"threshold": 18, "cost": 1, "challenge": 25}, "expected a challenge age or a cost, got both"),
