@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.threshold,
         metavar="AGE",
-        help="the gate's age: is the person at least this old?",
+        help="age that the gate asks about, as --gate of numclip run: is the person at least this old?",
     )
     add(
         "--challenge",

@@ -9,7 +9,7 @@ from ..runtime.sinks.outputs import OutputOptions
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags for what both commands can write."""
+    """Add the flags for what both commands can write; `numclip run` also has --interval, which a recording has fixed."""
     parser.add_argument(
         "--show", action="store_true", help="show the video with its results in a window; press q to stop"
     )
@@ -51,13 +51,6 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
         help="serve latency, rates and counts for Prometheus at this address, under /metrics; HOST is 127.0.0.1 if "
         "left out (default: off)",
     )
-    parser.add_argument(
-        "--interval",
-        type=float,
-        default=OutputOptions.interval,
-        metavar="LEVEL",
-        help="probability with which the shown interval (low to high) contains the true age",
-    )
     parser.add_argument("--blur", action="store_true", help="blur faces in the window and in the video")
     parser.add_argument(
         "--aggregate",
@@ -67,7 +60,12 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def output_options(args: argparse.Namespace, record: str | None = None, record_pixels: bool = False) -> OutputOptions:
+def output_options(
+    args: argparse.Namespace,
+    interval: float = OutputOptions.interval,
+    record: str | None = None,
+    record_pixels: bool = False,
+) -> OutputOptions:
     """The options record for these flags."""
     return OutputOptions(
         show=args.show,
@@ -79,7 +77,7 @@ def output_options(args: argparse.Namespace, record: str | None = None, record_p
         mqtt_retain=args.mqtt_retain,
         home_assistant=args.home_assistant,
         metrics=args.metrics,
-        interval=args.interval,
+        interval=interval,
         blur=args.blur,
         aggregate=args.aggregate,
         record=record,

@@ -1,7 +1,7 @@
 """Play back a run that `numclip run --record` recorded: the same results, events and errors at the same times, without a camera.
 
 Every replay of a recording writes the same lines as the recorded run. --show and --save show grey pictures unless the run was
-recorded with --record-pixels. --interval must be the level of the recording.
+recorded with --record-pixels. The intervals have the level of the recording.
 """
 
 from __future__ import annotations

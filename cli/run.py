@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..runtime.contract.model_file import PRECISIONS
 from ..runtime.live.webcams import first_camera
 from ..runtime.sinks.audit import AuditOptions
+from ..runtime.sinks.outputs import OutputOptions
 from ..runtime.sinks.running import RunOptions
 from ..runtime.sinks.running import run as run_sources
 from .output_flags import add_output_flags, output_options
@@ -44,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, metavar="N", help="CPU threads of the model (default: chosen by the inference library)"
     )
     add_output_flags(parser)
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=OutputOptions.interval,
+        metavar="LEVEL",
+        help="probability with which the shown interval (low to high) contains the true age",
+    )
     add_face_flags(parser)
     parser.add_argument(
         "--realtime",
@@ -114,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         realtime=args.realtime,
         camera=args.camera,
         fps=args.fps,
-        outputs=output_options(args, args.record, args.record_pixels),
+        outputs=output_options(args, args.interval, args.record, args.record_pixels),
         audit=audit,
         progress=True,
     )

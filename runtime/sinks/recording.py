@@ -94,7 +94,7 @@ class RecordedReading:
             raise ModelError("the recording has no intervals; record again with a calibrated model")
         if level != self.level:
             raise ModelError(
-                f"expected the interval level {self.level:g} of the recording, got {level:g}; replay with --interval {self.level:g}"
+                f"expected the interval level {self.level:g} of the recording, got {level:g}; record again for another level"
             )
         return self.range
 

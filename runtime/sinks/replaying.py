@@ -8,7 +8,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import UsageError
 from ..live.frames import SourceEvent
 from .outputs import OutputOptions, check_outputs, open_outputs
 from .recording import Recording
@@ -26,17 +25,13 @@ class ReplayOptions:
     fast: bool = False
     """Play as fast as possible, instead of at the recorded speed."""
     outputs: OutputOptions = field(default_factory=OutputOptions)
-    """Where results go."""
+    """Where results go; the intervals have the level of the recording."""
 
 
 def replay(options: ReplayOptions, say: Callable[[str], None] = print) -> RunSummary:
-    """Play a recording to its end. say: receives the lines for people. Raises SourceError, OutputError, UsageError."""
+    """Play a recording to its end. say: receives the lines for people. Raises SourceError, OutputError; UsageError for wrong outputs."""
     outputs, recording, statistics = options.outputs, Recording(options.file), RunStatistics()
     check_outputs(outputs, [recording.info])
-    if recording.level is not None and outputs.interval != recording.level:
-        raise UsageError(
-            f"the recording has intervals of level {recording.level:g}, not {outputs.interval:g}; use --interval {recording.level:g}"
-        )
     with ExitStack() as stack:
         sinks: list[Sink] = []
         for sink in open_outputs(outputs, recording.infos, recording.task, recording.level, statistics, say):

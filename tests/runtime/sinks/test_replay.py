@@ -117,9 +117,11 @@ def test_damaged_recordings(run: Path, tmp_path: Path, capfd: pytest.CaptureFixt
     assert main(["replay", str(tmp_path / "nothing.rec")]) == 1 and "correct the path" in capfd.readouterr().err
 
 
-def test_another_level_was_not_recorded(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Another interval level than the recorded one is an error that names the recorded level."""
-    if Recording(run / "o.rec").level is None:
-        pytest.skip("the default model is not calibrated")
-    assert main(["replay", str(run / "o.rec"), "--fast", "--interval", "0.5"]) == 2
-    assert "intervals of level 0.9, not 0.5; use --interval 0.9" in capfd.readouterr().err
+def test_intervals_have_the_level_of_the_recording(run: Path, tmp_path: Path) -> None:
+    """A run with intervals of level 0.5 is replayed with these, without a flag."""
+    flags = ["--detector", "haar", "--interval", "0.5"]
+    flags += ["--jsonl", str(tmp_path / "run.jsonl"), "--record", str(tmp_path / "half.rec")]
+    assert main(["run", str(run / "clip.mp4"), *flags]) == 0
+    assert main(["replay", str(tmp_path / "half.rec"), "--fast", "--jsonl", str(tmp_path / "replay.jsonl")]) == 0
+    assert (tmp_path / "replay.jsonl").read_bytes() == (tmp_path / "run.jsonl").read_bytes()
+    assert Recording(tmp_path / "half.rec").level == 0.5
