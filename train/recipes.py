@@ -96,10 +96,10 @@ RECIPES = {
         NANO,
     ),
     "age-open": Recipe(
-        "FairFace alone, whose labels are age bands. The first teacher is HSE-FaceRes as published (MIT): its predicted ages are clipped "
-        "into the bands. A network that starts from HSE-FaceRes's weights learns these targets and is the second teacher. The model, of "
-        "age-nano's size, starts from ImageNet's MobileNetV2 (Apache-2.0) and learns from the mean of both, clipped into the bands; "
-        "ages from 60 on appear twice.",
+        "Not trained yet. FairFace alone, whose labels are age bands. The first teacher is HSE-FaceRes as published (MIT): its "
+        "predicted ages are clipped into the bands. A network that starts from HSE-FaceRes's weights learns these targets and is the "
+        "second teacher. The model, of age-nano's size, starts from ImageNet's MobileNetV2 (Apache-2.0) and learns from the mean of "
+        "both, clipped into the bands; ages from 60 on appear twice.",
         {
             **MOBILENET,
             **FACERES,

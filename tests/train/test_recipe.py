@@ -34,6 +34,7 @@ def test_every_shipped_model_has_a_recipe() -> None:
     assert untrained == set(RECIPES) - shipped, "a recipe without a model says so"
 
 
+@pytest.mark.slow
 def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
     """After train --recipe age-nano --smoke and export, every stage has a checkpoint, the last is copied up, and the file gives ages."""
     data, out = shared_data / "data", tmp_path / "nano"
