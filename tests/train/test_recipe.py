@@ -83,7 +83,10 @@ def bands(shared_data: Path, tmp_path: Path) -> str:
     return f"fairface:{folder}"
 
 
-@pytest.mark.parametrize("name", ["age-open", "age-nano-more", "age-small-more", "age-base"])
+@pytest.mark.parametrize(
+    "name",
+    ["age-open", "age-nano-more", *(pytest.param(n, marks=pytest.mark.slow) for n in ("age-small-more", "age-base"))],
+)
 def test_the_short_form_of_those_to_come(name: str, bands: str, shared_data: Path, tmp_path: Path) -> None:
     """train --recipe NAME --smoke on bands and export give a model file of the recipe's size that estimates ages. All parts of
     age-open allow commercial use; recipes with start weights or teachers from research data do not."""
