@@ -58,10 +58,9 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
     # With more threads, their placement varies between openings by more than the head costs.
     head = BenchOptions(("onnx-tower:nano", "onnx:nano"), devices=("cpu",), batches=(1, 8), seconds=10, restarts=10)
     head_of_vit = replace(head, models=("onnx-tower:ViT-B-16", "onnx:ViT-B-16"), batches=None, restarts=3)
-    find, both = (
-        BenchOptions(("yunet@640",), devices=("cpu",), skip_absent=True, seconds=4),
-        f"{FINDER}@640+{models[0]}",
-    )
+    large_picture = ("yunet@640", f"{FINDER}@640", "yunet-onnx@640", f"{FINDER}@640+{models[0]}")
+    find = BenchOptions(large_picture, devices=("cpu",), skip_absent=True, seconds=4)
+    find_small = replace(find, models=("yunet@320", f"{FINDER}@320"))
     return [
         Section("One face", one),
         Section("Eight faces", replace(one, batches=(8,))),
@@ -70,13 +69,9 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
         Section("The head", head),
         Section("The head of ViT-B/16", head_of_vit),
         Section("The smallest class, one thread", BenchOptions(("mobilenet-025", *small), devices=("cpu",), seconds=4)),
-        Section(f"{FINDERS}, 640 x 640 px, one thread", replace(find, models=(*_finders(640), "yunet-onnx@640", both))),
-        Section(f"{FINDERS}, 320 x 320 px, one thread", replace(find, models=_finders(320))),
+        Section(f"{FINDERS}, 640 x 640 px, one thread", find),
+        Section(f"{FINDERS}, 320 x 320 px, one thread", find_small),
     ]
-
-
-def _finders(side: int) -> tuple[str, str]:
-    return f"yunet@{side}", f"{FINDER}@{side}"
 
 
 def is_large(name: str) -> bool:

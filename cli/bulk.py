@@ -4,9 +4,8 @@
     numclip bulk clip.mp4 --video 2.0 --out ages        # one frame every two seconds
     numclip bulk report ages                            # writes ages/report.html
 
-To continue a run that was stopped or killed, type the same command again. Finished units of work are
-kept; only the units that were in progress are read again.
-Inputs that cannot be read are listed in errors.parquet, each with its reason. docs/bulk.md describes the tables.
+To continue a run that was stopped or killed, type the same command again. Finished units of work are kept; only the
+units that were in progress are read again. Inputs that cannot be read are listed in errors.parquet, each with its reason. docs/bulk.md describes the tables.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Fit intervals and age gates on labelled faces, and write a model file that contains them; the graph is not changed.
 
 A gate answers yes, no or ask: is the person at least AGE?
+
 Use faces that the model was neither trained nor selected on and that resemble those of your cameras. On such faces, a 90 %
-interval then contains the true value of nine faces in ten. --layer adds a correction for one location (an offset and
-quantiles of its own), fitted on 50 to 200 faces from there; --remove-layer takes it off again.
+interval then contains the true value of nine faces in ten. --layer adds a correction for one location (an offset and quantiles
+of its own), fitted on 50 to 200 faces from there; --remove-layer takes it off again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Make a short clip from two portraits and estimate the ages in it; works offline.
 
 The portraits ship with matplotlib (Rear Admiral Grace Hopper) and scikit-image (astronaut Eileen Collins). They move and
-change size over a plain background. The command writes clip.mp4, and its results
-as demo.mp4 (with boxes and ages), demo.jsonl and demo.png.
+change size over a plain background. The command writes clip.mp4, and its results as demo.mp4 (with boxes and
+ages), demo.jsonl and demo.png.
 With --web a page opens instead, which does the same in your browser with your own camera.
 """
 

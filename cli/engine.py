@@ -1,10 +1,10 @@
 """Build a TensorRT engine from a model file, on the device that will run it.
 
 The engine keeps the precision of the model file: for FP16 use `numclip export --precision fp16`, for INT8 use `numclip quantize
---flavour tensorrt`. It runs any batch size from 1 to --max-batch. Without --version-compatible,
---hardware-compatible or --targets, an engine works only on the GPU and with the TensorRT version that it was built for.
-FILE.engine.json records what it was built for, and numclip refuses to open it elsewhere. With TensorRT-RTX and
---targets, it can be built on a machine without a GPU. `numclip deploy triton` puts an engine into a Triton repository.
+--flavour tensorrt`. It runs any batch size from 1 to --max-batch. Without --version-compatible, --hardware-compatible or
+--targets, an engine works only on the GPU and with the TensorRT version that it was built for. FILE.engine.json records what it was
+built for, and numclip refuses to open it elsewhere. With TensorRT-RTX and --targets, it can be built on a machine without a GPU.
+`numclip deploy triton` puts an engine into a Triton repository.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ and embedding. PyTorch and the new file then run on the same faces; if they diff
 written.
 
 --precision fp16 computes the trunk (the layers of the image tower) in float16, and normalisation layers, softmax and the head
-(adapter, words, refinement) in float32. For the comparison, the float16 network runs in PyTorch, because ONNX Runtime on a CPU would compute the file in float32. --widen keeps
-in float32 the layers that overflow or lose too much precision in float16, and names them. --storage fp16 halves the size of a
-float32 file: weights are stored in float16 and converted when the file is opened; the arithmetic stays float32.
+(adapter, words, refinement) in float32. For the comparison, the float16 network runs in PyTorch, because ONNX Runtime on a CPU would
+compute the file in float32. --widen keeps in float32 the layers that overflow or lose too much precision in float16, and names them.
+--storage fp16 halves the size of a float32 file: weights are stored in float16 and converted when the file is opened; the
+arithmetic stays float32.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ single form works on every runtime:
     tensorrt  symmetric signed activations, float biases: builds on TensorRT, fast in OpenVINO
 
 The head (adapter, words, refinement) is always computed in float. The new file then runs on faces of the val split. For ages,
-nothing is written if the values differ from MODEL's by more than 0.5 years in the mean, or if the mean absolute error grows
-by more than 0.05 years; other tasks have limits in proportion to their range. --widen keeps layers in float, the most harmful first,
+nothing is written if the values differ from MODEL's by more than 0.5 years in the mean, or if the mean absolute error grows by
+more than 0.05 years; other tasks have limits in proportion to their range. --widen keeps layers in float, the most harmful first,
 until the file is within these limits. The new file has no intervals and no gates: run numclip calibrate on it.
 """
 

@@ -1,10 +1,9 @@
 """Give a trained checkpoint new words and bins: the towers stay, the words are embedded again.
 
 --bins is a task file, or a JSON file with only `bins` (each with `from` and `word`) and `to`, the upper end of the last bin
-(and `context`, the start of the sentence, if that changes too). The text tower embeds the new words with the token
-embedding of its language pre-training. Give those weights with --pretrained, as in training. A text tower without language
-pre-training knows only the words it was trained on: new words get random embeddings, and the refinement has to be fitted again on
---data. With
+(and `context`, the start of the sentence, if that changes too). The text tower embeds the new words with the token embedding of
+its language pre-training. Give those weights with --pretrained, as in training. A text tower without language pre-training knows
+only the words it was trained on: new words get random embeddings, and the refinement has to be fitted again on --data. With
 --data, the command also measures how much accuracy the change costs.
 """
 

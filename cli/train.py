@@ -1,9 +1,9 @@
 """Train a NumCLIP model, or one of the methods that it is compared with, on labelled pictures.
 
 The command writes into DIR: best.safetensors (the averaged weights of the epoch with the lowest mean absolute error on the
-`val` splits), last.pt (what --resume needs), log.jsonl (one line per epoch) and, with --test, result.json. It keeps some faces of the val
-splits in the cache folder, so that `numclip export` can check the exported file on them. "As released" below means: as in the
-code that the NumCLIP authors published.
+`val` splits), last.pt (what --resume needs), log.jsonl (one line per epoch) and, with --test, result.json. It keeps some faces of
+the val splits in the cache folder, so that `numclip export` can check the exported file on them. "As released" below means: as in
+the code that the NumCLIP authors published.
 `torchrun --nproc-per-node N -m numclip.cli.main train ...` trains in N processes.
 """
 
@@ -289,7 +289,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, and print the next command."""
     from ..train import TrainOptions, train, train_recipe
     from ..train.groups import parse_rates
-    from ..train.options import as_released
+    from ..train.options import BY_FLAG, as_released
 
     if not args.recipe and len(args.pretrained) > 1:
         raise UsageError(
@@ -297,8 +297,7 @@ def run(args: argparse.Namespace) -> int:
         )
     options = TrainOptions(tuple(args.data), args.out, task=args.task)
     options = as_released(options) if args.as_released else options
-    names = {"small_side": "small_side_px", "side": "side_px", "teacher": "teachers"}
-    given = {names.get(name, name): value for name, value in vars(args).items() if value is not None}
+    given = {BY_FLAG.get(name, name): value for name, value in vars(args).items() if value is not None}
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if hasattr(options, n)}
     rates = dict.fromkeys(args.lock, 0.0) | parse_rates(args.lr_of)
     pretrained = args.pretrained[0] if args.pretrained and not args.recipe else None

@@ -3,8 +3,7 @@
 The network learns from photographs with labelled boxes, from portraits pasted onto backgrounds at all sizes, and by
 distillation from YuNet, whose score for every position of its output grid is computed for every training picture. Training pictures
 get the defects of camera pictures, such as blur and noise. To continue an interrupted training, type the same command again. The
-file's metrics, and YuNet's, are measured on the
-test split of the photographs.
+file's metrics, and YuNet's, are measured on the test split of the photographs.
 """
 
 from __future__ import annotations

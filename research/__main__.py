@@ -23,6 +23,7 @@ import torch
 from ..errors import NumclipError, UsageError
 from ..runtime.places import write_json
 from ..train.checkpoint import file_sha256, read_record
+from .exit_code import complain
 from .studies.bench import Settings
 from .studies.carry_out import NAMES, carry_out_and_write, study_named
 from .studies.frame import Results
@@ -82,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(parser.parse_args(argv))
     except NumclipError as error:
-        print(f"numclip: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return complain(error)
 
 
 def run(args: argparse.Namespace) -> int:

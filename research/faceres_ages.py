@@ -22,13 +22,14 @@ from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
 from ..calibration.data.crop_cache import face_crops
 from ..calibration.data.datasets import DATA_FORMS, open_data
-from ..errors import ModelError, NumclipError, UsageError
+from ..errors import ModelError, NumclipError
 from ..runtime.contract.licences import Licence
 from ..runtime.places import write_json
 from ..train.batches import Rows
 from ..train.records import Predictions, to_json
 from ..train.tasks_file import load_task
 from ..train.towers import build_towers
+from .exit_code import complain
 from .start_weights import CONVERTERS, fill_layers, read_tfjs, read_tfjs_weights
 
 SIDE_PX, COVERAGE, BATCH = 176, 9 / 7, 64
@@ -48,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         n = write_ages(args.file, args.data, args.out)
     except NumclipError as error:
-        print(f"numclip: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return complain(error)
     print(f"{args.out}: predictions for {n} faces")
     return 0
 

@@ -32,6 +32,7 @@ from ..runtime.contract.spec import CropSpec
 from ..runtime.places import write_json, write_whole
 from ..train.tasks_file import load_task
 from ..train.training_data import MARGIN
+from .exit_code import complain
 
 SIDE_PX, COVERAGE = 176, MARGIN * 9 / 7
 SPLITS = ("train", "val", "test")
@@ -60,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             path, n = pack(open_data(text), crop, args.out, args.splits, args.quality)
             print(f"{path}: {n} faces, {path.stat().st_size / 1e6:.1f} MB")
     except NumclipError as error:
-        print(f"numclip: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return complain(error)
     return 0
 
 

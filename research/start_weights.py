@@ -35,6 +35,7 @@ from ..runtime.places import write_whole
 from ..train.records import Json
 from ..train.tower_weights import START_KEY, StartRecord
 from ..train.towers import build_towers
+from .exit_code import complain
 
 CONVOLUTIONS = (3, 4)  # BuiltinOperator CONV_2D, DEPTHWISE_CONV_2D
 DLIB_LAYERS = {
@@ -93,8 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         start = convert(args.kind, args.file, args.out)
     except NumclipError as error:
-        print(f"numclip: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return complain(error)
     print(f"{args.out}: start weights for {start.model}, from {start.name}; licence: {start.licence}; {start.note}")
     print(f"next: numclip train --model {start.model} --pretrained {args.out} --data DATA --out runs/{start.model}")
     return 0

@@ -12,6 +12,8 @@ from .method import Method, MethodName
 from .tasks_file import Task, load_task
 
 Amp = Literal["off", "bf16", "fp16"]
+# options whose name differs from that of their flag, by flag
+BY_FLAG = {"small_side": "small_side_px", "side": "side_px", "lr_of": "rates", "teacher": "teachers"}
 AMPS: tuple[Amp, ...] = get_args(Amp)
 
 

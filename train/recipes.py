@@ -14,11 +14,10 @@ from pathlib import Path
 from ..errors import UsageError
 from ..runtime.places import write_whole
 from .fit import BEST, LAST, TrainResult, train
-from .options import TrainOptions
+from .options import BY_FLAG, TrainOptions
 from .teacher import is_table
 from .tower_weights import read_start
 
-FLAGS = {"small_side_px": "--small-side", "side_px": "--side", "rates": "--lr-of", "teachers": "--teacher"}
 LEFT_TO_THE_USER = ("data", "out", "resume", "smoke")
 CONVERT = "python -m numclip.research.start_weights"
 PREDICT = "python -m numclip.research.faceres_ages"
@@ -263,7 +262,8 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
     recipe, plain = RECIPES[name], TrainOptions(options.data, options.out)
     for field in fields(options):
         if field.name not in LEFT_TO_THE_USER and getattr(options, field.name) != getattr(plain, field.name):
-            flag = FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")
+            name_of_flag = next((flag for flag, option in BY_FLAG.items() if option == field.name), field.name)
+            flag = f"--{name_of_flag.replace('_', '-')}"
             raise UsageError(f"--recipe {name} sets {flag} itself; leave {flag} out")
     foreign = [d for d in options.data if recipe.only is not None and d.partition(":")[0] != recipe.only]
     if foreign:

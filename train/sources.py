@@ -11,7 +11,6 @@ from ..runtime.contract.licences import UNSTATED, Licence, Licences, combined
 from .checkpoint import read_record
 from .options import TrainOptions
 from .records import CheckpointRecord, Source
-from .tasks_file import load_task
 from .teacher import is_table, read_predictions
 from .tower_weights import StartRecord, read_start
 from .training_data import short_name
@@ -30,7 +29,7 @@ def sources_of(options: TrainOptions, data: Sequence[Dataset]) -> tuple[Source, 
         found.append(Source("start weights", name, licence))
     for path in (*([] if options.start is None else [options.start]), *options.teachers):
         if is_table(path):
-            table = read_predictions(path, load_task(options.task))
+            table = read_predictions(path)
             found.append(Source("teacher", table.name, table.licence))
         else:
             found += recorded_sources(read_record(path))

@@ -35,7 +35,7 @@ def ask_once(paths: Sequence[Path], task: Task, device: torch.device) -> Ask:
     Each checkpoint gets its own crop, without augmentation. Raises ModelError if a file cannot be read or has other bins; the
     function raises DataError for a face without a prediction.
     """
-    tables = [(p, read_predictions(p, task)) for p in paths if is_table(p)]
+    tables = [(p, _table(p, task)) for p in paths if is_table(p)]
     checkpoints = [_teacher(p, task) for p in paths if not is_table(p)]
     networks = [convert_conv2d_weight_memory_format(n.to(device), torch.channels_last) for n in checkpoints]
 
@@ -56,21 +56,27 @@ def is_table(path: Path) -> bool:
     return path.suffix == ".json"
 
 
-def read_predictions(path: Path, task: Task) -> Predictions:
-    """Read another network's predictions; raises ModelError if they cannot be read or are for other words."""
+def read_predictions(path: Path) -> Predictions:
+    """Read another network's predictions; raises ModelError if they cannot be read."""
     try:
         found = from_json(Predictions, json.loads(path.read_text()), str(path))
     except (OSError, ValueError) as error:
         raise ModelError(f"--teacher {path}: expected a file of predictions, got an error: {error}; {AGAIN}") from None
+    short = next((file for file, row in found.faces.items() if len(row) != 1 + len(found.words)), None)
+    if short is not None:
+        expected, got = 1 + len(found.words), len(found.faces[short])
+        raise ModelError(f"--teacher {path}: expected {expected} numbers for {short}, got {got}; {AGAIN}")
+    return found
+
+
+def _table(path: Path, task: Task) -> Predictions:
+    """Read predictions to learn from; raises ModelError if they are for other words than the task's."""
+    found = read_predictions(path)
     if found.words != task.spec.words:
         raise ModelError(
             f"--teacher {path}: expected predictions for the task's words, {', '.join(task.spec.words)}, got "
             f"{', '.join(found.words)}; {AGAIN}"
         )
-    short = next((file for file, row in found.faces.items() if len(row) != 1 + len(found.words)), None)
-    if short is not None:
-        expected, got = 1 + len(found.words), len(found.faces[short])
-        raise ModelError(f"--teacher {path}: expected {expected} numbers for {short}, got {got}; {AGAIN}")
     return found
 
 

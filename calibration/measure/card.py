@@ -5,7 +5,6 @@ Every figure is measured on the `test` splits.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,19 +57,19 @@ class CardOptions:
 
 def write_card(options: CardOptions) -> None:
     """Measure the model and write its card. Raises ModelError, DataError, DetectorError, OutputError."""
-    path = resolve(options.model)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    write_whole(options.out, card(load(path), options.data, sha256).encode())
+    write_whole(options.out, card(load(resolve(options.model)), options.data).encode())
 
 
-def card(model: Model, data: Sequence[str], sha256: str) -> str:
-    """The card as Markdown. sha256: of the model file, in hexadecimal; the card names it."""
+def card(model: Model, data: Sequence[str]) -> str:
+    """The card as Markdown."""
     spec = model.spec
-    sections = [_head(spec, sha256), _errors(model, data), _training(spec), USES, _licences(spec)]
+    sections = [_head(model), _errors(model, data), _training(spec), USES, _licences(spec)]
     return "\n".join(sections)
 
 
-def _head(spec: ModelSpec, sha256: str) -> str:
+def _head(model: Model) -> str:
+    spec = model.spec
+    file = f"SHA-256 {model.origin.sha256}" if model.origin else "none"
     bins = ", ".join(
         f"{w} ({a:g}-{b:g})"
         for w, a, b in zip(spec.task.words, spec.task.bin_edges, spec.task.bin_edges[1:], strict=False)
@@ -85,7 +84,7 @@ measurements.
 
 | | |
 |---|---|
-| file | SHA-256 {sha256} |
+| file | {file} |
 | method | NumCLIP (arXiv 2408.03574): {spec.task.num_bins} text bins, ranking losses, refinement; text tower {text} language pre-training |
 | image tower | {origin.backbone}, started from {origin.pretrained or "random weights"} |
 | size | {(size.parameters or 0) / 1e6:.2f} million parameters, {(size.multiply_adds or 0) / 1e6:.0f} million multiply-adds per face |

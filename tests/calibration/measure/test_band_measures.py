@@ -128,7 +128,7 @@ def test_command_report_and_card_say_the_same(few: str, tmp_path: Path, capfd: p
     said = f"{result.overall.near.share.value:.1%}"
     assert said in capfd.readouterr().out and said in (tmp_path / "r" / "report.md").read_text()
     model = numclip.load("age-nano", device="cpu")
-    page = card(model, [few], "0" * 64)
+    page = card(model, [few])
     assert f"inside it or the next **{said}" in page and "gender female" in page and "together" not in page
     line = metric_of(model, open_data(few))
     assert line.mae == result.overall.distance.value and len(line.bands) == len(result.bands)

@@ -34,7 +34,7 @@ def few(shared_data: Path, tmp_path: Path) -> str:
 def test_the_card_shows_what_evaluate_measures(few: str, yunet_model: Path) -> None:
     """The card shows metrics, degraded pictures, gates after one and many looks, training, limits and licences."""
     model = numclip.load("age-nano", device="cpu")
-    page, measured = card(model, [few], "0" * 64), summarise(predict_dataset(model, open_data(few)))
+    page, measured = card(model, [few]), summarise(predict_dataset(model, open_data(few)))
     assert "(8 faces)" in page and f"MAE **{measured.mae:.2f} (" in page and f"{measured.cs5:.1%}" in page
     assert all(f"| {name} | 8 |" in page for name in STRESS)
     assert "| 18 | 10.0% | 1 |" in page and f"| 18 | 10.0% | {LOOKS} |" in page
@@ -61,5 +61,5 @@ def _sha256(name: str) -> str:
 def test_an_uncalibrated_model_promises_nothing(few: str, yunet_model: Path) -> None:
     """Without calibration the card has errors but no intervals or gates."""
     model = numclip.load("age-nano", device="cpu")
-    page = card(Model(replace(model.spec, calibration=None), model.session), [few], "0" * 64)
+    page = card(Model(replace(model.spec, calibration=None), model.session), [few])
     assert "Not calibrated, so no intervals." in page and "together" not in page
