@@ -27,7 +27,10 @@ LEVELS = np.array([0.005, 0.01, 0.02, 0.025, *np.arange(0.05, 0.951, 0.05).round
 MIDDLE = 0.5
 FOLDS = 5
 USUAL = 0.02  # faces sharper than this share of the calibration's are not widened
-WIDENING_STEPS = 10
+UNUSUAL = 0.1  # this share of the calibration's faces counts as unfamiliar
+WIDENING_STEPS, UNFAMILIAR_STEPS = 10, 5
+RIDGE = 0.01  # as a share of the mean diagonal element of the scatter matrix
+MOST_NEEDED = 4.0  # larger factors count as this much when the direction is fitted
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +42,12 @@ class LabelledReadings:
     labels: Floats  # [N]; of a band its lower end
     sharpness: Floats  # [N]
     highs: Floats  # [N] the upper end of a band; the label where it is exact
+    embeddings: Floats  # [N, D]; D = 0 if the graph has none
 
     @staticmethod
     def exact(values: Floats, probabilities: Floats, labels: Floats, sharpness: Floats) -> LabelledReadings:
-        """Outputs with exact labels."""
-        return LabelledReadings(values, probabilities, labels, sharpness, labels)
+        """Outputs with exact labels and without an embedding."""
+        return LabelledReadings(values, probabilities, labels, sharpness, labels, np.zeros((len(values), 0)))
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledReadings:
         """The faces selected by a mask [N]."""
@@ -60,15 +64,25 @@ class LabelledReadings:
         return self.labels - values, self.highs - values
 
 
+@dataclass(frozen=True, eq=False)
+class Altered:
+    """Calibration faces behind a mask, dark glasses and so on."""
+
+    readings: LabelledReadings  # of M altered copies
+    of: npt.NDArray[np.intp]  # [M] the index of the calibration face that each is a copy of
+
+
 def fit_table(
     faces: LabelledReadings,
     task: TaskSpec,
     degraded: LabelledReadings | None = None,
     sources: npt.NDArray[np.intp] | None = None,
+    altered: Altered | None = None,
 ) -> ConformalTable:
     """Fit the table; raises DataError for fewer than 30 faces.
 
     degraded: faces of the same kind with detail removed, for the widening; they do not change anything for sharp faces.
+    altered: some of the faces behind a mask, dark glasses and so on, for the widening of unfamiliar faces.
     sources: [N] the source of each face; the quantiles then hold on every source by itself, not only on all together.
     """
     _check_enough(len(faces.labels))
@@ -83,13 +97,19 @@ def fit_table(
         return _localised(faces.values, (low / difficulty, high / difficulty), count, task, sources)
 
     table = ConformalTable(*quantiles(), base, slope, temperature)
-    if degraded is None:
-        return table
-    sharp, widening = fit_widening(table, faces, degraded, task)
-    # The least sharp of the calibration's own faces are widened too, so the quantiles are computed again with the widening.
-    difficulty *= np.interp(faces.sharpness, sharp, widening)
+    if degraded is not None:
+        sharp, widening = fit_widening(table, faces, degraded, task)
+        table = replace(table, sharpness=sharp, widening=widening)
+    widened = table.widened(faces.sharpness, faces.embeddings)
+    if altered is not None and faces.embeddings.shape[1]:
+        table, other = (fit_unfamiliar(table, faces, altered, task, half) for half in (0, 1))
+        # each face is widened by the direction that was fitted without it, as a new face would be
+        even, odd = (t.widened(faces.sharpness, faces.embeddings) for t in (other, table))
+        widened = np.where(np.arange(len(faces.labels)) % 2 == 0, even, odd)
+    # Some of the calibration's own faces are widened too, so the quantiles are computed again with the widening.
+    difficulty *= widened
     knots, _, rows = quantiles()
-    return replace(table, knots=knots, quantiles=rows, sharpness=sharp, widening=widening)
+    return replace(table, knots=knots, quantiles=rows)
 
 
 def fit_layer(faces: LabelledReadings, base: ConformalTable, task: TaskSpec) -> ConformalTable:
@@ -109,7 +129,7 @@ def fit_layer(faces: LabelledReadings, base: ConformalTable, task: TaskSpec) -> 
 def judged(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> tuple[Floats, Floats]:
     """The corrected value and the difficulty [N] of each face, computed as the runtime does."""
     values, probabilities = table.correct(faces.values, faces.probabilities, task)
-    return values, table.difficulty(values, probabilities, faces.sharpness, task)
+    return values, table.difficulty(values, probabilities, faces.sharpness, faces.embeddings, task)
 
 
 def fit_temperature(probabilities: Floats, lows: Floats, highs: Floats, task: TaskSpec) -> float:
@@ -135,29 +155,60 @@ def fit_temperature(probabilities: Floats, lows: Floats, highs: Floats, task: Ta
 def fit_widening(
     table: ConformalTable, faces: LabelledReadings, degraded: LabelledReadings, task: TaskSpec
 ) -> tuple[Floats, Floats]:
-    """Fit the widening: sharpness and factor [W]; the factor is 1 for the calibration's sharpness, and larger below it.
-
-    The factor of a degraded face is that at which the end of its 90 % interval just reaches the true value. Among faces of similar
-    sharpness the conformal 90 % quantile of these factors is taken, made non-increasing in sharpness.
-    """
+    """Fit the widening: sharpness and factor [W]; the factor is 1 for the calibration's sharpness, and larger below it."""
     usual = float(np.quantile(faces.sharpness, USUAL))
-    values, difficulty = judged(degraded, table, task)
-    low, high = degraded.residuals(values)
+    at, factors = _factors(-usual, -degraded.sharpness, _needed(table, degraded, task), WIDENING_STEPS)
+    return -at[::-1], factors[::-1]
+
+
+def fit_unfamiliar(
+    table: ConformalTable, faces: LabelledReadings, altered: Altered, task: TaskSpec, half: int = 0
+) -> ConformalTable:
+    """Add to a table the widening for unfamiliar faces: a direction in the embedding, and factors by the projection on it.
+
+    The direction predicts the log of the factor that a face needs, by ridge regression (Hoerl and Kennard 1970) on every other face
+    as it is and altered: those with even index (half 0) or odd index (half 1). The factors are measured on the other half.
+    """
+    plain = replace(table, sharpness=np.zeros(1), widening=np.ones(1))
+    both = LabelledReadings.join([faces, altered.readings])
+    fitting = np.concatenate([np.arange(len(faces.labels)), altered.of]) % 2 == half
+    needed = _needed(plain, both, task)
+    off = both.embeddings[fitting] - both.embeddings[fitting].mean(axis=0)
+    wanted = np.log(needed[fitting].clip(1 / MOST_NEEDED, MOST_NEEDED))
+    within = off.T @ off
+    if not np.trace(within) > 0:
+        return table
+    ridge = RIDGE * np.trace(within) / len(within) * np.eye(len(within))
+    direction = np.linalg.solve(within + ridge, off.T @ (wanted - wanted.mean()))
+    usual = float(np.quantile(faces.embeddings[1 - half :: 2] @ direction, 1 - UNUSUAL))
+    at, factors = _factors(usual, both.embeddings[~fitting] @ direction, needed[~fitting], UNFAMILIAR_STEPS)
+    return replace(table, direction=direction, unfamiliarity=at, unfamiliar_widening=factors)
+
+
+def _needed(table: ConformalTable, faces: LabelledReadings, task: TaskSpec) -> Floats:
+    """The factor [N] at which the end of each face's 90 % interval just reaches its true value."""
+    values, difficulty = judged(faces, table, task)
+    low, high = faces.residuals(values)
     ends = [table.quantile(values, difficulty, level) - values for level in (0.05, 0.95)]
-    needed = np.maximum(low / np.minimum(ends[0], -1e-6), high / np.maximum(ends[1], 1e-6))
-    chosen = degraded.sharpness < usual
-    sharp, needed = degraded.sharpness[chosen], needed[chosen]
-    steps = min(WIDENING_STEPS, len(sharp) // MIN_FACES)
-    if steps == 0:
-        return table.sharpness, table.widening
+    return np.maximum(low / np.minimum(ends[0], -1e-6), high / np.maximum(ends[1], 1e-6))
+
+
+def _factors(usual: float, scores: Floats, needed: Floats, steps: int) -> tuple[Floats, Floats]:
+    """Scores and factors [W], both rising: 1 at the usual score, and above it the conformal 90 % quantile of the factors that faces of
+    similar score need, made non-decreasing.
+    """
+    chosen = scores > usual
+    scores, needed = scores[chosen], needed[chosen]
     at, factors = [usual], [1.0]
-    for part in np.array_split(np.argsort(-sharp, kind="stable"), steps):  # from sharp to blurred
+    for part in np.array_split(np.argsort(scores, kind="stable"), min(steps, len(scores) // MIN_FACES) or 1):
+        if len(part) < MIN_FACES:
+            break
         rank = min(len(part), int(np.ceil((len(part) + 1) * 0.9)))
-        at.append(min(float(np.median(sharp[part])), at[-1] - 1e-4))
+        at.append(max(float(np.median(scores[part])), at[-1] + 1e-4))
         factors.append(max(1.0, float(np.sort(needed[part])[rank - 1])))
     highest_before = np.maximum.accumulate(factors)
     lowest_after = np.minimum.accumulate(factors[::-1])[::-1]
-    return np.array(at[::-1]), ((highest_before + lowest_after) / 2)[::-1]
+    return np.array(at), (highest_before + lowest_after) / 2
 
 
 def look_correlation(errors: Floats) -> float:
@@ -186,7 +237,7 @@ def weighted_quantiles(rising: Floats, weights: Floats, levels: Floats) -> Float
 
 
 def cross_coverage(faces: LabelledReadings, task: TaskSpec, levels: tuple[float, ...]) -> dict[str, float]:
-    """The share of faces inside their interval, by level, each measured with a table fitted without it (5 folds)."""
+    """The share of faces inside their interval, by level, each measured with a table fitted without it (5 folds), without widening."""
     fold = np.random.default_rng(0).permutation(len(faces.labels)) % FOLDS
     inside: dict[str, list[npt.NDArray[np.bool_]]] = {f"{level:g}": [] for level in levels}
     for k in range(FOLDS):

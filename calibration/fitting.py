@@ -23,10 +23,12 @@ from ..runtime.contract.conformal_table import ConformalTable, log_odds
 from ..runtime.contract.model_file import MODELS, graph_sha256, read_spec, resolve, write_spec
 from ..runtime.contract.sharpness import sharpness
 from ..runtime.contract.spec import ModelSpec, TaskSpec
+from ..runtime.faces.detect import WHOLE
 from ..runtime.sessions.model import Model, check_calibration
 from ..runtime.sessions.opening import open_session
 from .conformal import (
     MIN_FACES,
+    Altered,
     LabelledReadings,
     LeftOut,
     cross_coverage,
@@ -39,11 +41,14 @@ from .conformal import (
 from .data.crop_cache import DEFAULT_DETECTOR, Crops, FaceCrops
 from .data.datasets import open_data
 from .gate_limits import fit_gates
-from .measure.degrade import LADDER, second_look
+from .measure.degrade import ALTERED, LADDER, Degradation, second_look
 from .measure.predictor import dataset_faces, predict
 from .measure.summary import LEVELS
 
 LADDER_FACES = 300  # degraded copies per degree of degradation
+ALTERED_FACES = 2000
+EACH_OF = 3  # each face gets every third alteration
+FEWEST_ALTERED = 200  # with fewer, no widening of unfamiliar faces is fitted
 LOOK_FACES, LOOKS = 200, 8
 FEW_SITE_FACES = 50
 GOLDEN = (math.sqrt(5) - 1) / 2  # the fractional parts of its multiples are spread evenly over [0, 1)
@@ -142,7 +147,7 @@ def _calibration(
     task = spec.task
     data, sets, sources = _labelled_faces(graph, options)
     faces, of = LabelledReadings.join(sets), source_of(sets) if options.every_set else None
-    table = fit_table(faces, task, _degraded(graph, data), of)
+    table = fit_table(faces, task, _degraded(graph, data), of, _altered(graph, data))
     named = {used.data: part for used, part in zip(sources, sets, strict=True)}
     judged_alone = len(named) == len(sets) and min(len(part.labels) for part in sets) >= MIN_FACES
     apart = left_out(named, task, every_set=options.every_set) if judged_alone else {}
@@ -234,7 +239,8 @@ def labelled(graph: Model, crops: Crops, lows: Floats, highs: Floats | None = No
     readings = predict(graph, crops)
     values, probabilities = readings.value.astype(np.float64), readings.probabilities.astype(np.float64)
     sharp = sharpness(np.asarray(crops))
-    return LabelledReadings(values, probabilities, lows, sharp, lows if highs is None else highs)
+    embeddings = readings.embedding.astype(np.float64)
+    return LabelledReadings(values, probabilities, lows, sharp, lows if highs is None else highs, embeddings)
 
 
 def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> Gates:
@@ -250,9 +256,36 @@ def _degraded(graph: Model, data: list[Known]) -> LabelledReadings:
         for known in data:
             share = max(1, LADDER_FACES * len(known.lows) // sum(len(part.lows) for part in data))
             chosen = np.sort(random.permutation(len(known.lows))[:share])
-            crops = np.stack([rung(np.asarray(known.faces.crops[i])) for i in chosen])
-            parts.append(labelled(graph, crops, known.lows[chosen], known.highs[chosen]))
+            parts.append(labelled(graph, _changed(known, chosen, rung), known.lows[chosen], known.highs[chosen]))
     return LabelledReadings.join(parts)
+
+
+def _altered(graph: Model, data: list[Known]) -> Altered | None:
+    """At most ALTERED_FACES faces, each under every third alteration.
+
+    None for too few faces, for pictures that are not cropped to faces, and for a graph without an embedding.
+    """
+    starts = np.cumsum([0, *(len(known.lows) for known in data)])
+    if starts[-1] < FEWEST_ALTERED or graph.spec.graph.embedding_dim == 0 or WHOLE in graph.spec.crop.box_rules:
+        return None
+    chosen = np.sort(np.random.default_rng(0).permutation(starts[-1])[:ALTERED_FACES])
+    parts: list[LabelledReadings] = []
+    of: list[npt.NDArray[np.intp]] = []
+    for number, alter in enumerate(ALTERED):
+        group = chosen[
+            chosen // 2 % EACH_OF == number % EACH_OF
+        ]  # each face and its neighbour, one for fitting and one for measuring
+        for known, start in zip(data, starts, strict=False):
+            at = group[(group >= start) & (group < start + len(known.lows))] - start
+            if len(at):
+                parts.append(labelled(graph, _changed(known, at, alter), known.lows[at], known.highs[at]))
+                of.append(at + start)
+    return Altered(LabelledReadings.join(parts), np.concatenate(of))
+
+
+def _changed(known: Known, chosen: npt.NDArray[np.intp], change: Degradation) -> npt.NDArray[np.uint8]:
+    """The chosen faces, changed [N, S, S, 3]."""
+    return np.stack([change(np.asarray(known.faces.crops[i])) for i in chosen])
 
 
 def _look_correlation(graph: Model, data: list[Known]) -> float:

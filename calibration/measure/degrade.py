@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 Crop = npt.NDArray[np.uint8]  # [S, S, 3] RGB
 Degradation = Callable[[Crop], Crop]
-EYES, EYE_RADIUS = ((0.30, 0.29), (0.70, 0.29)), 0.15  # as fractions of the side, where the crop contract puts them
+Colour = tuple[int, int, int]  # RGB
+EYES = ((0.30, 0.29), (0.70, 0.29))  # as fractions of the side, where the crop contract puts them
 HEAD_RADIUS = 0.65  # as a fraction of the side, of the cylinder that approximates a head
 
 
@@ -45,25 +46,25 @@ def grey(crop: Crop) -> Crop:
     return np.repeat(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, axis=2)
 
 
-def old_print(crop: Crop) -> Crop:
-    """Imitate a scan of a faded, soft, grainy print: brown, half the contrast, grain with a fixed seed."""
-    light = grey(blurred(crop, 1.0)).astype(np.float32) * 0.5 + 70
-    grain = np.random.default_rng(0).normal(0, 6, crop.shape[:2])[..., None]
-    return np.clip(light + grain + (12, 0, -18), 0, 255).astype(np.uint8)
+def old_print(crop: Crop, contrast: float = 0.5, grain: float = 6.0) -> Crop:
+    """Imitate a scan of a faded, soft, grainy print: brown, with this share of the contrast, and grain with a fixed seed."""
+    light = grey(blurred(crop, 1.0)).astype(np.float32) * contrast + 140 * (1 - contrast)
+    grains = np.random.default_rng(0).normal(0, grain, crop.shape[:2])[..., None]
+    return np.clip(light + grains + (12, 0, -18), 0, 255).astype(np.uint8)
 
 
-def masked(crop: Crop) -> Crop:
-    """Cover the lower half of the face in light blue, like a surgical mask."""
+def masked(crop: Crop, top: float = 0.5, colour: Colour = (150, 190, 215)) -> Crop:
+    """Cover the face below `top`, a share of the side, like a mask; by default a light blue surgical mask over the lower half."""
     covered = crop.copy()
-    covered[int(0.5 * len(crop)) :, int(0.05 * len(crop)) : int(0.95 * len(crop))] = (150, 190, 215)
+    covered[int(top * len(crop)) :, int(0.05 * len(crop)) : int(0.95 * len(crop))] = colour
     return covered
 
 
-def dark_glasses(crop: Crop) -> Crop:
-    """Cover both eyes with dark glasses."""
+def dark_glasses(crop: Crop, radius: float = 0.15, colour: Colour = (20, 20, 20)) -> Crop:
+    """Cover both eyes with round dark glasses; radius: of a lens, as a share of the side."""
     covered, side = crop.copy(), len(crop)
     for x, y in EYES:
-        cv2.circle(covered, (round(x * side), round(y * side)), round(EYE_RADIUS * side), (20, 20, 20), cv2.FILLED)
+        cv2.circle(covered, (round(x * side), round(y * side)), round(radius * side), colour, cv2.FILLED)
     return covered
 
 
@@ -104,6 +105,19 @@ STRESS: dict[str, Degradation] = {
 LADDER: list[Degradation] = [
     *(lambda crop, side=side: fewer_pixels(crop, side) for side in (40, 28, 20, 14, 10, 7)),
     *(lambda crop, sigma=sigma: blurred(crop, sigma) for sigma in (2.0, 3.6, 4.4, 6.5, 9.0)),
+]
+
+# Alterations for the widening of unfamiliar faces: some of the kinds above, at other strengths and in other colours.
+ALTERED: list[Degradation] = [
+    lambda crop: masked(crop, 0.46, (235, 235, 235)),
+    lambda crop: masked(crop, 0.54, (30, 30, 35)),
+    lambda crop: dark_glasses(crop, 0.13, (50, 40, 30)),
+    lambda crop: dark_glasses(crop, 0.17, (10, 10, 15)),
+    lambda crop: old_print(crop, 0.6, 8.0),
+    lambda crop: lit(crop, 0.3),
+    lambda crop: lit(crop, 1.6),
+    lambda crop: compressed(crop, 15),
+    lambda crop: turned(crop, 30),
 ]
 
 

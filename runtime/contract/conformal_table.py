@@ -2,11 +2,12 @@
 
 The table contains quantiles of (true value - predicted value) / difficulty, at many levels and for several predicted values;
 between them it is interpolated. A face's difficulty is the expected size of its error. It grows with the disagreement between
-the words, and with lost detail: for a face less sharp than the calibration's faces it is multiplied by a factor measured on
-degraded copies of them. Read as one function of the true value, the table is a conformal predictive distribution: intervals
-at any level and the probability of passing any threshold come from the same numbers. Sources: Vovk, Gammerman, Shafer,
-"Algorithmic Learning in a Random World" (split conformal); Papadopoulos et al. 2008 (normalised residuals); Vovk et al.
-2019 (conformal predictive systems); Guan 2023 (localised weights).
+the words. It is multiplied by the larger of two factors, both measured on altered copies of the calibration's faces: one for lost
+detail, by the crop's sharpness, and one for an unfamiliar face (behind a mask or dark glasses, say), by a projection of the
+embedding. Read as one function of the true value, the table is a conformal predictive distribution: intervals at any level and
+the probability of passing any threshold come from the same numbers. Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in
+a Random World" (split conformal); Papadopoulos et al. 2008 (normalised residuals); Vovk et al. 2019 (conformal predictive
+systems); Guan 2023 (localised weights).
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ from .fields import Fields, Json
 from .task import TaskSpec
 
 Floats = npt.NDArray[np.float64]
+WIDENINGS = (
+    "sharpness",
+    "widening",
+    "direction",
+    "unfamiliarity",
+    "unfamiliar_widening",
+)  # fields that a table may lack
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +38,17 @@ class ConformalTable:
     knots: Floats  # [M] rising predicted values, in the task's unit
     levels: Floats  # [L] rising, in (0, 1)
     quantiles: Floats  # [M, L] rising along L
-    base: float  # difficulty = (base + slope * spread) * widening, in the task's unit
+    base: float  # difficulty = (base + slope * spread) * the larger widening, in the task's unit
     slope: float
     temperature: float = 1.0  # divides the logits, so that a word's probability is how often it is right
     offset: float = 0.0  # added to the model's value, in the task's unit; a site's own
     sharpness: Floats = field(default_factory=lambda: np.zeros(1))  # [W] rising, log energy share
     widening: Floats = field(default_factory=lambda: np.ones(1))  # [W] >= 1, falling
+    direction: Floats = field(
+        default_factory=lambda: np.zeros(0)
+    )  # [D] unfamiliarity = embedding @ direction; D = 0: none
+    unfamiliarity: Floats = field(default_factory=lambda: np.zeros(1))  # [U] rising
+    unfamiliar_widening: Floats = field(default_factory=lambda: np.ones(1))  # [U] >= 1, rising
 
     @staticmethod
     def from_json(fields: Fields) -> ConformalTable:
@@ -44,7 +57,7 @@ class ConformalTable:
         table = replace(
             ConformalTable(*quantiles_from_json(fields), base=number("base"), slope=number("slope")),
             **{n: got for n in ("temperature", "offset") if (got := fields.maybe(n, number)) is not None},
-            **{n: np.asarray(got) for n in ("sharpness", "widening") if (got := fields.maybe(n, numbers)) is not None},
+            **{n: np.asarray(got) for n in WIDENINGS if (got := fields.maybe(n, numbers)) is not None},
         )
         table.check()
         return table
@@ -56,8 +69,14 @@ class ConformalTable:
             "levels": self.levels.ndim == 1 and _rises(np.array([0, *self.levels, 1])),
             "quantiles": self.quantiles.shape == (len(self.knots), len(self.levels))
             and bool((np.diff(self.quantiles) >= 0).all()),
-            "sharpness": self.sharpness.ndim == 1 and _rises(self.sharpness),
+            "sharpness": self.sharpness.ndim == 1 and len(self.sharpness) > 0 and _rises(self.sharpness),
             "widening": self.widening.shape == self.sharpness.shape and self.widening.min(initial=1) >= 1,
+            "direction": self.direction.ndim == 1,
+            "unfamiliarity": self.unfamiliarity.ndim == 1
+            and len(self.unfamiliarity) > 0
+            and _rises(self.unfamiliarity),
+            "unfamiliar_widening": self.unfamiliar_widening.shape == self.unfamiliarity.shape
+            and self.unfamiliar_widening.min(initial=1) >= 1,
             "base": self.base > 0,
             "slope": self.slope >= 0,
             "temperature": self.temperature > 0,
@@ -85,13 +104,22 @@ class ConformalTable:
         shifted = (value + self.offset).clip(task.low, task.high) if self.offset else value
         return shifted, tempered(probabilities, self.temperature)
 
-    def difficulty(self, value: Floats, probabilities: Floats, sharpness: Floats, task: TaskSpec) -> Floats:
-        """The expected size [N] of each error, (base + slope * spread) * widening, for corrected values."""
-        return (self.base + self.slope * spread(value, probabilities, task)) * self.widened(sharpness)
+    def difficulty(
+        self, value: Floats, probabilities: Floats, sharpness: Floats, embedding: Floats, task: TaskSpec
+    ) -> Floats:
+        """The expected size [N] of each error, (base + slope * spread) * the larger widening, for corrected values."""
+        return (self.base + self.slope * spread(value, probabilities, task)) * self.widened(sharpness, embedding)
 
-    def widened(self, sharpness: Floats) -> Floats:
-        """The factor [N] by which intervals are widened for lost detail."""
-        return np.interp(sharpness, self.sharpness, self.widening)
+    def widened(self, sharpness: Floats, embedding: Floats) -> Floats:
+        """The factor [N] by which intervals are widened: the larger of those for lost detail and for an unfamiliar face.
+
+        sharpness: [N] of the crops. embedding: [N, D], L2-normalised; D = 0 if the graph has none.
+        """
+        factor = np.interp(sharpness, self.sharpness, self.widening)
+        if len(self.direction):
+            unfamiliar = np.interp(embedding @ self.direction, self.unfamiliarity, self.unfamiliar_widening)
+            factor = np.maximum(factor, unfamiliar)
+        return factor
 
     def quantile(self, value: Floats, difficulty: Floats, level: float) -> Floats:
         """The value [N] that the true value stays below with probability `level`."""

@@ -8,7 +8,8 @@ face whose reading was rejected (too small, blurred, in profile).
 
 The limit for `yes` is set in one of three ways: by an error rate; by a challenge age (`yes` only to people whose estimated
 age is at least the challenge age); or by a cost (one wrong yes costs as much as N people, from the threshold to ten years
-above, who are asked). Each is monotone. If a face has lost detail, the limits move away from the center, as its interval widens.
+above, who are asked). Each is monotone. If a face has lost detail or is unfamiliar, the limits move
+away from the center, as its interval widens.
 
 For a track, the mean evidence of its looks decides; a look is one model call on the face. The errors of looks at one face are
 correlated: a share rho of their variance is common to all of them. The mean of n looks has the variance rho + (1 - rho) / n of
@@ -95,7 +96,7 @@ class Evidence(NamedTuple):
 
     yes: float  # log odds of being at least the threshold; with a challenge age, the estimated value
     no: float  # log odds of being at least the threshold
-    widening: float = 1.0  # factor for lost detail
+    widening: float = 1.0  # factor for lost detail and unfamiliar faces
 
 
 class TrackGate:

@@ -69,8 +69,9 @@ class Readings:
 
     @functools.cached_property
     def widening(self) -> Floats:
-        """The factor [N] by which intervals are widened for lost detail; 1 for a sharp crop. Raises ModelError if not calibrated."""
-        return self._table.widened(self._sharpness).astype(np.float32)
+        """The factor [N] by which intervals are widened for lost detail and for an unfamiliar face; 1 for a clear face like those of
+        the calibration. Raises ModelError if not calibrated."""
+        return self._table.widened(self._sharpness, self.embedding.astype(np.float64)).astype(np.float32)
 
     @property
     def difficulty(self) -> Doubles:
@@ -90,7 +91,8 @@ class Readings:
     def _judged(self) -> tuple[Doubles, Doubles]:
         """Value and difficulty [N]: the expected size of each face's error, in the task's unit."""
         value, probabilities = self.value.astype(np.float64), self.probabilities.astype(np.float64)
-        return value, self._table.difficulty(value, probabilities, self._sharpness, self.spec.task)
+        embedding = self.embedding.astype(np.float64)
+        return value, self._table.difficulty(value, probabilities, self._sharpness, embedding, self.spec.task)
 
     @property
     def _sharpness(self) -> Doubles:

@@ -127,13 +127,20 @@ class ModelSpec:
         fields = Fields.parse(text)
         check_kind(fields, None)
         parity = fields.object("parity")
-        calibration = fields.maybe("calibration", lambda name: fields.object(name, "calibrate again"))
+        raw = fields.maybe("calibration", lambda name: fields.object(name, "calibrate again"))
+        graph = GraphSpec.from_json(fields.object("graph"))
+        calibration = None if raw is None else Calibration.from_json(raw)
+        if calibration is not None and len(calibration.table.direction) not in (0, graph.embedding_dim):
+            raise ModelError(
+                f"spec field calibration.direction: expected {graph.embedding_dim} numbers, the size of the graph's embedding, "
+                f"got {len(calibration.table.direction)}; calibrate again"
+            )
         spec = ModelSpec(
             name=fields.text("name"),
             task=TaskSpec.from_json(fields.object("task")),
             crop=CropSpec.from_json(fields.object("crop")),
-            graph=GraphSpec.from_json(fields.object("graph")),
-            calibration=None if calibration is None else Calibration.from_json(calibration),
+            graph=graph,
+            calibration=calibration,
             parity={key: ParityRow.from_json(parity.object(key)) for key in parity},
             metrics=tuple(map(Metric.from_json, fields.objects("metrics"))),
             provenance=Provenance.from_json(fields.object("provenance")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from numclip.calibration.conformal import (
     LEVELS,
+    Altered,
     LabelledReadings,
     cross_coverage,
     fit_layer,
@@ -106,6 +108,65 @@ def test_blurred_faces_get_wider_intervals() -> None:
     assert _covered(widened, _faces(6000, 4), 0.9) == pytest.approx(0.9, abs=0.02)
 
 
+def _with_embedding(faces: LabelledReadings, seed: int, off: float = 0.0) -> LabelledReadings:
+    """Give faces unit embeddings [N, 8]; `off` shifts the third number, as an alteration would."""
+    raw = np.random.default_rng(seed).normal(size=(len(faces.values), 8))
+    raw[:, 2] += off
+    return replace(faces, embeddings=raw / np.linalg.norm(raw, axis=1, keepdims=True))
+
+
+def test_unfamiliar_faces_get_wider_intervals() -> None:
+    """An alteration that shows in the embedding triples the errors: 90 % intervals cover under 60 % without the widening and 85 %
+    with it, while familiar faces keep 90 % and a width that is at most 5 % larger."""
+    faces, new = _with_embedding(_faces(2000, 1), 1), _with_embedding(_faces(6000, 2), 2)
+    copies = replace(_with_embedding(_faces(1000, 3, blur=1.0), 3, off=6), sharpness=faces.sharpness[:1000])
+    altered = Altered(copies, np.arange(1000))
+    hidden = replace(_with_embedding(_faces(3000, 5, blur=1.0), 5, off=6), sharpness=new.sharpness[:3000])
+    plain, wider = fit_table(faces, TASK), fit_table(faces, TASK, altered=altered)
+    assert wider.direction.argmax() == 2 and wider.unfamiliar_widening[-1] > 2
+    assert _covered(plain, hidden, 0.9) < 0.6 and _covered(wider, hidden, 0.9) >= 0.85
+    assert _covered(wider, new, 0.9) == pytest.approx(0.9, abs=0.02)
+    before, after = (np.diff(t.interval(*judged(new, t, TASK), 0.9, TASK), axis=1).mean() for t in (plain, wider))
+    assert after <= 1.05 * before
+
+
+def test_a_direction_without_meaning_costs_no_coverage() -> None:
+    """Embeddings of 256 random numbers say nothing, and 300 faces could be fitted by heart: on new faces, 90 % intervals still cover
+    89 % or more on average over 30 fits."""
+    covered: list[float] = []
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        faces, new, copies = (_faces(n, 3 * seed + i) for i, n in enumerate((300, 1000, 300)))
+        faces, new, copies = (
+            replace(part, embeddings=random.normal(size=(len(part.values), 256)) / 16) for part in (faces, new, copies)
+        )
+        covered.append(_covered(fit_table(faces, TASK, altered=Altered(copies, np.arange(300))), new, 0.9))
+    assert np.mean(covered) >= 0.89
+
+
+def test_unfamiliarity_by_hand() -> None:
+    """Hand-computed: an embedding (0.6, 0.8) on the direction (1, 2) scores 2.2, halfway between 2 (factor 1) and 2.4 (factor 3): factor
+    2. The factor for lost detail is 1.5, so the interval is twice as wide. Without a direction it is 1.5 times as wide."""
+    table = ConformalTable(
+        np.zeros(1),
+        np.array([0.5]),
+        np.zeros((1, 1)),
+        1,
+        0,
+        sharpness=np.array([-3.0, -2.0]),
+        widening=np.array([2.0, 1.0]),
+    )
+    embedding = np.array([[0.6, 0.8]])
+    assert table.widened(np.array([-2.5]), embedding) == pytest.approx(1.5)
+    table = replace(
+        table,
+        direction=np.array([1.0, 2.0]),
+        unfamiliarity=np.array([2.0, 2.4]),
+        unfamiliar_widening=np.array([1.0, 3.0]),
+    )
+    assert table.widened(np.array([-2.5, -3.5]), np.repeat(embedding, 2, axis=0)) == pytest.approx([2.0, 2.0])
+
+
 def test_a_site_layer_restores_coverage() -> None:
     """A model that predicts 4 years too much undercovers; a site layer from 100 faces restores 90 % coverage, over 100 sites."""
     base, far = fit_table(_faces(2000, 1), TASK), _faces(4000, 2, shift=4)
@@ -182,6 +243,10 @@ def test_json_and_back() -> None:
         ("knots", "x"),
         ("levels", [0.0 for _ in LEVELS]),
         ("widening", [0.5]),
+        ("unfamiliarity", [1.0, 0.0]),
+        ("unfamiliar_widening", [0.5]),
+        ("sharpness", []),
+        ("unfamiliarity", []),
         ("offset", float("nan")),
     )
     for field, value in wrong:
@@ -204,7 +269,7 @@ def test_crepes_finds_the_same_intervals() -> None:
     table = fit_table(LabelledReadings.exact(read, words[:200], labels, np.zeros(200)), TASK)
     assert len(table.knots) == 1
     sigmas, new = (
-        table.difficulty(v, tempered(w, table.temperature), np.zeros(len(v)), TASK)
+        table.difficulty(v, tempered(w, table.temperature), np.zeros(len(v)), np.zeros((len(v), 0)), TASK)
         for v, w in ((read, words[:200]), (values, words[200:]))
     )
     oracle = crepes.ConformalPredictiveSystem().fit(labels - read, sigmas=sigmas)

@@ -101,6 +101,7 @@ def test_calibrating_writes_the_spec_only(shared_data: Path, yunet_model: Path, 
     spec = numclip.load(model).spec
     assert spec.calibration is not None and spec.calibration.coverage["0.9"] == pytest.approx(0.9, abs=0.05)
     assert 0 < spec.calibration.look_correlation <= 1 and spec.calibration.table.widening[0] > 1
+    assert spec.calibration.table.unfamiliar_widening[-1] > 1
 
 
 @pytest.fixture

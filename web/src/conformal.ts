@@ -2,7 +2,8 @@
  * Calibrated intervals from the table of residual quantiles in the model file, computed as in Python.
  *
  * The table contains quantiles of (true value - predicted value) / difficulty, at many levels and for several predicted values.
- * A face's difficulty is the expected size of its error. It grows with the disagreement between the words, and with lost detail.
+ * A face's difficulty is the expected size of its error. It grows with the disagreement between the words, with lost detail, and
+ * with unfamiliar faces (behind a mask or dark glasses, say).
  */
 import { NumclipError } from "./errors.js";
 import { clamp, interp } from "./numbers.js";
@@ -12,16 +13,19 @@ export interface ConformalTable {
   readonly knots: readonly number[]; // [M] ascending predicted values, in the task's unit
   readonly levels: readonly number[]; // [L] ascending, in (0, 1)
   readonly quantiles: readonly (readonly number[])[]; // [M][L] of (true value - predicted value) / difficulty
-  readonly base: number; // difficulty = (base + slope * spread) * widening
+  readonly base: number; // difficulty = (base + slope * spread) * the larger widening
   readonly slope: number;
   readonly temperature: number;
   readonly offset: number; // added to the model's value
   readonly sharpness: readonly number[]; // [W] ascending, log energy share
   readonly widening: readonly number[]; // [W] >= 1, descending
+  readonly direction: readonly number[]; // [D] unfamiliarity = embedding . direction; empty: none
+  readonly unfamiliarity: readonly number[]; // [U] ascending
+  readonly unfamiliarWidening: readonly number[]; // [U] >= 1, ascending
 }
 
-/** The table in a spec's calibration, with its last layer applied; throws NumclipError that names the wrong field. */
-export function readTable(raw: JsonObject): ConformalTable {
+/** The table in a spec's calibration, with its last layer applied; throws NumclipError that names the wrong field. embeddingDim: D. */
+export function readTable(raw: JsonObject, embeddingDim: number): ConformalTable {
   if (raw.kind !== "conformal") {
     throw wrong(`spec field calibration.kind: expected conformal, got ${JSON.stringify(raw.kind)}; calibrate again`);
   }
@@ -40,21 +44,34 @@ export function readTable(raw: JsonObject): ConformalTable {
     offset: optional("offset", number, 0),
     sharpness: optional("sharpness", numbers, [0]),
     widening: optional("widening", numbers, [1]),
+    direction: optional("direction", numbers, []),
+    unfamiliarity: optional("unfamiliarity", numbers, [0]),
+    unfamiliarWidening: optional("unfamiliar_widening", numbers, [1]),
   };
   check(table);
+  if (table.direction.length !== 0 && table.direction.length !== embeddingDim) {
+    throw wrong(
+      `spec field calibration.direction: expected ${embeddingDim} numbers, the size of the graph's embedding, ` +
+        `got ${table.direction.length}; calibrate again`,
+    );
+  }
   return table;
 }
 
 function check(table: ConformalTable): void {
-  const { knots, levels, quantiles, sharpness, widening } = table;
+  const { knots, levels, quantiles, sharpness, widening, unfamiliarity, unfamiliarWidening } = table;
   const holds: Record<string, boolean> = {
     knots: knots.length > 0 && rises(knots),
     levels: rises([0, ...levels, 1]),
     quantiles:
       quantiles.length === knots.length &&
       quantiles.every((row) => row.length === levels.length && row.slice(1).every((q, i) => q >= row[i])),
-    sharpness: rises(sharpness),
+    sharpness: sharpness.length > 0 && rises(sharpness),
     widening: widening.length === sharpness.length && widening.every((w) => w >= 1),
+    direction: table.direction.every(Number.isFinite),
+    unfamiliarity: unfamiliarity.length > 0 && rises(unfamiliarity),
+    unfamiliar_widening:
+      unfamiliarWidening.length === unfamiliarity.length && unfamiliarWidening.every((w) => w >= 1),
     base: table.base > 0,
     slope: table.slope >= 0,
     temperature: table.temperature > 0,
@@ -72,16 +89,20 @@ export function correct(table: ConformalTable, value: number, probabilities: Arr
   };
 }
 
-/** The expected size of the error, (base + slope * spread) * widening, for corrected values. */
+/** The expected size of the error, (base + slope * spread) * the larger widening, for corrected values. */
 export function difficulty(
-  table: ConformalTable, value: number, probabilities: ArrayLike<number>, sharpness: number, task: TaskSpec,
+  table: ConformalTable, value: number, probabilities: ArrayLike<number>, sharpness: number, embedding: ArrayLike<number>,
+  task: TaskSpec,
 ): number {
-  return (table.base + table.slope * spread(value, probabilities, task)) * widened(table, sharpness);
+  return (table.base + table.slope * spread(value, probabilities, task)) * widened(table, sharpness, embedding);
 }
 
-/** The factor by which intervals are widened for lost detail. */
-export function widened(table: ConformalTable, sharpness: number): number {
-  return interp(sharpness, table.sharpness, table.widening);
+/** The factor by which intervals are widened: the larger of those for lost detail and an unfamiliar face. embedding: [D]. */
+export function widened(table: ConformalTable, sharpness: number, embedding: ArrayLike<number>): number {
+  const factor = interp(sharpness, table.sharpness, table.widening);
+  if (table.direction.length === 0) return factor;
+  const along = table.direction.reduce((sum, d, i) => sum + d * embedding[i], 0);
+  return Math.max(factor, interp(along, table.unfamiliarity, table.unfamiliarWidening));
 }
 
 /** The central interval that contains the true value with probability `level`, clipped to the task's range. */

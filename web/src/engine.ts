@@ -72,7 +72,7 @@ export class Engine {
     readonly graphBytes: number,
     readonly sha256: string, // of the model's graph
   ) {
-    this.table = spec.calibration && readTable(spec.calibration);
+    this.table = spec.calibration && readTable(spec.calibration, spec.graph.embeddingDim);
   }
 
   /** Open both files; errors use their names. Throws NumclipError. */

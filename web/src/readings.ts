@@ -35,9 +35,9 @@ export class Reading {
     return logOdds(this.probabilities, threshold, this.spec.task);
   }
 
-  /** The factor by which intervals are widened for lost detail; 1 for a sharp crop. */
+  /** The factor by which intervals are widened for lost detail and for an unfamiliar face; 1 for a clear, familiar face. */
   get widening(): number {
-    return Math.fround(widened(this.demandTable(), this.known));
+    return Math.fround(widened(this.demandTable(), this.known, this.embedding));
   }
 
   /** The expected size of the error, in the task's unit; the words' spread if the model is not calibrated. */
@@ -45,7 +45,7 @@ export class Reading {
     this.difficulty_ ??=
       this.table === null
         ? spread(this.value, this.probabilities, this.spec.task)
-        : difficulty(this.table, this.value, this.probabilities, this.known, this.spec.task);
+        : difficulty(this.table, this.value, this.probabilities, this.known, this.embedding, this.spec.task);
     return this.difficulty_;
   }
 

@@ -71,7 +71,7 @@ function looks(dice: Dice, many: number, center?: number): Reading[] {
   const old = center !== undefined && center > 50;
   const embeddings = rows(() => Array.from({ length: 8 }, (_, d) => dice.roll() * ((d % 2 === 1) === old ? 1 : 0.1)));
   const sharp = rows(() => -3 + 1.5 * dice.roll());
-  const table = readTable(spec.calibration!);
+  const table = readTable(spec.calibration!, spec.graph.embeddingDim);
   return values.map((value, n) => {
     const sum = raw[n].reduce((a, b) => a + b, 0);
     const probabilities = raw[n].map((p) => p / sum) as unknown as Float32Array;

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numclip.calibration.measure.degrade import (
+    ALTERED,
     LADDER,
     STRESS,
     compressed,
@@ -47,8 +48,8 @@ def test_what_is_covered() -> None:
 
 
 def test_calibration_climbs_other_rungs_than_the_stress_test() -> None:
-    """The widening is fitted on other degradations than those it is measured on."""
-    fitted = [rung(CROP).tobytes() for rung in LADDER]
+    """The widenings are fitted at other strengths and in other colours than those they are measured on."""
+    fitted = [rung(CROP).tobytes() for rung in (*LADDER, *ALTERED)]
     assert not {worse(CROP).tobytes() for worse in STRESS.values()} & set(fitted)
 
 

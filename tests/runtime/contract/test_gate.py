@@ -211,7 +211,9 @@ def _readings(logits: list[float]) -> Readings:
     probabilities = np.zeros((len(p), spec.task.num_bins), np.float32)
     at = spec.task.bin_edges.index(19)
     probabilities[:, at - 1], probabilities[:, at] = 1 - p, p
-    return Readings(np.full(len(p), 20, np.float32), probabilities, np.zeros((len(p), 1), np.float32), spec)
+    return Readings(
+        np.full(len(p), 20, np.float32), probabilities, np.zeros((len(p), spec.graph.embedding_dim), np.float32), spec
+    )
 
 
 def test_a_track_remembers_and_strangers_do_not() -> None:

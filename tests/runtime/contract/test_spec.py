@@ -62,6 +62,9 @@ def tables(draw: st.DrawFn) -> ConformalTable:
         offset=draw(numbers),
         sharpness=np.array(draw(rising(wide, -10, 0))),
         widening=np.array(draw(st.lists(st.floats(1, 5), min_size=wide, max_size=wide))),
+        direction=np.array(draw(st.lists(numbers, max_size=3))),
+        unfamiliarity=np.array(draw(rising(wide, -2, 2))),
+        unfamiliar_widening=np.array(draw(st.lists(st.floats(1, 5), min_size=wide, max_size=wide))),
     )
 
 
@@ -140,6 +143,15 @@ provenances = st.builds(
     maybe | st.builds(Quantization, texts, texts, counts, st.lists(texts, max_size=2).map(tuple), texts, texts),
 )
 parts = maybe | texts.map(Licence.from_text) | st.builds(Licence, st.sampled_from(["MIT", "LicenseRef-x"]), texts)
+
+
+def _of_one_size(spec: ModelSpec) -> ModelSpec:
+    """Give the graph the embedding size that the calibration's direction has."""
+    if spec.calibration is None or not len(spec.calibration.table.direction):
+        return spec
+    return replace(spec, graph=replace(spec.graph, embedding_dim=len(spec.calibration.table.direction)))
+
+
 specs = st.builds(
     ModelSpec,
     texts,
@@ -151,7 +163,7 @@ specs = st.builds(
     st.lists(metrics, max_size=2).map(tuple),
     provenances,
     st.builds(Licences, parts, parts, parts, parts),
-)
+).map(_of_one_size)
 
 
 @given(specs)
@@ -211,6 +223,16 @@ def test_an_unknown_field_is_refused_by_name(place: tuple[str | int, ...]) -> No
     inner["surprise"] = 1
     with pytest.raises(ModelError, match=r"spec field .*surprise: unknown field; update numclip"):
         ModelSpec.from_json(json.dumps(raw))
+
+
+def test_a_direction_has_the_size_of_the_embedding() -> None:
+    """A calibration whose direction has another size than the graph's embedding is an error that names both sizes."""
+    spec = read_spec(SHIPPED[0])
+    assert spec.calibration is not None and spec.graph.embedding_dim > 2
+    table = replace(spec.calibration.base_table, direction=np.ones(2))
+    short = spec.with_calibration(replace(spec.calibration, base_table=table))
+    with pytest.raises(ModelError, match=f"calibration.direction: expected {spec.graph.embedding_dim} numbers.*got 2"):
+        ModelSpec.from_json(short.to_json())
 
 
 def test_a_layer_lies_on_top() -> None:
