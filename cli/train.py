@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         choices=sorted(RECIPES),
         help="train with the settings and stages of this recipe: age-nano or age-small, which ship, or one that is not trained yet: "
-        "age-base, age-nano-more, age-small-more, age-open (fairface data only) (default: one stage, with the flags below)",
+        "age-base, age-nano-more, age-open (fairface data only) (default: one stage, with the flags below)",
     )
     parser.add_argument(
         "--task", metavar="NAME|FILE", default="age", help="task: the name of one in train/tasks/, or a .json file"

@@ -2,11 +2,11 @@
 # Make the next models in three commands. FACES is the folder with utkface.tar, aaf.tar, fairface.tar and their CSVs.
 #
 #   research/next_models.sh pack FACES                  detect and crop the faces into packed/, convert start weights into starts/ (CPU)
-#   research/next_models.sh train NAME                  train age-open, age-base, age-small-more or age-nano-more (GPU); run again to resume
+#   research/next_models.sh train NAME                  train age-open, age-base or age-nano-more (GPU); run again to resume
 #   research/next_models.sh finish NAME FACES           export, calibrate, quantize (models of nano's size) and evaluate (CPU)
 #
 # age-open needs MOBILENET, the path of the ImageNet MobileNetV2 .tflite, and FACERES, that of HSE-FaceRes, faceres-deep.json. The machine with the GPU needs only the checkout, packed/
-# and starts/. Train age-small-more before age-nano-more, and copy its best.safetensors into train/checkpoints/.
+# and starts/.
 set -euo pipefail
 PYTHON=${PYTHON:-python}
 PACKED=${PACKED:-packed} STARTS=${STARTS:-starts} RUNS=${RUNS:-runs}
@@ -18,9 +18,9 @@ data() { # NAME FOLDER: the data sets that the model may learn from
 starts() { # NAME: the start weights of its recipe
   case "$1" in
     age-open) echo "$STARTS/nano.safetensors $STARTS/small.safetensors $STARTS/faceres.json" ;;
-    age-base | age-small-more) echo "$STARTS/base.safetensors" ;;
+    age-base) echo "$STARTS/base.safetensors" ;;
     age-nano-more) ;;
-    *) echo "expected age-open, age-base, age-small-more or age-nano-more, got $1" >&2; return 2 ;;
+    *) echo "expected age-open, age-base or age-nano-more, got $1" >&2; return 2 ;;
   esac
 }
 

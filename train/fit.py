@@ -12,7 +12,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +42,7 @@ from .sources import sources_of
 from .tasks_file import load_task
 from .teacher import Teachers, ask_once, is_table
 from .towers import input_side
-from .training_data import leaks, short_name, split_faces, training_faces
+from .training_data import ValidationFaces, leaks, short_name, split_faces, training_faces
 from .validation import Figures, figures
 
 BEST, LAST = "best.safetensors", "last.pt"
@@ -167,7 +167,7 @@ class Fit:
             self.epoch += 1
             if self.fabric.is_global_zero:
                 self._keep(self._validate())
-                line = {"epoch": self.epoch, "loss": losses, **self._by_figure(self._last)}
+                line = {"epoch": self.epoch, "loss": losses, **by_figure(self._last)}
                 line |= {"data_wait": round(wait_s / trained_s, 4), "train_s": round(trained_s, 1)}
                 text = json.dumps(line | {"seconds": round(time.monotonic() - started, 1)})
                 with (self.options.out / "log.jsonl").open("a") as file:
@@ -179,15 +179,7 @@ class Fit:
         """Store some validation faces in the cache; an export of the checkpoint is checked on them."""
         if not self.fabric.is_global_zero:
             return
-        said = ", ".join(f"{self.options.select} of {v.name}" for v in self.validation)
-        faces = spread([(v.crops, v.labels) for v in self.validation], said, PROOF_FACES)
-        try:
-            keep_proof(file_sha256(self.options.out / BEST), faces)
-        except (OSError, OutputError) as error:
-            log.warning(
-                "warning: no validation faces could be stored for the export check (%s); run the export with --data",
-                error,
-            )
+        keep_some(self.options.out / BEST, self.options.select, self.validation)
 
     def result(self) -> TrainResult:
         """Return the selected epoch and its figures; with `test`, also measure the test splits and write result.json."""
@@ -254,17 +246,11 @@ class Fit:
         }
         save_state(self.options.out / LAST, state)
 
-    @staticmethod
-    def _by_figure(metrics: Mapping[str, Figures]) -> dict[str, dict[str, float]]:
-        """Return `val_mae`, `val_cs5` and `val_coarse`, each by data set."""
-        keys = ("mae", "cs5", "coarse")
-        return {f"val_{key}": {name: getattr(m, key) for name, m in metrics.items()} for key in keys}
-
     def _record(self, metrics: dict[str, Figures]) -> TrainingRecord:
         return TrainingRecord(
             data=self.counts,
             epoch=self.epoch,
-            **self._by_figure(metrics),
+            **by_figure(metrics),
             selected_on=self.options.select,
             flags=self._flags(),
             versions={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
@@ -313,3 +299,20 @@ class Fit:
         torch.set_rng_state(state["rng"].cpu())
         self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
         self.kept = {name: Figures(**m) for name, m in state["kept"].items()}
+
+
+def keep_some(checkpoint: Path, split: str, faces: Sequence[ValidationFaces]) -> None:
+    """Store some faces of a split in the cache, for the check of the checkpoint's export; warns if that fails."""
+    said = ", ".join(f"{split} of {v.name}" for v in faces)
+    try:
+        keep_proof(file_sha256(checkpoint), spread([(v.crops, v.labels) for v in faces], said, PROOF_FACES))
+    except (OSError, OutputError) as error:
+        log.warning(
+            "warning: no validation faces could be stored for the export check (%s); run the export with --data", error
+        )
+
+
+def by_figure(metrics: Mapping[str, Figures]) -> dict[str, dict[str, float]]:
+    """Return `val_mae`, `val_cs5` and `val_coarse`, each by data set."""
+    keys = ("mae", "cs5", "coarse")
+    return {f"val_{key}": {name: getattr(m, key) for name, m in metrics.items()} for key in keys}

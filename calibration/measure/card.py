@@ -147,8 +147,10 @@ def _training(spec: ModelSpec) -> str:
         for k, v in flags.items()
         if k in ("epochs", "batch", "lr", "small_side", "small_epochs", "coverage", "augment", "seed")
     )
-    if flags.get("teacher"):
-        shown += ", labels averaged with the values of earlier stages of the recipe"
+    if flags.get("teacher") or flags.get("teachers"):
+        shown += ", labels averaged with the teachers' values"
+    if mixed := flags.get("mixed"):
+        shown += f"; weights: the sum of {' and '.join(f'{share:g} times those of {stage}' for stage, share in mixed.items())}"
     return "\n".join([*lines, f"- Flags: {shown}; best epoch {training.get('epoch')}.", ""])
 
 

@@ -35,7 +35,7 @@ def test_every_shipped_model_has_a_recipe() -> None:
 
 
 @pytest.mark.slow
-def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_model: Path, tmp_path: Path) -> None:
+def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, tmp_path: Path) -> None:
     """After train --recipe age-nano --smoke and export, every stage has a checkpoint, the last is copied up, and the file gives ages."""
     data, out = shared_data / "data", tmp_path / "nano"
     faces = [f"utkface:{data / 'utkface.tar'}"]
@@ -56,7 +56,13 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, yunet_mode
         "--smoke",
     ]
     assert main(flags) == 0
-    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["faces", "first", "longer", "taught"]
+    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == [
+        "faces",
+        "first",
+        "longer",
+        "more",
+        "taught",
+    ]
     record = read_record(out / "best.safetensors")
     assert record.towers.name == "nano" and record.towers.pretrained == start.name
     assert {source.licence.spdx for source in record.training.sources or ()} >= {"Apache-2.0", "CC0-1.0"}
@@ -83,11 +89,28 @@ def bands(shared_data: Path, tmp_path: Path) -> str:
     return f"fairface:{folder}"
 
 
+@pytest.mark.slow
+def test_the_short_form_that_mixes(shared_data: Path, bands: str, tmp_path: Path) -> None:
+    """train --recipe age-small --smoke on UTKFace and bands leaves eight stages and the mix of the last two; only the last stage and the
+    mix know of the bands. --resume of the finished training writes the same file, and the file can be exported."""
+    out, faces = tmp_path / "small", [f"utkface:{shared_data / 'data' / 'utkface.tar'}", bands]
+    flags = ["train", "--recipe", "age-small", "--data", *faces, "--out", str(out), "--smoke"]
+    assert main(flags) == 0
+    assert len(list(out.glob("*/best.safetensors"))) == len(RECIPES["age-small"].stages) == 8
+    record = read_record(out / "best.safetensors").training
+    assert record.flags["mixed"] == {"balanced": 0.7, "more": 0.3}
+    assert list(record.data) == ["utkface:utkface.tar", "fairface:faces"] and set(record.val_mae) == set(record.data)
+    assert list(read_record(out / "balanced" / "best.safetensors").training.data) == ["utkface:utkface.tar"]
+    before = (out / "best.safetensors").read_bytes()
+    assert main([*flags, "--resume"]) == 0 and (out / "best.safetensors").read_bytes() == before
+    assert main(["export", str(out / "best.safetensors"), "--out", str(tmp_path / "small.onnx")]) == 0
+
+
 @pytest.mark.parametrize(
     "name",
-    ["age-open", "age-nano-more", *(pytest.param(n, marks=pytest.mark.slow) for n in ("age-small-more", "age-base"))],
+    ["age-open", "age-nano-more", pytest.param("age-base", marks=pytest.mark.slow)],
 )
-def test_the_short_form_of_those_to_come(name: str, bands: str, shared_data: Path, tmp_path: Path) -> None:
+def test_the_short_form_of_those_with_bands(name: str, bands: str, shared_data: Path, tmp_path: Path) -> None:
     """train --recipe NAME --smoke on bands and export give a model file of the recipe's size that estimates ages. All parts of
     age-open allow commercial use; recipes with start weights or teachers from research data do not."""
     convert("mobilenetv2", shared_data / "models" / "mobilenetv2_imagenet_int8.tflite", tmp_path / "nano.safetensors")
@@ -138,6 +161,27 @@ def test_stages_start_where_they_say(tmp_path: Path) -> None:
     assert more.teachers == (SHIPPED / "age-small.safetensors",) and more.teach_once
     with pytest.raises(UsageError, match="sets --lr itself"):
         stages("age-nano", replace(options, lr=1.0), [])
+
+
+def test_fairface_joins_the_last_stage_of_age_small(tmp_path: Path) -> None:
+    """The earlier stages of age-small learn from the data sets with exact ages alone, the last one from all three; FairFace
+    without any other data set is refused."""
+    exact, bands = ("utkface:u.tar", "aaf:a.tar"), "fairface:f.tar"
+    *earlier, last = stages("age-small", TrainOptions((*exact, bands), tmp_path, smoke=True), [])
+    assert [one.data for one in earlier] == [exact] * len(earlier)
+    assert last.data == (*exact, bands) and last.start == tmp_path / "balanced" / "best.safetensors"
+    with pytest.raises(UsageError, match="expected further --data for the stage faces"):
+        stages("age-small", TrainOptions((bands,), tmp_path, smoke=True), [])
+
+
+def test_a_recipe_asks_for_the_data_that_joins(tmp_path: Path) -> None:
+    """age-small without FairFace would give another model than the shipped one, so it is an error that names the missing data."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "age-small", replace(RECIPES["age-small"], weights={}))
+        with pytest.raises(
+            UsageError, match=r"expected also fairface: data with --recipe age-small.*got only utkface:"
+        ):
+            stages("age-small", TrainOptions(("utkface:u.tar",), tmp_path), [])
 
 
 @pytest.mark.parametrize(
