@@ -200,9 +200,8 @@ def _factors(usual: float, scores: Floats, needed: Floats, steps: int) -> tuple[
     chosen = scores > usual
     scores, needed = scores[chosen], needed[chosen]
     at, factors = [usual], [1.0]
-    for part in np.array_split(np.argsort(scores, kind="stable"), min(steps, len(scores) // MIN_FACES) or 1):
-        if len(part) < MIN_FACES:
-            break
+    groups = min(steps, len(scores) // MIN_FACES)
+    for part in np.array_split(np.argsort(scores, kind="stable"), groups) if groups else []:
         rank = min(len(part), int(np.ceil((len(part) + 1) * 0.9)))
         at.append(max(float(np.median(scores[part])), at[-1] + 1e-4))
         factors.append(max(1.0, float(np.sort(needed[part])[rank - 1])))

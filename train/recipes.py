@@ -186,8 +186,8 @@ RECIPES = {
         "next 6 epochs show All-Age-Faces as often as UTKFace; the teachers are dlib's network and the student's own earlier "
         "weights. The stage more adds FairFace, whose labels are bands; ages 10 to 19 and 60 or older appear twice, and the only "
         "teacher is the student before it. The model is 0.7 times the weights before that stage plus 0.3 times those after it: the "
-        "share with the lowest mean error on the three val splits, of 0, 0.3, 0.5, 0.7 and 1. Epochs selected on val: 13 of strong, 11 of light, 6 of distilled (stopped after its 7th) and 6 of balanced; "
-        "ages was planned for 7 epochs and stopped after its 4th, more was planned for 4 and stopped after its 2nd.",
+        "share with the lowest mean error on the three val splits, of 0, 0.3, 0.5, 0.7 and 1. Epochs selected on val: 13 of "
+        "strong, 11 of light, 6 of distilled (stopped after its 7th) and 6 of balanced; ages was planned for 7 epochs and stopped after its 4th, more was planned for 4 and stopped after its 2nd.",
         {**FACERES, **DLIB},
         (
             FACES,
@@ -272,7 +272,7 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
             name_of_flag = next((flag for flag, renamed in BY_FLAG.items() if renamed == option.name), option.name)
             flag = f"--{name_of_flag.replace('_', '-')}"
             raise UsageError(f"--recipe {name} sets {flag} itself; leave {flag} out")
-    foreign = [d for d in options.data if recipe.only is not None and d.partition(":")[0] != recipe.only]
+    foreign = [d for d in options.data if recipe.only is not None and _kind(d) != recipe.only]
     if foreign:
         raise UsageError(
             f"expected only {recipe.only}: data with --recipe {name}, because the model gets the licence of that data set, "
@@ -290,7 +290,7 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
             f"expected --pretrained with start weights for {towers}, which --recipe {name} needs; "
             f"make them with: {'; '.join(missing)}"
         )
-    kinds = {d.partition(":")[0] for d in options.data}
+    kinds = set(map(_kind, options.data))
     for kind, first in recipe.joins.items():
         if kind not in kinds and not options.smoke:
             raise UsageError(
@@ -302,7 +302,7 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
     for number, one in enumerate(recipe.stages):
         out = options.out / one.out
         later = {kind for kind, first in recipe.joins.items() if number < names.index(first)}
-        data = tuple(d for d in options.data if d.partition(":")[0] not in later)
+        data = tuple(d for d in options.data if _kind(d) not in later)
         if not data:
             raise UsageError(
                 f"expected further --data for the stage {one.out} of --recipe {name}, which does not learn from "
@@ -328,6 +328,11 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
             )
         )
     return found
+
+
+def _kind(data: str) -> str:
+    """Return the kind of data set that a DATA text names: utkface of utkface:PATH."""
+    return data.partition(":")[0]
 
 
 def _checkpoint(named: Path, out: Path) -> Path:
