@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..runtime.contract.calibration import Calibration
 from ..runtime.contract.faces_spec import FacesSpec
-from ..runtime.contract.licences import Licences, Verdict
+from ..runtime.contract.licences import Licence, Licences, Verdict
 from ..runtime.contract.measured import Metric
 from ..runtime.contract.spec import ModelSpec
 from ..runtime.info import ModelInfo
@@ -89,9 +90,18 @@ def _finder_rows(spec: FacesSpec) -> Iterator[tuple[str, str]]:
 
 def _licence_rows(licences: Licences, verdict: Verdict) -> Iterator[tuple[str, str]]:
     for part, licence in licences.stated().items():
-        yield "licences", f"{part}: {licence}"
+        yield "licences", f"{part}: {_licence(licence, licences.data if part == 'weights' else None)}"
     parts = " and ".join(filter(None, (", ".join(verdict.parts[:-1]), *verdict.parts[-1:])))
     yield (
         "commercial",
         f"yes: {verdict.why}" if verdict.allowed else f"no, because of: {parts}",
     )
+
+
+def _licence(licence: Licence, data: Licence | None) -> str:
+    """The terms in one text. It does not repeat those of the data, nor names that only this project knows beside a sentence."""
+    note = licence.note
+    if data is not None and data.note:
+        note = note.replace(data.note, "that of the data")
+    local = licence.spdx is not None and "LicenseRef-" in licence.spdx
+    return str(replace(licence, note=note, spdx=None if local and note else licence.spdx))

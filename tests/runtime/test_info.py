@@ -37,7 +37,7 @@ def test_what_a_person_wants_to_know(capsys: pytest.CaptureFixture[str]) -> None
         "estimates age in years, 0 to 120, from a face crop of 96 px",
         "4.86 years, 64% within 5, on 2000 faces of utkface:utkface.tar (test); by true value",
         "0-13: 1.8, 13-19: 5.3, 19-35: 3.8, 35-65: 6.6, 65+: 7.6",
-        "90.5% at 90%",
+        "90.6% at 90%",
         "gates at 13 (6.3%), 16 (6.4%), 18 (5.9%), 21 (4.7%), 25 (2.2%); in brackets the lowest error rate",
         "from PyTorch",
         "55 million multiply-adds for one face",
