@@ -99,6 +99,11 @@ def comparable(path: str | Path, report: Report) -> ContestReport:
             f"{path}: reports of scenario pipeline cannot be compared, because they have no restarts to estimate the "
             "spread from; use another scenario"
         )
+    if report["scenario"] == "sustained":
+        raise UsageError(
+            f"{path}: reports of scenario sustained cannot be compared, because a sustained run has no restarts to estimate "
+            "the spread from; use another scenario"
+        )
     if report["restarts"] < 2:
         raise UsageError(
             f"{path}: expected at least 2 restarts, from whose spread the intervals come, got 1; run it again with "

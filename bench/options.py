@@ -55,6 +55,16 @@ class BenchOptions:
             raise UsageError(
                 "--scenario pipeline needs --clip FILE, a video with a face; run `numclip demo` to make one"
             )
+        if self.scenario == "pipeline":
+            given = {
+                "--batch": self.batches is not None,
+                "--seconds": self.seconds is not None,
+                "--restarts": self.restarts != RESTARTS,
+                "--pictures": self.pictures is not None,
+                "--skip-absent": self.skip_absent,
+            }
+            if unused := [flag for flag, there in given.items() if there]:
+                raise UsageError(f"--scenario pipeline times --frames of --clip; leave out {', '.join(unused)}")
 
     @property
     def duration_s(self) -> float:

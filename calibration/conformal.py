@@ -235,8 +235,16 @@ def weighted_quantiles(rising: Floats, weights: Floats, levels: Floats) -> Float
     return np.maximum.accumulate(rising[at])
 
 
-def cross_coverage(faces: LabelledReadings, task: TaskSpec, levels: tuple[float, ...]) -> dict[str, float]:
-    """The share of faces inside their interval, by level, each measured with a table fitted without it (5 folds), without widening."""
+def cross_coverage(
+    faces: LabelledReadings,
+    task: TaskSpec,
+    levels: tuple[float, ...],
+    sources: npt.NDArray[np.intp] | None = None,
+) -> dict[str, float]:
+    """The share of faces inside their interval, by level, each measured with a table fitted without it (5 folds), without widening.
+
+    sources: [N] the data set of each face, for quantiles that hold on each data set by itself; None: on all faces together.
+    """
     fold = np.random.default_rng(0).permutation(len(faces.labels)) % FOLDS
     inside: dict[str, list[npt.NDArray[np.bool_]]] = {f"{level:g}": [] for level in levels}
     for k in range(FOLDS):
@@ -244,7 +252,7 @@ def cross_coverage(faces: LabelledReadings, task: TaskSpec, levels: tuple[float,
         kept = faces.take(fold != k)
         if len(kept.labels) < MIN_FACES:
             return {}
-        table = fit_table(kept, task)
+        table = fit_table(kept, task, sources=None if sources is None else sources[fold != k])
         values, difficulty = judged(held, table, task)
         for level in levels:
             ends = table.interval(values, difficulty, level, task)

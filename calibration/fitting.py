@@ -157,8 +157,8 @@ def _calibration(
         n=len(faces.labels),
         data=sources,
         date=_today(),
-        coverage=cross_coverage(faces, task, LEVELS),
-        base_gates=_gates(faces, table, task),
+        coverage=cross_coverage(faces, task, LEVELS, of),
+        base_gates=_gates(faces, table, task, data),
         look_correlation=round(_look_correlation(graph, data), 4),
     )
     return fitted, len(faces.labels), apart
@@ -172,10 +172,10 @@ def _with_layer(graph: Model, spec: ModelSpec, options: CalibrateOptions, name: 
             f"{options.model}: a layer needs a calibrated model; first run numclip calibrate without --layer"
         )
     _refuse_a_layer(spec, options.model)
-    _, sets, sources = _labelled_faces(graph, options)
+    data, sets, sources = _labelled_faces(graph, options)
     faces = LabelledReadings.join(sets)
     table, n = fit_layer(faces, base.table, task), len(faces.labels)
-    layer = Layer(name, table.rounded(), _gates(faces, table, task), n, sources, _today())
+    layer = Layer(name, table.rounded(), _gates(faces, table, task, data), n, sources, _today())
     if n < FEW_SITE_FACES:
         _log.warning("warning: a layer from %d faces is imprecise; use %d to 200", n, FEW_SITE_FACES)
     return base.with_layer(layer), n
@@ -243,9 +243,11 @@ def labelled(graph: Model, crops: Crops, lows: Floats, highs: Floats | None = No
     return LabelledReadings(values, probabilities, lows, sharp, lows if highs is None else highs, embeddings)
 
 
-def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec) -> Gates:
+def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec, data: Sequence[Known]) -> Gates:
+    """The gates; who is near a threshold is decided by whole bands, not by the ages drawn from them for the intervals."""
     values, words = table.correct(faces.values, faces.probabilities, task)
-    return fit_gates(lambda at: log_odds(words, at, task), values, faces.labels, faces.highs, task)
+    low, high = np.concatenate([known.faces.ends for known in data]).T
+    return fit_gates(lambda at: log_odds(words, at, task), values, low, high, task)
 
 
 def _degraded(graph: Model, data: list[Known]) -> LabelledReadings:

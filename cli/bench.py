@@ -98,6 +98,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark, and write a table, JSON or a plot."""
     if args.card:
+        if args.json or args.plot:
+            raise UsageError(
+                "--card DIR writes bench_card.json and bench_card.svg into DIR; leave out --json and --plot"
+            )
         from ..bench.card import write_card
 
         for file in write_card(args.card, args.models, args.clip):
@@ -111,10 +115,10 @@ def run(args: argparse.Namespace) -> int:
     from ..bench.plot import plot
 
     report = bench(options)
-    if args.plot:
-        plot([report], args.plot)
     if args.json:
         write_json(args.json, report)
+    if args.plot:
+        plot([report], args.plot)
     if args.json != "-":
         print(markdown(report))
         print(

@@ -57,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, or remove a layer, and print what was measured."""
     if (args.data is None) == (args.remove_layer is None):
         raise UsageError("expected either --data with labelled faces, or --remove-layer NAME; give one of them")
+    if args.every_set and (args.layer or args.remove_layer):
+        raise UsageError("--every-set fits the calibration itself, not a layer; leave out --layer and --remove-layer")
+    if args.layer and args.remove_layer:
+        raise UsageError("--layer and --remove-layer are two steps; first remove, then add")
     if args.remove_layer is not None:
         made, said = remove_layer(args.model, args.remove_layer, args.out), f"layer {args.remove_layer} removed"
     else:

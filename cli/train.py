@@ -101,7 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=0,
-        help="random seed of the initial weights, the order and the augmentation",
+        help="random seed of the initial weights, the order, the augmentation, and the choice of --shots, --shift and "
+        "--num-faces; splits do not depend on it",
     )
     parser.add_argument(
         "--resume",

@@ -85,15 +85,13 @@ def train(options: TrainOptions) -> TrainResult:
     """
     if (options.out / LAST).exists() and not options.resume:
         raise UsageError(f"{options.out} already holds a training; continue it with --resume, or give another --out")
-    if options.epochs < 1 or options.batch < 2:
-        raise UsageError(f"expected --epochs >= 1 and --batch >= 2, got {options.epochs} and {options.batch}")
+    _check_numbers(options)
+    _check_method(options)
     if options.teach_once and not options.teachers:
         raise UsageError("expected --teacher with --teach-once, got none; name the teacher checkpoints with --teacher")
     table = next((path for path in options.teachers if is_table(path)), None)
     if table is not None and not options.teach_once:
         raise UsageError(f"expected --teach-once with --teacher {table}, which holds one prediction per face; add it")
-    if not options.coverage > 0:
-        raise UsageError(f"expected --coverage above 0, got {options.coverage:g}; 1 is the width of the task's crop")
     amp = usable_amp(options.amp, as_released=options.as_released)
     if amp != options.amp:
         log.info("--amp %s is switched off: this device has no hardware support for it", options.amp)
@@ -102,6 +100,39 @@ def train(options: TrainOptions) -> TrainResult:
     fit.loop()
     fit.keep_faces()
     return fit.result()
+
+
+def _check_numbers(options: TrainOptions) -> None:
+    """Raise UsageError for a number that is out of its range."""
+    bounds: list[tuple[str, float | None, float, bool]] = [
+        ("--epochs", options.epochs, 1, True),
+        ("--batch", options.batch, 2, True),
+        ("--seed", options.seed, 0, True),
+        ("--lr", options.lr, 0, True),
+        ("--weight-decay", options.weight_decay, 0, True),
+        ("--shots", options.shots, 1, True),
+        ("--num-faces", options.num_faces, 1, True),
+        ("--small-epochs", options.small_epochs, 0, True),
+        ("--logit-scale", options.logit_scale, 0, False),
+        ("--coverage", options.coverage, 0, False),
+    ]
+    for flag, number, low, inclusive in bounds:
+        if number is not None and not (math.isfinite(number) and (number >= low if inclusive else number > low)):
+            raise UsageError(f"expected {flag} {'of at least' if inclusive else 'above'} {low:g}, got {number:g}")
+    if (options.small_side_px is None) != (options.small_epochs == 0):
+        raise UsageError(
+            f"expected --small-side together with --small-epochs, got {options.small_side_px} and {options.small_epochs}"
+        )
+
+
+def _check_method(options: TrainOptions) -> None:
+    """Raise UsageError for settings of the ranking losses that the method does not use."""
+    own = options.method == "numclip" and not options.as_released
+    if options.as_released and options.method != "numclip":
+        raise UsageError(f"expected --as-released with --method numclip, got {options.method}; leave one of them out")
+    if not own and (options.weighting != "outside" or options.distance != "bins"):
+        which = "--as-released" if options.as_released else f"--method {options.method}"
+        raise UsageError(f"{which} sets --weighting and --distance itself; leave them out")
 
 
 class Fit:

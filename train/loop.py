@@ -13,7 +13,7 @@ from ..errors import ModelError
 from .average import Average
 from .batches import drawn
 from .groups import learning_rates, lock, parameter_groups
-from .losses import image_to_text_loss, on_device, shares_of, text_to_image_loss
+from .losses import image_to_text_loss, on_device, shares_of, text_to_image_loss, upper_end
 from .method import Method
 from .network import NumCLIP, Outputs
 from .processes import backward, gathered, open_fabric
@@ -149,5 +149,5 @@ def loss_parts(
     return (
         image_to_text_loss(outputs.logits, bins, method.weighting, at),
         text_to_image_loss(outputs.logits, bins, method.weighting, at),
-        (outputs.value - outputs.value.detach().clamp(within[:, 0], within[:, 1])).abs().mean(),
+        (outputs.value - outputs.value.detach().clamp(within[:, 0], upper_end(within))).abs().mean(),
     )

@@ -128,6 +128,11 @@ def shares_of(ends: Tensor, edges: tuple[float, ...], *, as_released: bool = Fal
     return torch.where(apart[:, None], exact, inside)
 
 
+def upper_end(ends: Tensor) -> Tensor:
+    """Return the upper end [N] of the values that labels [N, 2] allow: a band of whole numbers, 20 to 29, allows 20 to 30."""
+    return torch.where(ends[:, 1] > ends[:, 0], ends[:, 1] + 1, ends[:, 1])
+
+
 @functools.lru_cache(maxsize=64)
 def on_device(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return a constant [n] on a device, copied once: a copy at every step would block the host."""

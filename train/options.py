@@ -53,7 +53,8 @@ class TrainOptions:
     small_epochs: int = 0
     """Number of first epochs on smaller crops, which are cheaper."""
     seed: int = 0
-    """Seed of the initial weights, the order of the faces and the augmentation."""
+    """Seed of the initial weights, the order of the faces, the augmentation, and the choice of `shots`, `shift` and `num_faces`. It
+    does not change the splits."""
     resume: bool = False
     """Continue from `out/last.pt`, exactly as if the training had not stopped."""
     smoke: bool = False

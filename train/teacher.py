@@ -18,6 +18,7 @@ from ..errors import DataError, ModelError
 from .batches import Rows
 from .checkpoint import load_checkpoint
 from .checkpoint_model import predict
+from .losses import upper_end
 from .network import NumCLIP
 from .records import Predictions, from_json
 from .tasks_file import Task
@@ -162,7 +163,7 @@ def sought(ends: Tensor, taught: Tensor) -> tuple[Tensor, Tensor]:
     exact = (ends[:, 0] == ends[:, 1])[:, None]
     number = taught.to(ends.dtype)[:, None]
     mean = (ends + number) / 2
-    return torch.where(exact, mean, ends), torch.where(exact, mean, number.clamp(ends[:, :1], ends[:, 1:]))
+    return torch.where(exact, mean, ends), torch.where(exact, mean, number.clamp(ends[:, :1], upper_end(ends)[:, None]))
 
 
 def inside_bands(words: Tensor, shares: Tensor) -> Tensor:

@@ -67,15 +67,16 @@ def training_faces(
     counts: dict[str, DataCounts] = {}
     for dataset in data:
         drawn = protocol.splits(dataset)
-        chosen = _few(drawn.select("train"), smoke).without_copies()
+        elsewhere = [] if smoke else [s for s in drawn.samples if s.split not in ("train", None)]
+        chosen = _few(drawn.select("train"), smoke).without_copies(of=elsewhere)
         source = chosen if drawn is dataset or smoke else dataset
         faces = face_crops(source, larger).take(chosen.samples)
+        skipped = len(faces.skipped)
         faces = faces.take(protocol.training(faces.samples))
         found.append(faces)
         behind = [] if asked is None else [asked(faces.samples, partial(_cut, source, faces.samples))]
         rows.append(np.concatenate([faces.ends, *behind], axis=1))
-        n, skipped = len(faces.samples), len(faces.skipped)
-        counts[short_name(dataset.name)] = DataCounts(n, skipped, chosen.copies, chosen.conflicting)
+        counts[short_name(dataset.name)] = DataCounts(len(faces.samples), skipped, chosen.copies, chosen.conflicting)
     if balance:
         sizes = [len(faces.samples) for faces in found]
         times = [round(max(sizes) / n) if n else 1 for n in sizes]

@@ -101,20 +101,29 @@ class Dataset:
         """Whether any label is a band."""
         return any(s.band_high is not None for s in self.samples)
 
-    def without_copies(self) -> Dataset:
-        """The data set without exact copies, whose number is in `conflicting` and `copies`."""
+    def without_copies(self, of: Sequence[Sample] = ()) -> Dataset:
+        """The data set without exact copies, whose number is in `conflicting` and `copies`.
+
+        of: further samples, such as those of the other splits; pictures that are exact copies of theirs are dropped too.
+        """
         by_hash: dict[str, list[Sample]] = defaultdict(list)
         for sample in self.samples:
-            by_hash[hashlib.sha256(self.read_bytes(sample.file)).hexdigest()].append(sample)
+            by_hash[self._sha256(sample)].append(sample)
+        elsewhere = {self._sha256(sample) for sample in of}
         kept: list[Sample] = []
         conflicting = copies = 0
-        for twins in by_hash.values():
+        for key, twins in by_hash.items():
             if len({s.ends for s in twins}) > 1:
                 conflicting += len(twins)
+            elif key in elsewhere:
+                copies += len(twins)
             else:
                 kept.append(twins[0])
                 copies += len(twins) - 1
         return replace(self, samples=tuple(kept), conflicting=conflicting, copies=copies)
+
+    def _sha256(self, sample: Sample) -> str:
+        return hashlib.sha256(self.read_bytes(sample.file)).hexdigest()
 
 
 def open_data(text: str) -> Dataset:
@@ -147,12 +156,16 @@ def _cut(path: Path) -> CropSpec | None:
 
 
 def _check(samples: Sequence[Sample], name: str, *, persons: bool) -> None:
-    """Raise DataError for unknown splits, and for near duplicates or subjects that are in two splits.
+    """Raise DataError for a file that is listed twice, unknown splits, and near duplicates or subjects that are in two splits.
 
     persons: whether subjects count; papers' own lists may put a person into two splits, which the protocols handle.
     """
     homes: dict[tuple[str, str], str] = {}
+    seen: set[str] = set()
     for sample in samples:
+        if sample.file in seen:
+            raise DataError(f"{name}: expected each picture once, got {sample.file} twice; remove one of its rows")
+        seen.add(sample.file)
         if sample.split is None:
             continue
         if sample.split not in SPLITS:

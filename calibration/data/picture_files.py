@@ -30,7 +30,10 @@ class PictureFiles:
 
 
 def open_pictures(path: Path) -> PictureFiles:
-    """All files of a folder or a .tar, except hidden ones. Raises DataError for a file that is not a .tar."""
+    """All files of a folder or a .tar, except hidden ones. If a .tar has a single folder at its top, names start below it.
+
+    Raises DataError for a file that is not a .tar.
+    """
     if path.is_dir():
         files = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
         return _sorted_out(files, lambda name: (path / name).read_bytes())
@@ -39,11 +42,15 @@ def open_pictures(path: Path) -> PictureFiles:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 if member.isfile():
-                    where[member.name.partition("/")[2] or member.name] = (member.offset_data, member.size)
+                    where[member.name.removeprefix("./")] = (member.offset_data, member.size)
     except tarfile.TarError as error:
         raise DataError(
             f"{path}: expected a folder or an uncompressed .tar file ({error}); unpack it, or give another path"
         ) from None
+
+    tops = {name.partition("/")[0] if "/" in name else "" for name in where if not _hidden(name)}
+    if len(tops) == 1 and "" not in tops:
+        where = {name.partition("/")[2] or name: place for name, place in where.items()}
 
     def read(name: str) -> bytes:
         if name not in where:
@@ -58,6 +65,10 @@ def open_pictures(path: Path) -> PictureFiles:
 
 def _sorted_out(files: list[str], read: Callable[[str], bytes]) -> PictureFiles:
     """Pictures and lists; hidden files of file systems (`.DS_Store`, `._a.jpg`) are neither."""
-    seen = [name for name in files if not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)]
+    seen = [name for name in files if not _hidden(name)]
     pictures = tuple(name for name in seen if name.lower().endswith(IMAGE_SUFFIXES))
     return PictureFiles(pictures, tuple(n for n in seen if n.lower().endswith(LIST_SUFFIXES)), read)
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)

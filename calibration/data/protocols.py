@@ -1,13 +1,16 @@
 """The usual evaluation protocols, as pure functions on samples: splits and folds that keep persons apart, few-shot, label shift.
 
-Every choice depends only on the samples' names and a seed, so it is the same in every run and process.
+Every choice depends only on the samples' names, and that of the training pictures also on a seed, so it is the same in every run
+and process. Splits do not depend on the seed: a training that starts from another one, or is distilled from it, and an evaluation
+must not see each other's pictures.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +30,7 @@ class Protocol:
     shots: int | None = None  # most training pictures per whole label
     shift: tuple[int, float] | None = None  # (TOPK, share): only this share of the TOPK most frequent labels trains
     limit: int | None = None  # most training pictures, at random
-    seed: int = 0
+    seed: int = 0  # of the choice of training pictures
 
     def splits(self, dataset: Dataset) -> Dataset:
         """The data set with train, val or test in every sample; unchanged if its own splits can be used.
@@ -41,17 +44,17 @@ class Protocol:
                     f"{dataset.name}: has no splits of its own, which --split-by own needs; leave --split-by out"
                 )
             if has_own and (self.split == "own" or (self.split is None and not _leaks(dataset))):
-                return with_choosing(dataset, self.seed)
-            return with_splits(dataset, self.split or "subject", self.seed)
+                return with_choosing(dataset)
+            return with_splits(dataset, self.split or "subject")
         own = in_own_folds(dataset, self.fold)
         if own is not None and (self.split == "own" or (self.split is None and not _leaks(own))):
-            return with_choosing(own, self.seed)
+            return with_choosing(own)
         if self.split == "own":
             raise UsageError(
                 f"{dataset.name}: does not have {self.fold[1]} folds of its own, which --split-by own needs; leave --split-by "
                 "out"
             )
-        return in_folds(dataset, self.fold, self.split or "subject", self.seed)
+        return in_folds(dataset, self.fold, self.split or "subject")
 
     def training(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
         """The training samples that the protocol keeps: few-shot first, then the label shift, then the limit."""
@@ -64,6 +67,19 @@ class Protocol:
             kept = np.random.default_rng([self.seed, 3]).permutation(len(chosen))[: self.limit]
             chosen = tuple(chosen[i] for i in sorted(kept))
         return chosen
+
+
+def split_as_trained(dataset: Dataset, training: Mapping[str, Any]) -> Dataset:
+    """The data set with the splits that a model's training drew for it, if the model was trained on it; else unchanged.
+
+    training: what a training recorded (`spec.provenance.training`). A data set is recognised by its kind and file name. Without
+    this, a data set that comes without splits would be tested on the pictures that trained the model.
+    """
+    flags: Mapping[str, Any] = training.get("flags", {})
+    if dataset.short_name not in training.get("data", {}):
+        return dataset
+    fold = flags.get("fold")
+    return Protocol(flags.get("split_by"), None if fold is None else (fold[0], fold[1])).splits(dataset)
 
 
 def few_shot(samples: Sequence[Sample], shots: int, seed: int) -> tuple[Sample, ...]:
@@ -92,9 +108,9 @@ def _thinned(
     return tuple(samples[i] for i in sorted(kept))
 
 
-def with_splits(dataset: Dataset, rule: str, seed: int) -> Dataset:
+def with_splits(dataset: Dataset, rule: str) -> Dataset:
     """Draw train, val and test at random: whole persons, or single pictures (rule `random`, which leaks persons)."""
-    order = _shuffled(dataset, rule, seed)
+    order = _shuffled(dataset, rule)
     home: dict[Hashable, str] = {}
     sizes = Counter(_unit(s, rule) for s in dataset.samples)
     done, tested, choosing = 0, *(round(share * len(dataset.samples)) for share in (TEST_SHARE, VAL_SHARE))
@@ -104,11 +120,11 @@ def with_splits(dataset: Dataset, rule: str, seed: int) -> Dataset:
     return _home(dataset, lambda s: home[_unit(s, rule)])
 
 
-def in_folds(dataset: Dataset, fold: tuple[int, int], rule: str, seed: int) -> Dataset:
+def in_folds(dataset: Dataset, fold: tuple[int, int], rule: str) -> Dataset:
     """Distribute persons (or pictures, rule `random`) over N folds: fold I tests, and a tenth of the rest becomes val."""
     number, of = fold
-    tested = set(_shuffled(dataset, rule, seed)[number::of])
-    return with_choosing(_home(dataset, lambda s: "test" if _unit(s, rule) in tested else "train"), seed, rule)
+    tested = set(_shuffled(dataset, rule)[number::of])
+    return with_choosing(_home(dataset, lambda s: "test" if _unit(s, rule) in tested else "train"), rule)
 
 
 def in_own_folds(dataset: Dataset, fold: tuple[int, int]) -> Dataset | None:
@@ -120,12 +136,12 @@ def in_own_folds(dataset: Dataset, fold: tuple[int, int]) -> Dataset | None:
     return _home(dataset, lambda s: "test" if s.fold == own[number] else "train")
 
 
-def with_choosing(dataset: Dataset, seed: int, rule: str = "subject") -> Dataset:
+def with_choosing(dataset: Dataset, rule: str = "subject") -> Dataset:
     """Turn a tenth of the persons of train into val, if there is train but no val."""
     found = {s.split for s in dataset.samples}
     if "train" not in found or "val" in found:
         return dataset
-    order = _shuffled(replace(dataset, samples=tuple(s for s in dataset.samples if s.split == "train")), rule, seed)
+    order = _shuffled(replace(dataset, samples=tuple(s for s in dataset.samples if s.split == "train")), rule)
     chosen = set(order[: max(1, len(order) // 10)])
     return _home(dataset, lambda s: "val" if s.split == "train" and _unit(s, rule) in chosen else s.split)
 
@@ -158,11 +174,11 @@ def _unit(sample: Sample, rule: str) -> Hashable:
     return sample.file
 
 
-def _shuffled(dataset: Dataset, rule: str, seed: int) -> list[Hashable]:
+def _shuffled(dataset: Dataset, rule: str) -> list[Hashable]:
     units = sorted({_unit(s, rule) for s in dataset.samples}, key=str)
     if len(units) < 3:
         raise DataError(f"{dataset.name}: expected at least 3 persons or pictures to split, got {len(units)}; add more")
-    return [units[i] for i in np.random.default_rng([seed, 0]).permutation(len(units))]
+    return [units[i] for i in np.random.default_rng([0, 0]).permutation(len(units))]
 
 
 def parse_fold(text: str) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from ...runtime.contract.spec import ModelSpec
 from ...runtime.places import write_whole
 from ...runtime.sessions.model import Model, load
 from ..data.datasets import open_data
+from ..data.protocols import split_as_trained
 from .band_measures import band_lines, summarise_bands
 from .measures import gate_rows, widths_at_equal_coverage
 from .predictor import joined, predict_dataset
@@ -99,16 +100,18 @@ def _errors(model: Model, data: Sequence[str]) -> str:
     once: list[tuple[Readings, Labels]] = []
     tracks: list[tuple[list[Readings], Labels]] = []
     for text in data:
-        dataset = open_data(text).select(None)
+        whole = split_as_trained(open_data(text), model.spec.provenance.training)
+        split = whole.default_split
+        title, dataset = "all faces" if split == "all" else f"{split} split", whole.select(split)
         predictions = predict_dataset(model, dataset)
         if dataset.banded:
             shares = summarise_bands(predictions)
             skipped = f", {shares.skipped} without a detected face" if shares.skipped else ""
-            lines += [f"### {dataset.kind}, test split ({shares.n} faces{skipped})", "", *band_lines(shares), ""]
+            lines += [f"### {dataset.kind}, {title} ({shares.n} faces{skipped})", "", *band_lines(shares), ""]
             continue
         found = summarise(predictions)
         skipped = f", {found.skipped} without a detected face" if found.skipped else ""
-        lines += [f"### {dataset.kind}, test split ({found.n} faces{skipped})", ""]
+        lines += [f"### {dataset.kind}, {title} ({found.n} faces{skipped})", ""]
         lines += [*sentences(found, model.spec.task), "", figures_table(found.named_rows(), "true value or group"), ""]
         by_value = [(band.name, band.figures) for band in found.bands_by_value]
         lines += ["By estimated value:", "", figures_table(by_value, "value"), ""]
@@ -121,13 +124,13 @@ def _errors(model: Model, data: Sequence[str]) -> str:
 
 
 def _together(once: list[tuple[Readings, Labels]], tracks: list[tuple[list[Readings], Labels]]) -> list[str]:
-    """Widths, and the gates after one look and many, on the faces of all test splits."""
+    """Widths, and the gates after one look and many, on the faces of all data sets."""
     readings, labels = joined([r for r, _ in once]), np.concatenate([y for _, y in once])
     looks = [joined([r[i] for r, _ in tracks]) for i in range(LOOKS)]
     rows = gate_rows([readings], labels) + gate_rows(looks, np.concatenate([y for _, y in tracks]))
     widths = widths_at_equal_coverage(readings, labels)
     said = [] if widths is None else [widths_sentence(widths), ""]
-    return ["### All test splits with exact labels together", "", *said, *gate_table(rows), ""]
+    return ["### All data sets with exact labels together", "", *said, *gate_table(rows), ""]
 
 
 def _training(spec: ModelSpec) -> str:
@@ -136,7 +139,7 @@ def _training(spec: ModelSpec) -> str:
     for name, counts in training.get("data", {}).items():
         lines.append(
             f"- {name}, train split: {counts['n']} faces. Dropped: {counts['conflicting']} exact copies with conflicting labels, "
-            f"{counts['copies']} other copies, {counts['skipped']} pictures without a detected face. The epoch was chosen on the val split."
+            f"{counts['copies']} other copies, {counts['skipped']} pictures without a detected face. The epoch was chosen on the {training.get('selected_on', 'val')} split."
         )
     if spec.calibration is not None:
         sets = ", ".join(f"{d.n} faces of {d.data} ({d.split})" for d in spec.calibration.data)
@@ -145,7 +148,8 @@ def _training(spec: ModelSpec) -> str:
     shown = ", ".join(
         f"{k} {v}"
         for k, v in flags.items()
-        if k in ("epochs", "batch", "lr", "small_side", "small_epochs", "coverage", "augment", "seed")
+        if v is not None
+        and k in ("epochs", "batch", "lr", "small_side", "small_side_px", "small_epochs", "coverage", "augment", "seed")
     )
     if flags.get("teacher") or flags.get("teachers"):
         shown += ", labels averaged with the teachers' values"

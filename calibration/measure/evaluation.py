@@ -21,6 +21,7 @@ from ...runtime.contract.spec import TaskSpec
 from ...runtime.sessions.model import Model, load
 from ..data.crop_cache import DEFAULT_DETECTOR, FaceCrops
 from ..data.datasets import Dataset, open_data
+from ..data.protocols import split_as_trained
 from .band_measures import BandEvaluation, summarise_bands
 from .distance import signed_distance
 from .identity import identity
@@ -67,14 +68,14 @@ def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
     """
     if options.looks < 1:
         raise UsageError(f"expected --looks to be at least 1, got {options.looks}")
-    dataset = open_data(options.data)
+    model, name = _opened(options)
+    dataset = split_as_trained(open_data(options.data), model.spec.provenance.training)
     split = options.split or dataset.default_split
     chosen = dataset.select(split)
     if chosen.banded and (options.stress or options.looks > 1 or options.identity):
         raise UsageError(
             f"--stress, --looks and --identity need exact labels, but {options.data} has bands; leave them out"
         )
-    model, name = _opened(options)
     predictions = predict_dataset(model, chosen, options.detector)
     if chosen.banded:
         banded = summarise_bands(predictions, name, options.data, split, options.detector)
@@ -95,6 +96,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
 
 def metric_of(model: Model, dataset: Dataset) -> Metric:
     """One entry of a spec's `metrics`: the main figures on the test split (or on all faces if there is none), and by band."""
+    dataset = split_as_trained(dataset, model.spec.provenance.training)
     split = dataset.split_or_all("test")
     predictions = predict_dataset(model, dataset.select(split))
     return metric(dataset.short_name, split, predictions.faces, predictions.values, model.spec.task)

@@ -149,14 +149,16 @@ def figures_table(rows: Sequence[tuple[str, Figures]], title: str) -> str:
 def stress_table(rows: Sequence[StressRow]) -> list[str]:
     """Markdown lines of the figures on degraded pictures of the same faces, for all faces and for children."""
     young = f"below {GATE[0]:g}"
-    head = ["picture", "n", "MAE", "bias", "coverage at 90 %", "width", f"{young}: n", "MAE", "coverage at 90 %", "yes"]
+    head = ["picture", "n", "MAE", "bias", "coverage at 90 %", "width", f"{young}: n", "MAE", "coverage at 90 %"]
+    head += [f"within {NEAR:g} below: n", "yes"]
     body: list[list[str]] = []
     for row in rows:
         all_, below = row.figures, row.below
         cells = [row.name, str(all_.n), _plain(all_.mae, ".2f"), _plain(all_.bias, "+.2f")]
         cells += [_plain(all_.coverage, ".1%"), _plain(all_.width, ".1f"), str(below.n if below else 0)]
         cells += [_plain(below and below.mae, ".2f"), _plain(below and below.coverage, ".1%")]
-        cells += [_plain(below and below.gate and below.gate.false_accept.share, ".1%")]
+        near = below.gate.false_accept if below and below.gate else None
+        cells += [str(near.n if near else 0), _plain(near and near.share, ".1%")]
         body.append(cells)
     return [
         "Degraded pictures of the same faces, made by `calibration/measure/degrade.py`:",

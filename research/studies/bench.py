@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ...calibration.data.crop_cache import face_crops
 from ...calibration.data.datasets import Dataset, Sample, open_data
 from ...calibration.data.protocols import Protocol
-from ...errors import UsageError
+from ...errors import DataError, UsageError
 from ...runtime.faces.crops import scaled_crop
 from ...runtime.places import cache_dir
 from ...train.augment import center
@@ -161,4 +161,7 @@ def split_tower(tower: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def _with_splits(dataset: Dataset) -> Dataset:
+    """The data set with train, val and test; raises DataError for bands, because the studies' errors are those of exact labels."""
+    if dataset.banded:
+        raise DataError(f"{dataset.name}: the studies need exact labels, but it has bands; leave it out")
     return Protocol().splits(dataset)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from ...calibration.data.crop_cache import face_crops
 from ...train.checkpoint import load_checkpoint
 from .bench import Bench
 from .frame import ONCE, Changes, Column, Measured, Results, Run, Study
@@ -46,27 +47,30 @@ def rows(base: Settings) -> Mapping[str, Changes]:
 def measure(bench: Bench, run: Run) -> Measured:
     """Measure the ordinality of the val split's embeddings and of the text bins; with the first seed, make the t-SNE plot."""
     pictures = bench.pictures(0, "val")
+    labels = pictures.labels
     found: dict[str, float | None] = {}
     if run.changes.get(ONCE) == "features":
         embedding = functional.normalize(pictures.inputs.float().flatten(1), dim=1).cpu().numpy()
     else:
         if ONCE in run.changes:
             network, _ = load_checkpoint(Path(str(bench.settings.checkpoint)))
-            inputs = torch.from_numpy(bench.crops(0, "val")[0])
+            # by the network's own crop contract, which may be wider and larger than the study's
+            faces = face_crops(bench.data[0].select("val"), network.task.crop(network.record.image_side))
+            inputs, labels = torch.from_numpy(np.array(faces.crops)), faces.labels
         else:
             network, _ = train(bench, Recipe.of(run), run.seed)
             inputs = pictures.inputs
         outputs = answers(network, inputs)
         embedding = outputs.embedding
-        measured = figures(outputs, pictures.labels, network.task.spec, bench.task.spec)
+        measured = figures(outputs, labels, network.task.spec, bench.task.spec)
         found |= {name: measured[name] for name in ("mae", "coarse")}
         with torch.no_grad():
             bins = network.text_bins().double().cpu().numpy()
         centers = np.array(network.task.spec.bin_centers)
         found |= {"bins_spearman": round(ordinality(centers, bins), 4), "bins_falling": round(falling_share(bins), 4)}
-    found["spearman"] = round(ordinality(pictures.labels, embedding.astype(np.float64)), 4)
+    found["spearman"] = round(ordinality(labels, embedding.astype(np.float64)), 4)
     measured = Measured(found)
-    return _with_picture(measured, embedding, pictures.labels) if run.seed == 0 else measured
+    return _with_picture(measured, embedding, labels) if run.seed == 0 else measured
 
 
 def _with_picture(measured: Measured, embedding: npt.NDArray[np.float32], labels: npt.NDArray[np.float64]) -> Measured:

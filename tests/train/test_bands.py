@@ -124,12 +124,12 @@ def _outputs(values: list[float]) -> Outputs:
 
 
 def test_the_value_is_free_inside_its_band() -> None:
-    """Hand-computed: for 20 to 29, a value of 25 costs nothing, 18 and 33 cost 2 and 4 years; 37 for exactly 40 costs 3. The gradient
-    points towards the band."""
+    """Hand-computed: the band 20 to 29 ends at 30. A value of 25 costs nothing, 18 and 33 cost 2 and 3 years; 37 for exactly 40 costs
+    3. The gradient points towards the band."""
     outputs = _outputs([25, 18, 33, 37])
     ends = torch.tensor([[20, 29], [20, 29], [20, 29], [40, 40]]).float()
     loss = loss_parts(outputs, ends, TASK, Method())[2]
-    assert loss.item() == pytest.approx((0 + 2 + 4 + 3) / 4)
+    assert loss.item() == pytest.approx((0 + 2 + 3 + 3) / 4)
     loss.backward()
     assert outputs.value.grad is not None and (4 * outputs.value.grad).tolist() == [0, -1, 1, -1]
 
@@ -146,7 +146,7 @@ def test_what_teachers_say_of_bands() -> None:
     the mean of both."""
     ends = torch.tensor([[20, 29], [20, 29], [70, INF], [40, 40]]).float()
     words, value = sought(ends, torch.tensor([24.5, 35, 81, 30]))
-    assert value.tolist() == [[24.5, 24.5], [29, 29], [81, 81], [35, 35]]
+    assert value.tolist() == [[24.5, 24.5], [30, 30], [81, 81], [35, 35]]
     assert words.tolist() == [[20, 29], [20, 29], [70, INF], [35, 35]]
     shares = shares_of(torch.tensor([[10, 29], [12, 12]]).float(), EDGES)
     taught = inside_bands(torch.tensor([[0.2, 0.3, 0.1, 0.4], [0.1, 0.7, 0.1, 0.1]]), shares)

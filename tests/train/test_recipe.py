@@ -60,7 +60,6 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, tmp_path: 
         "faces",
         "first",
         "longer",
-        "more",
         "taught",
     ]
     record = read_record(out / "best.safetensors")

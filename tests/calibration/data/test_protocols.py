@@ -32,13 +32,13 @@ def homes(data: Dataset) -> dict[str, set[str | None]]:
 
 
 def test_splits_keep_persons_apart() -> None:
-    """By default every person is in one split; the splits have about 70, 10 and 20 % of the pictures and are reproducible."""
+    """By default every person is in one split; the splits have about 70, 10 and 20 % of the pictures, and do not depend on the seed:
+    a stage with another seed must not train on the pictures that this one is tested on."""
     data = Protocol(seed=3).splits(people())
     assert all(len(splits) == 1 for splits in homes(data).values())
     assert Counter(s.split for s in data.samples) == {"train": 168, "val": 24, "test": 48}
     assert leaking(data) == (0, 48)
-    assert Protocol(seed=3).splits(people()).samples == data.samples
-    assert Protocol(seed=4).splits(people()).samples != data.samples
+    assert Protocol(seed=4).splits(people()).samples == data.samples
 
 
 def test_random_splits_leak_and_say_so() -> None:
