@@ -79,6 +79,7 @@ ALONE = {
     "throttled": ({"valid": False, "invalid_because": ["nvidia power cap stood at 1"]}, "nvidia power cap"),
     "one restart": ({"restarts": 1}, "--restarts 6"),
     "a pipeline": ({"scenario": "pipeline"}, "pipeline"),
+    "a sustained run": ({"scenario": "sustained", "restarts": 1}, "use another scenario"),
 }
 
 
@@ -86,7 +87,7 @@ ALONE = {
 def test_a_run_that_no_other_could_match(
     name: str, report: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A throttled run, one without a spread, and a pipeline are errors, even if both files agree."""
+    """A throttled run, one without a spread, a pipeline and a sustained run are errors, even if both files agree."""
     change, said = ALONE[name]
     assert compare(tmp_path, {**report, **change}, {**report, **change}) == 2
     assert said in capfd.readouterr().err

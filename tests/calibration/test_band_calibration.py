@@ -14,7 +14,7 @@ from numclip.calibration.conformal import LabelledReadings, fit_table, judged, l
 from numclip.calibration.data.crop_cache import FaceCrops
 from numclip.calibration.data.datasets import open_data
 from numclip.calibration.data.samples import Sample
-from numclip.calibration.fitting import known_labels
+from numclip.calibration.fitting import _gates, known_labels
 from numclip.cli.main import main
 from numclip.errors import DataError
 from numclip.runtime.contract.conformal_table import ConformalTable
@@ -56,6 +56,20 @@ def test_intervals_contain_bands_whole() -> None:
     assert ((ends[:, 0] <= new.labels) & (ends[:, 1] >= new.labels)).mean() > 0.95
     assert ((narrow[:, 0] <= bands.labels) & (narrow[:, 1] >= bands.highs)).mean() < 0.6
     assert (narrow[:, 1] - narrow[:, 0]).mean() + 5 < (ends[:, 1] - ends[:, 0]).mean()
+
+
+def test_gates_count_whole_bands_only() -> None:
+    """Calibrated on exact ages and bands together, nobody of a band 10 to 19 counts as within four years below or above 18: nobody
+    knows which of them are. Their intervals still use an age drawn from the band."""
+    exact = _faces([(float(age), None) for age in (14, 15, 16, 17, 18, 19, 20, 21, 40)])
+    data = known_labels([exact, _faces([(10.0, 19.0)] * 100)], ["exact", "bands"])
+    assert len(set(data[1].lows.tolist())) == 10
+    lows, highs = np.concatenate([part.lows for part in data]), np.concatenate([part.highs for part in data])
+    values, words = lows + 0.5, np.full((len(lows), 4), 0.25)
+    faces = LabelledReadings(values, words, lows, np.full(len(lows), -1.7), highs, np.zeros((len(lows), 0)))
+    table = fit_table(faces, TASK)
+    gate = _gates(faces, table, TASK, data)["18"]
+    assert (gate.below, gate.above) == (4, 4)
 
 
 def test_bands_of_no_width_are_exact_labels() -> None:

@@ -221,6 +221,18 @@ def test_cross_coverage_is_honest() -> None:
     assert got["0.9"] == pytest.approx(0.9, abs=0.03) and got["0.5"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_cross_coverage_of_every_set() -> None:
+    """Of two data sets one has errors of 2 and one of 8 years. If the quantiles hold on each by itself, the cross-validated coverage
+    is that of these wider intervals: above the level."""
+    random = np.random.default_rng(5)
+    sources = np.repeat([0, 1], 600)
+    truth = random.uniform(10, 80, 1200)
+    values = truth + random.normal(size=1200) * np.where(sources == 0, 2.0, 8.0)
+    faces = LabelledReadings.exact(values, np.full((1200, 4), 0.25), truth, np.full(1200, -1.7))
+    together, each = cross_coverage(faces, TASK, (0.8,)), cross_coverage(faces, TASK, (0.8,), sources)
+    assert together["0.8"] == pytest.approx(0.8, abs=0.03) and each["0.8"] > 0.86
+
+
 def test_too_few_faces() -> None:
     """29 faces are an error, 30 give one knot and finite, wide intervals; knots without nearby faces are left out."""
     with pytest.raises(DataError, match="expected at least 30 labelled faces to calibrate, got 29"):

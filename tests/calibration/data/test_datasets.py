@@ -70,7 +70,30 @@ def test_copies(tmp_path: Path) -> None:
     assert (data.copies, data.conflicting) == (1, 2)
 
 
+def test_copies_of_other_splits(tmp_path: Path) -> None:
+    """A training picture that is a byte-identical copy of a test picture is dropped, and counted as a copy."""
+    for name, seed in {"a": 0, "b": 0, "c": 1}.items():
+        _picture(tmp_path / f"{name}.png", seed)
+    (tmp_path / "t.csv").write_text("file,label,split\na.png,1,train\nb.png,1,test\nc.png,2,train\n")
+    data = open_data(f"table:{tmp_path / 't.csv'}")
+    kept = data.select("train").without_copies(of=data.select("test").samples)
+    assert [s.file for s in kept.samples] == ["c.png"] and (kept.copies, kept.conflicting) == (1, 0)
+
+
+def test_several_top_folders_keep_their_names(tmp_path: Path) -> None:
+    """A .tar of 1930s/ and 1970s/ keeps both folders, so two pictures of one name are two pictures."""
+    for folder, seed in {"1930s": 0, "1970s": 1}.items():
+        _picture(tmp_path / folder / "x.jpg", seed)
+    with tarfile.open(tmp_path / "decades.tar", "w") as tar:
+        for folder in ("1930s", "1970s"):
+            tar.add(tmp_path / folder, folder)
+    data = open_data(f"hci:{tmp_path / 'decades.tar'}")
+    assert [s.file for s in data.samples] == ["1930s/x.jpg", "1970s/x.jpg"]
+    assert len({s.label for s in data.samples}) == 2
+
+
 BAD_TABLES = {
+    "a picture twice": ("file,label\na.png,1\na.png,2\n", "expected each picture once, got a.png twice"),
     "no label column": ("file,x\na.png,1\n", "expected the columns file and label"),
     "a text as label": ("file,label\na.png,old\n", "line 2: expected a number"),
     "nan": ("file,label\na.png,nan\n", "line 2: expected a finite number in column label"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from numclip.calibration.data.datasets import Dataset
-from numclip.calibration.data.protocols import Protocol, leaking, parse_fold, parse_shift
+from numclip.calibration.data.protocols import Protocol, leaking, parse_fold, parse_shift, split_as_trained
 from numclip.calibration.data.samples import Sample
 from numclip.errors import DataError, UsageError
 
@@ -94,6 +94,14 @@ def test_whole_splits_stay_as_they_are() -> None:
     """A data set with its own train, val and test splits, and no leak, is returned unchanged."""
     data = Protocol().splits(people())
     assert Protocol(seed=9).splits(data) is data
+
+
+def test_a_set_without_splits_is_tested_where_it_did_not_train() -> None:
+    """A data set without splits that trained a model gets the splits of that training, folds included; an unknown one stays whole."""
+    trained = {"data": {people().short_name: {}}, "flags": {"split_by": None, "fold": [1, 5], "seed": 62}}
+    assert split_as_trained(people(), trained).samples == Protocol(fold=(1, 5), seed=62).splits(people()).samples
+    for unknown in ({**trained, "data": {"table:other.csv": {}}}, {}):
+        assert split_as_trained(people(), unknown).samples == people().samples
 
 
 def test_few_shots() -> None:
