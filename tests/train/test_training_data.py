@@ -17,9 +17,10 @@ from numclip.train.training_data import training_faces
 
 def test_pictures_without_a_face_are_counted(hopper: np.ndarray, tmp_path: Path) -> None:
     """Of three training pictures two show a face. The record has 2 faces and 1 picture without one."""
-    for i, picture in enumerate((hopper, cv2.flip(hopper, 1), np.full((200, 200, 3), 127, np.uint8))):
+    for i, picture in enumerate((hopper, cv2.flip(hopper, 1), np.full((200, 200, 3), 127, np.uint8), hopper[8:])):
         cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
-    (tmp_path / "t.csv").write_text("file,label,split\n0.png,20,train\n1.png,20,train\n2.png,20,train\n")
+    rows = [f"{i}.png,20,{'val' if i == 3 else 'train'}" for i in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label,split", *rows]) + "\n")
     faces, counts = training_faces([open_data(f"table:{tmp_path / 't.csv'}")], load_task("age").crop(64), smoke=False)
     assert len(faces) == 2 and [(one.n, one.skipped) for one in counts.values()] == [(2, 1)]
 
