@@ -17,7 +17,14 @@ from ..errors import UsageError
 from ..runtime.places import PACKAGE
 
 KIT = Path(__file__).parent / "jetson"
-NOT_BUILT = (".*", "build", "dist", "runs", "docs", "tests", "*.egg-info", "__pycache__")
+NOT_BUILT = (
+    "build",
+    "dist",
+    "runs",
+    "docs",
+    "tests",
+)  # in the checkout's root; server/dist and web/dist are the built pages
+NOT_BUILT_ANYWHERE = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "node_modules")
 SOURCE = "/dev/video0"
 
 
@@ -72,7 +79,7 @@ def build_wheel(folder: Path) -> Path:
             "cannot build numclip's wheel, because this is an installed package and not a checkout; give --wheel"
         )
     source = folder / "source"  # a copy: an old build folder in the checkout would add its files to the wheel
-    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns(*NOT_BUILT))
+    shutil.copytree(PACKAGE, source, ignore=_not_built)
     words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(source)]
     done = subprocess.run(words, capture_output=True, text=True)
     made = sorted(folder.glob("numclip-*.whl"))
@@ -80,3 +87,9 @@ def build_wheel(folder: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no wheel came out"])[-1]
         raise UsageError(f"numclip's wheel could not be built ({reason}); build it on another machine and give --wheel")
     return made[0]
+
+
+def _not_built(folder: str, names: list[str]) -> set[str]:
+    """What of a folder the wheel does not need; a folder in the root may be large, such as that of the training runs."""
+    in_root = set(NOT_BUILT) & set(names) if Path(folder) == PACKAGE else set[str]()
+    return in_root | NOT_BUILT_ANYWHERE(folder, names)

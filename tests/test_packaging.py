@@ -417,13 +417,25 @@ def test_pipx_runs_it(wheel: Path, tmp_path: Path) -> None:
     assert "age-nano" in out
 
 
-def test_the_kit_is_built_from_a_checkout(tmp_path: Path, built: Path) -> None:
-    """Without --wheel, `numclip deploy` builds the wheel, and the kit contains it."""
+def test_the_kit_is_built_from_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheel: Path) -> None:
+    """Without --wheel, `numclip deploy` builds the wheel: with the web pages if they are built, and without an old build.
+
+    The checkout is a copy to which a page of each kind, an old build folder and an old wheel were added.
+    """
     from numclip.cli.main import main
+    from numclip.deploy import kit
 
-    (expected,) = (p.name for p in built.glob("*.whl"))
+    checkout, pages = tmp_path / "checkout", ("server/dist/page/index.html", "web/dist/site/index.html")
+    shutil.copytree(REPO, checkout, ignore=shutil.ignore_patterns(*LEFT_OUT, "dist", "docs", "tests"))
+    for name in (*pages, "dist/numclip-0.0.1-py3-none-any.whl", "build/lib/numclip/old.py", "web/node_modules/x/x.py"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("x")
+    monkeypatch.setattr(kit, "PACKAGE", checkout)
 
-    before = {p.name for p in REPO.iterdir()}
+    before = {p.name for p in checkout.iterdir()}
     assert main(["deploy", "jetson", "--out", str(tmp_path / "kit")]) == 0
-    assert {p.name for p in REPO.iterdir()} == before
-    assert (tmp_path / "kit" / expected).is_file()
+    assert {p.name for p in checkout.iterdir()} == before
+    with zipfile.ZipFile(wheel) as expected, zipfile.ZipFile(tmp_path / "kit" / wheel.name) as made:
+        shipped, names = set(expected.namelist()), set(made.namelist())
+    assert {f"numclip/{name}" for name in pages} <= names
+    assert [n for n in names ^ shipped if "/dist/page/" not in n and "/dist/site/" not in n] == []
