@@ -95,10 +95,9 @@ def _reason_not_to_run(device: str) -> str | None:
     from ..runtime.sessions.model import load
 
     try:
-        model = load("age-nano", device, 1)
-        side = model.spec.crop.side
-        model(np.zeros((1, side, side, 3), np.uint8))
-        model.close()
+        with load("age-nano", device, 1) as model:
+            side = model.spec.crop.side
+            model(np.zeros((1, side, side, 3), np.uint8))
     except NumclipError as error:
         return str(error)
     return None

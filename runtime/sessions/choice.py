@@ -2,7 +2,7 @@
 
 CUDA is chosen if ONNX Runtime offers it. On a CPU, OpenVINO is chosen if it is installed and the graph has at least OPENVINO_FROM
 multiply-adds per face, else ONNX Runtime (measured with `numclip bench`, docs/bench_card.md). A library is skipped with a
-warning if it does not start, or if its values for fixed pictures differ by more than FLOAT_LIMIT from those of ONNX Runtime on
+warning if it does not start or fails to run, or if its values for fixed pictures differ by more than FLOAT_LIMIT from those of ONNX Runtime on
 the CPU. The precision is always that of the file.
 """
 
@@ -30,28 +30,35 @@ _log = logging.getLogger(__name__)
 
 
 def choose(path: Path, spec: ModelSpec, threads: int | None = None) -> Session:
-    """The session that the rule above chooses for an .onnx file; its `facts` say what was chosen."""
+    """The session that the rule above chooses for an .onnx file; its `facts` say what was chosen.
+
+    Raises ModelError if not even ONNX Runtime on the CPU opens and runs the file.
+    """
     first = CropSession(path, spec, OnnxGraph(path, "cpu", threads))
-    limit = FLOAT_LIMIT * (spec.task.high - spec.task.low)
-    for device, open_graph in _preferred(path, spec, threads):
+    preferred = _preferred(path, spec, threads)
+    if not preferred:
+        return first
+    crops, limit = probe_crops(spec.crop.side, PROBES), FLOAT_LIMIT * (spec.task.high - spec.task.low)
+    try:
+        expected = first.run(crops)
+    except NumclipError:
+        first.close()
+        raise
+    for device, open_graph in preferred:
+        session: Session | None = None
         try:
             session = CropSession(path, spec, open_graph())
+            apart = distance(session.run(crops), expected)
         except NumclipError as error:
-            _log.warning("--device auto skips %s: %s", device, error)
-            continue
-        crops = probe_crops(spec.crop.side, PROBES)
-        apart = distance(session.run(crops), first.run(crops))
-        if apart <= limit:
-            first.close()
-            return session
-        session.close()
-        _log.warning(
-            "--device auto skips %s: its values differ by %.3g %s (at most %.3g is allowed)",
-            device,
-            apart,
-            spec.task.unit,
-            limit,
-        )
+            reason = str(error)
+        else:
+            if apart <= limit:
+                first.close()
+                return session
+            reason = f"its values differ by {apart:.3g} {spec.task.unit} (at most {limit:.3g} is allowed)"
+        if session is not None:
+            session.close()
+        _log.warning("--device auto skips %s: %s", device, reason)
     return first
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...errors import ModelError
 from ..contract.faces_spec import INPUT, OUTPUTS
-from .session import Floats, Graph, SessionFacts
+from .session import Floats, Graph, SessionFacts, run_graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class FacesSession(Protocol):
         ...
 
     def run(self, pictures: npt.NDArray[np.uint8]) -> Found:
-        """pictures: uint8 [N, H, W, 3] BGR, N >= 1."""
+        """pictures: uint8 [N, H, W, 3] BGR, N >= 1. Raises DeviceError or ModelError if the library fails."""
         ...
 
     def close(self) -> None:
@@ -54,8 +54,8 @@ class GraphFaces:
         self.facts, self._graph = graph.facts, graph
 
     def run(self, pictures: npt.NDArray[np.uint8]) -> Found:
-        """pictures: uint8 [N, H, W, 3] BGR, N >= 1."""
-        return Found(*self._graph.run({INPUT: pictures}, OUTPUTS))
+        """pictures: uint8 [N, H, W, 3] BGR, N >= 1. Raises DeviceError or ModelError if the library fails."""
+        return Found(*run_graph(self._graph, {INPUT: pictures}, OUTPUTS))
 
     def close(self) -> None:
         """Free memory and threads; it cannot run afterwards."""

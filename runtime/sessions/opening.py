@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from ...errors import DeviceError
+import numpy as np
+
+from ...errors import DeviceError, NumclipError
 from ..contract.spec import ModelSpec
 from .choice import choose
 from .engine_build import cached_engine
@@ -16,6 +19,10 @@ from .session import DEVICES, CropSession, Graph, Session
 from .tensorrt_faces import open_tensorrt_faces
 from .tensorrt_graph import TensorRTGraph
 from .tensorrt_versions import find_tensorrt
+
+PROBE_SIDE_PX = 64  # of the black picture on which a face finder first runs
+
+_log = logging.getLogger(__name__)
 
 
 def open_session(path: Path, spec: ModelSpec, device: str = "auto", threads: int | None = None) -> Session:
@@ -56,7 +63,7 @@ def _engine_graph(path: Path) -> Graph:
 
 
 def open_faces_session(path: Path, device: str = "auto", threads: int | None = None) -> FacesSession:
-    """Open a face finder's .onnx or .engine file on a device; `auto` is ONNX Runtime, on the GPU if it offers one.
+    """Open a face finder's .onnx or .engine file on a device; `auto` is ONNX Runtime, on the GPU if that runs it.
 
     threads: CPU threads per call; None: chosen by the library. Raises DeviceError, ModelError.
     """
@@ -66,5 +73,19 @@ def open_faces_session(path: Path, device: str = "auto", threads: int | None = N
     if device.startswith("openvino"):
         return GraphFaces(path, OpenVINOGraph(path, device, threads))
     if device == "auto":
-        device = "cuda" if offers_cuda() else "cpu"
+        return (_faces_on_cuda(path, threads) if offers_cuda() else None) or open_faces_session(path, "cpu", threads)
     return GraphFaces(path, OnnxGraph(path, device, threads))
+
+
+def _faces_on_cuda(path: Path, threads: int | None) -> FacesSession | None:
+    """A face finder's session on CUDA that has run once; None, with a warning, if it does not start or fails to run."""
+    session: FacesSession | None = None
+    try:
+        session = GraphFaces(path, OnnxGraph(path, "cuda", threads))
+        session.run(np.zeros((1, PROBE_SIDE_PX, PROBE_SIDE_PX, 3), np.uint8))
+    except NumclipError as error:
+        _log.warning("--device auto skips cuda: %s", error)
+        if session is not None:
+            session.close()
+        return None
+    return session

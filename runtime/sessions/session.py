@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import ModelError
+from ...errors import DeviceError, ModelError, NumclipError
 from ..contract.spec import ModelSpec
 
 DEVICES = ("auto", "cpu", "openvino", "openvino-bf16", "cuda", "tensorrt")
@@ -73,6 +73,24 @@ class Graph(Protocol):
         ...
 
 
+def run_graph(graph: Graph, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+    """Run a graph; the outputs of these names, in this order.
+
+    Whatever the library raises becomes a ModelError on the CPU, and on another device a DeviceError, in one sentence.
+    """
+    try:
+        return graph.run(feeds, outputs)
+    except NumclipError:
+        raise
+    except Exception as error:  # the libraries' exceptions have no common base class
+        facts = graph.facts
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:300]
+        said = f"{facts.library} {facts.version} opened the graph but failed to run it ({reason})"
+        if facts.device == "cpu":
+            raise ModelError(f"{said}; export it again") from error
+        raise DeviceError(f"device {facts.device}: {said}; use --device cpu") from error
+
+
 @dataclass(frozen=True, eq=False)
 class Outputs:
     """The outputs of a model's graph for N crops."""
@@ -91,7 +109,7 @@ class Session(Protocol):
         ...
 
     def run(self, crops: Crops) -> Outputs:
-        """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
+        """crops: uint8 [N, S, S, 3] RGB, N >= 1. Raises DeviceError or ModelError if the library fails."""
         ...
 
     def close(self) -> None:
@@ -111,8 +129,8 @@ class CropSession:
         self.facts, self._graph, self._input, self._outputs = graph.facts, graph, spec.graph.input, spec.graph.outputs
 
     def run(self, crops: Crops) -> Outputs:
-        """crops: uint8 [N, S, S, 3] RGB, N >= 1."""
-        value, probabilities, *embedding = self._graph.run({self._input: crops}, self._outputs)
+        """crops: uint8 [N, S, S, 3] RGB, N >= 1. Raises DeviceError or ModelError if the library fails."""
+        value, probabilities, *embedding = run_graph(self._graph, {self._input: crops}, self._outputs)
         return Outputs(value, probabilities, embedding[0] if embedding else np.zeros((len(crops), 0), np.float32))
 
     def close(self) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from numclip.doctor import devices as doctor_devices
 from numclip.doctor.devices import devices
 from numclip.errors import DeviceError
+from numclip.runtime.contract.model_file import MODELS, read_spec
 from numclip.runtime.sessions import session as sessions
 from numclip.runtime.sessions.cuda_device import Card, find_card
+from numclip.runtime.sessions.model import load
+from tests.failing_graph import write_failing_model
 
 ORIN_LIKE = Card("a GPU", "8.7", True, 8000, "12.6")
 
@@ -45,6 +50,18 @@ def test_a_cpu_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {f.check: f for f in devices(None)}["device cpu"]
 
     assert (found.ok, found.said) == (False, "device cpu: refused")
+
+
+def test_a_device_that_fails_at_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real graph that opens and fails at its run is a finding with the library's reason, not a crash."""
+    file = write_failing_model(tmp_path / "age-nano.onnx", read_spec(MODELS / "age-nano.onnx"))
+    monkeypatch.setattr(
+        "numclip.runtime.sessions.model.load", lambda name, device, threads: load(file, device, threads)
+    )
+    found = {f.check: f for f in devices(None)}["device cpu"]
+
+    assert not found.ok
+    assert "failed to run it" in found.said
 
 
 def test_the_driver_is_asked() -> None:

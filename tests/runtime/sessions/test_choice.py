@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numclip.errors import DeviceError
-from numclip.runtime.contract.model_file import MODELS, read_spec
-from numclip.runtime.sessions import choice
+from numclip.errors import DeviceError, ModelError
+from numclip.runtime.contract.model_file import FINDER, MODELS, read_spec
+from numclip.runtime.sessions import choice, opening
 from numclip.runtime.sessions.choice import OPENVINO_FROM, choose, distance, probe_crops
 from numclip.runtime.sessions.model import load
 from numclip.runtime.sessions.onnx_graph import OnnxGraph
+from numclip.runtime.sessions.opening import open_faces_session
 from numclip.runtime.sessions.session import Array, Outputs, SessionFacts
+from tests.failing_graph import write_failing_finder, write_failing_model
 
 SHIPPED = MODELS / "age-nano.onnx"
 SPEC = read_spec(SHIPPED)
@@ -83,6 +85,57 @@ def test_a_library_that_does_not_start_is_passed_over(
     monkeypatch.setattr(choice, "OpenVINOGraph", refuse)
     assert choose(SHIPPED, LARGE, 1).facts.library == "onnxruntime"
     assert "--device auto skips openvino: it refuses" in caplog.text
+
+
+class FailsOnCuda(OnnxGraph):
+    """ONNX Runtime as on a machine with CUDA: there it opens a real graph whose run fails, on the CPU the named file."""
+
+    failing: Path
+    opened: list[FailsOnCuda]
+
+    def __init__(self, path: Path, device: str, threads: int | None, keep_on_card: bool = False) -> None:
+        super().__init__(self.failing if device == "cuda" else path, "cpu", threads)
+        self.facts = replace(self.facts, device=device)
+        self.opened.append(self)
+
+
+@pytest.fixture
+def fails_on_cuda(monkeypatch: pytest.MonkeyPatch) -> type[FailsOnCuda]:
+    """CUDA starts, and its runs fail."""
+    fails = type("FailsOnCuda", (FailsOnCuda,), {"opened": []})
+    for module in (choice, opening):
+        monkeypatch.setattr(module, "OnnxGraph", fails)
+        monkeypatch.setattr(module, "offers_cuda", lambda: True)
+    return fails
+
+
+def test_a_library_that_fails_at_its_run_is_passed_over(
+    fails_on_cuda: type[FailsOnCuda], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If CUDA starts and its first run fails, the log has its error, its session is closed, and the CPU runs: for a model and for a
+    face finder."""
+    fails_on_cuda.failing = write_failing_model(tmp_path / "model.onnx", SPEC)
+    model = choose(SHIPPED, SPEC, 1)
+    fails_on_cuda.failing = write_failing_finder(tmp_path / "finder.onnx")
+    finder = open_faces_session(MODELS / f"{FINDER}.onnx", "auto", 1)
+
+    assert (model.facts.device, finder.facts.device) == ("cpu", "cpu")
+    assert caplog.text.count("--device auto skips cuda: device cuda: onnxruntime ") == 2
+    assert len(finder.run(np.zeros((1, 64, 64, 3), np.uint8)).scores) == 0
+    for graph in (graph for graph in fails_on_cuda.opened if graph.facts.device == "cuda"):
+        with pytest.raises(ModelError, match="closed"):
+            graph.run({SPEC.graph.input: probe_crops(SPEC.crop.side, 1)}, [])
+
+
+def test_a_file_that_nothing_runs(fails_on_cuda: type[FailsOnCuda], tmp_path: Path) -> None:
+    """If the file's run fails on the CPU too, `auto` is an error in one sentence, and every session is closed."""
+    fails_on_cuda.failing = write_failing_model(tmp_path / "model.onnx", SPEC)
+    with pytest.raises(ModelError, match="opened the graph but failed to run it") as caught:
+        choose(fails_on_cuda.failing, SPEC, 1)
+    assert "\n" not in str(caught.value)
+    for graph in fails_on_cuda.opened:
+        with pytest.raises(ModelError, match="closed"):
+            graph.run({SPEC.graph.input: probe_crops(SPEC.crop.side, 1)}, [])
 
 
 def test_two_caches_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

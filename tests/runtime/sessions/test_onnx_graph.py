@@ -16,6 +16,7 @@ from numclip.runtime.sessions.cuda_device import checked, find_card
 from numclip.runtime.sessions.model import load
 from numclip.runtime.sessions.onnx_graph import OnnxGraph, provider_lists
 from numclip.runtime.sessions.opening import open_session
+from tests.failing_graph import write_failing_model
 
 SHIPPED = MODELS / "age-nano.onnx"
 SPEC = read_spec(SHIPPED)
@@ -63,6 +64,16 @@ def test_a_graph_that_is_none(tmp_path: Path) -> None:
     path.write_bytes(b"\x08\x07")
     with pytest.raises(ModelError, match="cannot open the graph") as caught:
         OnnxGraph(path, "cpu", 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_graph_that_fails_at_its_run(tmp_path: Path) -> None:
+    """If the library opens a graph and its run fails, the error is one sentence with the library, its reason and what to do."""
+    session = open_session(write_failing_model(tmp_path / "x.onnx", SPEC), SPEC, "cpu", 1)
+    with pytest.raises(
+        ModelError, match=r"^onnxruntime .* failed to run it \(.*Reshape.*\); export it again$"
+    ) as caught:
+        session.run(np.zeros((2, SPEC.crop.side, SPEC.crop.side, 3), np.uint8))
     assert "\n" not in str(caught.value)
 
 

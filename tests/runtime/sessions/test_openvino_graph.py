@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from numclip.errors import DeviceError, ModelError
-from numclip.runtime.contract.model_file import MODELS, read_spec
+from numclip.runtime.contract.model_file import FINDER, MODELS, read_spec
 from numclip.runtime.sessions.choice import distance, probe_crops
-from numclip.runtime.sessions.opening import open_session
+from numclip.runtime.sessions.opening import open_faces_session, open_session
 
 SHIPPED = MODELS / "age-nano.onnx"
 SPEC = read_spec(SHIPPED)
@@ -87,3 +87,12 @@ def test_a_signal_after_two_models_were_closed_does_not_crash() -> None:
     pytest.importorskip("openvino", reason="needs the extra openvino")
     done = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_TWO, str(SHIPPED)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-2000:]
+
+
+def test_a_run_that_fails() -> None:
+    """If a run in OpenVINO fails, here because of a fourth channel, the error is one sentence with its reason and what to do."""
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    session = open_faces_session(MODELS / f"{FINDER}.onnx", "openvino", 1)
+    with pytest.raises(DeviceError, match=r"^device openvino: .* failed to run it \(.*\); use --device cpu$") as caught:
+        session.run(np.zeros((1, 64, 64, 4), np.uint8))
+    assert "\n" not in str(caught.value)
