@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import NumclipError
-from ..runtime.sessions.cuda_device import Card, find_card
+from ..errors import DeviceError, NumclipError
+from ..runtime.sessions.cuda_device import Card, find_card, import_cudart
 from ..runtime.system import L4T, installed, is_jetson, l4t
 from .finding import Finding, pip
-from .packages import hidden_from_here, open_environment
+from .packages import cuda_python, hidden_from_here, open_environment
 
 GPU_DEVICES = ("cuda", "tensorrt")
 PROVIDER_LIBRARIES = {"cuda": "libonnxruntime_providers_cuda.so", "tensorrt": "libonnxruntime_providers_tensorrt.so"}
@@ -28,7 +28,7 @@ def checks() -> Iterator[Finding]:
 
 
 def tensorrt(gpu: Card | None) -> Finding:
-    """Whether TensorRT can be imported; it runs .engine files, so it is not needed without a GPU."""
+    """Whether TensorRT and its cuda-python can be imported; they run .engine files, so they are not needed without a GPU."""
     if hidden_from_here("tensorrt"):
         return Finding(
             "tensorrt", False, "installed on the system, but hidden from this virtual environment", open_environment()
@@ -48,6 +48,12 @@ def tensorrt(gpu: Card | None) -> Finding:
     version = str(getattr(module, "__version__", "loads"))
     if (reason := unfit_for_board(version, l4t())) is not None:
         return Finding("tensorrt", False, f"{version}: {reason}", pip("uninstall", "-y", "tensorrt"))
+    if gpu is not None or is_jetson():
+        try:
+            import_cudart()
+        except DeviceError:
+            said = f"{version}, but cuda-python, which engines also need, does not load"
+            return Finding("tensorrt", False, said, pip("install", cuda_python()))
     return Finding("tensorrt", True, version)
 
 

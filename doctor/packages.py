@@ -19,6 +19,12 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 NEEDED = {"numpy": "numpy>=1.24", "av": "av>=12", "tqdm": "tqdm>=4.60"}  # as in pyproject.toml
 ONNXRUNTIME, OPENCV, HEADLESS = "onnxruntime>=1.17", "opencv-python>=4.8", "opencv-python-headless>=4.8"
+# As in the extras tensorrt and jetson; a Jetson's must not be newer than its CUDA: JetPack 6 has Python 3.10 and CUDA 12.6.
+CUDA_PYTHON, JETPACK6_CUDA_PYTHON, JETPACK7_CUDA_PYTHON = (
+    "cuda-python>=12.6",
+    "cuda-python>=12.6,<12.7",
+    "cuda-python>=13.0,<13.1",
+)
 OLD_NUMPY = "numpy>=1.24,<2"
 OPENCV_OF_YUNET = (4, 8)  # older ones cannot run the 2023 YuNet
 SYSTEM_OPENCV = "sudo apt-get install -y libopencv-python"  # JetPack's own build, with GStreamer
@@ -53,7 +59,7 @@ def needed(module: str, requirement: str) -> Finding:
 
 
 def onnxruntime() -> Finding:
-    """Whether exactly one ONNX Runtime is installed; none is fine if TensorRT runs engines."""
+    """Whether exactly one ONNX Runtime is installed. TensorRT does not replace it: engines are verified against it."""
     here = installed(RUNTIMES)
     if len(here) > 1:
         keep = "onnxruntime-gpu>=1.17" if Path("/dev/nvidiactl").exists() else ONNXRUNTIME
@@ -61,10 +67,7 @@ def onnxruntime() -> Finding:
     try:
         importlib.import_module("onnxruntime")
     except ImportError as error:
-        fix = pip("install", ONNXRUNTIME)
-        if not here and importlib.util.find_spec("tensorrt") is not None:
-            return Finding("onnxruntime", True, "not installed; only TensorRT .engine files can run", fix)
-        return Finding("onnxruntime", False, _does_not_load(here, error), fix)
+        return Finding("onnxruntime", False, _does_not_load(here, error), pip("install", ONNXRUNTIME))
     return Finding("onnxruntime", True, _said(here))
 
 
@@ -101,6 +104,13 @@ def opencv_parts() -> Finding:
         fix = " && ".join([*([pip("uninstall", "-y", *here)] if here else []), SYSTEM_OPENCV])
         return Finding("opencv parts", False, f"{said}; csi:// cameras need the system's OpenCV", fix)
     return Finding("opencv parts", True, f"{said} (--show needs GUI, csi:// and gst: need GStreamer)")
+
+
+def cuda_python() -> str:
+    """The cuda-python for this machine, as pip's requirement."""
+    if not is_jetson():
+        return CUDA_PYTHON
+    return JETPACK6_CUDA_PYTHON if sys.version_info < (3, 11) else JETPACK7_CUDA_PYTHON
 
 
 def _built_with(info: str, name: str) -> bool:

@@ -47,7 +47,7 @@ NOT_SHIPPED = re.compile(
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 OPENCVS = ("4.8", "4.14", "5")
 # JetPack 6 has Python 3.10 and NVIDIA's OpenCV 4.8, built for NumPy 1; wheels of the same versions stand in for it.
-BOARD = ("numpy>=1.24,<2", "opencv-python==4.8.0.74", "onnxruntime")
+BOARD = ("numpy>=1.24,<2", "opencv-python==4.8.0.74")
 
 
 def call(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -190,7 +190,7 @@ def requirements(extra: str) -> set[str]:
 
 def test_no_extra_brings_two_of_a_kind() -> None:
     """No extra installs two onnxruntimes or two OpenCVs, and only train and export install torch."""
-    for extra in ("cpu", "gpu", "headless", "demo", "train", "export", "dev"):
+    for extra in ("cpu", "gpu", "headless", "jetson", "demo", "train", "export", "dev"):
         names = requirements(extra)
         assert not {"onnxruntime", "onnxruntime-gpu"} <= names
         assert not {"opencv-python", "opencv-python-headless"} <= names
@@ -231,9 +231,19 @@ def test_the_install_resolves(wheel: Path, tmp_path: Path, python: str, extra: s
 @pytest.mark.slow
 @pytest.mark.parametrize("python", ["3.10", "3.12"])
 def test_the_install_resolves_on_a_board(wheel: Path, tmp_path: Path, python: str) -> None:
-    """The package installs on a Jetson (64-bit Arm; JetPack 6: Python 3.10, JetPack 7: 3.12) with the system's NumPy 1."""
+    """The extra jetson installs on a Jetson (64-bit Arm; JetPack 6: Python 3.10, JetPack 7: 3.12) with the system's NumPy 1."""
+    packaging = pytest.importorskip(
+        "packaging.requirements", reason="pip itself would read the markers for this Python"
+    )
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        lines = re.findall(r"^Requires-Dist: (.+)$", archive.read(name).decode(), re.M)
+    found = [packaging.Requirement(line) for line in lines]
+    meant = {"python_version": python, "extra": "jetson"}
+    words = [f"{r.name}{r.specifier}" for r in found if r.marker is None or r.marker.evaluate(meant)]
+    assert len(words) == 5, words
     platforms = [w for tag in ("manylinux_2_28_aarch64", "manylinux2014_aarch64") for w in ("--platform", tag)]
-    resolves("--python-version", python, *platforms, "numpy>=1.24,<2", wheel, folder=tmp_path)
+    resolves("--python-version", python, *platforms, "numpy>=1.24,<2", *words, folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +357,7 @@ def test_a_video_with_a_board_s_versions(wheel: Path, clip: Path, tmp_path: Path
     python = pythons().get("3.10")
     if python is None:
         pytest.skip("no Python 3.10 runs here")
-    bin_folder = install(tmp_path, python, *BOARD, wheel)
+    bin_folder = install(tmp_path, python, *BOARD, f"{wheel}[jetson]")
 
     check_run(bin_folder / "numclip", clip, tmp_path, {**alone(), "NUMCLIP_CACHE": str(tmp_path / "cache")})
 

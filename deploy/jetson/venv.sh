@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make numclip's environment on the board: venv.sh DIR WHEEL. It uses the system's OpenCV and TensorRT.
+# Make numclip's environment on the board: venv.sh DIR WHEEL. It uses the system's OpenCV and TensorRT; the extra jetson
+# brings what the engines and their verification need beside them.
 set -eu
 
 dir="$1"
@@ -13,4 +14,4 @@ if ! python3 -c "$new_enough" 2>/dev/null; then
     opencv="opencv-python-headless>=4.8"
 fi
 # The system's OpenCV was built for NumPy 1 and does not load with a newer one.
-"$dir/bin/python" -m pip install --quiet "numpy>=1.24,<2" ${opencv:+"$opencv"} "$wheel"
+"$dir/bin/python" -m pip install --quiet "numpy>=1.24,<2" ${opencv:+"$opencv"} "${wheel}[jetson]"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import DeviceError
+from ..system import is_jetson
 
 _INTEGRATED, _MAJOR, _MINOR = 18, 75, 76  # CUdevice_attribute in cuda.h
 
@@ -86,8 +87,9 @@ def import_cudart() -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
+    extra = "jetson" if is_jetson() else "tensorrt"
     raise DeviceError(
-        'device tensorrt: needs the package cuda-python, which is not installed; run: pip install "numclip[tensorrt]", '
+        f'device tensorrt: needs the package cuda-python, which is not installed; run: pip install "numclip[{extra}]", '
         "or use --device cpu"
     )
 

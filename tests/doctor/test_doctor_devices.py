@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from numclip.doctor import devices as doctor_devices
+from numclip.doctor import packages
 from numclip.doctor.devices import devices
 from numclip.errors import DeviceError
 from numclip.runtime.contract.model_file import MODELS, read_spec
@@ -62,6 +65,33 @@ def test_a_device_that_fails_at_its_run(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert not found.ok
     assert "failed to run it" in found.said
+
+
+@pytest.mark.parametrize(
+    ("jetson", "python", "asked"),
+    [
+        (False, (3, 10), "cuda-python>=12.6"),
+        (True, (3, 10), "cuda-python>=12.6,<12.7"),
+        (True, (3, 12), "cuda-python>=13.0,<13.1"),
+    ],
+)
+def test_tensorrt_without_cuda_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jetson: bool, python: tuple[int, int], asked: str
+) -> None:
+    """With a GPU and TensorRT (stand-ins), a missing cuda-python is a problem; the command names the version for a board's CUDA."""
+    (tmp_path / "tensorrt.py").write_text("__version__ = '10.3.0'")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(packages, "is_jetson", lambda: jetson)
+    monkeypatch.setattr(packages.sys, "version_info", python)
+    for name in ("cuda", "cuda.bindings.runtime", "cuda.cudart"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    found = doctor_devices.tensorrt(ORIN_LIKE)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+
+    assert (found.ok, found.said.partition(",")[0]) == (False, "10.3.0")
+    assert shlex.split(str(found.fix))[-2:] == ["install", asked]
+    assert doctor_devices.tensorrt(None).ok
 
 
 def test_the_driver_is_asked() -> None:
