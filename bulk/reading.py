@@ -157,15 +157,17 @@ class UnitReader:
         """Return the rows of a video, in the order of their first frame."""
         with opened.as_file() as path:
             row.sha256 = _file_sha256(path)
-            try:
-                results = stream(path, self._model, self._video_detector, self._rules)
-                rows = list(
-                    _tracks(row, results, self) if self._options.video == "track" else self._frames(row, results)
-                )
-            except SourceError as error:  # name the archive member, not its temporary copy
-                raise SourceError(str(error).replace(str(path), row.source)) from None
+            results = self._results(path, row)
+            rows = list(_tracks(row, results, self) if self._options.video == "track" else self._frames(row, results))
         row.faces = len(rows)
         return rows
+
+    def _results(self, path: Path, row: InputRow) -> Iterator[FrameResult]:
+        """Yield the results of a video. If it is damaged they end early, and `row` gets the error."""
+        try:
+            yield from stream(path, self._model, self._video_detector, self._rules)
+        except SourceError as error:  # name the archive member, not its temporary copy
+            row.error = str(error).replace(str(path), row.source)
 
     def _frames(self, row: InputRow, results: Iterator[FrameResult]) -> Iterator[Row]:
         every_s = 0.0 if self._options.video == "frame" else float(self._options.video)
@@ -175,11 +177,15 @@ class UnitReader:
                 continue
             due_s = (result.frame.time_s // every_s + 1) * every_s if every_s else 0.0
             for face in result.faces:
-                yield {
-                    **self.row(row, face, result.frame.index),
-                    "time_s": result.frame.time_s,
-                    "track": face.track_id,
-                }
+                yield self.frame_row(row, face, result)
+
+    def frame_row(self, of: InputRow, face: Face, result: FrameResult) -> Row:
+        """Return the row of a face in one frame of a video."""
+        return {
+            **self.row(of, face, result.frame.index),
+            "time_s": result.frame.time_s,
+            "track": face.track_id,
+        }
 
     def row(self, of: InputRow, face: Face, index: int) -> Row:
         """Return the row of a face. index: number of its page or frame."""
@@ -221,12 +227,16 @@ class _Track:
 
 
 def _tracks(of: InputRow, results: Iterator[FrameResult], reader: UnitReader) -> Iterator[Row]:
-    """Yield one row per person: the final estimate and the box of the largest face. Only people in view are held in memory."""
+    """Yield one row per person: the final estimate and the box of the largest face. Only people in view are held in memory.
+
+    Slides and videos of one or two frames have no tracks: each face of each frame is a row.
+    """
     tracks: dict[int, _Track] = {}
     for result in results:
         now_s = result.frame.time_s
         for face in result.faces:
             if face.track_id is None:
+                yield reader.frame_row(of, face, result)
                 continue
             x1, y1, x2, y2 = face.box_xyxy
             size_px = (x2 - x1) * (y2 - y1)
