@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 from ..errors import UsageError
@@ -16,7 +17,7 @@ from .local import read_locally, usable_processors
 from .options import STAGES, BulkOptions, BulkSummary
 from .reading import UnitDone, UnitReader, content_sha256
 from .schema import SCHEMA_VERSION
-from .store import Store
+from .store import Store, is_result
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +35,26 @@ def bulk(options: BulkOptions) -> BulkSummary:
     _check(options)
     from tqdm import tqdm
 
-    listed = list(list_inputs(options.inputs, options.from_file))
+    listed = [
+        found
+        for found in list_inputs(options.inputs, options.from_file)
+        if found.place != "file" or not is_result(found.path, options.out)
+    ]
     part, parts = options.shard
     units = list(cut(listed, options.unit_size))[part - 1 :: parts]
+    if options.dedupe:
+        units = _with_duplicates(units)
     store = Store(options.out, options.shard)
     missing = store.open(_settings(options), units, options.update)
     for journal in store.units.glob("*.journal"):
         journal.unlink()
-    duplicates = _duplicates(units) if options.dedupe else {}
     workers = options.workers or usable_processors()
     stage_seconds = dict[str, float].fromkeys(STAGES, 0.0)
     total = sum(len(unit.inputs) for unit in missing)
     if len(missing) < len(units):
         log.info(f"continuing: {len(units) - len(missing)} of {len(units)} units are already done")
     with tqdm(total=total, unit="file", disable=None, file=sys.stderr) as progress:
-        for done in _results(options, missing, duplicates, workers):
+        for done in _results(options, missing, workers):
             progress.update(done.inputs)
             for stage, seconds in done.stage_seconds.items():
                 stage_seconds[stage] += seconds
@@ -70,19 +76,17 @@ def bulk(options: BulkOptions) -> BulkSummary:
     return summary
 
 
-def _results(
-    options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
-) -> Iterator[UnitDone]:
+def _results(options: BulkOptions, units: Sequence[Unit], workers: int) -> Iterator[UnitDone]:
     if not units:
         return iter(())
     if options.engine == "ray":
         from .engine_ray import read_with_ray
 
-        return read_with_ray(options, units, duplicates, workers)
+        return read_with_ray(options, units, workers)
     if workers == 1:
         reader = UnitReader(options)
-        return (reader.read(unit, duplicates) for unit in units)
-    return read_locally(options, units, duplicates, workers)
+        return map(reader.read, units)
+    return read_locally(options, units, workers)
 
 
 def _check(options: BulkOptions) -> None:
@@ -128,8 +132,11 @@ def _settings(options: BulkOptions) -> dict[str, object]:
     }
 
 
-def _duplicates(units: Sequence[Unit]) -> dict[str, str]:
-    """Map each duplicate to the first source with the same bytes. Only files of equal size are hashed."""
+def _with_duplicates(units: Sequence[Unit]) -> list[Unit]:
+    """Mark each duplicate with the first source that has the same bytes. Only files of equal size are hashed.
+
+    The mark is part of a unit's name: if the first file changes or is gone, the units of its duplicates are read again.
+    """
     sizes: dict[int, list[Input]] = {}
     for unit in units:
         for found in unit.inputs:
@@ -142,4 +149,7 @@ def _duplicates(units: Sequence[Unit]) -> dict[str, str]:
             digest = content_sha256(found)
             if digest is not None and first.setdefault(digest, found.source) != found.source:
                 copies[found.source] = first[digest]
-    return copies
+    return [
+        Unit(tuple(replace(found, duplicate_of=copies.get(found.source, "")) for found in unit.inputs))
+        for unit in units
+    ]

@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Literal
@@ -67,19 +68,28 @@ class Input:
     fault: str = ""
     """Why it cannot be read, if that was found while listing; otherwise empty."""
 
+    duplicate_of: str = ""
+    """Source of the identical input that is read instead; empty if there is none."""
+
     def identity(self) -> str:
         """Return the facts that must not change if an earlier result is to be reused."""
-        return "\0".join((self.source, str(self.size), str(self.changed_ns)))
+        original = (self.duplicate_of,) if self.duplicate_of else ()
+        return "\0".join((self.source, str(self.size), str(self.changed_ns), *original))
 
 
 @dataclass(frozen=True)
 class Unit:
     """Inputs that one worker reads together; its result is written completely or not at all."""
 
-    name: str
-    """Hash of the identities of its inputs; it changes when one of them changes."""
-
     inputs: tuple[Input, ...]
+
+    @cached_property
+    def name(self) -> str:
+        """Hash of the identities of its inputs; it changes when one of them changes."""
+        digest = hashlib.sha256()
+        for found in self.inputs:
+            digest.update(found.identity().encode("utf-8", "surrogateescape") + b"\1")
+        return digest.hexdigest()[:24]
 
 
 def list_inputs(inputs: Iterable[str], from_file: Path | None = None) -> Iterator[Input]:
@@ -96,24 +106,16 @@ def cut(inputs: Iterable[Input], unit_size: int) -> Iterator[Unit]:
     """Yield units of at most `unit_size` inputs. A video, and an archive that can only be read from its start, is its own unit."""
     for alone, group in groupby(inputs, key=_group):
         if alone:
-            whole = tuple(group)
-            yield Unit(_name(whole), whole)
+            yield Unit(tuple(group))
             continue
         while part := tuple(islice(group, unit_size)):
-            yield Unit(_name(part), part)
+            yield Unit(part)
 
 
 def _group(found: Input) -> str:
     if found.place == "tar-stream":
         return found.path
     return found.source if found.path.lower().endswith(VIDEO_SUFFIXES) else ""
-
-
-def _name(inputs: tuple[Input, ...]) -> str:
-    digest = hashlib.sha256()
-    for found in inputs:
-        digest.update(found.identity().encode("utf-8", "surrogateescape") + b"\1")
-    return digest.hexdigest()[:24]
 
 
 def _lines(from_file: Path | None) -> Iterator[tuple[str, Path | None]]:

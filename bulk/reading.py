@@ -80,18 +80,18 @@ class UnitReader:
         self._level = options.level if self._model.spec.calibration is not None else None
         self._constant: Row = {"model_sha256": graph_sha256(resolve(options.model)), "numclip": version("numclip")}
 
-    def read(self, unit: Unit, duplicates: dict[str, str]) -> UnitDone:
-        """Read a unit's inputs and commit its rows. duplicates: source -> the identical source that is read instead."""
+    def read(self, unit: Unit) -> UnitDone:
+        """Read a unit's inputs and commit its rows. Of a duplicate only the name of the identical source is stored."""
         done = UnitDone(unit.name)
         faces: list[Row] = []
         inputs: list[InputRow] = []
         waiting: list[tuple[InputRow, list[Frame]]] = []
         journal = Journal(self._store.units / f"{unit.name}.journal")
-        for at, (found, opened) in enumerate(_opened(unit.inputs, duplicates)):
+        for at, (found, opened) in enumerate(_opened(unit.inputs)):
             row = InputRow(printable(found.source))
             inputs.append(row)
-            if found.source in duplicates:
-                row.duplicate_of = printable(duplicates[found.source])
+            if found.duplicate_of:
+                row.duplicate_of = printable(found.duplicate_of)
                 continue
             if journal.deaths(at) >= DEATHS:
                 row.error = f"{row.source}: skipped, because reading it crashed the process {DEATHS} times (out of memory, or a library crash)"
@@ -375,16 +375,16 @@ class _AsFile:
             self._copy.unlink(missing_ok=True)
 
 
-def _opened(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[tuple[Input, _Opened]]:
+def _opened(inputs: Sequence[Input]) -> Iterator[tuple[Input, _Opened]]:
     """Yield each input with access to its bytes; a compressed archive is read once, from its start."""
     if inputs and inputs[0].place == "tar-stream":
-        yield from _streamed(inputs, duplicates)
+        yield from _streamed(inputs)
         return
     for found in inputs:
         yield found, _Opened(found)
 
 
-def _streamed(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[tuple[Input, _Opened]]:
+def _streamed(inputs: Sequence[Input]) -> Iterator[tuple[Input, _Opened]]:
     wanted = iter(inputs)
     found = next(wanted, None)
     try:
@@ -393,7 +393,7 @@ def _streamed(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[t
                 if found is None or member.name != found.member:
                     continue
                 file = archive.extractfile(member)
-                data = b"" if file is None or found.source in duplicates else file.read()
+                data = b"" if file is None else file.read()
                 yield found, _Opened(found, data=data)
                 found = next(wanted, None)
     except (tarfile.TarError, OSError, EOFError) as error:

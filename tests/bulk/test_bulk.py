@@ -214,6 +214,61 @@ def test_copies_are_read_once(
     ]
 
 
+def test_a_copy_is_read_when_its_original_is_gone(hopper: np.ndarray, options: BulkOptions, tmp_path: Path) -> None:
+    """a.jpg and b.jpg are identical and in different units. Without a.jpg the same command is an error that names b.jpg; with
+    --update b.jpg is read itself and keeps its row."""
+    folder, again = tmp_path / "in", replace(options, inputs=(str(tmp_path / "in"),), out=tmp_path / "out", unit_size=1)
+    again = replace(again, dedupe=True)
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(folder / name), hopper)
+    assert bulk(again).duplicates == 1
+    value = rows_of(again.out)[0]["value"]
+    (folder / "a.jpg").unlink()
+    with pytest.raises(UsageError, match=r"b\.jpg"):
+        bulk(again)
+
+    assert bulk(replace(again, update=True)).duplicates == 0
+    assert [(row["source"], row["value"]) for row in rows_of(again.out)] == [(str(folder / "b.jpg"), value)]
+
+
+def test_a_copy_has_the_outcome_of_its_original(options: BulkOptions, tmp_path: Path) -> None:
+    """Both copies of an unreadable file are errors, each under its own name; both copies of a picture without a face are counted."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(b"no picture")
+        cv2.imwrite(str(folder / f"grey-{name}"), np.full((64, 64, 3), 90, np.uint8))
+    summary = bulk(replace(options, inputs=(str(folder),), out=tmp_path / "out", dedupe=True))
+    errors = errors_of(tmp_path / "out")
+
+    assert (summary.duplicates, summary.errors, summary.without_faces) == (2, 2, 2)
+    assert set(errors) == {str(folder / "a.jpg"), str(folder / "b.jpg")}
+    assert all(source in sentence for source, sentence in errors.items())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out"), [(".", "ages"), (".", "."), ("**/*", "ages"), ("ages", "ages"), ("./*", "../here/ages")]
+)
+def test_the_results_are_no_inputs(
+    inputs: str, out: str, hopper: np.ndarray, options: BulkOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the output folder among the inputs, the same command can be repeated, also after the report: it reads the pictures,
+    and no file that the run wrote."""
+    (tmp_path / "here" / "ages").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    cv2.imwrite("ages/a.jpg", hopper)
+    again = replace(options, inputs=(inputs,), out=Path(out), formats=("parquet", "csv", "jsonl"))
+    first = bulk(again)
+    write_report(again.out)
+
+    assert (first.inputs, first.errors) == (1, 0)
+    again_summary = bulk(again)
+    assert (again_summary.inputs, again_summary.errors, again_summary.units_resumed) == (1, 0, 1)
+    bulk(replace(again, shard=(1, 2)))
+    assert bulk(replace(again, shard=(2, 2))).errors == 0
+
+
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     """A link to a parent folder is one error; the other files are listed once."""
     (tmp_path / "a" / "b").mkdir(parents=True)
