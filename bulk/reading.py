@@ -28,7 +28,7 @@ from ..runtime.live.pipeline import Pipeline, Rules
 from ..runtime.live.reading import stream
 from ..runtime.live.results import Face, FrameResult
 from ..runtime.sessions.model import load
-from .inputs import Input, Unit
+from .inputs import READ_FAULTS, Input, Unit
 from .options import STAGES, BulkOptions
 from .schema import FACES, INPUTS, printable
 from .store import Store
@@ -325,10 +325,21 @@ class _Opened:
                 )
             try:
                 self._data = self._read()
-            except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError) as error:
+            except READ_FAULTS as error:
                 reason = getattr(error, "strerror", None) or error
-                raise SourceError(f"{printable(self._found.source)}: cannot be read ({reason})") from None
+                raise SourceError(
+                    f"{printable(self._found.source)}: cannot be read ({reason}); {self._advice(error)}"
+                ) from None
         return self._data
+
+    def _advice(self, error: Exception) -> str:
+        if self._found.place == "url":
+            return "check the address; in it, a space is written as %20"
+        if self._found.place == "file":
+            return "check that it exists and that you may read it"
+        if isinstance(error, RuntimeError):  # protected by a password, or compressed by an unknown method
+            return "unpack the archive with another program, and give the folder"
+        return "copy the archive again"
 
     def _read(self) -> bytes:
         found = self._found
@@ -349,8 +360,13 @@ class _Opened:
                 return answer.read(MAX_BYTES)
         import fsspec
 
-        with fsspec.open(found.path, "rb") as file:
-            return file.read()  # pyright: ignore[reportAttributeAccessIssue]  (fsspec's own file type is untyped)
+        try:
+            with fsspec.open(found.path, "rb") as file:
+                return file.read()  # pyright: ignore[reportAttributeAccessIssue]  (fsspec's own file type is untyped)
+        except MemoryError:
+            raise
+        except Exception as error:  # the packages of fsspec raise errors of their own
+            raise OSError(str(error)) from None
 
     def as_file(self) -> _AsFile:
         """Return a path on disk: the file itself, or a temporary copy of an archive member."""
@@ -396,7 +412,7 @@ def _streamed(inputs: Sequence[Input]) -> Iterator[tuple[Input, _Opened]]:
                 data = b"" if file is None else file.read()
                 yield found, _Opened(found, data=data)
                 found = next(wanted, None)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except READ_FAULTS as error:
         while found is not None:
             fault = f"{printable(found.source)}: cannot be read ({error}); copy the archive again"
             yield Input(found.source, found.place, found.path, found.member, fault=fault), _Opened(found, data=b"")

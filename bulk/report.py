@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from ..errors import NumclipError, UsageError
 from ..runtime.live.pictures import pictures_in
 from ..runtime.places import write_whole
-from .inputs import MEMBER, Input
+from .inputs import MEMBER, READ_FAULTS, Input
 from .reading import content_of
 from .schema import FACES
 
@@ -213,7 +213,7 @@ def _tile(row: dict[str, object], show_faces: bool) -> Shown | None:
         return None
     try:
         pictures = list(pictures_in(content_of(_input(source)), source))
-    except (NumclipError, KeyError):
+    except (NumclipError, *READ_FAULTS):
         return None
     index, box = row["index"], row["box"]
     if not isinstance(index, int) or not isinstance(box, list) or index >= len(pictures):
