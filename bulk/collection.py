@@ -11,11 +11,12 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from ..errors import UsageError
-from ..runtime.contract.model_file import graph_sha256, resolve
+from ..runtime.contract.model_file import resolve
+from ..runtime.sessions.engine_file import read_sidecar
 from .inputs import Input, Unit, cut, list_inputs
 from .local import read_locally, usable_processors
 from .options import STAGES, BulkOptions, BulkSummary
-from .reading import UnitDone, UnitReader, content_sha256
+from .reading import UnitDone, UnitReader, content_sha256, model_sha256
 from .schema import SCHEMA_VERSION
 from .store import Store, is_result
 
@@ -70,7 +71,7 @@ def bulk(options: BulkOptions) -> BulkSummary:
         workers=workers,
         seconds=time.perf_counter() - started_s,
         stage_seconds=stage_seconds,
-        files=(*files, f"summary{store.suffix}.json"),
+        files=(*files, store.summary.name),
     )
     store.finish({"schema": SCHEMA_VERSION, "settings": _settings(options), **summary.to_json()})
     return summary
@@ -115,12 +116,13 @@ def _check(options: BulkOptions) -> None:
 def _settings(options: BulkOptions) -> dict[str, object]:
     """Return the settings that determine the rows; all rows of a folder have the same settings."""
     path = resolve(options.model)
+    spec = read_sidecar(path)[0].to_json().encode() if path.suffix == ".engine" else b""  # with its calibration
     return {
         "schema": SCHEMA_VERSION,
         "numclip": version("numclip"),
         "model": options.model,
-        "model_sha256": graph_sha256(path),
-        "calibration_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "model_sha256": model_sha256(path),
+        "calibration_sha256": hashlib.sha256(spec or path.read_bytes()).hexdigest(),
         "detector": options.detector,
         "level": options.level,
         "min_face_px": options.min_face_px,

@@ -27,6 +27,7 @@ from ..runtime.live.pictures import Kind, kind_of, kind_of_data, pictures_in
 from ..runtime.live.pipeline import Pipeline, Rules
 from ..runtime.live.reading import stream
 from ..runtime.live.results import Face, FrameResult
+from ..runtime.sessions.engine_file import read_sidecar
 from ..runtime.sessions.model import load
 from .inputs import READ_FAULTS, Input, Unit
 from .options import STAGES, BulkOptions
@@ -78,7 +79,7 @@ class UnitReader:
         self._rules = Rules(max_faces=options.max_faces, min_face_px=options.min_face_px)
         self._pipeline = Pipeline(self._model, enlarging(self._video_detector), self._rules, tracks=False)
         self._level = options.level if self._model.spec.calibration is not None else None
-        self._constant: Row = {"model_sha256": graph_sha256(resolve(options.model)), "numclip": version("numclip")}
+        self._constant: Row = {"model_sha256": model_sha256(resolve(options.model)), "numclip": version("numclip")}
 
     def read(self, unit: Unit) -> UnitDone:
         """Read a unit's inputs and commit its rows. Of a duplicate only the name of the identical source is stored."""
@@ -417,6 +418,11 @@ def _streamed(inputs: Sequence[Input]) -> Iterator[tuple[Input, _Opened]]:
             fault = f"{printable(found.source)}: cannot be read ({error}); copy the archive again"
             yield Input(found.source, found.place, found.path, found.member, fault=fault), _Opened(found, data=b"")
             found = next(wanted, None)
+
+
+def model_sha256(path: Path) -> str:
+    """Return the hash of a model's graph; for an engine, of the graph that it was built from."""
+    return read_sidecar(path)[1].graph_sha256 if path.suffix == ".engine" else graph_sha256(path)
 
 
 def content_of(found: Input) -> bytes:

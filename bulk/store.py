@@ -51,6 +51,12 @@ def is_result(path: str, out: Path) -> bool:
     return False
 
 
+def missing_shards(out: Path, parts: int) -> list[str]:
+    """Return I/N of each of the N shards that has no summary in the output folder."""
+    stores = ((part, Store(out, (part, parts))) for part in range(1, parts + 1))
+    return [f"{part}/{parts}" for part, store in stores if not store.summary.is_file()]
+
+
 @dataclass
 class Counts:
     """Counts of the merged tables."""
@@ -79,6 +85,7 @@ class Store:
         self.suffix = "" if shard == (1, 1) else f"-{shard[0]:04d}-of-{shard[1]:04d}"
         self.units = out / f".units{self.suffix}"
         self.run = out / f"run{self.suffix}.json"
+        self.summary = out / f"summary{self.suffix}.json"
 
     def open(self, settings: dict[str, object], units: Sequence[Unit], update: bool) -> list[Unit]:
         """Begin or continue a run; returns the units that are still to be read.
@@ -149,7 +156,7 @@ class Store:
 
     def finish(self, summary: dict[str, object]) -> None:
         """Write summary.json, which marks the folder as complete."""
-        write_json(self.out / f"summary{self.suffix}.json", summary)
+        write_json(self.summary, summary)
 
     def _earlier(self) -> dict[str, object] | None:
         try:

@@ -45,7 +45,7 @@ def test_slides_have_a_row_per_face_and_frame(
 @pytest.mark.parametrize("video", ["track", "frame"])
 def test_a_truncated_video_keeps_its_rows(video: str, hopper: np.ndarray, tmp_path: Path) -> None:
     """Of an mp4 that lacks its second half, the frames that can be read have rows, and the video is an error that says so."""
-    frames = [cv2.warpAffine(hopper, np.float32([[1, 0, i], [0, 1, 0]]), (512, 512)) for i in range(40)]
+    frames = [cv2.warpAffine(hopper, np.array([[1, 0, i], [0, 1, 0]], np.float32), (512, 512)) for i in range(40)]
     path = write_video(tmp_path / "cut.mp4", frames, options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     rows, (error,) = read(path, tmp_path / "out", video)
