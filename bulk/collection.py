@@ -7,16 +7,18 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 from ..errors import UsageError
-from ..runtime.contract.model_file import graph_sha256, resolve
+from ..runtime.contract.model_file import resolve
+from ..runtime.sessions.engine_file import read_sidecar
 from .inputs import Input, Unit, cut, list_inputs
 from .local import read_locally, usable_processors
 from .options import STAGES, BulkOptions, BulkSummary
-from .reading import UnitDone, UnitReader, content_sha256
+from .reading import UnitDone, UnitReader, content_sha256, model_sha256
 from .schema import SCHEMA_VERSION
-from .store import Store
+from .store import Store, is_result
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +36,26 @@ def bulk(options: BulkOptions) -> BulkSummary:
     _check(options)
     from tqdm import tqdm
 
-    listed = list(list_inputs(options.inputs, options.from_file))
+    listed = [
+        found
+        for found in list_inputs(options.inputs, options.from_file)
+        if found.place != "file" or not is_result(found.path, options.out)
+    ]
     part, parts = options.shard
     units = list(cut(listed, options.unit_size))[part - 1 :: parts]
+    if options.dedupe:
+        units = _with_duplicates(units)
     store = Store(options.out, options.shard)
     missing = store.open(_settings(options), units, options.update)
     for journal in store.units.glob("*.journal"):
         journal.unlink()
-    duplicates = _duplicates(units) if options.dedupe else {}
     workers = options.workers or usable_processors()
     stage_seconds = dict[str, float].fromkeys(STAGES, 0.0)
     total = sum(len(unit.inputs) for unit in missing)
     if len(missing) < len(units):
         log.info(f"continuing: {len(units) - len(missing)} of {len(units)} units are already done")
     with tqdm(total=total, unit="file", disable=None, file=sys.stderr) as progress:
-        for done in _results(options, missing, duplicates, workers):
+        for done in _results(options, missing, workers):
             progress.update(done.inputs)
             for stage, seconds in done.stage_seconds.items():
                 stage_seconds[stage] += seconds
@@ -64,25 +71,23 @@ def bulk(options: BulkOptions) -> BulkSummary:
         workers=workers,
         seconds=time.perf_counter() - started_s,
         stage_seconds=stage_seconds,
-        files=(*files, f"summary{store.suffix}.json"),
+        files=(*files, store.summary.name),
     )
     store.finish({"schema": SCHEMA_VERSION, "settings": _settings(options), **summary.to_json()})
     return summary
 
 
-def _results(
-    options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
-) -> Iterator[UnitDone]:
+def _results(options: BulkOptions, units: Sequence[Unit], workers: int) -> Iterator[UnitDone]:
     if not units:
         return iter(())
     if options.engine == "ray":
         from .engine_ray import read_with_ray
 
-        return read_with_ray(options, units, duplicates, workers)
+        return read_with_ray(options, units, workers)
     if workers == 1:
         reader = UnitReader(options)
-        return (reader.read(unit, duplicates) for unit in units)
-    return read_locally(options, units, duplicates, workers)
+        return map(reader.read, units)
+    return read_locally(options, units, workers)
 
 
 def _check(options: BulkOptions) -> None:
@@ -111,12 +116,13 @@ def _check(options: BulkOptions) -> None:
 def _settings(options: BulkOptions) -> dict[str, object]:
     """Return the settings that determine the rows; all rows of a folder have the same settings."""
     path = resolve(options.model)
+    spec = read_sidecar(path)[0].to_json().encode() if path.suffix == ".engine" else b""  # with its calibration
     return {
         "schema": SCHEMA_VERSION,
         "numclip": version("numclip"),
         "model": options.model,
-        "model_sha256": graph_sha256(path),
-        "calibration_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "model_sha256": model_sha256(path),
+        "calibration_sha256": hashlib.sha256(spec or path.read_bytes()).hexdigest(),
         "detector": options.detector,
         "level": options.level,
         "min_face_px": options.min_face_px,
@@ -128,8 +134,11 @@ def _settings(options: BulkOptions) -> dict[str, object]:
     }
 
 
-def _duplicates(units: Sequence[Unit]) -> dict[str, str]:
-    """Map each duplicate to the first source with the same bytes. Only files of equal size are hashed."""
+def _with_duplicates(units: Sequence[Unit]) -> list[Unit]:
+    """Mark each duplicate with the first source that has the same bytes. Only files of equal size are hashed.
+
+    The mark is part of a unit's name: if the first file changes or is gone, the units of its duplicates are read again.
+    """
     sizes: dict[int, list[Input]] = {}
     for unit in units:
         for found in unit.inputs:
@@ -142,4 +151,7 @@ def _duplicates(units: Sequence[Unit]) -> dict[str, str]:
             digest = content_sha256(found)
             if digest is not None and first.setdefault(digest, found.source) != found.source:
                 copies[found.source] = first[digest]
-    return copies
+    return [
+        Unit(tuple(replace(found, duplicate_of=copies.get(found.source, "")) for found in unit.inputs))
+        for unit in units
+    ]

@@ -31,13 +31,11 @@ class Actor:
 
     def __call__(self, batch: Batch) -> Batch:
         """Read the units of a batch; every batch has one unit."""
-        done = [pickle.dumps(self._reader.read(*pickle.loads(unit))) for unit in batch["unit"]]
+        done = [pickle.dumps(self._reader.read(pickle.loads(unit))) for unit in batch["unit"]]
         return {"unit": np.array(done, np.object_)}
 
 
-def read_with_ray(
-    options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
-) -> Iterator[UnitDone]:
+def read_with_ray(options: BulkOptions, units: Sequence[Unit], workers: int) -> Iterator[UnitDone]:
     """Yield each unit when it is finished, in any order."""
     import ray  # pyright: ignore[reportMissingImports]  (the extra ray)
 
@@ -49,10 +47,7 @@ def read_with_ray(
         else:
             ray.init(address=options.address, log_to_driver=False, runtime_env=environment)
     try:
-        packed = [
-            pickle.dumps((unit, {f.source: duplicates[f.source] for f in unit.inputs if f.source in duplicates}))
-            for unit in units
-        ]
+        packed = [pickle.dumps(unit) for unit in units]
         data = ray.data.from_items([{"unit": item} for item in packed], override_num_blocks=max(1, len(packed)))
         # Ray restarts an actor that died and hands it the unit again, as often as it takes: the journal takes out the input at fault.
         done = data.map_batches(

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import http.client
+import lzma
 import os
+import struct
 import tarfile
+import urllib.parse
+import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Literal
@@ -35,6 +42,20 @@ VIDEO_SUFFIXES = (
     ".3gp",
     ".wmv",
     ".flv",
+)
+# What reading a damaged, protected or unknown kind of archive raises, and a broken download.
+READ_FAULTS = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    http.client.HTTPException,
 )
 MEMBER = "::"  # separates an archive's path from a member's name
 
@@ -67,19 +88,28 @@ class Input:
     fault: str = ""
     """Why it cannot be read, if that was found while listing; otherwise empty."""
 
+    duplicate_of: str = ""
+    """Source of the identical input that is read instead; empty if there is none."""
+
     def identity(self) -> str:
         """Return the facts that must not change if an earlier result is to be reused."""
-        return "\0".join((self.source, str(self.size), str(self.changed_ns)))
+        original = (self.duplicate_of,) if self.duplicate_of else ()
+        return "\0".join((self.source, str(self.size), str(self.changed_ns), *original))
 
 
 @dataclass(frozen=True)
 class Unit:
     """Inputs that one worker reads together; its result is written completely or not at all."""
 
-    name: str
-    """Hash of the identities of its inputs; it changes when one of them changes."""
-
     inputs: tuple[Input, ...]
+
+    @cached_property
+    def name(self) -> str:
+        """Hash of the identities of its inputs; it changes when one of them changes."""
+        digest = hashlib.sha256()
+        for found in self.inputs:
+            digest.update(found.identity().encode("utf-8", "surrogateescape") + b"\1")
+        return digest.hexdigest()[:24]
 
 
 def list_inputs(inputs: Iterable[str], from_file: Path | None = None) -> Iterator[Input]:
@@ -96,24 +126,16 @@ def cut(inputs: Iterable[Input], unit_size: int) -> Iterator[Unit]:
     """Yield units of at most `unit_size` inputs. A video, and an archive that can only be read from its start, is its own unit."""
     for alone, group in groupby(inputs, key=_group):
         if alone:
-            whole = tuple(group)
-            yield Unit(_name(whole), whole)
+            yield Unit(tuple(group))
             continue
         while part := tuple(islice(group, unit_size)):
-            yield Unit(_name(part), part)
+            yield Unit(part)
 
 
 def _group(found: Input) -> str:
     if found.place == "tar-stream":
         return found.path
     return found.source if found.path.lower().endswith(VIDEO_SUFFIXES) else ""
-
-
-def _name(inputs: tuple[Input, ...]) -> str:
-    digest = hashlib.sha256()
-    for found in inputs:
-        digest.update(found.identity().encode("utf-8", "surrogateescape") + b"\1")
-    return digest.hexdigest()[:24]
 
 
 def _lines(from_file: Path | None) -> Iterator[tuple[str, Path | None]]:
@@ -129,11 +151,24 @@ def _lines(from_file: Path | None) -> Iterator[tuple[str, Path | None]]:
 
 
 def _listed(text: str, base: Path | None) -> Iterator[Input]:
+    """Yield the inputs that a word means. In a list (with a base folder), a word without any input is an input that is an error."""
+    try:
+        yield from _found(text, base)
+    except SourceError as error:
+        if base is None:
+            raise
+        yield Input(text, "file", text, fault=str(error))
+
+
+def _found(text: str, base: Path | None) -> Iterator[Input]:
     scheme, colon, _ = text.partition("://")
-    if colon and scheme != "file":
-        yield from [Input(text, "url", text)] if scheme in ("http", "https") else _remote(text)
+    if colon and scheme in ("http", "https"):
+        yield Input(text, "url", text)
         return
-    path = os.path.expanduser(text) if text.startswith("~/") else text
+    if colon and scheme != "file":
+        yield from _remote(text)
+        return
+    path = _path_of(text) if colon else os.path.expanduser(text) if text.startswith("~/") else text
     if base is not None and not os.path.isabs(path):
         path = os.path.join(base, path)
     if os.path.isdir(path):
@@ -142,14 +177,20 @@ def _listed(text: str, base: Path | None) -> Iterator[Input]:
         yield from _file(path)
     else:
         matches = sorted(glob.glob(path, recursive=True), key=os.fsencode) if glob.has_magic(path) else []
-        if not matches and base is None:
+        if not matches:
             raise SourceError(
                 f"{text}: expected a file, folder, glob, archive or address, found no such file; correct the path"
             )
-        if not matches:
-            yield Input(text, "file", path, fault=f"{text}: expected a file, found no such file; correct the list")
         for match in matches:
             yield from _folder(match, set()) if os.path.isdir(match) else _file(match)
+
+
+def _path_of(address: str) -> str:
+    """Return the path of a file:// address."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise SourceError(f"{address}: expected file:///PATH, got the host {parts.netloc!r}; write three slashes")
+    return urllib.request.url2pathname(parts.path)
 
 
 def _folder(path: str, above: set[tuple[int, int]]) -> Iterator[Input]:
@@ -204,7 +245,7 @@ def _tar(path: str, changed_ns: int) -> Iterator[Input]:
                     yield Input(
                         f"{path}{MEMBER}{member.name}", place, path, member.name, offset, member.size, changed_ns
                     )
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except READ_FAULTS as error:
         yield Input(
             path,
             "tar",
@@ -221,7 +262,7 @@ def _zip(path: str, changed_ns: int) -> Iterator[Input]:
                 if not member.is_dir() and not os.path.basename(member.filename).startswith("."):
                     source = f"{path}{MEMBER}{member.filename}"
                     yield Input(source, "zip", path, member.filename, -1, member.file_size, changed_ns)
-    except (zipfile.BadZipFile, OSError) as error:
+    except READ_FAULTS as error:
         yield Input(
             path,
             "zip",
@@ -233,13 +274,13 @@ def _zip(path: str, changed_ns: int) -> Iterator[Input]:
 
 def _remote(address: str) -> Iterator[Input]:
     """Yield the files under an fsspec address."""
-    import fsspec
-
     try:
+        import fsspec
+
         system, path = fsspec.core.url_to_fs(address)
         protocol = address.partition("://")[0]
         found = system.find(path, detail=True) if system.isdir(path) else {path: system.info(path)}
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # the packages of fsspec raise errors of their own
         raise SourceError(
             f"{address}: cannot be listed ({error}); check the address, and that the fsspec package for it is installed"
         ) from None

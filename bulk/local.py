@@ -19,9 +19,7 @@ EARLY_DEATHS = 5  # deaths of workers before their first unit; more mean that no
 TRIES = 50  # deaths in one unit; the journal skips an input after two, so this many have another cause
 
 
-def read_locally(
-    options: BulkOptions, units: Sequence[Unit], duplicates: dict[str, str], workers: int
-) -> Iterator[UnitDone]:
+def read_locally(options: BulkOptions, units: Sequence[Unit], workers: int) -> Iterator[UnitDone]:
     """Yield each unit when it is finished, in any order. Raises the first NumclipError of a worker."""
     waiting = deque((unit, 0) for unit in units)
     early_deaths = 0
@@ -54,10 +52,7 @@ def read_locally(
                     yield answer
                 if waiting:
                     unit = waiting.popleft()
-                    mine = {
-                        found.source: duplicates[found.source] for found in unit[0].inputs if found.source in duplicates
-                    }
-                    pipe.send((unit[0], mine))
+                    pipe.send(unit[0])
                     pool[pipe] = (process, unit)
                 else:
                     pipe.send(None)
@@ -94,9 +89,8 @@ def _work(pipe: Connection, options: BulkOptions) -> None:
     try:
         reader = UnitReader(options)
         pipe.send("ready")
-        while (given := pipe.recv()) is not None:
-            unit, duplicates = given
-            pipe.send(reader.read(unit, duplicates))
+        while (unit := pipe.recv()) is not None:
+            pipe.send(reader.read(unit))
     except (EOFError, BrokenPipeError):
         return
     except OSError as error:

@@ -27,7 +27,7 @@ class BulkOptions:
     """A text file with more inputs, one per line; relative paths are relative to this file."""
 
     model: str = "age-nano"
-    """Name of a model, or an .onnx file."""
+    """Name of a model, an .onnx or .engine file, or hf://owner/name."""
 
     detector: str = FINDER
     """Name of the face detector."""

@@ -27,8 +27,9 @@ from ..runtime.live.pictures import Kind, kind_of, kind_of_data, pictures_in
 from ..runtime.live.pipeline import Pipeline, Rules
 from ..runtime.live.reading import stream
 from ..runtime.live.results import Face, FrameResult
+from ..runtime.sessions.engine_file import read_sidecar
 from ..runtime.sessions.model import load
-from .inputs import Input, Unit
+from .inputs import READ_FAULTS, Input, Unit
 from .options import STAGES, BulkOptions
 from .schema import FACES, INPUTS, printable
 from .store import Store
@@ -78,20 +79,20 @@ class UnitReader:
         self._rules = Rules(max_faces=options.max_faces, min_face_px=options.min_face_px)
         self._pipeline = Pipeline(self._model, enlarging(self._video_detector), self._rules, tracks=False)
         self._level = options.level if self._model.spec.calibration is not None else None
-        self._constant: Row = {"model_sha256": graph_sha256(resolve(options.model)), "numclip": version("numclip")}
+        self._constant: Row = {"model_sha256": model_sha256(resolve(options.model)), "numclip": version("numclip")}
 
-    def read(self, unit: Unit, duplicates: dict[str, str]) -> UnitDone:
-        """Read a unit's inputs and commit its rows. duplicates: source -> the identical source that is read instead."""
+    def read(self, unit: Unit) -> UnitDone:
+        """Read a unit's inputs and commit its rows. Of a duplicate only the name of the identical source is stored."""
         done = UnitDone(unit.name)
         faces: list[Row] = []
         inputs: list[InputRow] = []
         waiting: list[tuple[InputRow, list[Frame]]] = []
         journal = Journal(self._store.units / f"{unit.name}.journal")
-        for at, (found, opened) in enumerate(_opened(unit.inputs, duplicates)):
+        for at, (found, opened) in enumerate(_opened(unit.inputs)):
             row = InputRow(printable(found.source))
             inputs.append(row)
-            if found.source in duplicates:
-                row.duplicate_of = printable(duplicates[found.source])
+            if found.duplicate_of:
+                row.duplicate_of = printable(found.duplicate_of)
                 continue
             if journal.deaths(at) >= DEATHS:
                 row.error = f"{row.source}: skipped, because reading it crashed the process {DEATHS} times (out of memory, or a library crash)"
@@ -157,15 +158,17 @@ class UnitReader:
         """Return the rows of a video, in the order of their first frame."""
         with opened.as_file() as path:
             row.sha256 = _file_sha256(path)
-            try:
-                results = stream(path, self._model, self._video_detector, self._rules)
-                rows = list(
-                    _tracks(row, results, self) if self._options.video == "track" else self._frames(row, results)
-                )
-            except SourceError as error:  # name the archive member, not its temporary copy
-                raise SourceError(str(error).replace(str(path), row.source)) from None
+            results = self._results(path, row)
+            rows = list(_tracks(row, results, self) if self._options.video == "track" else self._frames(row, results))
         row.faces = len(rows)
         return rows
+
+    def _results(self, path: Path, row: InputRow) -> Iterator[FrameResult]:
+        """Yield the results of a video. If it is damaged they end early, and `row` gets the error."""
+        try:
+            yield from stream(path, self._model, self._video_detector, self._rules)
+        except SourceError as error:  # name the archive member, not its temporary copy
+            row.error = str(error).replace(str(path), row.source)
 
     def _frames(self, row: InputRow, results: Iterator[FrameResult]) -> Iterator[Row]:
         every_s = 0.0 if self._options.video == "frame" else float(self._options.video)
@@ -175,11 +178,15 @@ class UnitReader:
                 continue
             due_s = (result.frame.time_s // every_s + 1) * every_s if every_s else 0.0
             for face in result.faces:
-                yield {
-                    **self.row(row, face, result.frame.index),
-                    "time_s": result.frame.time_s,
-                    "track": face.track_id,
-                }
+                yield self.frame_row(row, face, result)
+
+    def frame_row(self, of: InputRow, face: Face, result: FrameResult) -> Row:
+        """Return the row of a face in one frame of a video."""
+        return {
+            **self.row(of, face, result.frame.index),
+            "time_s": result.frame.time_s,
+            "track": face.track_id,
+        }
 
     def row(self, of: InputRow, face: Face, index: int) -> Row:
         """Return the row of a face. index: number of its page or frame."""
@@ -221,12 +228,16 @@ class _Track:
 
 
 def _tracks(of: InputRow, results: Iterator[FrameResult], reader: UnitReader) -> Iterator[Row]:
-    """Yield one row per person: the final estimate and the box of the largest face. Only people in view are held in memory."""
+    """Yield one row per person: the final estimate and the box of the largest face. Only people in view are held in memory.
+
+    Slides and videos of one or two frames have no tracks: each face of each frame is a row.
+    """
     tracks: dict[int, _Track] = {}
     for result in results:
         now_s = result.frame.time_s
         for face in result.faces:
             if face.track_id is None:
+                yield reader.frame_row(of, face, result)
                 continue
             x1, y1, x2, y2 = face.box_xyxy
             size_px = (x2 - x1) * (y2 - y1)
@@ -315,10 +326,21 @@ class _Opened:
                 )
             try:
                 self._data = self._read()
-            except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError) as error:
+            except READ_FAULTS as error:
                 reason = getattr(error, "strerror", None) or error
-                raise SourceError(f"{printable(self._found.source)}: cannot be read ({reason})") from None
+                raise SourceError(
+                    f"{printable(self._found.source)}: cannot be read ({reason}); {self._advice(error)}"
+                ) from None
         return self._data
+
+    def _advice(self, error: Exception) -> str:
+        if self._found.place == "url":
+            return "check the address; in it, a space is written as %20"
+        if self._found.place == "file":
+            return "check that it exists and that you may read it"
+        if isinstance(error, RuntimeError):  # protected by a password, or compressed by an unknown method
+            return "unpack the archive with another program, and give the folder"
+        return "copy the archive again"
 
     def _read(self) -> bytes:
         found = self._found
@@ -339,8 +361,13 @@ class _Opened:
                 return answer.read(MAX_BYTES)
         import fsspec
 
-        with fsspec.open(found.path, "rb") as file:
-            return file.read()  # pyright: ignore[reportAttributeAccessIssue]  (fsspec's own file type is untyped)
+        try:
+            with fsspec.open(found.path, "rb") as file:
+                return file.read()  # pyright: ignore[reportAttributeAccessIssue]  (fsspec's own file type is untyped)
+        except MemoryError:
+            raise
+        except Exception as error:  # the packages of fsspec raise errors of their own
+            raise OSError(str(error)) from None
 
     def as_file(self) -> _AsFile:
         """Return a path on disk: the file itself, or a temporary copy of an archive member."""
@@ -365,16 +392,16 @@ class _AsFile:
             self._copy.unlink(missing_ok=True)
 
 
-def _opened(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[tuple[Input, _Opened]]:
+def _opened(inputs: Sequence[Input]) -> Iterator[tuple[Input, _Opened]]:
     """Yield each input with access to its bytes; a compressed archive is read once, from its start."""
     if inputs and inputs[0].place == "tar-stream":
-        yield from _streamed(inputs, duplicates)
+        yield from _streamed(inputs)
         return
     for found in inputs:
         yield found, _Opened(found)
 
 
-def _streamed(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[tuple[Input, _Opened]]:
+def _streamed(inputs: Sequence[Input]) -> Iterator[tuple[Input, _Opened]]:
     wanted = iter(inputs)
     found = next(wanted, None)
     try:
@@ -383,14 +410,19 @@ def _streamed(inputs: Sequence[Input], duplicates: dict[str, str]) -> Iterator[t
                 if found is None or member.name != found.member:
                     continue
                 file = archive.extractfile(member)
-                data = b"" if file is None or found.source in duplicates else file.read()
+                data = b"" if file is None else file.read()
                 yield found, _Opened(found, data=data)
                 found = next(wanted, None)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except READ_FAULTS as error:
         while found is not None:
             fault = f"{printable(found.source)}: cannot be read ({error}); copy the archive again"
             yield Input(found.source, found.place, found.path, found.member, fault=fault), _Opened(found, data=b"")
             found = next(wanted, None)
+
+
+def model_sha256(path: Path) -> str:
+    """Return the hash of a model's graph; for an engine, of the graph that it was built from."""
+    return read_sidecar(path)[1].graph_sha256 if path.suffix == ".engine" else graph_sha256(path)
 
 
 def content_of(found: Input) -> bytes:

@@ -7,6 +7,7 @@ import html
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,10 @@ import pyarrow.parquet as pq
 from ..errors import NumclipError, UsageError
 from ..runtime.live.pictures import pictures_in
 from ..runtime.places import write_whole
-from .inputs import MEMBER, Input
+from .inputs import MEMBER, READ_FAULTS, Input
 from .reading import content_of
 from .schema import FACES
+from .store import missing_shards
 
 SHEET = 24  # faces on a contact sheet
 TILE_PX = 112
@@ -53,26 +55,39 @@ class Shown:
 
 
 def write_report(folder: Path, show_faces: bool = False) -> Path:
-    """Write report.html into a finished result folder and return its path.
+    """Write report.html into a finished result folder, or one that holds all shards, and return its path.
 
     The page is one self-contained file. Faces are blurred beyond recognition unless `show_faces` is set. Raises UsageError if
-    the folder holds no finished result.
+    the folder holds no finished result, or not every shard of one.
     """
-    summary_path = folder / "summary.json"
-    if not summary_path.is_file():
+    paths = sorted([*folder.glob("summary.json"), *folder.glob("summary-*-of-*.json")])
+    summaries = [json.loads(path.read_text()) for path in paths]
+    if not summaries:
         raise UsageError(
             f"{folder}: expected the folder of a finished numclip bulk run, found no summary.json in it; finish the run first"
         )
-    summary = json.loads(summary_path.read_text())
+    splits = {summary["settings"]["shard"][1] for summary in summaries}
+    if len(splits) > 1:
+        raise UsageError(
+            f"{folder}: expected one run, found runs split into {' and '.join(map(str, sorted(splits)))} shards; give each run "
+            "its own --out"
+        )
+    if missing := missing_shards(folder, splits.pop()):
+        raise UsageError(
+            f"{folder}: expected all shards of the run, found no result of {', '.join(missing)}; run the same command with "
+            f"--shard {missing[0]} and the same --out"
+        )
     faces = pq.read_table(folder / "faces", schema=FACES)
-    errors = pq.read_table(folder / "errors.parquet")
+    errors = pa.concat_tables(
+        [pq.read_table(folder / f"{path.stem.replace('summary', 'errors')}.parquet") for path in paths]
+    )
     aged = faces.filter(faces["value"].is_valid())
     low, high = _floats(aged, "low"), _floats(aged, "high")
     order = np.argsort(np.nan_to_num(high - low, nan=np.inf), kind="stable")
     surest, least = aged.take(order[:SHEET]), aged.take(order[::-1][:SHEET])
     refused = faces.filter(faces["value"].is_null())[:SHEET]
     parts = [
-        _facts(summary, faces, aged),
+        _facts(summaries, faces, aged),
         "<h2>Ages</h2>" + _histogram(aged),
         "<h2>By folder</h2>" + _folders(aged),
         "<h2>By month</h2>" + _months(aged),
@@ -97,14 +112,14 @@ def _floats(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
     return np.asarray(table[column].to_numpy(zero_copy_only=False), np.float64)
 
 
-def _facts(summary: dict[str, object], faces: pa.Table, aged: pa.Table) -> str:
+def _facts(summaries: Sequence[dict[str, int]], faces: pa.Table, aged: pa.Table) -> str:
     values = _floats(aged, "value")
     facts = {
-        "inputs": summary["inputs"],
+        "inputs": sum(summary["inputs"] for summary in summaries),
         "faces": len(faces),
         "median": f"{np.median(values):.0f}" if len(values) else "none",
-        "without a face": summary["without_faces"],
-        "errors": summary["errors"],
+        "without a face": sum(summary["without_faces"] for summary in summaries),
+        "errors": sum(summary["errors"] for summary in summaries),
     }
     return (
         '<div class="facts">' + "".join(f"<div><b>{value}</b>{name}</div>" for name, value in facts.items()) + "</div>"
@@ -213,7 +228,7 @@ def _tile(row: dict[str, object], show_faces: bool) -> Shown | None:
         return None
     try:
         pictures = list(pictures_in(content_of(_input(source)), source))
-    except (NumclipError, KeyError):
+    except (NumclipError, *READ_FAULTS):
         return None
     index, box = row["index"], row["box"]
     if not isinstance(index, int) or not isinstance(box, list) or index >= len(pictures):

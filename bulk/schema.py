@@ -23,7 +23,7 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     (
         "track",
         pa.int64(),
-        "for videos: number of the tracked person, from 0; it is only valid within this video",
+        "for videos: number of the tracked person, from 1; it is only valid within this video; null in slides",
     ),
     ("frames", pa.int64(), "for a track: frames in which the person was seen"),
     ("box", pa.list_(pa.float32(), 4), "x1, y1, x2, y2, px"),

@@ -14,8 +14,10 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +32,29 @@ from .options import Format
 from .schema import ERRORS, FACES, INPUTS, printable
 
 ROWS_PER_PART, ROWS_PER_GROUP = 1_000_000, 50_000
+
+
+_RESULT = re.compile(
+    r"(?:(?:run|summary){0}\.json|errors{0}\.parquet|faces{0}\.(?:csv|jsonl)|report\.html|part-\d+{0}\.parquet)".format(
+        r"(?:-\d+-of-\d+)?"
+    )
+)
+
+
+def is_result(path: str, out: Path) -> bool:
+    """Return whether a file is one that a run writes into the output folder `out`; hidden files are not considered."""
+    folder, name = os.path.split(path)
+    if not _RESULT.fullmatch(name):
+        return False
+    with suppress(OSError):  # the folder does not exist yet
+        return os.path.samefile(folder or ".", out / "faces" if name.startswith("part-") else out)
+    return False
+
+
+def missing_shards(out: Path, parts: int) -> list[str]:
+    """Return I/N of each of the N shards that has no summary in the output folder."""
+    stores = ((part, Store(out, (part, parts))) for part in range(1, parts + 1))
+    return [f"{part}/{parts}" for part, store in stores if not store.summary.is_file()]
 
 
 @dataclass
@@ -60,6 +85,7 @@ class Store:
         self.suffix = "" if shard == (1, 1) else f"-{shard[0]:04d}-of-{shard[1]:04d}"
         self.units = out / f".units{self.suffix}"
         self.run = out / f"run{self.suffix}.json"
+        self.summary = out / f"summary{self.suffix}.json"
 
     def open(self, settings: dict[str, object], units: Sequence[Unit], update: bool) -> list[Unit]:
         """Begin or continue a run; returns the units that are still to be read.
@@ -108,7 +134,14 @@ class Store:
             for old in faces_folder.glob(f"part*{self.suffix}.parquet"):
                 old.unlink()
             inputs = self._inputs(units)
-            tables = partial(self._tables, units, inputs.copies, self._repeated(units, inputs.copies))
+            repeated = self._repeated(units, inputs.copies)
+            erring = {row["source"] for row in inputs.errors}
+            inputs.counts.without_faces += sum(
+                source not in erring and not repeated[original]
+                for each in inputs.copies.values()
+                for source, original in each
+            )
+            tables = partial(self._tables, units, inputs.copies, repeated)
             written, inputs.counts.faces = self._write_faces(tables(), faces_folder)
             self._write_table(pa.Table.from_pylist(inputs.errors, ERRORS), f"errors{self.suffix}.parquet")
             written.append(f"errors{self.suffix}.parquet")
@@ -123,7 +156,7 @@ class Store:
 
     def finish(self, summary: dict[str, object]) -> None:
         """Write summary.json, which marks the folder as complete."""
-        write_json(self.out / f"summary{self.suffix}.json", summary)
+        write_json(self.summary, summary)
 
     def _earlier(self) -> dict[str, object] | None:
         try:
@@ -166,6 +199,7 @@ class Store:
     def _inputs(self, units: Sequence[Unit]) -> _Inputs:
         """Read every unit's inputs table, once."""
         found, counts = _Inputs(), Counts()
+        faults: dict[str, str] = {}  # by source; a duplicate comes after its original
         for unit in units:
             for row in pq.read_table(self.units / unit.name / "inputs.parquet", schema=INPUTS).to_pylist():
                 source, error, original = row["source"], row["error"], row["duplicate_of"]
@@ -173,10 +207,12 @@ class Store:
                 if original is not None:
                     counts.duplicates += 1
                     found.copies.setdefault(unit.name, []).append((source, original))
-                elif error is not None:
+                    error = faults[original].replace(original, source) if original in faults else None
+                if error is not None:
+                    faults[source] = error
                     counts.errors += 1
                     found.errors.append({"source": source, "error": error})
-                else:
+                elif original is None:
                     counts.without_faces += row["faces"] == 0
         found.counts = counts
         return found

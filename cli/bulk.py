@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.inputs and args.from_file is None:
         raise UsageError("expected at least one INPUT or --from-file FILE, got neither; name a folder or file")
     from ..bulk import BulkOptions, bulk
+    from ..bulk.store import missing_shards
 
     summary = bulk(
         BulkOptions(
@@ -133,7 +134,9 @@ def run(args: argparse.Namespace) -> int:
         f"in {summary.seconds:.1f} s ({rate:.1f} inputs/s, {summary.workers} workers)"
     )
     print("worker seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in summary.stage_seconds.items()))
-    print(f"next: numclip bulk report {args.out}")
+    missing = missing_shards(args.out, _shard(args.shard)[1])
+    others = f"the same command with --shard {', '.join(missing)}; then " if missing else ""
+    print(f"next: {others}numclip bulk report {args.out}")
     if args.json:
         write_json(args.json, summary.to_json())
     return 0

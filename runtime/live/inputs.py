@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import urllib.request
 from pathlib import Path
@@ -151,7 +152,11 @@ def _fetched(address: str, name: str) -> bytes:
         request = urllib.request.Request(address, headers={"User-Agent": "numclip"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
+    except http.client.InvalidURL:  # its text may repeat a password
+        raise SourceError(
+            f"{name}: expected an address without spaces and without a password, got another one; write a space as %20"
+        ) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = str(getattr(error, "reason", "") or error).replace(address, name)
         raise SourceError(f"{name}: the server did not send the picture ({reason}); check the address") from None
     if len(data) > MOST_BYTES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -27,7 +29,9 @@ from numclip.bulk.reading import DEATHS, UNEXPLAINED, Journal  # noqa: E402
 from numclip.bulk.report import write_report  # noqa: E402
 from numclip.bulk.schema import FACES  # noqa: E402
 from numclip.cli.main import main  # noqa: E402
-from numclip.errors import UsageError  # noqa: E402
+from numclip.errors import NumclipError, UsageError  # noqa: E402
+from numclip.runtime.contract.model_file import MODELS, graph_sha256, read_spec  # noqa: E402
+from numclip.runtime.sessions.engine_file import Built, write_engine  # noqa: E402
 
 COLUMNS = ["source", "index", "box", "value", "low", "high", "word", "reason"]
 
@@ -214,6 +218,61 @@ def test_copies_are_read_once(
     ]
 
 
+def test_a_copy_is_read_when_its_original_is_gone(hopper: np.ndarray, options: BulkOptions, tmp_path: Path) -> None:
+    """a.jpg and b.jpg are identical and in different units. Without a.jpg the same command is an error that names b.jpg; with
+    --update b.jpg is read itself and keeps its row."""
+    folder, again = tmp_path / "in", replace(options, inputs=(str(tmp_path / "in"),), out=tmp_path / "out", unit_size=1)
+    again = replace(again, dedupe=True)
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(folder / name), hopper)
+    assert bulk(again).duplicates == 1
+    value = rows_of(again.out)[0]["value"]
+    (folder / "a.jpg").unlink()
+    with pytest.raises(UsageError, match=r"b\.jpg"):
+        bulk(again)
+
+    assert bulk(replace(again, update=True)).duplicates == 0
+    assert [(row["source"], row["value"]) for row in rows_of(again.out)] == [(str(folder / "b.jpg"), value)]
+
+
+def test_a_copy_has_the_outcome_of_its_original(options: BulkOptions, tmp_path: Path) -> None:
+    """Both copies of an unreadable file are errors, each under its own name; both copies of a picture without a face are counted."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(b"no picture")
+        cv2.imwrite(str(folder / f"grey-{name}"), np.full((64, 64, 3), 90, np.uint8))
+    summary = bulk(replace(options, inputs=(str(folder),), out=tmp_path / "out", dedupe=True))
+    errors = errors_of(tmp_path / "out")
+
+    assert (summary.duplicates, summary.errors, summary.without_faces) == (2, 2, 2)
+    assert set(errors) == {str(folder / "a.jpg"), str(folder / "b.jpg")}
+    assert all(source in sentence for source, sentence in errors.items())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out"), [(".", "ages"), (".", "."), ("**/*", "ages"), ("ages", "ages"), ("./*", "../here/ages")]
+)
+def test_the_results_are_no_inputs(
+    inputs: str, out: str, hopper: np.ndarray, options: BulkOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the output folder among the inputs, the same command can be repeated, also after the report: it reads the pictures,
+    and no file that the run wrote."""
+    (tmp_path / "here" / "ages").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    cv2.imwrite("ages/a.jpg", hopper)
+    again = replace(options, inputs=(inputs,), out=Path(out), formats=("parquet", "csv", "jsonl"))
+    first = bulk(again)
+    write_report(again.out)
+
+    assert (first.inputs, first.errors) == (1, 0)
+    again_summary = bulk(again)
+    assert (again_summary.inputs, again_summary.errors, again_summary.units_resumed) == (1, 0, 1)
+    bulk(replace(again, shard=(1, 2)))
+    assert bulk(replace(again, shard=(2, 2))).errors == 0
+
+
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     """A link to a parent folder is one error; the other files are listed once."""
     (tmp_path / "a" / "b").mkdir(parents=True)
@@ -261,6 +320,61 @@ def test_the_report_shows_no_face_unless_asked(options: BulkOptions, undisturbed
     assert not re.search(r'(src|href)="(?!data:)', blurred)
     assert "Faces are blurred" in blurred and "Faces are shown" in shown
     assert len(shown) > 1.5 * len(blurred)
+
+
+def test_the_report_covers_all_shards(
+    pictures: Path, undisturbed: list[dict[str, object]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After one of two shards the next step is the other shard, and the report is an error that names it. After both the report
+    has all faces, inputs and errors."""
+    out = tmp_path / "out"
+    words = ["bulk", str(pictures), "--out", str(out), "--device", "cpu", "--workers", "1", "--unit-size", "3"]
+    assert main([*words, "--shard", "1/2"]) == 0
+    assert f"next: the same command with --shard 2/2; then numclip bulk report {out}\n" in capsys.readouterr().out
+    assert main(["bulk", "report", str(out)]) == 2
+    assert "found no result of 2/2; run the same command with --shard 2/2" in capsys.readouterr().err
+    assert main([*words, "--shard", "2/2"]) == 0
+    assert f"next: numclip bulk report {out}\n" in capsys.readouterr().out
+    assert main(["bulk", "report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+
+    for count, name in ((12, "inputs"), (len(undisturbed), "faces"), (2, "errors")):
+        assert f"<b>{count}</b>{name}" in page
+    (out / "summary.json").write_bytes(
+        (out / "summary-0001-of-0002.json").read_bytes().replace(b"2\n    ]", b"1\n    ]")
+    )
+    assert main(["bulk", "report", str(out)]) == 2
+    assert "found runs split into 1 and 2 shards" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+def test_the_report_needs_no_inputs(damage: str, pictures: Path, options: BulkOptions, tmp_path: Path) -> None:
+    """If the archive was moved or replaced since the run, the report is the same page without the faces of its contact sheets."""
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(pictures / "00.jpg", "00.jpg")
+    out = tmp_path / "out"
+    bulk(replace(options, inputs=(str(tmp_path / "a.tar"),), out=out))
+    assert "<figure>" in write_report(out).read_text()
+    (tmp_path / "a.tar").unlink()
+    if damage == "damaged":
+        (tmp_path / "a.tar").write_bytes(b"no archive")
+
+    page = write_report(out).read_text()
+    assert "<figure>" not in page and "<b>1</b>faces" in page
+
+
+def test_an_engine_is_named_by_its_graph(pictures: Path, tmp_path: Path) -> None:
+    """--model takes an engine: the run has the hash of the graph that the engine was built from. These bytes are no engine, so
+    the run ends when it opens them."""
+    model, path, data = MODELS / "age-nano.onnx", tmp_path / "age.engine", b"no engine"
+    built = Built(
+        graph_sha256(model), hashlib.sha256(data).hexdigest(), "tensorrt", "0", None, (), None, None, None, 8, ()
+    )
+    write_engine(path, data, read_spec(model), built)
+    with pytest.raises(NumclipError, match=r"(?i)tensorrt"):
+        bulk(BulkOptions((str(pictures),), tmp_path / "out", model=str(path), workers=1))
+
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["model_sha256"] == graph_sha256(model)
 
 
 def test_the_columns_are_documented(repo: Path) -> None:
