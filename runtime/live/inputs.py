@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import urllib.request
 from pathlib import Path
@@ -151,8 +152,10 @@ def _fetched(address: str, name: str) -> bytes:
         request = urllib.request.Request(address, headers={"User-Agent": "numclip"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = str(getattr(error, "reason", "") or error).replace(address, name)
+        if isinstance(error, http.client.HTTPException):  # its text may contain a password or a query
+            reason = type(error).__name__
         raise SourceError(f"{name}: the server did not send the picture ({reason}); check the address") from None
     if len(data) > MOST_BYTES:
         raise SourceError(

@@ -155,6 +155,9 @@ WRONG: dict[str, tuple[object, type[Exception]]] = {
     "a list in a list": ([[]], TypeError),
     "a list with None": ([None], TypeError),
     "a missing path": ("nowhere.jpg", SourceError),
+    "an address with a space": ("http://127.0.0.1:9/a b.jpg?key=secret", SourceError),
+    "an address with a password": ("http://me:secret@127.0.0.1/a.jpg", SourceError),
+    "an open bracket": ("http://[::1/a.jpg", SourceError),
     "an empty name": ("", SourceError),
     "a folder": (".", SourceError),
     "no bytes": (b"", SourceError),
@@ -183,7 +186,7 @@ def test_what_is_refused(name: str, model) -> None:
     image, error = WRONG[name]
     with pytest.raises(error, match=r"expected|cannot read|not a readable image|did not send") as refused:
         numclip.read(image, model, "haar")  # type: ignore[call-overload]
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
     if error is TypeError:
         assert "PIL image" in str(refused.value) and "torch tensor" in str(refused.value)
 
