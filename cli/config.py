@@ -49,7 +49,8 @@ def with_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[st
             )
         added += _as_words(action, value)
     at = 0 if inner is parser else 1 + next(i for i, word in enumerate(words) if word in _kinds(parser))
-    return [*words[:at], *added, *words[at:]]
+    # argparse gives every word after a list flag to it: another flag must stand before the user's own words.
+    return [*words[:at], *added, f"--config={file}", *words[at:]]
 
 
 def config_of(parser: argparse.ArgumentParser, argv: Sequence[str]) -> str:

@@ -204,7 +204,12 @@ def _token(args: argparse.Namespace) -> str | None:
     if len(given) > 1:
         raise UsageError("expected only one of --token and --token-file, got both; leave one out")
     if args.token_file is not None:
-        return args.token_file.expanduser().read_text(encoding="utf-8").strip()
+        try:
+            return Path(os.path.expanduser(args.token_file)).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"--token-file {args.token_file}: expected a text file with the token ({error}); correct the path"
+            ) from None
     if args.token is not None:
         return args.token
     return None if args.open_to_all else os.environ.get(TOKEN) or None

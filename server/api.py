@@ -205,7 +205,7 @@ def create_app(service: Service) -> ASGIApp:
     ) -> Response:
         """Read the faces in one or more pictures."""
         async with bodies.pictures(request) as pictures:
-            results = await service.read(request, pictures)
+            results = [reader.largest(result) for result in await service.read(request, pictures)]
         shown = reader.level if level is None or reader.level is None else level
         told = [result.to_dict(shown) for result in results]
         return JSONResponse({"model": spec.name, "results": told})

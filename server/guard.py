@@ -106,7 +106,10 @@ class Guard:
         return name.lower() in (*LOCAL_NAMES, self._options.host)
 
     def _knows(self, origin: str, host: str) -> bool:
-        return origin in self._options.cors or urlsplit(origin).netloc == host
+        try:
+            return origin in self._options.cors or urlsplit(origin).netloc == host
+        except ValueError:  # not an address, such as http://[
+            return False
 
     def _shown(self, headers: Headers) -> bool:
         """Whether the request has the token, in the header or as the page's cookie."""

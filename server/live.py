@@ -20,7 +20,7 @@ from ..runtime.live.capture import Captures
 from ..runtime.live.connections import CameraWish
 from ..runtime.live.conveyor import Conveyor
 from ..runtime.live.drawing import draw
-from ..runtime.live.frames import Source, SourceEvent
+from ..runtime.live.frames import SourceEvent
 from ..runtime.live.results import FrameResult
 from ..runtime.live.sources import open_sources
 from ..runtime.sinks.run_statistics import RunStatistics
@@ -227,13 +227,11 @@ class Live:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._all: dict[str, LiveSource] = {}
         self._cameras = 0  # so far
-        self.counted: Sequence[Source] = ()
         self._conveyor: Conveyor | None = None
         self._thread = threading.Thread(target=self._read, name="sources", daemon=True)
         if options.sources:
             wish = None if options.camera is None else CameraWish.from_text(options.camera)
-            sources = open_sources(options.sources, options.fps, realtime=True, wish=wish)
-            captures = Captures(sources)
+            captures = Captures(open_sources(options.sources, options.fps, realtime=True, wish=wish))
             try:
                 for number, info in enumerate(captures.open()):
                     if info.stills or not info.live:
@@ -246,7 +244,6 @@ class Live:
                 captures.stop()
                 captures.join(JOIN_S)
                 raise
-            self.counted = sources
 
     def _add(self, source: LiveSource) -> LiveSource:
         self._all[source.id] = source

@@ -34,6 +34,12 @@ class Sent:
     arrived_s: float  # time.monotonic()
 
 
+def allow_pixels(many: int) -> None:
+    """Raise Pillow's own limit, which is about 179 million, so that the limit given to `decode` decides."""
+    if pil.MAX_IMAGE_PIXELS is not None:
+        pil.MAX_IMAGE_PIXELS = max(pil.MAX_IMAGE_PIXELS, many)
+
+
 def decode(sent: Sent, max_pixels: int) -> Image:
     """Decode to uint8 BGR [H, W, 3], as `numclip.read` does. Raises Problem: 413 too large, 415 not a picture, 422 damaged."""
     data = sent.data

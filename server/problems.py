@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
@@ -70,6 +71,9 @@ def add_handlers(app: FastAPI) -> None:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         return problem_response(422, "; ".join(faults[:5]))
 
+    async def gone(request: Request, error: Exception) -> Response:
+        return problem_response(400, "the client disconnected before its whole body had arrived")  # nobody reads it
+
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return problem_response(500, "the server failed on this request; its log has the details")
@@ -77,4 +81,5 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Problem, told)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, unexpected)

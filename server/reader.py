@@ -19,7 +19,7 @@ from ..runtime.live.pipeline import Pipeline, Rules
 from ..runtime.live.results import FrameResult
 from ..runtime.sessions.model import load
 from .options import ServeOptions
-from .pictures import Sent, decode
+from .pictures import Sent, allow_pixels, decode
 from .problems import Problem
 
 SOURCE = "request"  # the source of results of POST /v1/read
@@ -33,6 +33,7 @@ class Reader:
     def __init__(self, options: ServeOptions) -> None:
         """Raises ModelError, DetectorError, DeviceError, UsageError."""
         self._max_pixels = options.max_pixels
+        allow_pixels(options.max_pixels)
         self.model = load(options.model, options.device, options.threads, options.precision)
         self._detector = open_detector(
             options.detector, KEEP_SCORE, options.min_face_px, options.device, options.threads
@@ -42,7 +43,9 @@ class Reader:
             self.infos.append(model_info(options.detector))
         self.level = options.level if self.model.spec.calibration is not None else None
         self.rules = options.rules(self.model.spec)
-        self._still_rules = Rules(options.max_faces, options.min_face_px)
+        self._max_faces = options.max_faces
+        # The gate must see a second person, whatever --max-faces is.
+        self._still_rules = Rules(None if options.max_faces is None else max(2, options.max_faces), options.min_face_px)
         self._own = threading.local()
 
     def live_pipeline(self) -> Pipeline:
@@ -50,7 +53,10 @@ class Reader:
         return Pipeline(self.model, self._detector, self.rules, tracks=True, live=True)
 
     def read_many(self, pictures: Sequence[Sent]) -> list[FrameResult | Exception]:
-        """Read pictures in one call of the model. A picture that cannot be read gets a Problem in its place."""
+        """Read pictures in one call of the model. A picture that cannot be read gets a Problem in its place.
+
+        A result has at least two faces if the picture has; `largest` keeps --max-faces of them.
+        """
         frames: list[Frame] = []
         answers: list[FrameResult | Exception | None] = []
         for sent in pictures:
@@ -71,6 +77,10 @@ class Reader:
             log.error("reading failed: %s", error)
             raise
         return [_without_pixels(next(results)) if answer is None else answer for answer in answers]
+
+    def largest(self, result: FrameResult) -> FrameResult:
+        """The result with at most --max-faces faces, the largest."""
+        return replace(result, faces=result.faces[: self._max_faces])
 
     def gate_answer(self, gate: Gate, result: FrameResult) -> dict[str, object]:
         """yes, no or ask for a picture of one person. With no face or several, ask and the reason."""

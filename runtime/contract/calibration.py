@@ -110,7 +110,7 @@ class Calibration:
             date=fields.text("date"),
             coverage=(coverage := fields.object("coverage")).each(coverage.number),
             base_gates=_read_gates(fields),
-            look_correlation=rho if (rho := fields.maybe("look_correlation", fields.number)) is not None else 1.0,
+            look_correlation=_look_correlation(fields),
             layers=tuple(Layer.from_json(layer, table) for layer in fields.maybe("layers", fields.objects) or ()),
         )
         fields.done()
@@ -148,6 +148,16 @@ def _facts(fitted: Calibration | Layer) -> dict[str, Json]:
 def gates_to_json(gates: Gates) -> JsonObject:
     """The tables by threshold."""
     return {at: table.to_json() for at, table in gates.items()}
+
+
+def _look_correlation(fields: Fields) -> float:
+    """The share of the errors' variance that looks have in common; 1 if it was not measured."""
+    rho = fields.maybe("look_correlation", fields.number)
+    if rho is None:
+        return 1.0
+    if not 0 <= rho <= 1:
+        raise fields.wrong("look_correlation", "a share from 0 to 1", rho)
+    return rho
 
 
 def _read_gates(fields: Fields) -> Gates:

@@ -66,17 +66,20 @@ class ConformalTable:
         """Raise ModelError naming the first field whose value no fit can produce."""
         holds = {
             "knots": self.knots.ndim == 1 and len(self.knots) > 0 and _rises(self.knots),
-            "levels": self.levels.ndim == 1 and _rises(np.array([0, *self.levels, 1])),
+            "levels": self.levels.ndim == 1 and len(self.levels) > 0 and _rises(np.array([0, *self.levels, 1])),
             "quantiles": self.quantiles.shape == (len(self.knots), len(self.levels))
             and bool((np.diff(self.quantiles) >= 0).all()),
             "sharpness": self.sharpness.ndim == 1 and len(self.sharpness) > 0 and _rises(self.sharpness),
-            "widening": self.widening.shape == self.sharpness.shape and self.widening.min(initial=1) >= 1,
+            "widening": self.widening.shape == self.sharpness.shape
+            and self.widening.min(initial=1) >= 1
+            and bool((np.diff(self.widening) <= 0).all()),
             "direction": self.direction.ndim == 1,
             "unfamiliarity": self.unfamiliarity.ndim == 1
             and len(self.unfamiliarity) > 0
             and _rises(self.unfamiliarity),
             "unfamiliar_widening": self.unfamiliar_widening.shape == self.unfamiliarity.shape
-            and self.unfamiliar_widening.min(initial=1) >= 1,
+            and self.unfamiliar_widening.min(initial=1) >= 1
+            and bool((np.diff(self.unfamiliar_widening) >= 0).all()),
             "base": self.base > 0,
             "slope": self.slope >= 0,
             "temperature": self.temperature > 0,

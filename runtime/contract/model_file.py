@@ -47,7 +47,9 @@ def resolve(name_or_path: str | os.PathLike[str], precision: str | None = None) 
 
 
 def _local(text: str) -> Path:
-    path = Path(text).expanduser()
+    path = Path(
+        os.path.expanduser(text)
+    )  # an unknown user's ~ stays as it is, where Path.expanduser raises RuntimeError
     if path.suffix in (".onnx", ".engine") or path.name != text:
         if not path.is_file():
             raise ModelError(f"model {text}: file not found; correct the path")

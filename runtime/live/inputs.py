@@ -158,6 +158,8 @@ def _fetched(address: str, name: str) -> bytes:
         ) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = str(getattr(error, "reason", "") or error).replace(address, name)
+        if isinstance(error, http.client.HTTPException):  # its text may contain a password or a query
+            reason = type(error).__name__
         raise SourceError(f"{name}: the server did not send the picture ({reason}); check the address") from None
     if len(data) > MOST_BYTES:
         raise SourceError(

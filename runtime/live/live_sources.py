@@ -168,12 +168,7 @@ class NetworkSource(Source):
     def arrivals(self) -> Iterator[Arrival | SourceEvent]:
         self.open()
         assert self._found is not None
-        for arrival in self._found.arrivals():
-            self._count(self._found)
-            yield arrival
-
-    def _count(self, found: Source) -> None:
-        self.reconnects, self.undecodable = found.reconnects, found.undecodable
+        yield from _counted(self, self._found)
 
     def stop(self) -> None:
         self._stopped = True
@@ -182,8 +177,8 @@ class NetworkSource(Source):
 
     def close(self) -> None:
         if self._found is not None:
-            self._count(self._found)
             self._found.close()
+            _copy_counts(self, self._found)
 
 
 class RealtimeSource(Source):
@@ -208,17 +203,30 @@ class RealtimeSource(Source):
 
     def close(self) -> None:
         self._video.close()
+        _copy_counts(self, self._video)
 
     def arrivals(self) -> Iterator[Arrival | SourceEvent]:
         if self._video.open().live:
-            yield from self._video.arrivals()
+            yield from _counted(self, self._video)
             return
         started_s = time.monotonic()
         for frame in self._video:
+            _copy_counts(self, self._video)
             if self._stopped.wait(max(0.0, started_s + frame.time_s - time.monotonic())):
                 return
             now = replace(frame, captured_s=time.monotonic(), decoding_s=None)
             yield lambda now=now: now
+
+
+def _counted(outer: Source, inner: Source) -> Iterator[Arrival | SourceEvent]:
+    """What arrives from a wrapped source, with its counts up to then."""
+    for arrival in inner.arrivals():
+        _copy_counts(outer, inner)
+        yield arrival
+
+
+def _copy_counts(outer: Source, inner: Source) -> None:
+    outer.reconnects, outer.undecodable = inner.reconnects, inner.undecodable
 
 
 def live_source(text: str, wish: CameraWish | None = None) -> Source:

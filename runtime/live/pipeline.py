@@ -51,6 +51,7 @@ class Pipeline:
         budget_ms = self.rules.budget_ms
         if budget_ms is None:
             budget_ms = LIVE_BUDGET_MS if live else math.inf
+        self.budget_ms = budget_ms  # model time per frame; infinite: no limit
         self.seer = Seer(
             self.detector,
             model.spec.crop,

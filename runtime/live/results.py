@@ -19,6 +19,7 @@ from ..contract.gate import Answer
 from ..contract.readings import Reading
 from ..contract.spec import TaskSpec
 from ..places import write_whole
+from .addresses import path_of
 from .drawing import Mark, draw
 from .frames import Frame
 
@@ -201,7 +202,7 @@ class FrameResult:
 
     def save(self, path: str | Path) -> Path:
         """Write `plot()` as a picture file and return its path. The suffix sets the format. Raises OutputError."""
-        path = Path(path).expanduser()
+        path = path_of(str(path))
         data = _encoded(path.suffix, self.plot())
         if data is None:
             raise OutputError(f"expected a file name such as result.jpg, got {path}; end it in .jpg or .png")

@@ -55,12 +55,17 @@ def open_sources(
             )
         if pictures:
             return [picture_files(f"{len(paths)} pictures", paths)]
-    sources = [open_source(text, fps, realtime, wish) for text in texts]
-    for number, source in enumerate(sources):  # two addresses may differ only in hidden parts
-        alike = sum(other.name == source.name for other in sources[:number])
-        if alike:
-            source.name = f"{source.name} #{alike + 1}"
-    return sources
+    sources = [_source(text, fps, wish) for text in texts]
+    taken: set[str] = set()
+    for source in (
+        sources
+    ):  # two addresses may differ only in hidden parts; frames carry the name, so it is changed before wrapping
+        name, number = source.name, 1
+        while source.name in taken:
+            number += 1
+            source.name = f"{name} #{number}"
+        taken.add(source.name)
+    return [RealtimeSource(source) for source in sources] if realtime else sources
 
 
 def _source(text: str, fps: float | None, wish: CameraWish | None) -> Source:

@@ -42,9 +42,16 @@ class MqttSink:
 
         Raises UsageError, OutputError.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:  # the port is not a number, or a bracket is missing or in the password
+            raise UsageError(
+                f"expected --mqtt {FORM}, got {shown(url)}; write [ ] / ? # @ in a user name or password as %5B %5D %2F %3F "
+                "%23 %40"
+            ) from None
         self._topic, self._line_of, self._retain, self._home = parts.path.strip("/"), line_of, retain, home
-        secure, port = parts.scheme == "mqtts", _port(url)
+        secure = parts.scheme == "mqtts"
         if parts.scheme not in PORTS or not parts.hostname or not self._topic or any(c in self._topic for c in "+#"):
             raise UsageError(f"expected --mqtt {FORM}, got {shown(url)}")
         if ca is not None and not secure:
@@ -120,10 +127,3 @@ class MqttSink:
     def _end(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-
-
-def _port(url: str) -> int | None:
-    try:
-        return urlsplit(url).port
-    except ValueError:
-        raise UsageError(f"expected --mqtt {FORM}, got {shown(url)}") from None

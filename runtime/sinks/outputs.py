@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ from ...errors import UsageError
 from ..contract.spec import TaskSpec
 from ..live.frames import Source, SourceInfo
 from ..live.results import LEVEL, FrameResult
+from .audit_file import head_of
 from .home_assistant import HomeAssistant
 from .lines import CsvSink, JsonlSink, TerminalSink
 from .mqtt import MqttSink
@@ -18,7 +19,7 @@ from .prometheus import MetricsSink
 from .recording import RecordSink
 from .run_statistics import RunStatistics
 from .sink import LineOf, Sink
-from .video import VideoSink
+from .video import VideoSink, video_files
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,13 @@ class OutputOptions:
         return not (self.jsonl or self.csv or self.save or self.show or self.mqtt or self.aggregate)
 
 
-def check_outputs(options: OutputOptions, sources: Sequence[SourceInfo]) -> None:
-    """Raise UsageError if outputs contradict each other, or if one is a file that is being read."""
+def check_outputs(
+    options: OutputOptions, sources: Sequence[SourceInfo], read: Iterable[Path], audit: Path | None = None
+) -> None:
+    """Raise UsageError if outputs contradict each other, or if one is a file that is being read or an audit file.
+
+    read: the files that are being read. audit: an audit file that is appended to; its head is kept too.
+    """
     if not 0 < options.interval < 1:
         raise UsageError(f"expected --interval between 0 and 1, such as 0.9, got {options.interval:g}")
     if options.aggregate and (options.show or options.save or options.record):
@@ -74,26 +80,25 @@ def check_outputs(options: OutputOptions, sources: Sequence[SourceInfo]) -> None
         raise UsageError("--mqtt-ca, --mqtt-retain and --home-assistant each need --mqtt URL; add it")
     if options.jsonl == options.csv == "-":
         raise UsageError("expected only one of --jsonl and --csv to write to stdout (-), got both; name a file for one")
-    named = {
-        "--jsonl": options.jsonl,
-        "--csv": options.csv,
-        "--save": None if options.save is None else str(options.save),
-        "--record": options.record,
-    }
-    paths: dict[Path, str] = {}
-    for flag, where in named.items():
-        if not where or where == "-":
-            continue
-        path = Path(where)
-        if path.resolve() in paths:
-            raise UsageError(
-                f"expected different files for {paths[path.resolve()]} and {flag}, got {where} for both; rename one"
-            )
-        paths[path.resolve()] = flag
-        if path.exists() and any(path.samefile(file) for source in sources for file in source.files):
-            raise UsageError(
-                f"expected an output file other than the source, got {where} for both; choose another file"
-            )
+    named = [] if audit is None else [("--audit", path) for path in (audit, head_of(audit))]
+    lines = ("--jsonl", options.jsonl), ("--csv", options.csv), ("--record", options.record)
+    named += [(flag, Path(where)) for flag, where in lines if where and where != "-"]
+    if options.save is not None:
+        named += [("--save", path) for path in video_files(options.save, len(sources))]
+    sources_read = list(read)
+    for number, (flag, path) in enumerate(named):
+        if any(_same(path, file) for file in sources_read):
+            raise UsageError(f"expected an output file other than the source, got {path} for both; choose another file")
+        for other_flag, other in named[:number]:
+            if _same(path, other):
+                raise UsageError(
+                    f"expected different files for {other_flag} and {flag}, got {path} for both; rename one"
+                )
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether two paths are one file, now or once it is written."""
+    return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
 
 
 def open_outputs(

@@ -40,7 +40,7 @@ class RecordSink:
     ) -> None:
         self._file, self._level, self._pixels = LineFile(where, "--record"), level, pixels
         self._started_s = time.monotonic()
-        named = [{"name": source.name, "fps": source.fps} for source in sources]
+        named = [{"name": source.name, "fps": source.fps, "stills": source.stills} for source in sources]
         self._append({"numclip_recording": VERSION, "task": asdict(task), "level": level, "sources": named})
 
     def write(self, result: FrameResult) -> None:
@@ -186,7 +186,6 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
-        self.info = SourceInfo(self.name, files=(path,))
         self._lines = self._numbered(path)
         try:
             head = next(self._lines)[1]
@@ -195,7 +194,11 @@ class Recording:
             if head.count("numclip_recording") != VERSION:
                 raise ValueError(f"expected numclip_recording {VERSION}, got {head.raw('numclip_recording')}")
             self.infos = [
-                SourceInfo(source.text("name"), fps=source.number("fps") if source.has("fps") else None)
+                SourceInfo(
+                    source.text("name"),
+                    fps=source.number("fps") if source.has("fps") else None,
+                    stills="stills" in source and source.flag("stills"),  # older recordings lack it
+                )
                 for source in head.records("sources")
             ]
         except (StopIteration, ValueError) as error:

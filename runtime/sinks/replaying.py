@@ -31,7 +31,7 @@ class ReplayOptions:
 def replay(options: ReplayOptions, say: Callable[[str], None] = print) -> RunSummary:
     """Play a recording to its end. say: receives the lines for people. Raises SourceError, OutputError; UsageError for wrong outputs."""
     outputs, recording, statistics = options.outputs, Recording(options.file), RunStatistics()
-    check_outputs(outputs, [recording.info])
+    check_outputs(outputs, recording.infos, [options.file])
     with ExitStack() as stack:
         sinks: list[Sink] = []
         for sink in open_outputs(outputs, recording.infos, recording.task, recording.level, statistics, say):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from ...errors import UsageError
 from ..contract.fields import Json
 from ..contract.model_file import FINDER
-from ..faces.opening import enlarging, open_detector
+from ..faces.opening import enlarging, identity, open_detector
 from ..live.capture import Captures
 from ..live.connections import CameraWish
 from ..live.conveyor import Conveyor
@@ -101,7 +102,8 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         stack.callback(captures.stop)
         infos = captures.open()
         _check_together(infos)
-        check_outputs(outputs, infos)
+        audit = None if options.audit is None else options.audit.file
+        check_outputs(outputs, infos, (file for info in infos for file in info.files), audit)
         live, stills = infos[0].live, infos[0].stills
         model = load(options.model, options.device, options.threads, options.precision)
         detector = open_detector(
@@ -163,10 +165,10 @@ def _settings(options: RunOptions, pipeline: Pipeline) -> dict[str, Json]:
         "gate_error": options.gate_error,
         "challenge": options.challenge,
         "cost": options.cost,
-        "detector": pipeline.detector.name,
+        "detector": identity(pipeline.detector),
         "max_faces": options.max_faces,
         "min_face_px": options.min_face_px,
-        "budget_ms": None if options.budget_ms in (None, float("inf")) else options.budget_ms,
+        "budget_ms": None if math.isinf(pipeline.budget_ms) else pipeline.budget_ms,  # None: no limit
     }
 
 

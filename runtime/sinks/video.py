@@ -11,19 +11,25 @@ from ..live.results import FrameResult
 from .video_writer import VideoWriter
 
 
+def video_files(path: Path, sources: int) -> list[Path]:
+    """The file of each source. path: contains {} if there are several; it is replaced by their numbers. Raises UsageError."""
+    if sources == 1:
+        return [path]
+    if "{}" not in str(path):
+        raise UsageError(f"expected --save with {{}} for the number of the source, such as out{{}}.mp4, got {path}")
+    return [Path(str(path).replace("{}", str(number))) for number in range(sources)]
+
+
 class VideoSink:
     """The annotated frames as mp4, one file per source."""
 
     def __init__(self, path: Path, sources: Sequence[SourceInfo], level: float | None, blur: bool) -> None:
-        """path: contains {} if there are several sources; it is replaced by their numbers. Raises UsageError, OutputError."""
-        if len(sources) > 1 and "{}" not in str(path):
-            raise UsageError(f"expected --save with {{}} for the number of the source, such as out{{}}.mp4, got {path}")
+        """path: as for `video_files`. Raises UsageError, OutputError."""
         self._level, self._blur, self._count = level, blur, 0
         self._untimed = sources[0].stills and sources[0].fps is None
         self._writers: dict[str, VideoWriter] = {}
-        for number, source in enumerate(sources):
-            name = str(path).replace("{}", str(number)) if len(sources) > 1 else str(path)
-            self._writers[source.name] = VideoWriter(Path(name), source.fps)
+        for source, file in zip(sources, video_files(path, len(sources)), strict=True):
+            self._writers[source.name] = VideoWriter(file, source.fps)
 
     def write(self, result: FrameResult) -> None:
         """Append one frame at its own time; pictures of a folder follow one per second."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
+import re
 import subprocess
 import sys
 import types
+from importlib import metadata
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +92,69 @@ def test_each_error_has_its_code_and_one_sentence(
     written = capsys.readouterr().err
     assert said in written
     assert written.count("\n") <= 1
+
+
+def _requirements(extras: dict[str, list[str]], extra: str) -> set[str]:
+    """The normalised names of the distributions that an extra asks for, its other extras included."""
+    names: set[str] = set()
+    for text in extras[extra]:
+        if inner := re.match(r"numclip\[(.*)\]", text):
+            names |= {name for other in inner[1].split(",") for name in _requirements(extras, other)}
+        else:
+            names.add(re.match(r"[\w.-]+", text)[0].lower().replace("_", "-"))  # type: ignore[index]
+    return names
+
+
+def _brought(names: set[str]) -> set[str]:
+    """These distributions and what they require in turn, as far as they are installed."""
+    found, left = set[str](), set(names)
+    while left:
+        name = left.pop()
+        found.add(name)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            needed = [text for text in metadata.requires(name) or [] if "extra ==" not in text]
+            left |= {re.match(r"[\w.-]+", text)[0].lower().replace("_", "-") for text in needed} - found  # type: ignore[index]
+    return found
+
+
+def test_every_optional_import_names_an_extra_that_brings_it(repo: Path) -> None:
+    """Each package that the code imports beside its dependencies, and each requirement of an extra, leads to the sentence that names
+    an extra which installs it. TensorRT has sentences of its own."""
+    toml = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli", reason="needs the extra config")
+    project = toml.loads((repo / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    rooms = {name.split(".")[1] for name in project["tool"]["setuptools"]["packages"] if "." in name} | {"research"}
+    distributions = metadata.packages_distributions()
+
+    def is_brought(top: str) -> bool:
+        said = re.search(r"numclip\[(\w+)\]", cli.missing_package(top) or "")
+        made_by = {name.lower().replace("_", "-") for name in distributions.get(top, [top])}
+        return said is not None and bool(made_by & _brought(_requirements(extras, said[1])))
+
+    own = {"numpy", "av", "tqdm", "numclip", "typing_extensions", "_typeshed"}
+    files = [path for room in rooms for path in (repo / room).rglob("*.py") if "node_modules" not in path.parts]
+    imported = {top for path in files for top in _imports(path)} - own - sys.stdlib_module_names
+    assert {"torch", "PIL", "pyarrow", "pydantic"} < imported
+    assert [top for top in sorted(imported) if not is_brought(top)] == []
+    tops: dict[str, list[str]] = {}
+    for top, names in distributions.items():
+        for name in names:
+            tops.setdefault(name.lower().replace("_", "-"), []).append(top)
+    apart = ("tensorrt", "tensorrt-rtx", "docs", "dev")
+    asked = {name for extra in extras if extra not in apart for name in _requirements(extras, extra)}
+    installed = sorted(asked & set(tops))
+    assert [name for name in installed if not any(map(is_brought, tops[name]))] == []
+
+
+def _imports(path: Path) -> set[str]:
+    """The top-level names of the absolute imports in a file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
 
 
 def test_a_bug_keeps_its_traceback(verb: types.SimpleNamespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -78,6 +79,34 @@ def test_a_switch_is_off_where_it_is_false(tmp_path: Path) -> None:
     for said, meant in (("false", False), ("true", True)):
         (tmp_path / "a.toml").write_text(f"open-to-all = {said}\n")
         assert parsed("serve", ["--config", str(tmp_path / "a.toml")]).open_to_all is meant
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_a_list_in_a_file_takes_no_words_of_the_user(verb: str, tmp_path: Path) -> None:
+    """For every command and each of its list flags, words after `numclip COMMAND` stay positional if a file sets the list."""
+    pytest.importorskip("torch", reason="some commands need the extras train and export")
+    kind = {"deploy": ["jetson"], "audit": ["verify"]}.get(verb, [])
+    actions = config.options_of(config.chosen(build_parser(verb), kind))
+    free = [action for action in actions if not action.option_strings and action.choices is None]
+    for action in actions:
+        if not free or not action.option_strings or not (action.nargs in ("*", "+") or isinstance(action.nargs, int)):
+            continue
+        if action.nargs == 0:
+            continue
+        many = action.nargs if isinstance(action.nargs, int) else 2
+        value = [str(each) for each in (list(action.choices or ()) * many or ["1"] * many)[:many]]
+        file = tmp_path / "a.toml"
+        file.write_text(f"{config.key_of(action)} = {json.dumps(value)}\n")
+        argv = [*kind, "word", "--config", str(file), *_required(actions, action)]
+        got = vars(parsed(verb, argv))
+        assert "word" in (got[free[0].dest] if isinstance(got[free[0].dest], list) else [str(got[free[0].dest])])
+        assert len(got[action.dest]) == many
+
+
+def _required(actions: list[argparse.Action], but: argparse.Action) -> list[str]:
+    """Words for the required flags."""
+    required = [action for action in actions if action.option_strings and action.required and action is not but]
+    return [f"{action.option_strings[-1]}={next(iter(action.choices or ['1']))}" for action in required]
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

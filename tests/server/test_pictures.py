@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from numclip.runtime.live.inputs import picture_of
-from numclip.server.pictures import Sent, decode
+from numclip.server.pictures import Sent, allow_pixels, decode
 from numclip.server.problems import Problem
 
 MOST = 1_000_000
@@ -62,6 +62,16 @@ def test_too_many_pixels_are_refused_by_the_head_alone(form: str, size: tuple[in
     with pytest.raises(Problem, match="million pixels") as refused:
         decode(sent(data), MOST)
     assert refused.value.status == 413
+
+
+def test_the_limit_may_be_above_pillow_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a limit of 300 million pixels the head of a picture of 182 million passes: only its missing pixels are a fault."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # restored after the test
+    data = sent(png(14_000, 13_000, b"x"))
+    allow_pixels(300_000_000)
+    with pytest.raises(Problem, match="a whole picture") as caught:
+        decode(data, 300_000_000)
+    assert caught.value.status == 422
 
 
 def test_a_jpeg_of_many_scans_is_refused() -> None:

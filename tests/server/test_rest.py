@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from numclip.runtime.contract.model_file import MODELS, graph_sha256
 from numclip.server.options import ServeOptions
 from numclip.server.serving import listen
 
-from .conftest import TOKEN, Serve
+from .conftest import TOKEN, Serve, Served
+from .test_pictures import png
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -123,6 +125,35 @@ def test_the_gate_asks_where_it_does_not_see_one_person(api: httpx.Client, hoppe
         answer = api.post("/v1/gate?threshold=18", content=data).json()
         assert (answer["answer"], answer["reason"], answer["p"]) == ("ask", reason, None)
     assert_problem(api.post("/v1/gate?threshold=17", content=b"x"), 422, "a threshold that")
+
+
+def test_max_faces_and_max_pixels(serve: Serve, hopper: np.ndarray) -> None:
+    """With --max-faces 1, two people still make the gate ask, and a read lists one. With --max-pixels 300000000, 300.015
+    million pixels are refused by that limit, with their size."""
+    data = cv2.imencode(".png", np.hstack([hopper, hopper]))[1].tobytes()
+    with serve("--max-faces", "1", "--max-pixels", "300000000").client() as client:
+        answer = client.post("/v1/gate?threshold=18", content=data).json()
+        assert (answer["answer"], answer["reason"], answer["p"]) == ("ask", "several faces", None)
+        (read,) = client.post("/v1/read", content=data).json()["results"]
+        assert len(read["faces"]) == 1
+        large = client.post("/v1/read", content=png(20001, 15000, b"x"))
+        assert_problem(large, 413, "at most 300 million pixels, got 20001 x 15000")
+
+
+def test_an_upload_that_is_given_up_leaves_no_trace(server: Served, api: httpx.Client, portrait: bytes) -> None:
+    """Clients that leave in the middle of a body, a picture or a form of the login, leave nothing in the log, and no status 500."""
+    for path in ("/v1/read", "/v1/gate?threshold=18", "/v1/login"):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 4000\r\n\r\n"
+            )
+            client.sendall(head.encode() + portrait[:2000])
+            time.sleep(0.3)
+    deadline_s = time.monotonic() + 20
+    while "400" not in (said := api.get("/metrics").text) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert 'status="500"' not in said
+    assert "Traceback" not in server.said and "failed" not in server.said
 
 
 def test_models_say_what_they_are(api: httpx.Client) -> None:
@@ -226,6 +257,13 @@ def test_a_page_of_another_site_gets_nothing(api: httpx.Client, portrait: bytes)
     own = f"http://localhost:{api.base_url.port}"
     answer = api.post("/v1/read", content=portrait, headers={"Origin": own, "Host": own.removeprefix("http://")})
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "null", "http://a]b"])
+def test_an_origin_that_is_no_address_is_refused(api: httpx.Client, portrait: bytes, origin: str) -> None:
+    """An Origin that cannot be parsed is another site: 403."""
+    answer = api.post("/v1/read", content=portrait, headers={"Origin": origin})
+    assert_problem(answer, 403, "expected a page of this server")
 
 
 def test_a_named_site_may_ask(serve: Serve, portrait: bytes) -> None:

@@ -62,16 +62,18 @@ function check(table: ConformalTable): void {
   const { knots, levels, quantiles, sharpness, widening, unfamiliarity, unfamiliarWidening } = table;
   const holds: Record<string, boolean> = {
     knots: knots.length > 0 && rises(knots),
-    levels: rises([0, ...levels, 1]),
+    levels: levels.length > 0 && rises([0, ...levels, 1]),
     quantiles:
       quantiles.length === knots.length &&
       quantiles.every((row) => row.length === levels.length && row.slice(1).every((q, i) => q >= row[i])),
     sharpness: sharpness.length > 0 && rises(sharpness),
-    widening: widening.length === sharpness.length && widening.every((w) => w >= 1),
+    widening:
+      widening.length === sharpness.length && widening.every((w, i) => w >= 1 && (i === 0 || w <= widening[i - 1])),
     direction: table.direction.every(Number.isFinite),
     unfamiliarity: unfamiliarity.length > 0 && rises(unfamiliarity),
     unfamiliar_widening:
-      unfamiliarWidening.length === unfamiliarity.length && unfamiliarWidening.every((w) => w >= 1),
+      unfamiliarWidening.length === unfamiliarity.length &&
+      unfamiliarWidening.every((w, i) => w >= 1 && (i === 0 || w >= unfamiliarWidening[i - 1])),
     base: table.base > 0,
     slope: table.slope >= 0,
     temperature: table.temperature > 0,

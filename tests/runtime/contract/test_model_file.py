@@ -124,6 +124,12 @@ def test_names() -> None:
         model_file.resolve("nowhere/x.onnx")
 
 
+def test_the_home_of_nobody() -> None:
+    """A path below the home folder of an unknown user is a file that is not found."""
+    with pytest.raises(ModelError, match=r"^model ~nosuchuser/age\.onnx: file not found; correct the path$"):
+        model_file.resolve("~nosuchuser/age.onnx")
+
+
 def test_a_full_disk_leaves_the_old_file(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the disk is full, the model file stays unchanged and no temporary file is left."""
     import resource

@@ -61,10 +61,10 @@ def tables(draw: st.DrawFn) -> ConformalTable:
         temperature=draw(st.floats(0.1, 10)),
         offset=draw(numbers),
         sharpness=np.array(draw(rising(wide, -10, 0))),
-        widening=np.array(draw(st.lists(st.floats(1, 5), min_size=wide, max_size=wide))),
+        widening=np.array(sorted(draw(st.lists(st.floats(1, 5), min_size=wide, max_size=wide)), reverse=True)),
         direction=np.array(draw(st.lists(numbers, max_size=3))),
         unfamiliarity=np.array(draw(rising(wide, -2, 2))),
-        unfamiliar_widening=np.array(draw(st.lists(st.floats(1, 5), min_size=wide, max_size=wide))),
+        unfamiliar_widening=np.array(sorted(draw(st.lists(st.floats(1, 5), min_size=wide, max_size=wide)))),
     )
 
 
@@ -275,6 +275,30 @@ def _fields(raw: Any) -> Any:
     from numclip.runtime.contract.fields import Fields
 
     return Fields(json.loads(json.dumps(raw)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("levels", []),
+        ("widening", lambda widening: widening[::-1]),
+        ("unfamiliar_widening", lambda widening: widening[::-1]),
+        ("look_correlation", -0.1),
+        ("look_correlation", 1.1),
+    ],
+)
+def test_a_calibration_that_no_fit_makes_is_refused_by_name(field: str, value: Any) -> None:
+    """No levels, a widening that grows with detail or falls with unfamiliarity, and a correlation outside 0..1 are errors that name
+    the field."""
+    raw = json.loads(json.dumps(RAW))
+    calibration = raw["calibration"]
+    before = calibration[field]
+    calibration[field] = value(before) if callable(value) else value
+    if field == "levels":
+        calibration["quantiles"] = [[] for _ in calibration["quantiles"]]
+    assert calibration[field] != before
+    with pytest.raises(ModelError, match=rf"spec field calibration\.{field}: expected"):
+        ModelSpec.from_json(json.dumps(raw))
 
 
 def test_a_face_finder_is_no_age_model() -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from numclip.errors import SourceError
 from numclip.runtime.live import live_sources
+from numclip.runtime.live.capture import Captures
 from numclip.runtime.live.connections import Connection, Pixels, Shot
 from numclip.runtime.live.frames import Frame, SourceEvent
 from numclip.runtime.live.live_sources import LiveSource
-from numclip.runtime.live.sources import open_source
+from numclip.runtime.live.sources import open_source, open_sources
 from numclip.runtime.sinks.video_writer import VideoWriter
 
 
@@ -103,6 +104,51 @@ def test_an_unreachable_stream() -> None:
         open_source("rtsp://user:secret@127.0.0.1:9/live?token=abc").open()
     assert "rtsp://127.0.0.1:9/live" in str(caught.value)
     assert "secret" not in str(caught.value) and "abc" not in str(caught.value)
+
+
+class _Streams(http.server.BaseHTTPRequestHandler):
+    """An MJPEG stream of 40 pictures, as wide as the address asks for."""
+
+    def do_GET(self) -> None:
+        width = int(self.path.rpartition("=")[2])
+        jpeg = cv2.imencode(".jpg", np.full((48, width, 3), 90, np.uint8))[1].tobytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for _ in range(40):
+            time.sleep(0.02)
+            self.wfile.write(
+                b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg + b"\r\n"
+            )
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_streams_that_differ_in_hidden_parts() -> None:
+    """Of three addresses that differ only in their query, each stream's frames and events carry a name of their own, and each
+    stream's reconnects are counted."""
+    names: list[str] = []
+    widths: dict[str, set[int]] = {}
+    resumed: set[str] = set()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Streams) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/cam.mjpg"
+        sources = open_sources([f"{address}?width={width}" for width in (64, 96, 128)], realtime=True)
+        captures = Captures(sources)
+        names = [info.name for info in captures.open()]
+        for events, frames in captures:
+            for frame in frames:
+                widths.setdefault(frame.source, set()).add(frame.image.shape[1])
+            resumed |= {event.source for event in events if event.kind == "resumed"}
+            if len(resumed) == 3 or not resumed <= set(names):
+                captures.stop()
+        captures.join(10)
+        server.shutdown()
+    assert names == [address, f"{address} #2", f"{address} #3"]
+    assert widths == dict(zip(names, [{64}, {96}, {128}], strict=True)) and resumed == set(names)
+    assert all(source.reconnects >= 1 for source in sources)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from numclip.cli.main import main
 from numclip.errors import DataError, OutputError, UsageError
+from numclip.runtime.contract.model_file import FINDER, MODELS, message
 from numclip.runtime.sinks.audit import AuditOptions, check_audit
 from numclip.runtime.sinks.audit_file import AuditFile, Head, head_of, verify_audit
 from numclip.runtime.sinks.running import RunOptions, run
@@ -77,6 +78,25 @@ def test_what_is_kept(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "still.mp4" not in (tmp_path / "audit").read_text()
     assert main(["audit", "verify", str(tmp_path / "audit")]) == 0
     assert f"{len(lines)} lines, 1 runs, " in capfd.readouterr().out
+
+
+def test_other_settings_have_another_hash(clip: Path, portrait: str, tmp_path: Path) -> None:
+    """The hash of the settings tells two detector files from each other, and the live default of 10 ms from no limit; the default and
+    --budget-ms 10 are the same setting."""
+    other = tmp_path / "other.onnx"
+    other.write_bytes((MODELS / f"{FINDER}.onnx").read_bytes() + message(2, b"another producer"))
+    live = ("--realtime",)
+    runs = {
+        "default": (portrait,),
+        "other detector": (portrait, "--detector", str(other)),
+        "live": (clip, *live),
+        "live 10 ms": (clip, *live, "--budget-ms", "10"),
+        "live inf": (clip, *live, "--budget-ms", "inf"),
+    }
+    hashes = {name: _audited(words[0], tmp_path / name, *words[1:])[0]["settings"] for name, words in runs.items()}
+    assert hashes["live"] == hashes["live 10 ms"]
+    assert hashes["default"] == hashes["live inf"], "a file and a picture have no limit"
+    assert len({hashes[name] for name in ("default", "other detector", "live")}) == 3
 
 
 def test_ages_only_when_asked(portrait: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from numclip.cli.main import main
-from numclip.errors import OutputError
+from numclip.errors import OutputError, UsageError
 
 mqtt = pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
 
@@ -69,6 +69,16 @@ def test_a_broker_that_does_not_let_in(case: str, broker: int, photo: Path, capf
     said = [line for line in capfd.readouterr().err.splitlines() if "--mqtt" in line]
     reason = "the broker refused the connection" if case == "wrong password" else "cannot connect to the broker"
     assert len(said) == 1 and reason in said[0] and "wrong1" not in said[0]
+
+
+@pytest.mark.parametrize("url", ["mqtt://me:pa[ss@host/topic", "mqtt://[::1/topic", "mqtt://me:pass@host:x/topic"])
+def test_an_address_that_cannot_be_parsed(url: str) -> None:
+    """A bracket in the password or left open, and a port that is no number, are one sentence with the form and without the password."""
+    from numclip.runtime.sinks.mqtt import MqttSink
+
+    with pytest.raises(UsageError, match=r"expected --mqtt mqtt://\[user:password@\]host") as caught:
+        MqttSink(url, lambda result: {})
+    assert "pa[ss" not in str(caught.value) and "me:pass" not in str(caught.value)
 
 
 def test_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,27 @@ def test_pictures_are_recorded_only_when_asked(run: Path, tmp_path: Path) -> Non
     assert spread[0] < 2 < 30 < spread[1] and "jpeg" not in (run / "o.rec").read_text()
 
 
+def test_a_folder_is_played_like_the_run(tmp_path: Path, hopper: np.ndarray) -> None:
+    """A recorded folder of three pictures is saved like the run's own video: one picture per second. A recording of an earlier
+    version, which does not say that they are pictures, still opens."""
+    (tmp_path / "photos").mkdir()
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / "photos" / f"{name}.png"), hopper[:400, :400])
+    record = tmp_path / "o.rec"
+    flags = ["--detector", "haar", "--record", str(record), "--save", str(tmp_path / "run.mp4")]
+    assert main(["run", str(tmp_path / "photos"), *flags]) == 0
+    assert main(["replay", str(record), "--fast", "--save", str(tmp_path / "replay.mp4")]) == 0
+    for name in ("run.mp4", "replay.mp4"):
+        with av.open(str(tmp_path / name)) as video:
+            assert [frame.time for frame in video.decode(video=0)] == pytest.approx([0, 1, 2], abs=0.05)
+    assert Recording(record).infos[0].stills
+    head, *lines = record.read_text().splitlines()
+    old = json.loads(head)
+    del old["sources"][0]["stills"]
+    record.write_text("\n".join([json.dumps(old), *lines]) + "\n")
+    assert len(list(Recording(record).items())) == 3 and not Recording(record).infos[0].stills
+
+
 def test_faults_are_played_back(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A recorded stall is a line of the replay and is counted in its summary."""
     lines = (run / "o.rec").read_text().splitlines()

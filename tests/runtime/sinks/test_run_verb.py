@@ -26,6 +26,7 @@ from numclip.cli.main import main
 from numclip.errors import UsageError
 from numclip.runtime import OutputOptions, RunOptions, run
 from numclip.runtime.live.frames import SourceEvent, SourceInfo
+from numclip.runtime.sinks.audit_file import AuditFile
 from numclip.runtime.sinks.run_statistics import RunStatistics
 from numclip.runtime.sinks.video_writer import VideoWriter
 
@@ -133,6 +134,35 @@ def test_the_source_is_never_overwritten(
         assert main(["run", str(clip), "--detector", "haar", flag, str(out)]) == 2
         assert "expected an output file other than the source" in capfd.readouterr().err
     assert clip.read_bytes() == before
+
+
+def test_no_source_is_overwritten_by_a_numbered_video(clip: Path, tmp_path: Path, monkeypatch, capfd) -> None:
+    """--save cam{}.mp4 for the sources cam1.mp4 and cam0.mp4 is an error, and both are unchanged; so is --jsonl as one of its videos."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cam0.mp4", "cam1.mp4"):
+        shutil.copy(clip, name)
+    assert main(["run", "cam1.mp4", "cam0.mp4", "--detector", "haar", "--save", "cam{}.mp4"]) == 2
+    assert "expected an output file other than the source, got cam0.mp4 for both" in capfd.readouterr().err
+    assert all(Path(name).read_bytes() == clip.read_bytes() for name in ("cam0.mp4", "cam1.mp4"))
+    assert main(["run", "cam0.mp4", "cam1.mp4", "--save", "out{}.mp4", "--jsonl", "out1.mp4"]) == 2
+    assert "expected different files for --jsonl and --save" in capfd.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("flag", ["--jsonl", "--csv", "--record", "--save"])
+@pytest.mark.parametrize("name", ["trail", "trail.head", "link", "hard"])
+def test_an_audit_trail_is_never_overwritten(flag: str, name: str, clip: Path, tmp_path: Path, capfd) -> None:
+    """An output that is the audit file or its head, under any name, is an error, and both are unchanged."""
+    trail = tmp_path / "trail"
+    AuditFile(trail).close()
+    trail.write_text("an answer\n")
+    (tmp_path / "link").symlink_to(trail)
+    (tmp_path / "hard").hardlink_to(trail)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    words = ["run", str(clip), "--detector", "haar", "--gate", "18", "--audit", str(trail)]
+    assert main([*words, flag, str(tmp_path / name)]) == 2
+    assert f"expected different files for --audit and {flag}" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_two_outputs_are_two_files(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
