@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from ..errors import NumclipError, UsageError, did_you_mean
+from ..runtime.system import is_jetson
 from . import config
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
@@ -189,6 +190,9 @@ def missing_package(name: str | None) -> str | None:
     extra = _EXTRA_OF.get(top)
     if extra is None:
         return None
+    if extra == "cpu" and is_jetson():  # its system brings an OpenCV that numclip[cpu] would hide
+        fix = "sudo apt-get install -y libopencv-python" if top == "cv2" else 'pip install "numclip[jetson]"'
+        return f"this needs the package {top}, which is not installed; run: {fix}"
     sentence = f'this needs the package {top}, which is not installed; run: pip install "numclip[{extra}]"'
     if extra == "cpu":
         sentence += (

@@ -63,7 +63,7 @@ def frames_per_s(times: list[tuple[int, float]]) -> float | None:
 
 def another(source: str, dev: Path = DEV) -> str:
     """The command for a source that cannot be opened: permit it, use the nearest existing name, or another camera."""
-    node = Path(f"/dev/video{source}" if source.isdecimal() else source).expanduser()
+    node = Path(f"/dev/video{source}" if source.isdecimal() else os.path.expanduser(source))
     if node.exists() and not os.access(node, os.R_OK):
         return 'sudo usermod -aG video "$USER" && newgrp video'
     meant: list[str] = []

@@ -110,7 +110,7 @@ def _free_mb(folder: Path) -> int:
 
 def _other_cache(needed: int) -> str:
     """A command that sets a writable cache folder, preferably the usual one, and with enough space if `needed`."""
-    usual = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "numclip"
+    usual = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME", "~/.cache"))) / "numclip"
     for folder, line in (
         (usual, "unset NUMCLIP_CACHE"),
         *(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -131,7 +132,7 @@ def open_data(text: str) -> Dataset:
     kind, _, path_text = text.partition(":")
     if kind not in KINDS or not path_text:
         raise DataError(f"expected DATA as {DATA_FORMS}, got {text!r}; start with the kind of data set")
-    path = Path(path_text).expanduser()
+    path = Path(os.path.expanduser(path_text))
     if not path.exists():
         raise DataError(f"{text}: expected a folder, .tar or .csv, but {path} does not exist; {KINDS[kind].get}")
     samples, read_bytes, ours = read_data(kind, path)
