@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from ..runtime.contract.calibration import Calibration
@@ -90,7 +90,8 @@ def _finder_rows(spec: FacesSpec) -> Iterator[tuple[str, str]]:
 
 def _licence_rows(licences: Licences, verdict: Verdict) -> Iterator[tuple[str, str]]:
     for part, licence in licences.stated().items():
-        yield "licences", f"{part}: {_licence(licence, licences.data if part == 'weights' else None)}"
+        others = {"data": licences.data, "backbone": licences.backbone} if part == "weights" else {}
+        yield "licences", f"{part}: {_licence(licence, others)}"
     parts = " and ".join(filter(None, (", ".join(verdict.parts[:-1]), *verdict.parts[-1:])))
     yield (
         "commercial",
@@ -98,10 +99,11 @@ def _licence_rows(licences: Licences, verdict: Verdict) -> Iterator[tuple[str, s
     )
 
 
-def _licence(licence: Licence, data: Licence | None) -> str:
-    """The terms in one text. It does not repeat those of the data, nor names that only this project knows beside a sentence."""
+def _licence(licence: Licence, others: Mapping[str, Licence | None]) -> str:
+    """The terms in one text. It does not repeat those of other parts, nor names that only this project knows beside a sentence."""
     note = licence.note
-    if data is not None and data.note:
-        note = note.replace(data.note, "that of the data")
+    for name, other in others.items():
+        if other is not None and other.note:
+            note = note.replace(other.note, f"that of the {name}")
     local = licence.spdx is not None and "LicenseRef-" in licence.spdx
     return str(replace(licence, note=note, spdx=None if local and note else licence.spdx))

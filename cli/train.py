@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         metavar="NAME",
         choices=sorted(RECIPES),
-        help="train with the settings and stages of this recipe: age-nano or age-small, which ship, or one that is not trained yet: "
-        "age-base, age-nano-more, age-open (fairface data only) (default: one stage, with the flags below)",
+        help="train with the settings and stages of this recipe: age-nano, age-small or age-open (fairface data only), which ship, "
+        "or one that is not trained yet: age-base (default: one stage, with the flags below)",
     )
     parser.add_argument(
         "--task", metavar="NAME|FILE", default="age", help="task: the name of one in train/tasks/, or a .json file"
@@ -282,14 +282,6 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FROM-TO:TIMES",
         help="repeat faces with these labels within an epoch, such as 13-19:2 60-120:2; a band counts by its midpoint "
         "(default: no repeats)",
-    )
-    group.add_argument(
-        "--band-slack",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="widen bands by X on both sides while training, because ages that people guessed are often a few years off; "
-        "validation uses the bands as they are",
     )
     group.add_argument("--test", action="store_true", help="measure the test split at the end, and write result.json")
 

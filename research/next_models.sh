@@ -2,7 +2,7 @@
 # Make the next models in three commands. FACES is the folder with utkface.tar, aaf.tar, fairface.tar and their CSVs.
 #
 #   research/next_models.sh pack FACES                  detect and crop the faces into packed/, convert start weights into starts/ (CPU)
-#   research/next_models.sh train NAME                  train age-open, age-base or age-nano-more (GPU); run again to resume
+#   research/next_models.sh train NAME                  train age-open or age-base (GPU); run again to resume
 #   research/next_models.sh finish NAME FACES           export, calibrate, quantize (models of nano's size) and evaluate (CPU)
 #
 # age-open needs MOBILENET, the path of the ImageNet MobileNetV2 .tflite, and FACERES, that of HSE-FaceRes, faceres-deep.json. The machine with the GPU needs only the checkout, packed/
@@ -19,8 +19,7 @@ starts() { # NAME: the start weights of its recipe
   case "$1" in
     age-open) echo "$STARTS/nano.safetensors $STARTS/small.safetensors $STARTS/faceres.json" ;;
     age-base) echo "$STARTS/base.safetensors" ;;
-    age-nano-more) ;;
-    *) echo "expected age-open, age-base or age-nano-more, got $1" >&2; return 2 ;;
+    *) echo "expected age-open or age-base, got $1" >&2; return 2 ;;
   esac
 }
 
@@ -52,7 +51,7 @@ case "${1:-}" in
     # shellcheck disable=SC2046
     "$PYTHON" -m numclip.cli.main calibrate "$out" --data $(data "$2" "$3") --every-set --out "$out"
     case "$2" in
-      age-open | age-nano-more)
+      age-open)
         # shellcheck disable=SC2046
         "$PYTHON" -m numclip.cli.main quantize "$out" --data $(data "$2" "$3") --out "$RUNS/$2/$2.int8.onnx" --widen ;;
     esac

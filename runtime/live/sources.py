@@ -57,9 +57,8 @@ def open_sources(
             return [picture_files(f"{len(paths)} pictures", paths)]
     sources = [_source(text, fps, wish) for text in texts]
     taken: set[str] = set()
-    for source in (
-        sources
-    ):  # two addresses may differ only in hidden parts; frames carry the name, so it is changed before wrapping
+    # Two addresses may differ only in hidden parts. Frames carry the name, so it is changed before the source is wrapped.
+    for source in sources:
         name, number = source.name, 1
         while source.name in taken:
             number += 1

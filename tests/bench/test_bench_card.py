@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from numclip.bench.card import findings, sections, write_card
+from numclip.bench.card import findings, same_network, sections, write_card
 from numclip.bench.options import BenchOptions, command
 from numclip.bench.report import ContestReport, Report
 from numclip.cli.bench import options_of
@@ -161,6 +161,11 @@ def test_the_card_is_written(report: ContestReport, tmp_path: Path) -> None:
     assert all(m in text for m in ("random:ViT-B-16", "compiled:nano", "clip-cached:ViT-B-16", "mobilenet-025"))
     assert os.sep + "tmp" not in text and str(Path.home()) not in text
     assert "ViT-B/16, eight faces" in picture.read_text()
+
+
+def test_a_network_is_timed_once() -> None:
+    """age-open is age-nano's network with other weights, so the card times age-nano alone; INT8 and age-small are other networks."""
+    assert same_network(["age-nano", "age-nano.int8", "age-open", "age-small"]) == {"age-open": "age-nano"}
 
 
 def test_the_committed_card_is_a_real_run() -> None:

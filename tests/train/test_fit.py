@@ -227,7 +227,7 @@ def test_bad_checkpoints(name: str, trained: Path, tmp_path: Path, capfd) -> Non
     assert "expected a numclip checkpoint" in err and "Traceback" not in err
 
 
-@pytest.mark.parametrize("name", ["age-nano", "age-small"])
+@pytest.mark.parametrize("name", ["age-nano", "age-small", "age-open"])
 def test_the_shipped_model_is_the_committed_checkpoint(repo: Path, name: str) -> None:
     """Each shipped file names its committed checkpoint by hash, gives the same results, and is under 12 MB; the checkpoint, which
     includes the text tower, is under 12.5 MB."""
