@@ -105,7 +105,7 @@ def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Mea
 
 
 def same_network(names: Sequence[str]) -> dict[str, str]:
-    """The models that compute what an earlier one computes, with other weights, so that their times are the same; by name."""
+    """Models that have the network of an earlier one and other weights; maps each to that one, whose time is theirs."""
     first: dict[tuple[object, ...], str] = {}
     found: dict[str, str] = {}
     for name in names:

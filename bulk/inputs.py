@@ -280,6 +280,10 @@ def _remote(address: str) -> Iterator[Input]:
         system, path = fsspec.core.url_to_fs(address)
         protocol = address.partition("://")[0]
         found = system.find(path, detail=True) if system.isdir(path) else {path: system.info(path)}
+    except ModuleNotFoundError as error:
+        if error.name == "fsspec":
+            raise
+        raise SourceError(f"{address}: cannot be listed ({error}); install that package") from None
     except Exception as error:  # the packages of fsspec raise errors of their own
         raise SourceError(
             f"{address}: cannot be listed ({error}); check the address, and that the fsspec package for it is installed"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ..errors import NumclipError, SourceError
+from ..errors import DeviceError, ModelError, NumclipError, SourceError
 from ..runtime.contract.model_file import graph_sha256, resolve
 from ..runtime.faces.opening import enlarging, open_detector
 from ..runtime.live.frames import Frame
@@ -105,14 +105,16 @@ class UnitReader:
                     faces += self._video(opened, row)
                 else:
                     waiting.append((row, self._pictures(found, opened, row, done)))
+            except DeviceError:  # not the input's fault: the run ends, and continues here when it is repeated
+                raise
             except NumclipError as error:
                 row.error = str(error)
             except MemoryError:
                 row.error = f"{row.source}: not enough memory to read it"
             if len(waiting) >= BATCH or (waiting and journal.careful):
-                faces += self._answer(waiting, done)
+                faces += self._answer_each(waiting, done)
                 waiting = []
-        faces += self._answer(waiting, done)
+        faces += self._answer_each(waiting, done)
         started_s = time.perf_counter()
         done.inputs, done.faces = len(inputs), len(faces)
         done.errors = sum(row.error is not None for row in inputs)
@@ -136,6 +138,16 @@ class UnitReader:
         done.stage_seconds["read"] += read_s - started_s
         done.stage_seconds["decode"] += time.perf_counter() - read_s
         return frames
+
+    def _answer_each(self, waiting: Sequence[tuple[InputRow, list[Frame]]], done: UnitDone) -> list[Row]:
+        """Return the rows of decoded pictures. If the graphs fail on them, each is read alone, and those that fail get the error."""
+        try:
+            return self._answer(waiting, done)
+        except ModelError as error:
+            if len(waiting) > 1:
+                return [row for one in waiting for row in self._answer_each([one], done)]
+            waiting[0][0].error = f"{waiting[0][0].source}: {error}"
+            return []
 
     def _answer(self, waiting: Sequence[tuple[InputRow, list[Frame]]], done: UnitDone) -> list[Row]:
         """Return the rows of decoded pictures: detect faces picture by picture, then run the model once for all."""
@@ -335,7 +347,8 @@ class _Opened:
 
     def _advice(self, error: Exception) -> str:
         if self._found.place == "url":
-            return "check the address; in it, a space is written as %20"
+            web = self._found.path.startswith(("http://", "https://"))
+            return "check the address" + ("; in it, a space is written as %20" if web else "")
         if self._found.place == "file":
             return "check that it exists and that you may read it"
         if isinstance(error, RuntimeError):  # protected by a password, or compressed by an unknown method

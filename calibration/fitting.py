@@ -39,7 +39,8 @@ from .conformal import (
     source_of,
 )
 from .data.crop_cache import DEFAULT_DETECTOR, Crops, FaceCrops
-from .data.datasets import open_data
+from .data.datasets import Dataset, open_data
+from .data.protocols import split_as_trained
 from .gate_limits import fit_gates
 from .measure.degrade import ALTERED, LADDER, Degradation, second_look
 from .measure.predictor import dataset_faces, predict
@@ -226,12 +227,23 @@ def _labelled_faces(
     graph: Model, options: CalibrateOptions
 ) -> tuple[list[Known], list[LabelledReadings], tuple[FacesUsed, ...]]:
     """The faces of each data set, the graph's outputs for them, and their record for the spec."""
-    opened = [open_data(text).select(options.split) for text in options.data]
+    opened = [_chosen(graph.spec, text, options.split) for text in options.data]
     crops = [dataset_faces(graph, dataset, options.detector) for dataset in opened]
     data = known_labels(crops, [dataset.name for dataset in opened])
     read = [labelled(graph, part.faces.crops, part.lows, part.highs) for part in data]
     used = [FacesUsed(d.short_name, options.split, len(p.lows)) for d, p in zip(opened, data, strict=True)]
     return data, read, tuple(used)
+
+
+def _chosen(spec: ModelSpec, text: str, split: str) -> Dataset:
+    """The samples to fit on; raises DataError if they include pictures that trained the model."""
+    whole = open_data(text)
+    drawn = split_as_trained(whole, spec.provenance.training)
+    if drawn is not whole and split == "all":
+        raise DataError(
+            f"{text}: expected faces that did not train this model, got --split all of a data set that did; use --split val or test"
+        )
+    return drawn.select(split)
 
 
 def labelled(graph: Model, crops: Crops, lows: Floats, highs: Floats | None = None) -> LabelledReadings:

@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--card",
         type=Path,
         metavar="DIR",
-        help="measure the shipped models, and any MODEL named, and write bench_card.md, .json, .svg and "
+        help="measure the shipped models, one per network, and any MODEL named, and write bench_card.md, .json, .svg and "
         "bench_card_tables.md into DIR",
     )
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--split",
         help="split to measure on: train, val, calibration, test or all (default: test if the data has splits, else "
-        "all)",
+        "all; if data without splits trained the model, the test pictures of that training)",
     )
     add("--detector", metavar="NAME|FILE", default=DEFAULT_DETECTOR, help=DETECTOR_HELP)
     add(

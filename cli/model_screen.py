@@ -1,4 +1,4 @@
-"""A summary of a model file that fits one screen."""
+"""A summary of a model file in at most 30 lines."""
 
 from __future__ import annotations
 

@@ -17,13 +17,8 @@ from ..errors import UsageError
 from ..runtime.places import PACKAGE
 
 KIT = Path(__file__).parent / "jetson"
-NOT_BUILT = (
-    "build",
-    "dist",
-    "runs",
-    "docs",
-    "tests",
-)  # in the checkout's root; server/dist and web/dist are the built pages
+# In the checkout's root alone; server/dist and web/dist are the built pages.
+NOT_BUILT = ("build", "dist", "runs", "docs", "tests")
 NOT_BUILT_ANYWHERE = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "node_modules")
 SOURCE = "/dev/video0"
 

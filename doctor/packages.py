@@ -20,11 +20,9 @@ OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "
 NEEDED = {"numpy": "numpy>=1.24", "av": "av>=12", "tqdm": "tqdm>=4.60"}  # as in pyproject.toml
 ONNXRUNTIME, OPENCV, HEADLESS = "onnxruntime>=1.17", "opencv-python>=4.8", "opencv-python-headless>=4.8"
 # As in the extras tensorrt and jetson; a Jetson's must not be newer than its CUDA: JetPack 6 has Python 3.10 and CUDA 12.6.
-CUDA_PYTHON, JETPACK6_CUDA_PYTHON, JETPACK7_CUDA_PYTHON = (
-    "cuda-python>=12.6",
-    "cuda-python>=12.6,<12.7",
-    "cuda-python>=13.0,<13.1",
-)
+CUDA_PYTHON = "cuda-python>=12.6"
+JETPACK6_CUDA_PYTHON = "cuda-python>=12.6,<12.7"
+JETPACK7_CUDA_PYTHON = "cuda-python>=13.0,<13.1"
 OLD_NUMPY = "numpy>=1.24,<2"
 OPENCV_OF_YUNET = (4, 8)  # older ones cannot run the 2023 YuNet
 SYSTEM_OPENCV = "sudo apt-get install -y libopencv-python"  # JetPack's own build, with GStreamer

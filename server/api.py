@@ -119,7 +119,7 @@ class Service:
             gone.cancel()
             for future in futures:
                 future.cancel()
-        self.metrics.read(len(results), sum(len(result.faces) for result in results))
+        self.metrics.read(len(results), sum(len(self.reader.largest(result).faces) for result in results))
         return results
 
 

@@ -12,6 +12,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,13 +47,7 @@ class Dataset:
 
     def read(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """The sample's picture, [H, W, 3] uint8 BGR, rotated by its EXIF data; raises DataError naming the file."""
-        try:
-            data = self.read_bytes(sample.file)
-        except OSError as error:
-            raise DataError(
-                f"{self.name}: cannot read the picture {sample.file} ({error.strerror or error}); add it, or remove its "
-                "row"
-            ) from None
+        data = self._bytes(sample)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if image is None:
             raise DataError(f"{self.name}: {sample.file} is not a readable image; remove it or its row")
@@ -110,7 +105,10 @@ class Dataset:
         by_hash: dict[str, list[Sample]] = defaultdict(list)
         for sample in self.samples:
             by_hash[self._sha256(sample)].append(sample)
-        elsewhere = {self._sha256(sample) for sample in of}
+        elsewhere: set[str] = set()
+        for sample in of:
+            with suppress(DataError):  # a picture that is not here cannot be compared
+                elsewhere.add(self._sha256(sample))
         kept: list[Sample] = []
         conflicting = copies = 0
         for key, twins in by_hash.items():
@@ -124,7 +122,16 @@ class Dataset:
         return replace(self, samples=tuple(kept), conflicting=conflicting, copies=copies)
 
     def _sha256(self, sample: Sample) -> str:
-        return hashlib.sha256(self.read_bytes(sample.file)).hexdigest()
+        return hashlib.sha256(self._bytes(sample)).hexdigest()
+
+    def _bytes(self, sample: Sample) -> bytes:
+        try:
+            return self.read_bytes(sample.file)
+        except OSError as error:
+            raise DataError(
+                f"{self.name}: cannot read the picture {sample.file} ({error.strerror or error}); add it, or remove its "
+                "row"
+            ) from None
 
 
 def open_data(text: str) -> Dataset:

@@ -30,7 +30,7 @@ class PictureFiles:
 
 
 def open_pictures(path: Path) -> PictureFiles:
-    """All files of a folder or a .tar, except hidden ones. If a .tar has a single folder at its top, names start below it.
+    """All files of a folder or a .tar, except hidden ones. If all pictures of a .tar are in a single folder at its top, names start below it.
 
     Raises DataError for a file that is not a .tar.
     """
@@ -48,9 +48,11 @@ def open_pictures(path: Path) -> PictureFiles:
             f"{path}: expected a folder or an uncompressed .tar file ({error}); unpack it, or give another path"
         ) from None
 
-    tops = {name.partition("/")[0] if "/" in name else "" for name in where if not _hidden(name)}
+    pictures = [name for name in where if not _hidden(name) and name.lower().endswith(IMAGE_SUFFIXES)]
+    tops = {name.partition("/")[0] if "/" in name else "" for name in pictures}
     if len(tops) == 1 and "" not in tops:
-        where = {name.partition("/")[2] or name: place for name, place in where.items()}
+        top = f"{tops.pop()}/"
+        where = {name.removeprefix(top): place for name, place in where.items()}
 
     def read(name: str) -> bytes:
         if name not in where:

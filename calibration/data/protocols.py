@@ -7,6 +7,7 @@ must not see each other's pictures.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ import numpy as np
 
 from ...errors import DataError, UsageError
 from .datasets import Dataset, Sample
+
+logger = logging.getLogger(__name__)
 
 TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of the pictures, for a data set without splits; the rest trains
 SPLIT_RULES = ("own", "subject", "random")
@@ -72,14 +75,26 @@ class Protocol:
 def split_as_trained(dataset: Dataset, training: Mapping[str, Any]) -> Dataset:
     """The data set with the splits that a model's training drew for it, if the model was trained on it; else unchanged.
 
-    training: what a training recorded (`spec.provenance.training`). A data set is recognised by its kind and file name. Without
-    this, a data set that comes without splits would be tested on the pictures that trained the model.
+    training: what a training recorded (`spec.provenance.training`). A data set is recognised by its kind, its file name, and the
+    number of pictures that would train. Without this, a data set that comes without splits would be tested on the pictures that
+    trained the model.
     """
     flags: Mapping[str, Any] = training.get("flags", {})
-    if dataset.short_name not in training.get("data", {}):
+    counts: Mapping[str, int] | None = training.get("data", {}).get(dataset.short_name)
+    if counts is None or any(s.split for s in dataset.samples):
         return dataset
     fold = flags.get("fold")
-    return Protocol(flags.get("split_by"), None if fold is None else (fold[0], fold[1])).splits(dataset)
+    protocol = Protocol(flags.get("split_by"), None if fold is None else (fold[0], fold[1]))
+    try:
+        drawn = protocol.splits(dataset)
+    except DataError:  # too few pictures to split: it did not train anything
+        return dataset
+    trained = sum(s.split == "train" for s in drawn.samples)
+    seen, fewer = sum(counts.values()), any(flags.get(name) is not None for name in ("shots", "shift", "num_faces"))
+    if not (seen == trained or (fewer and seen < trained)):
+        return dataset
+    logger.info("%s trained this model, so its splits are those of that training", dataset.name)
+    return drawn
 
 
 def few_shot(samples: Sequence[Sample], shots: int, seed: int) -> tuple[Sample, ...]:

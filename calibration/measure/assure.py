@@ -24,6 +24,7 @@ from ...runtime.faces.quality import disbelief
 from ...runtime.sessions.model import Model, load
 from ..data.crop_cache import DEFAULT_DETECTOR, FaceCrops
 from ..data.datasets import open_data
+from ..data.protocols import split_as_trained
 from ..exact import clopper_pearson
 from ..gate_limits import near_above, near_below
 from .degrade import compressed, second_look
@@ -274,7 +275,7 @@ def assure(options: AssureOptions) -> tuple[Assurance, Faces]:
     spec, at = model.spec, options.threshold
     gate = open_gate(spec, at, options.error)
     challenge = open_gate(spec, at, options.error, challenge=options.challenge)
-    opened = [open_data(text) for text in options.data]
+    opened = [split_as_trained(open_data(text), spec.provenance.training) for text in options.data]
     names = [dataset.short_name for dataset in opened]
     splits = sorted({options.split or dataset.default_split for dataset in opened})
     parts = [predict_dataset(model, dataset.select(options.split), options.detector) for dataset in opened]

@@ -149,7 +149,7 @@ def _training(spec: ModelSpec) -> str:
         f"{k} {v}"
         for k, v in flags.items()
         if v is not None
-        and k in ("epochs", "batch", "lr", "small_side", "small_side_px", "small_epochs", "coverage", "augment", "seed")
+        and k in ("epochs", "batch", "lr", "small_side_px", "small_epochs", "coverage", "augment", "seed")
     )
     if flags.get("teacher") or flags.get("teachers"):
         shown += ", labels averaged with the teachers' values"

@@ -47,9 +47,7 @@ def resolve(name_or_path: str | os.PathLike[str], precision: str | None = None) 
 
 
 def _local(text: str) -> Path:
-    path = Path(
-        os.path.expanduser(text)
-    )  # an unknown user's ~ stays as it is, where Path.expanduser raises RuntimeError
+    path = Path(os.path.expanduser(text))  # keeps an unknown user's ~, for which Path.expanduser raises RuntimeError
     if path.suffix in (".onnx", ".engine") or path.name != text:
         if not path.is_file():
             raise ModelError(f"model {text}: file not found; correct the path")

@@ -154,7 +154,8 @@ def _fetched(address: str, name: str) -> bytes:
             data: bytes = answer.read(MOST_BYTES + 1)
     except http.client.InvalidURL:  # its text may repeat a password
         raise SourceError(
-            f"{name}: expected an address without spaces and without a password, got another one; write a space as %20"
+            f"{name}: this is not a valid address; write a space as %20, leave out user name and password, and give the port as a "
+            "number"
         ) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = str(getattr(error, "reason", "") or error).replace(address, name)

@@ -80,14 +80,14 @@ def run_graph(graph: Graph, feeds: Mapping[str, Array], outputs: Sequence[str]) 
     """
     try:
         return graph.run(feeds, outputs)
-    except NumclipError:
+    except (NumclipError, MemoryError):
         raise
     except Exception as error:  # the libraries' exceptions have no common base class
         facts = graph.facts
         reason = (" ".join(str(error).split()) or type(error).__name__)[:300]
         said = f"{facts.library} {facts.version} opened the graph but failed to run it ({reason})"
         if facts.device == "cpu":
-            raise ModelError(f"{said}; export it again") from error
+            raise ModelError(f"{said}; free memory, or export the model again") from error
         raise DeviceError(f"device {facts.device}: {said}; use --device cpu") from error
 
 

@@ -1,4 +1,4 @@
-"""`numclip info`: one screen of text, complete JSON, and a licence verdict from everything that the model learned from."""
+"""`numclip info`: a short text, complete JSON, and a licence verdict from everything that the model learned from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHIPPED = MODELS / "age-nano.onnx"
 
 
 @pytest.mark.parametrize("name", [*shipped_models(), FINDER])
-def test_one_screen(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_short(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The text has at most 30 lines of at most 110 characters (except the path), no long list of numbers, and one line on commercial
     use."""
     assert main(["info", name]) == 0

@@ -97,10 +97,15 @@ def test_whole_splits_stay_as_they_are() -> None:
 
 
 def test_a_set_without_splits_is_tested_where_it_did_not_train() -> None:
-    """A data set without splits that trained a model gets the splits of that training, folds included; an unknown one stays whole."""
-    trained = {"data": {people().short_name: {}}, "flags": {"split_by": None, "fold": [1, 5], "seed": 62}}
-    assert split_as_trained(people(), trained).samples == Protocol(fold=(1, 5), seed=62).splits(people()).samples
-    for unknown in ({**trained, "data": {"table:other.csv": {}}}, {}):
+    """A data set without splits that trained a model gets the splits of that training, folds included. Another one stays whole, also
+    one of the same file name with another number of pictures."""
+    drawn = Protocol(fold=(1, 5)).splits(people())
+    n = sum(s.split == "train" for s in drawn.samples)
+    counts = {"n": n - 3, "skipped": 2, "copies": 1, "conflicting": 0}
+    trained = {"data": {people().short_name: counts}, "flags": {"split_by": None, "fold": [1, 5], "seed": 62}}
+    assert split_as_trained(people(), trained).samples == drawn.samples
+    other = {**trained, "data": {people().short_name: {**counts, "n": n}}}
+    for unknown in ({**trained, "data": {"table:other.csv": counts}}, other, {}):
         assert split_as_trained(people(), unknown).samples == people().samples
 
 
