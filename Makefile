@@ -14,9 +14,9 @@ SETUP := pyproject.toml constraints.txt
 demo: $(VENV)/.demo
 	$(BIN)/numclip demo
 
-# Two processes; each runs one test file at a time. With one thread each they do not wait for each other's cores.
+# Two processes; each runs one test file at a time.
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

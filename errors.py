@@ -13,6 +13,7 @@ NumclipError
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 
 
@@ -56,5 +57,13 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
 def nearest(wrong: str, known: Iterable[str], alike: float = 0.6) -> str | None:
     """The known name most similar to the wrong one; None if none reaches the similarity `alike` (1 means equal)."""
-    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=alike)
-    return close[0] if close else None
+    scored = [
+        (difflib.SequenceMatcher(None, wrong, name).ratio(), _shared_letters(wrong, name), name) for name in known
+    ]
+    close = max((one for one in scored if one[0] >= alike), default=None)
+    return None if close is None else close[2]
+
+
+def _shared_letters(one: str, other: str) -> int:
+    """The number of letters that both words have: of two equally similar names, that with swapped letters is nearer."""
+    return (Counter(one) & Counter(other)).total()

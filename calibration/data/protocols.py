@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ...errors import DataError, UsageError
+from ...runtime.contract.fields import JsonObject
 from .datasets import Dataset, Sample
 
 logger = logging.getLogger(__name__)
@@ -72,25 +72,27 @@ class Protocol:
         return chosen
 
 
-def split_as_trained(dataset: Dataset, training: Mapping[str, Any]) -> Dataset:
+def split_as_trained(dataset: Dataset, training: JsonObject) -> Dataset:
     """The data set with the splits that a model's training drew for it, if the model was trained on it; else unchanged.
 
     training: what a training recorded (`spec.provenance.training`). A data set is recognised by its kind, its file name, and the
     number of pictures that would train. Without this, a data set that comes without splits would be tested on the pictures that
     trained the model.
     """
-    flags: Mapping[str, Any] = training.get("flags", {})
-    counts: Mapping[str, int] | None = training.get("data", {}).get(dataset.short_name)
-    if counts is None or any(s.split for s in dataset.samples):
+    flags, data = training.get("flags"), training.get("data")
+    counts = data.get(dataset.short_name) if isinstance(data, dict) else None
+    if not isinstance(flags, dict) or not isinstance(counts, dict) or any(s.split for s in dataset.samples):
         return dataset
-    fold = flags.get("fold")
-    protocol = Protocol(flags.get("split_by"), None if fold is None else (fold[0], fold[1]))
+    rule, fold = flags.get("split_by"), flags.get("fold")
+    ends = [number for number in fold if isinstance(number, int)] if isinstance(fold, list) else []
+    protocol = Protocol(rule if isinstance(rule, str) else None, (ends[0], ends[1]) if len(ends) == 2 else None)
     try:
         drawn = protocol.splits(dataset)
     except DataError:  # too few pictures to split: it did not train anything
         return dataset
     trained = sum(s.split == "train" for s in drawn.samples)
-    seen, fewer = sum(counts.values()), any(flags.get(name) is not None for name in ("shots", "shift", "num_faces"))
+    seen = sum(n for n in counts.values() if isinstance(n, int))
+    fewer = any(flags.get(name) is not None for name in ("shots", "shift", "num_faces"))
     if not (seen == trained or (fewer and seen < trained)):
         return dataset
     logger.info("%s trained this model, so its splits are those of that training", dataset.name)

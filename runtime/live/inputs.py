@@ -154,7 +154,7 @@ def _fetched(address: str, name: str) -> bytes:
             data: bytes = answer.read(MOST_BYTES + 1)
     except http.client.InvalidURL:  # its text may repeat a password
         raise SourceError(
-            f"{name}: this is not a valid address; write a space as %20, leave out user name and password, and give the port as a "
+            f"{name}: expected a valid address; write a space as %20, leave out user name and password, and give the port as a "
             "number"
         ) from None
     except (OSError, ValueError, http.client.HTTPException) as error:

@@ -44,7 +44,7 @@ def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> Non
 
     This allows one standard error for that many faces. 50, 80 and 95 % intervals have their coverage within three standard errors
     of the test and calibration faces. At 90 % no band of predicted values with 100 faces or more is covered less than 85 %, by the
-    same rule. At the same coverage the intervals are narrower than with one global quantile, and at most 1 % wider than intervals
+    same rule. At the same coverage the intervals are narrower than with one global quantile, and at most 2 % wider than intervals
     from the words alone.
     """
     model = numclip.load("age-nano", device="cpu")
@@ -68,7 +68,7 @@ def test_coverage_on_faces_not_seen(shared_data: Path, yunet_model: Path) -> Non
         inside = (value >= low) & (value < high)
         assert inside.sum() < 100 or ((c := measure(judged.take(inside)).coverage) and c.value >= 0.85), low
     widths = widths_at_equal_coverage(readings, labels)
-    assert widths is not None and widths.ours < widths.one_for_all and widths.ours < 1.01 * widths.words
+    assert widths is not None and widths.ours < widths.one_for_all and widths.ours < 1.02 * widths.words
 
 
 def test_reading_cost(shared_data: Path, yunet_model: Path) -> None:

@@ -20,6 +20,7 @@ from numclip.calibration.measure.parity import proof_faces
 from numclip.runtime.contract.model_file import read_spec, resolve
 from numclip.train.checkpoint import file_sha256
 
+pytestmark = pytest.mark.slow
 CHECKPOINT = "train/checkpoints/age-nano.safetensors"
 
 # Maximum functions entered, and maximum entries into one room; lower them when the code gets simpler. 132 and 10 with data sets.

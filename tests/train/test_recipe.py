@@ -117,10 +117,8 @@ def test_a_recipe_that_mixes(bands: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert main([*flags, "--resume"]) == 0 and (out / "best.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["age-open", pytest.param("age-base", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["age-open", "age-base"])
 def test_the_short_form_of_those_with_bands(name: str, bands: str, shared_data: Path, tmp_path: Path) -> None:
     """train --recipe NAME --smoke on bands and export give a model file of the recipe's size that estimates ages. All parts of
     age-open allow commercial use; recipes with start weights or teachers from research data do not."""

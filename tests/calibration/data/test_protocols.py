@@ -12,6 +12,7 @@ from numclip.calibration.data.datasets import Dataset
 from numclip.calibration.data.protocols import Protocol, leaking, parse_fold, parse_shift, split_as_trained
 from numclip.calibration.data.samples import Sample
 from numclip.errors import DataError, UsageError
+from numclip.runtime.contract.fields import Json
 
 
 def people(n: int = 60, pictures: int = 4, **more) -> Dataset:
@@ -101,11 +102,15 @@ def test_a_set_without_splits_is_tested_where_it_did_not_train() -> None:
     one of the same file name with another number of pictures."""
     drawn = Protocol(fold=(1, 5)).splits(people())
     n = sum(s.split == "train" for s in drawn.samples)
-    counts = {"n": n - 3, "skipped": 2, "copies": 1, "conflicting": 0}
-    trained = {"data": {people().short_name: counts}, "flags": {"split_by": None, "fold": [1, 5], "seed": 62}}
+    counts: dict[str, Json] = {"n": n - 3, "skipped": 2, "copies": 1, "conflicting": 0}
+    trained: dict[str, Json] = {
+        "data": {people().short_name: counts},
+        "flags": {"split_by": None, "fold": [1, 5], "seed": 62},
+    }
     assert split_as_trained(people(), trained).samples == drawn.samples
-    other = {**trained, "data": {people().short_name: {**counts, "n": n}}}
-    for unknown in ({**trained, "data": {"table:other.csv": counts}}, other, {}):
+    other: dict[str, Json] = {**trained, "data": {people().short_name: {**counts, "n": n}}}
+    unknowns: tuple[dict[str, Json], ...] = ({**trained, "data": {"table:other.csv": counts}}, other, {})
+    for unknown in unknowns:
         assert split_as_trained(people(), unknown).samples == people().samples
 
 
