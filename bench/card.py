@@ -82,8 +82,9 @@ def is_large(name: str) -> bool:
 
 def write_card(folder: Path, more: Sequence[str], clip: str | None, measure: Measure = bench) -> list[Path]:
     """Measure every section and write bench_card.md, .json, .svg and bench_card_tables.md into `folder`; the clip defaults to the demo's."""
-    twins = same_network(shipped_models())
-    cores, models = os.cpu_count() or 1, [*(name for name in shipped_models() if name not in twins), *more]
+    shipped = shipped_models()
+    twins = same_network(shipped)
+    cores, models = os.cpu_count() or 1, [*(name for name in shipped if name not in twins), *more]
     parts: list[tuple[Section, Report]] = []
     with tempfile.TemporaryDirectory() as temporary:
         film = Path(clip) if clip else Path(temporary) / "demo.mp4"

@@ -94,14 +94,9 @@ def comparable(path: str | Path, report: Report) -> ContestReport:
     """The report, if it can be compared with others; raises UsageError with the reason if not."""
     if not report["valid"]:
         raise UsageError(f"{path}: the run is marked invalid ({'; '.join(report['invalid_because'])}); run it again")
-    if report["scenario"] == "pipeline":
+    if report["scenario"] == "pipeline" or report["scenario"] == "sustained":
         raise UsageError(
-            f"{path}: reports of scenario pipeline cannot be compared, because they have no restarts to estimate the "
-            "spread from; use another scenario"
-        )
-    if report["scenario"] == "sustained":
-        raise UsageError(
-            f"{path}: reports of scenario sustained cannot be compared, because a sustained run has no restarts to estimate "
+            f"{path}: reports of scenario {report['scenario']} cannot be compared, because they have no restarts to estimate "
             "the spread from; use another scenario"
         )
     if report["restarts"] < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,7 @@ def open_pictures(path: Path) -> PictureFiles:
             f"{path}: expected a folder or an uncompressed .tar file ({error}); unpack it, or give another path"
         ) from None
 
-    pictures = [name for name in where if not _hidden(name) and name.lower().endswith(IMAGE_SUFFIXES)]
-    tops = {name.partition("/")[0] if "/" in name else "" for name in pictures}
+    tops = {name.partition("/")[0] if "/" in name else "" for name in _of_kind(where, IMAGE_SUFFIXES)}
     if len(tops) == 1 and "" not in tops:
         top = f"{tops.pop()}/"
         where = {name.removeprefix(top): place for name, place in where.items()}
@@ -66,11 +65,14 @@ def open_pictures(path: Path) -> PictureFiles:
 
 
 def _sorted_out(files: list[str], read: Callable[[str], bytes]) -> PictureFiles:
-    """Pictures and lists; hidden files of file systems (`.DS_Store`, `._a.jpg`) are neither."""
-    seen = [name for name in files if not _hidden(name)]
-    pictures = tuple(name for name in seen if name.lower().endswith(IMAGE_SUFFIXES))
-    return PictureFiles(pictures, tuple(n for n in seen if n.lower().endswith(LIST_SUFFIXES)), read)
+    return PictureFiles(_of_kind(files, IMAGE_SUFFIXES), _of_kind(files, LIST_SUFFIXES), read)
 
 
-def _hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
+def _of_kind(files: Iterable[str], suffixes: tuple[str, ...]) -> tuple[str, ...]:
+    """The files with these suffixes, without hidden files of file systems (`.DS_Store`, `._a.jpg`)."""
+    hidden = (".", "__MACOSX")
+    return tuple(
+        name
+        for name in files
+        if name.lower().endswith(suffixes) and not any(part.startswith(hidden) for part in Path(name).parts)
+    )
