@@ -140,7 +140,7 @@ class LiveSource:
             self.statistics.write(seen)
             self._crowd.add(seen, time.time())
             self.newest = seen
-            if self.state in ("starting", "stalled"):
+            if self.state == "starting":  # a result after `stalled` is of a frame from before it
                 self.state = "live"
             height, width = seen.frame.image.shape[:2]
             size = {"width": width, "height": height} if sized else {}

@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 import numclip
 from numclip.runtime.contract.spec import ModelSpec
-from numclip.runtime.live.frames import Frame
+from numclip.runtime.live.frames import Frame, SourceEvent
 from numclip.runtime.live.results import Face, FrameResult
 from numclip.server.live import MINUTES, Crowd, LiveSource, Seen, Watch
 
@@ -163,6 +163,17 @@ def test_what_waits_for_a_slow_reader_holds_no_pictures() -> None:
         return waiting, sum(frame() is not None for frame in frames)
 
     assert asyncio.run(watch()) == (64, 1)
+
+
+def test_a_late_result_does_not_end_a_stall() -> None:
+    """A result that arrives after `stalled` is of an earlier frame: the source stays stalled until `resumed`."""
+    source, states = LiveSource("0", "x", spec().task, None), list[str]()
+    late = FrameResult(Frame(np.zeros((8, 8, 3), np.uint8), 0, 0.0, 0.0, "x"), (), 0.0, 0, spec().task)
+    seen = [late, SourceEvent("stalled", "x", 1.0, "no frames"), late, SourceEvent("resumed", "x", 2.0, "frames come again")]
+    for each in seen:
+        source.tell(each)
+        states.append(source.state)
+    assert states == ["live", "stalled", "stalled", "live"]
 
 
 def test_events_are_told_and_remembered(serve: Serve, camera: Any) -> None:
