@@ -169,7 +169,12 @@ def test_a_late_result_does_not_end_a_stall() -> None:
     """A result that arrives after `stalled` is of an earlier frame: the source stays stalled until `resumed`."""
     source, states = LiveSource("0", "x", spec().task, None), list[str]()
     late = FrameResult(Frame(np.zeros((8, 8, 3), np.uint8), 0, 0.0, 0.0, "x"), (), 0.0, 0, spec().task)
-    seen = [late, SourceEvent("stalled", "x", 1.0, "no frames"), late, SourceEvent("resumed", "x", 2.0, "frames come again")]
+    seen = [
+        late,
+        SourceEvent("stalled", "x", 1.0, "no frames"),
+        late,
+        SourceEvent("resumed", "x", 2.0, "frames come again"),
+    ]
     for each in seen:
         source.tell(each)
         states.append(source.state)
