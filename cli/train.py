@@ -283,6 +283,14 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
         help="repeat faces with these labels within an epoch, such as 13-19:2 60-120:2; a band counts by its midpoint "
         "(default: no repeats)",
     )
+    group.add_argument(
+        "--band-slack",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="widen bands by X on both sides while training, because ages that people guessed are often a few years off; "
+        "validation uses the bands as they are",
+    )
     group.add_argument("--test", action="store_true", help="measure the test split at the end, and write result.json")
 
 

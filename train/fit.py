@@ -113,6 +113,7 @@ def _check_numbers(options: TrainOptions) -> None:
         ("--shots", options.shots, 1, True),
         ("--num-faces", options.num_faces, 1, True),
         ("--small-epochs", options.small_epochs, 0, True),
+        ("--band-slack", options.band_slack, 0, True),
         ("--logit-scale", options.logit_scale, 0, False),
         ("--coverage", options.coverage, 0, False),
     ]
@@ -156,6 +157,7 @@ class Fit:
                 self.protocol,
                 balance=options.balance,
                 repeat=options.repeat,
+                slack=options.band_slack,
                 asked=once,
             )
             self.validation = [split_faces(d, options.select, crop, smoke, self.protocol) for d in self.data]

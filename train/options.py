@@ -107,6 +107,9 @@ class TrainOptions:
     """Repeat smaller data sets within an epoch, so that all have about as many faces as the largest."""
     repeat: tuple[tuple[float, float, int], ...] = ()
     """(from, to, times): repeat training faces with labels in this range within an epoch; a band counts by its middle."""
+    band_slack: float = 0.0
+    """Widen bands by this much on both sides for the losses and teachers, in the task's unit: ages that people guessed are often a
+    few years off. Validation uses the bands as they are."""
     test: bool = False
     """Measure the test split at the end and write `out/result.json`."""
 

@@ -52,13 +52,15 @@ def training_faces(
     *,
     balance: bool = False,
     repeat: Sequence[Repeat] = (),
+    slack: float = 0.0,
     asked: Ask | None = None,
 ) -> tuple[TrainingFaces, dict[str, DataCounts]]:
     """Return the training faces of all data sets, without duplicates and as the protocol selects, and the counts by data set.
 
     balance: repeat a smaller data set a whole number of times, to come closest to the size of the largest.
-    repeat: repeat faces with labels in some ranges. asked: a function that gives further columns [N, T] for the faces; its
-    arguments are their samples and a function that crops them, in order, by any crop contract.
+    repeat: repeat faces with labels in some ranges. slack: widen bands by this much on both sides. asked: a function that gives
+    further columns [N, T] for the faces; its arguments are their samples and a function that crops them, in order, by any crop
+    contract.
     All faces are cropped before the protocol selects, so that another seed, fold or number of shots reuses the crops.
     """
     larger = scaled_crop(crop, 2 * round(crop.side * MARGIN / 2))
@@ -75,7 +77,7 @@ def training_faces(
         faces = faces.take(protocol.training(faces.samples))
         found.append(faces)
         behind = [] if asked is None else [asked(faces.samples, partial(_cut, source, faces.samples))]
-        rows.append(np.concatenate([faces.ends, *behind], axis=1))
+        rows.append(np.concatenate([widened(faces.ends, slack), *behind], axis=1))
         counts[short_name(dataset.name)] = DataCounts(len(faces.samples), skipped, chosen.copies, chosen.conflicting)
     if balance:
         sizes = [len(faces.samples) for faces in found]
@@ -95,6 +97,12 @@ def repeated(middles: Sequence[float], repeat: Sequence[Repeat]) -> npt.NDArray[
     """Return the indices of labels, each repeated as its first matching range says; once if none matches."""
     times = [next((n for low, high, n in repeat if low <= middle <= high), 1) for middle in middles]
     return np.repeat(np.arange(len(times), dtype=np.intp), times)
+
+
+def widened(ends: Floats, slack: float) -> Floats:
+    """Return the ends of labels [N, 2] with bands, but not exact labels, wider by `slack` on both sides; none starts below 0."""
+    banded = ends[:, 0] < ends[:, 1]
+    return np.where(banded[:, None], np.maximum(ends + np.array([-slack, slack]), 0), ends)
 
 
 def _cut(source: Dataset, samples: Sequence[Sample], crop: CropSpec) -> Crops:

@@ -26,7 +26,7 @@ from numclip.train.network import Outputs
 from numclip.train.records import Predictions, Source, to_json
 from numclip.train.tasks_file import load_task
 from numclip.train.teacher import ask_once, inside_bands, sought
-from numclip.train.training_data import parse_repeat, repeated, training_faces
+from numclip.train.training_data import parse_repeat, repeated, training_faces, widened
 
 EDGES = (0.0, 10, 20, 30, 40)
 INF = math.inf
@@ -152,6 +152,13 @@ def test_what_teachers_say_of_bands() -> None:
     taught = inside_bands(torch.tensor([[0.2, 0.3, 0.1, 0.4], [0.1, 0.7, 0.1, 0.1]]), shares)
     assert taught[0].tolist() == pytest.approx([0, 0.75, 0.25, 0], abs=2e-4)
     assert taught[1].tolist() == pytest.approx([0.1, 0.7, 0.1, 0.1])
+
+
+def test_slack_widens_bands_alone() -> None:
+    """Hand-computed: with a slack of 10, 20 to 29 is 10 to 39, 0 to 2 is 0 to 12, 70 or older is 60 or older, and 40 stays 40."""
+    ends = np.array([[20, 29], [0, 2], [70, INF], [40, 40]])
+    assert widened(ends, 10).tolist() == [[10, 39], [0, 12], [60, INF], [40, 40]]
+    assert (widened(ends, 0) == ends).all()
 
 
 def test_ages_that_count_more() -> None:
