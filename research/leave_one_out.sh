@@ -28,6 +28,6 @@ for left_out in utkface aaf fairface; do
   fi
   echo "# without $left_out"
   for one in utkface aaf fairface; do
-    "$PYTHON" -m numclip.cli.main evaluate "$out/model.onnx" --data "$one:$faces/$one.tar" --split test --json "$out/$one.json" | head -4
+    "$PYTHON" -m numclip.cli.main evaluate "$out/model.onnx" --data "$one:$faces/$one.tar" --split test --json "$out/$one.json" | sed -n 1,4p
   done
 done
