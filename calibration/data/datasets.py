@@ -1,8 +1,8 @@
 """Labelled pictures: `utkface:PATH`, `table:FILE.csv` and the other kinds in `readers.py`; each a folder or a .tar.
 
 A data set is a list of samples and a way to read their pictures. If there is a CSV of the same base name beside PATH, it gives
-label, split and groups; otherwise the labels come from the file names. Of exact copies (same bytes) one is kept if they agree
-on the label, and none if they conflict.
+label, split and groups; otherwise the labels come from the file names. `without_copies`, which training uses, keeps one of several
+exact copies (same bytes) if they agree on the label, and none if they conflict.
 """
 
 from __future__ import annotations
