@@ -105,11 +105,11 @@ class Conveyor:
             except Closed:
                 return
             if answered is not None:
-                last = [event for event in answered.events if event.kind in ("ended", "failed")]
-                yield from (event for event in answered.events if event not in last)
+                before, after = _around_results(answered.events)
+                yield from before
                 for result in answered.results:
                     yield self._stamped(result)
-                yield from last  # after the remaining frames
+                yield from after
 
     def _stamped(self, result: FrameResult) -> FrameResult:
         """The result with its latency, and the number of dropped frames of its source, at the moment it is handed over."""
@@ -199,6 +199,20 @@ class Conveyor:
         kept = [sight for sight in old.sights if sight.frame.source not in here]
         sights = kept + new.sights
         return _Seen(old.events + new.events, sights, self._pipeline.seer.expected_s(sights))
+
+
+def _around_results(events: Sequence[SourceEvent]) -> tuple[list[SourceEvent], list[SourceEvent]]:
+    """The events of a round that come before its results, and those that come after them.
+
+    The frame of a source arrived after its last `resumed`, and before any later event: a source sends `resumed` before its next
+    frame.
+    """
+    resumed = {event.source: at for at, event in enumerate(events) if event.kind == "resumed"}
+    before: list[SourceEvent] = []
+    after: list[SourceEvent] = []
+    for at, event in enumerate(events):
+        (before if at <= resumed.get(event.source, -1) else after).append(event)
+    return before, after
 
 
 def _newer_answered(old: _Answered, new: _Answered) -> _Answered:

@@ -264,6 +264,28 @@ def test_a_silent_source_stalls_and_resumes(model) -> None:
     assert any(isinstance(item, FrameResult) for item in items[items.index(events[1]) :])
 
 
+def test_stalled_follows_the_frames_before_it(model) -> None:
+    """Each round holds the frame and the events that arrived while the model was busy. A `stalled` that arrived after the frame comes
+    after its result, a `resumed` before the next one, and a second `stalled` of that round after that one."""
+    steps = (
+        ["frame"],
+        ["frame", "stalled"],
+        ["frame", "stalled"],
+    )  # what arrives at 0, 0.2 and 0.8 s; a call takes 0.5 s
+
+    class Failing(Counter):
+        def arrivals(self) -> Iterator[Arrival | SourceEvent]:
+            frames = iter(super().arrivals())
+            for at, step in enumerate(steps):
+                time.sleep((0, 0.2, 0.6)[at])
+                yield from (SourceEvent("stalled", "cam", 0.0) if kind == "stalled" else next(frames) for kind in step)
+            time.sleep(1.5)
+
+    with Conveyor([Failing("cam", 3, live=True)], Pipeline(Slowed(model, 0.5), Rectangles(), NO_BOUND)) as conveyor:
+        items = [item.kind if isinstance(item, SourceEvent) else item.frame.index for item in conveyor]
+    assert items == [0, 1, "stalled", "resumed", 2, "stalled", "ended"]
+
+
 def test_video_at_its_own_speed(model, tmp_path: Path) -> None:
     """With --realtime a clip of 1 s takes 1 s; a model with 0.2 s per call reads few of its frames, the others are dropped."""
     writer = VideoWriter(tmp_path / "clip.mp4", 30)
