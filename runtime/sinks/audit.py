@@ -1,10 +1,13 @@
-"""The audit trail of a gate: each answer, its reason, and the model, calibration and settings behind it; nothing about the person."""
+"""The audit trail of a gate: each answer, its reason, and the source, model, calibration and settings behind it; nothing about the
+person.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -45,8 +48,12 @@ class AuditOptions:
 class AuditSink:
     """Writes one line when a run begins, one for every new answer, and one when the run ends."""
 
-    def __init__(self, options: AuditOptions, spec: ModelSpec, settings: dict[str, Json]) -> None:
-        """settings: everything that an answer depends on, besides model and calibration. Raises OutputError, UsageError, DeviceError."""
+    def __init__(
+        self, options: AuditOptions, spec: ModelSpec, settings: dict[str, Json], sources: Sequence[str]
+    ) -> None:
+        """settings: everything that an answer depends on, besides model and calibration. sources: their names, in the order of the
+        command line; an answer has its source's place in this list. Raises OutputError, UsageError, DeviceError.
+        """
         self._options, self._run, self._count = options, secrets.token_hex(8), 0
         self._signer = None if options.key is None else Signer(options.key, options.nonce)
         calibration = spec.calibration
@@ -56,19 +63,20 @@ class AuditSink:
             "calibration": _sha256(to_text(calibration.to_json())),
             "settings": _sha256(to_text(settings)),
         }
-        self._sources: dict[str, int] = {}
+        self._sources = {name: number for number, name in enumerate(sources)}
         self._said: OrderedDict[tuple[int, int], tuple[str, str]] = OrderedDict()  # by source and track
         self._file = AuditFile(options.file)
         about: Line = {
             "name": spec.name,
             "numclip": installed(("numclip",)).get("numclip", "unknown"),
             "settings_are": settings,
+            "sources": list(sources),
         }
         self._append({"kind": "run", **self._made_by, **about})
 
     def write(self, result: FrameResult) -> None:
         """Append each face's new answer; raises OutputError."""
-        source = self._sources.setdefault(result.frame.source, len(self._sources))
+        source = self._sources[result.frame.source]
         for face in result.faces:
             if face.gate is None:
                 continue

@@ -122,7 +122,9 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         sinks: list[Sink] = []
         if options.audit is not None:
             # First, so that no answer is shown that was not recorded.
-            sinks.append(AuditSink(options.audit, model.spec, _settings(options, pipeline)))
+            sinks.append(
+                AuditSink(options.audit, model.spec, _settings(options, pipeline), [info.name for info in infos])
+            )
             stack.callback(sinks[0].close)
         for sink in open_outputs(outputs, infos, model.spec.task, level, statistics, say, sources):
             stack.callback(sink.close)

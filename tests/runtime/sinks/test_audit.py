@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import itertools
 import json
 import random
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +27,7 @@ from numclip.runtime.sinks.audit import AuditOptions, check_audit
 from numclip.runtime.sinks.audit_file import AuditFile, Head, head_of, verify_audit
 from numclip.runtime.sinks.running import RunOptions, run
 from numclip.runtime.sinks.verdicts import Checker, Signer
+from numclip.runtime.sinks.video_writer import VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 
 def _audited(source: Path | str, file: Path, *flags: str) -> list[dict[str, object]]:
-    assert main(["run", str(source), "--gate", "18", "--audit", str(file), *flags]) == 0
+    assert main(["run", str(source), *flags, "--gate", "18", "--audit", str(file)]) == 0
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
@@ -75,9 +80,34 @@ def test_what_is_kept(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert answers[-1]["reason"] == "above the limit" and lines[0]["settings_are"]["gate"] == 18  # type: ignore[index]
     forbidden = {"box", "age", "low", "high", "embedding", "probabilities", "p", "file", "score", "landmarks"}
     assert not forbidden & {name for line in lines for name in line}
-    assert "still.mp4" not in (tmp_path / "audit").read_text()
+    assert lines[0]["sources"] == [str(clip)] and {line["source"] for line in answers} == {0}
     assert main(["audit", "verify", str(tmp_path / "audit")]) == 0
     assert f"{len(lines)} lines, 1 runs, " in capfd.readouterr().out
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_sources_are_numbered_as_on_the_command_line(portrait: str, tmp_path: Path) -> None:
+    """The first source has no face, so the second is the first with an answer; its number is still 1, as in the run's list of names,
+    in which the password is hidden."""
+    face = cv2.imread(portrait)
+    assert face is not None
+    for name, image in {"empty.mp4": np.full_like(face, 90), "face.mp4": face}.items():
+        writer = VideoWriter(tmp_path / name, 10)
+        for i in range(10):
+            writer.write(image, i / 10)
+        writer.close()
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_address[1]}/face.mp4"
+        lines = _audited(tmp_path / "empty.mp4", tmp_path / "audit", f"http://user:secret@{place}")
+        server.shutdown()
+    assert lines[0]["sources"] == [str(tmp_path / "empty.mp4"), f"http://{place}"]
+    assert {line["source"] for line in lines if line["kind"] == "answer"} == {1}
 
 
 def test_other_settings_have_another_hash(clip: Path, portrait: str, tmp_path: Path) -> None:
