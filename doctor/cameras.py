@@ -49,7 +49,7 @@ def camera(source: str) -> Finding:
     if not times:
         return Finding("camera", False, f"{shown(source)}: delivers no frames", another(source))
     kinds = ", ".join(formats(Path(source))) if source.startswith("/dev/") else ""
-    title = read_line(CLASS / Path(source).name / "name") if source.startswith("/dev/") else None
+    title = read_line(CLASS / Path(source).resolve().name / "name") if source.startswith("/dev/") else None
     said = f"{name}{f' ({title})' if title else ''}: {shape[1]} x {shape[0]}{measured}{f'; {kinds}' if kinds else ''}"
     return Finding("camera", True, said)
 

@@ -64,15 +64,18 @@ class Connection:
 
 
 def connect_camera(text: str, wish: CameraWish | None) -> Connection:
-    """A webcam through OpenCV."""
-    number = int(text.removeprefix("/dev/video")) if not text.isdecimal() else int(text)
-    if sys.platform.startswith("linux") and not os.path.exists(f"/dev/video{number}"):
+    """A webcam through OpenCV. text: its number, its node, or a link to the node, such as udev's permanent names; a camera may have
+    another node at each connection, so the link is followed here.
+    """
+    node = f"/dev/video{text}" if text.isdecimal() else os.path.realpath(text)
+    number = re.search(r"/video(\d+)$", node)
+    if number is None or (sys.platform.startswith("linux") and not os.path.exists(node)):
         there = ", ".join(sorted(glob.glob("/dev/video*"))) or "none"
+        wrong = "is not a camera" if os.path.exists(node) else "does not exist"
         raise SourceError(
-            f"camera {text}: /dev/video{number} does not exist (cameras here: {there}); plug the camera in, or choose "
-            "another"
+            f"camera {text}: {node} {wrong} (cameras here: {there}); plug the camera in, or choose another"
         )
-    capture = cv2.VideoCapture(number)
+    capture = cv2.VideoCapture(int(number[1]))
     if not capture.isOpened():
         capture.release()
         raise SourceError(

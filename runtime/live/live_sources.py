@@ -230,7 +230,7 @@ def _copy_counts(outer: Source, inner: Source) -> None:
 
 
 def live_source(text: str, wish: CameraWish | None = None) -> Source:
-    """A camera number, /dev/videoN, address, csi://N or gst:PIPELINE; raises SourceError saying what to do."""
+    """A camera number, /dev/videoN or a link to it, address, csi://N or gst:PIPELINE; raises SourceError saying what to do."""
     if text.startswith("gst:"):
         pipeline = text.removeprefix("gst:")
         return LiveSource("gst:…", lambda: connect_gstreamer(pipeline, "gst:…"), again=False)

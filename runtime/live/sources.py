@@ -10,7 +10,6 @@ SourceError says what was lost.
 from __future__ import annotations
 
 import glob
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,12 +67,10 @@ def open_sources(
 
 
 def _source(text: str, fps: float | None, wish: CameraWish | None) -> Source:
-    if text.startswith("/dev/video"):
-        text = os.path.realpath(text)  # udev's permanent camera names are links
     path, name = path_of(text), printable(text)
     if path.is_file():
         return VideoSource(name, path, fps) if kind_of(path) == "video" else picture_files(name, [path])
-    if re.fullmatch(r"(/dev/video)?\d+", text) or is_address(text) or text.startswith("gst:"):
+    if re.fullmatch(r"\d+|/dev/(video|v4l/).*", text) or is_address(text) or text.startswith("gst:"):
         return live_source(text, wish)
     if path.is_dir():
         pictures, others = pictures_among(list(path.iterdir()))

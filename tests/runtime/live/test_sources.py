@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from numclip.errors import SourceError
 from numclip.runtime.live.frames import Frame
+from numclip.runtime.live.live_sources import live_source
 from numclip.runtime.live.pictures import gif_pictures
 from numclip.runtime.live.sources import open_source, read_picture
 from numclip.runtime.sinks.video_writer import VideoWriter
@@ -210,6 +211,26 @@ def test_a_missing_camera() -> None:
     """A missing camera is an error that lists the existing ones."""
     with pytest.raises(SourceError, match=r"/dev/video63 does not exist \(cameras here"):
         open_source("63").open()
+
+
+def test_a_permanent_camera_name_is_followed_at_each_connection(tmp_path: Path) -> None:
+    """udev's link to a camera's node is followed whenever the camera is opened, so a camera that got another number is found again.
+    The source keeps the name as typed."""
+    door = tmp_path / "video-door"
+    source = live_source(str(door))
+    for number in (63, 62):
+        door.unlink(missing_ok=True)
+        door.symlink_to(tmp_path / f"video{number}")
+        with pytest.raises(SourceError, match=rf"camera .*/video-door: .*/video{number} does not exist"):
+            source.open()
+    for name in ("/dev/video-door", "/dev/v4l/by-id/usb-door"):
+        source = open_source(name)
+        assert source.name == name
+        with pytest.raises(SourceError, match=f"camera {name}: {name} does not exist"):
+            source.open()
+    (tmp_path / "disk").touch()
+    with pytest.raises(SourceError, match="/disk is not a camera"):
+        live_source(str(tmp_path / "disk")).open()
 
 
 def test_a_jpeg_cut_short_is_still_a_picture_or_refused(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_sources_are_numbered_as_on_the_command_line(portrait: str, tmp_path: Pa
     for name, image in {"empty.mp4": np.full_like(face, 90), "face.mp4": face}.items():
         writer = VideoWriter(tmp_path / name, 10)
         for i in range(10):
-            writer.write(image, i / 10)
+            writer.write(np.asarray(image, np.uint8), i / 10)
         writer.close()
     handler = functools.partial(_Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
