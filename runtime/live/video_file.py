@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,10 @@ from .video_promise import Promise, promise_of
 
 RAW_FPS = 30.0  # for streams without timestamps, such as a raw .h264
 SLIDES_S = 0.5  # pictures that last this long are slides: tracks end between them
-HEAD = 3  # number of pictures that decide between slides and video
+HEAD, LONGER_HEAD = (
+    3,
+    9,
+)  # pictures that decide between slides and video; if the first few are slow, the next ones decide too
 UNTIMED_JUMP_S = 3600.0  # in formats whose clock should not jump, only a larger step counts as a jump
 
 
@@ -35,6 +39,10 @@ class _Shot:
     segment: int
     began_s: float  # time.monotonic() when its bytes were read
     ended_s: float
+
+
+def _usual_step_s(shots: Sequence[_Shot]) -> float:
+    return median(after.time_s - before.time_s for before, after in pairwise(shots))
 
 
 class VideoSource(Source):
@@ -71,7 +79,10 @@ class VideoSource(Source):
         self._shots = self._decoded(container, stream)
         self._head = list(islice(self._shots, HEAD))
         few = len(self._head) < HEAD
-        slides = not few and self._head[-1].time_s >= (HEAD - 1) * SLIDES_S
+        slides = not few and _usual_step_s(self._head) >= SLIDES_S
+        if slides:  # a video with a variable frame rate may begin slowly
+            self._head += islice(self._shots, LONGER_HEAD - HEAD)
+            slides = _usual_step_s(self._head) >= SLIDES_S
         size_wh = (self._head[0].image.shape[1], self._head[0].image.shape[0]) if self._head else None
         frames = len(self._head) if few else self._promise.pictures
         files = () if self._path is None else (self._path,)

@@ -112,6 +112,16 @@ def test_slides_are_pictures(tmp_path: Path) -> None:
     assert info.stills and [round(f.time_s, 2) for f in frames] == [0, 2, 4, 6, 8]
 
 
+@pytest.mark.parametrize("begins_s", [[0, 1.1], [0, 2, 4], [0, 0.1, 3]])
+def test_a_video_that_begins_slowly_is_not_slides(begins_s: list[float], tmp_path: Path) -> None:
+    """A video whose first one or two pictures last a second or more, and the others 1/30 s, is a video; no picture is lost."""
+    times_s = begins_s + [begins_s[-1] + i / 30 for i in range(1, 15)]
+    video = write_video(tmp_path / "vfr.mkv", grays(len(times_s)), times_s=times_s)
+    frames, info, said = _read(str(video))
+    assert not info.stills and said == ""
+    assert [f.time_s for f in frames] == pytest.approx(times_s, abs=0.001)
+
+
 @pytest.mark.parametrize("name", ["12:30.mp4", "~me.mp4", os.fsdecode(b"caf\xe9.mp4")])
 def test_names_of_any_form(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """File names with a colon, a ~ or bytes that are not UTF-8 can be written and read; the source's name is valid text."""
