@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image as pil
 
 from ..errors import SourceError
-from ..runtime.live.pictures import kind_of_data, pictures_in
+from ..runtime.live.pictures import decoded, kind_of_data, pictures_in
 from .problems import Problem
 
 Image = npt.NDArray[np.uint8]
@@ -55,14 +55,14 @@ def decode(sent: Sent, max_pixels: int) -> Image:
         raise Problem(413, f"expected a JPEG of at most {MOST_SCANS} scans, got more; save it again")
     broken = Problem(422, "expected a whole picture, got one that is cut short or damaged; send another")
     try:
-        image = next(pictures_in(data, "picture")) if heic else cv2.imdecode(np.frombuffer(data, np.uint8), 1)
+        image = next(pictures_in(data, "picture")) if heic else decoded(data)
     except SourceError:
         raise broken from None
     except (cv2.error, MemoryError):
         raise _too_large("its size", max_pixels) from None
     if image is None:
         raise broken
-    return np.asarray(image, np.uint8)
+    return image
 
 
 def _size(data: bytes, max_pixels: int) -> tuple[int, int]:

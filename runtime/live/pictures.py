@@ -21,6 +21,7 @@ from .addresses import printable
 from .containers import faults, open_container
 from .display import Display
 from .frames import Arrival, Frame, Source, SourceEvent, SourceInfo
+from .picture_bytes import gif_pictures, is_cut, tiff_pages, turned_avif
 
 # picture: one or several pictures that are read here. heic: the same, by another library. video: FFmpeg may know it
 Kind = Literal["picture", "heic", "video"]
@@ -96,37 +97,6 @@ def _has_animation(data: mmap.mmap | bytes) -> bool:
     return False
 
 
-def gif_pictures(data: bytes) -> int:
-    """The number of pictures in a GIF, block by block (GIF89a, sections 18 to 27).
-
-    A GIF that is truncated within a block, or malformed, counts one more than it has, because a picture is missing; only the
-    closing byte may be missing.
-    """
-    image, extension, trailer = 0x2C, 0x21, 0x3B
-    at, pictures = 13, 0
-    try:
-        at += _color_table(data[10])
-        while at != len(data) and data[at] != trailer:
-            if data[at] == image:
-                pictures += 1
-                at += 10 + _color_table(data[at + 9]) + 1
-            elif data[at] == extension:
-                at += 2
-            else:
-                return pictures + 1
-            while data[at]:
-                at += 1 + data[at]
-            at += 1
-    except IndexError:
-        return pictures + 1
-    return pictures
-
-
-def _color_table(flags: int) -> int:
-    """The size in bytes of the color table that a descriptor's flags announce."""
-    return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
-
-
 def read_picture(path: str | os.PathLike[str]) -> Image:
     """The picture [H, W, 3] uint8 BGR, rotated by its EXIF data; the first if there are several. Raises SourceError naming the file."""
     return next(read_pictures(path))
@@ -158,10 +128,26 @@ def pictures_in(data: bytes, name: str) -> Iterator[Image]:
         ) from None
 
 
+def decoded(data: bytes) -> Image | None:
+    """The first picture, or the only one, if OpenCV can decode the whole of it; raises cv2.error."""
+    if is_cut(data):
+        return None
+    avif = data[4:8] == b"ftyp"
+    how = cv2.IMREAD_COLOR | (
+        cv2.IMREAD_IGNORE_ORIENTATION if avif else 0
+    )  # an AVIF's own properties count, not its EXIF data
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    if image is None:
+        return None
+    return turned_avif(np.asarray(image, np.uint8), data) if avif else np.asarray(image, np.uint8)
+
+
 def _decode(name: str, data: bytes) -> Image:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = decoded(data)
     if image is not None:
-        return np.asarray(image, np.uint8)
+        return image
+    if is_cut(data):
+        raise SourceError(f"{name}: the picture is truncated; give the whole file")
     with suppress(SourceError, *faults()):  # FFmpeg may decode what this OpenCV cannot
         container, stream = open_container(name, BytesIO(data))
         with container:
@@ -186,20 +172,20 @@ def _decode_heic(name: str, data: bytes) -> Image:
 
 
 def _further_pages(name: str, data: bytes) -> Iterator[Image]:
-    """The pages after the first; an animated WebP states how many it has, a TIFF does not."""
+    """The pages after the first; raises SourceError if one cannot be decoded."""
     webp = data[8:12] == b"WEBP"
-    if not (webp and b"ANMF" in data) and not data.startswith((b"II", b"MM")):
+    if not webp and not data.startswith((b"II", b"MM")):
         return
     buffer = np.frombuffer(data, np.uint8)
-    promised = data.count(b"ANMF") if webp else None  # OpenCV repeats an animation endlessly
-    read = 1
-    while read != promised and (pages := cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR, range=(read, read + 1))[1]):
+    promised = data.count(b"ANMF") if webp else tiff_pages(data)
+    for number in range(1, promised):
+        pages = cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR, range=(number, number + 1))[1]
+        if not pages:
+            raise SourceError(
+                f"{name}: expected at least {promised} pictures, but only the first {number} can be decoded; give the whole file, or "
+                "save each picture as a file"
+            )
         yield np.asarray(pages[0], np.uint8)
-        read += 1
-    if promised is not None and read < promised:
-        raise SourceError(
-            f"{name}: expected an animation of {promised} pictures, but only {read} can be decoded; save it as GIF"
-        )
 
 
 class PictureSource(Source):

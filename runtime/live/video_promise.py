@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .pictures import gif_pictures
+from .picture_bytes import gif_pictures
 
 END_SLACK_S = 0.5  # a container rounds its length, and may leave out the last picture's duration
 HLS_SLACK = 0.03  # playlists round the length of each of their pieces

@@ -126,3 +126,12 @@ def test_a_damaged_picture_is_a_picture_or_a_problem(form: str, data: st.DataObj
     for _ in range(data.draw(st.integers(0, 8))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     assert status_of(bytes(damaged[: data.draw(st.integers(1, len(damaged)))])) in (200, 413, 415, 422)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "GIF"])
+def test_a_truncated_picture_is_damaged(form: str) -> None:
+    """A picture without its second half is refused with 422, although OpenCV would decode its first half."""
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(file, form)
+    whole = file.getvalue()
+    assert (status_of(whole), status_of(whole[: len(whole) // 2])) == (200, 422)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import shutil
 from pathlib import Path
 
@@ -13,10 +15,13 @@ from hypothesis import strategies as st
 
 from numclip.errors import SourceError
 from numclip.runtime.live.frames import Frame
+from numclip.runtime.live.inputs import picture_of
 from numclip.runtime.live.live_sources import live_source
-from numclip.runtime.live.pictures import gif_pictures
+from numclip.runtime.live.picture_bytes import gif_pictures, turned_avif
+from numclip.runtime.live.pictures import pictures_in
 from numclip.runtime.live.sources import open_source, read_picture
 from numclip.runtime.sinks.video_writer import VideoWriter
+from tests.video_maker import corners
 
 
 @pytest.fixture
@@ -233,13 +238,76 @@ def test_a_permanent_camera_name_is_followed_at_each_connection(tmp_path: Path) 
         live_source(str(tmp_path / "disk")).open()
 
 
-def test_a_jpeg_cut_short_is_still_a_picture_or_refused(tmp_path: Path) -> None:
-    """A truncated photo never crashes the reader: it is read in part or is an error."""
-    good = tmp_path / "good.jpg"
-    cv2.imwrite(str(good), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
-    for share in (0.2, 0.6, 0.9):
-        bad = tmp_path / "bad.jpg"
-        shutil.copy(good, bad)
-        bad.write_bytes(bad.read_bytes()[: int(good.stat().st_size * share)])
-        frames, error = _until_error(str(bad))
-        assert "not a readable image" in error or frames[0].image.shape == (64, 64, 3)
+CUT = ".jpg", ".png", ".webp", ".bmp", ".tif", ".jp2", ".gif", ".avif"
+
+
+@pytest.mark.parametrize("suffix", CUT)
+def test_a_truncated_picture_is_refused(suffix: str, tmp_path: Path) -> None:
+    """A photo cut at any place, within its EXIF thumbnail too, is an error and no picture; with bytes after its end it is read."""
+    pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for extra in [{}, {"progressive": True}, {"exif": _with_thumbnail()}] if suffix == ".jpg" else [{}]:
+        good = tmp_path / f"good{suffix}"
+        pil.fromarray(noise).save(good, **extra)
+        data = good.read_bytes()
+        frames, error = _until_error(str(good))
+        assert len(frames) == 1 and error == ""
+        if suffix != ".gif":
+            good.write_bytes(data + bytes(10))
+            assert len(_until_error(str(good))[0]) == 1
+        for share in (0.1, 0.2, 0.4, 0.6, 0.9):
+            with pytest.raises(SourceError, match=r"not a readable image|the picture is truncated"):
+                list(pictures_in(data[: int(len(data) * share)], "cut"))
+
+
+def _with_thumbnail() -> bytes:
+    """EXIF data with a JPEG, as cameras write them."""
+    small = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    return b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + small
+
+
+@pytest.mark.parametrize(("share", "read", "named"), [(1, 3, 3), (0.9, 2, 3), (0.5, 1, 2)])
+def test_a_truncated_tiff_says_how_many_pages_it_has(share: float, read: int, named: int, tmp_path: Path) -> None:
+    """Of three pages, those before the cut are read, and the error says how many are announced before it."""
+    pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    pages = [pil.fromarray(np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8)) for i in range(3)]
+    path = tmp_path / "pages.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_lzw")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    frames, error = _until_error(str(path))
+    assert len(frames) == read
+    assert share == 1 or f"expected at least {named} pictures, but only the first {read} can be decoded" in error
+
+
+@functools.cache
+def _avif(orientation: int) -> bytes:
+    """`corners` with an EXIF orientation, which Pillow writes as the properties irot and imir."""
+    pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    if not pytest.importorskip("PIL.features").check("avif"):
+        pytest.skip("this Pillow cannot write AVIF")
+    exif, file = pil.Exif(), io.BytesIO()
+    exif[0x112] = orientation
+    pil.fromarray(corners()).save(file, "avif", exif=exif, quality=95)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_pictures_are_upright(orientation: int, tmp_path: Path) -> None:
+    """An AVIF with each of the eight orientations gives the same picture from its path, its bytes and a PIL image."""
+    path = tmp_path / "turned.avif"
+    path.write_bytes(_avif(orientation))
+    expected, *_ = picture_of(pytest.importorskip("PIL.Image").open(path))
+    for form in (str(path), path.read_bytes()):
+        image, *_ = picture_of(form)
+        assert image.shape == expected.shape and int(np.abs(image.astype(int) - expected).max()) < 8
+
+
+@given(data=st.data())
+def test_a_damaged_avif_never_crashes_its_reader(data: st.DataObject) -> None:
+    """Whatever bytes of an AVIF are changed or cut, its properties only turn the picture."""
+    whole = bytearray(_avif(5))  # turned and mirrored
+    for _ in range(data.draw(st.integers(0, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    image = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    turned = turned_avif(image, bytes(whole[: data.draw(st.integers(0, len(whole)))]))
+    assert sorted(turned.ravel()) == sorted(image.ravel())
