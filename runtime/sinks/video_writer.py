@@ -19,7 +19,9 @@ from ...errors import OutputError
 from ..live.addresses import av_name
 
 TIME_BASE = Fraction(1, 90_000)  # s
-KEYFRAMES_S = 1.0  # at most this much is lost if the process is killed
+KEYFRAMES_S = (
+    1.0  # a fragment is written at each key frame: at most this much, and one frame, is lost if the process is killed
+)
 FALLBACK_FPS = 30
 MP4_FLAGS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 
@@ -29,11 +31,12 @@ class VideoWriter:
 
     def __init__(self, path: Path, fps: float | None) -> None:
         import av
+        from av.video.frame import PictureType
 
-        self._av, self.path = av, path
+        self._av, self._picture_type, self.path = av, PictureType, path
         self._fps = Fraction(fps or FALLBACK_FPS).limit_denominator(1001)
         self._stream: Any = None
-        self._last_pts = -1
+        self._last_pts, self._key_pts = -1, 0
         try:
             path.open("wb").close()  # PyAV itself opens the file only with the first packet
             self._container: Any = av.open(av_name(path), "w", format="mp4", options=MP4_FLAGS)
@@ -47,6 +50,8 @@ class VideoWriter:
         frame = self._av.VideoFrame.from_ndarray(_fitted(image, self._stream.width, self._stream.height), "bgr24")
         frame.pts = max(round(time_s / TIME_BASE), self._last_pts + 1)
         frame.time_base = TIME_BASE
+        if (frame.pts - self._key_pts) * TIME_BASE >= KEYFRAMES_S:  # frames may come at less than the nominal rate
+            frame.pict_type = self._picture_type.I
         self._last_pts = frame.pts
         self._mux(frame)
 
@@ -64,6 +69,8 @@ class VideoWriter:
     def _mux(self, frame: Any) -> None:
         try:
             for packet in self._stream.encode(frame):
+                if packet.is_keyframe and packet.pts is not None:
+                    self._key_pts = packet.pts
                 self._container.mux(packet)
         except (self._av.FFmpegError, OSError) as error:
             container, self._container = self._container, None

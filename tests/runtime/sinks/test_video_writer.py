@@ -83,6 +83,24 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     assert _count(path) >= 80
 
 
+@pytest.mark.parametrize(("fps", "step_s"), [(30, 0.1), (30, 0.6), (30, 3.0), (None, 0.1), (0.5, 0.1)])
+def test_killed_at_another_rate(fps: float | None, step_s: float, tmp_path: Path) -> None:
+    """If frames come faster or slower than the nominal rate, a killed process loses at most the last second and one frame."""
+    path, many = tmp_path / "a.mp4", 40
+    code = (
+        "import os, signal, sys, numpy as np\nfrom pathlib import Path\n"
+        "from numclip.runtime.sinks.video_writer import VideoWriter\n"
+        f"writer = VideoWriter(Path(sys.argv[1]), {fps})\n"
+        f"for i in range({many}):\n"
+        f"    writer.write(np.full((64, 96, 3), 5 * i, np.uint8), i * {step_s})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    with av.open(str(path)) as container:
+        last_s = max(frame.time for frame in container.decode(video=0))
+    assert last_s >= (many - 1) * step_s - 1 - step_s - 0.01
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
     """On a full disk, writing stops with one sentence, and the written part is playable."""
     path = tmp_path / "a.mp4"
