@@ -62,6 +62,11 @@ class HomeAssistant:
         self._newest.pop(event.source, None)
         return self._changed()
 
+    def now(self) -> Mapping[str, object]:
+        """The state at a new connection; what was sent while there was none is lost."""
+        self._said = self._state()
+        return self._said
+
     def _changed(self) -> Mapping[str, object] | None:
         state = self._state()
         if state == self._said:

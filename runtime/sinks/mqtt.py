@@ -18,7 +18,6 @@ from .sink import LineOf, json_line
 CONNECT_TIMEOUT_S = 5.0
 GOODBYE_S = 2.0  # time limit for the last message
 KEEPALIVE_S = 15  # after 1.5 times this without a message the broker sends the last will
-QUEUED = 100  # messages kept while the broker is away; later ones are lost
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 FORM = "mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS"
 
@@ -26,7 +25,8 @@ FORM = "mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS"
 class MqttSink:
     """Publishes results and events to TOPIC, at most once each (QoS 0), and `online` or `offline`, retained, to TOPIC/status.
 
-    If the run dies, the broker publishes `offline` (last will). The client reconnects by itself.
+    If the run dies, the broker publishes `offline` (last will). The client reconnects by itself; results and events while it is not
+    connected are lost.
     """
 
     def __init__(
@@ -51,6 +51,9 @@ class MqttSink:
                 "%23 %40"
             ) from None
         self._topic, self._line_of, self._retain, self._home = parts.path.strip("/"), line_of, retain, home
+        self._newest_home = (
+            threading.Lock()
+        )  # held from reading Home Assistant's state until it is on its way, so that none overtakes
         secure = parts.scheme == "mqtts"
         if parts.scheme not in PORTS or not parts.hostname or not self._topic or any(c in self._topic for c in "+#"):
             raise UsageError(f"expected --mqtt {FORM}, got {shown(url)}")
@@ -63,7 +66,6 @@ class MqttSink:
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
-        self._client.max_queued_messages_set(QUEUED)
         self._client.will_set(f"{self._topic}/status", "offline", qos=1, retain=True)
 
         def on_connect(client: object, data: object, flags: object, code: mqtt.ReasonCode, properties: object) -> None:
@@ -95,19 +97,23 @@ class MqttSink:
         if self._home is not None:
             topic, message = self._home.announcement(self._topic)
             self._publish(topic, message, keep=True)
+            with self._newest_home:
+                self._tell_home(self._home.now())
         self._client.publish(f"{self._topic}/status", "online", qos=1, retain=True)
 
     def write(self, result: FrameResult) -> None:
         """Publish one result."""
         self._publish(self._topic, self._line_of(result))
         if self._home is not None:
-            self._tell_home(self._home.after(result))
+            with self._newest_home:
+                self._tell_home(self._home.after(result))
 
     def tell(self, event: SourceEvent) -> None:
         """Publish one event."""
         self._publish(self._topic, event.to_json())
         if self._home is not None:
-            self._tell_home(self._home.after_event(event))
+            with self._newest_home:
+                self._tell_home(self._home.after_event(event))
 
     def _tell_home(self, state: Mapping[str, object] | None) -> None:
         if state is not None:

@@ -25,20 +25,21 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="module")
-def mosquitto() -> Iterator[Callable[[Path, int], None]]:
-    """Starts mosquitto with a settings file and returns when it listens; it is killed at the end of the test file."""
+def mosquitto() -> Iterator[Callable[[Path, int], subprocess.Popen[bytes]]]:
+    """Starts mosquitto with a settings file and returns its process when it listens; it is killed at the end of the test file."""
     binary = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
     if binary is None:
         pytest.skip("needs mosquitto: apt-get install mosquitto")
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(settings: Path, port: int) -> None:
+    def start(settings: Path, port: int) -> subprocess.Popen[bytes]:
         running.append(subprocess.Popen([binary, "-c", str(settings)], stderr=subprocess.DEVNULL))
         for _ in range(100):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.05)
+        return running[-1]
 
     yield start
     for process in running:

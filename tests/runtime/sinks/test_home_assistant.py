@@ -22,6 +22,8 @@ from numclip.runtime.contract.model_file import read_spec, resolve
 from numclip.runtime.live.frames import Frame, SourceEvent
 from numclip.runtime.live.results import Face, FrameResult
 from numclip.runtime.sinks.home_assistant import HomeAssistant
+from numclip.runtime.sinks.mqtt import MqttSink
+from numclip.runtime.sinks.sink import json_line
 
 if TYPE_CHECKING:
     from paho.mqtt import client as mqtt
@@ -40,20 +42,21 @@ class Broker:
 
     def listen(self, topic: str) -> Listener:
         """Return a client that receives all messages of a topic, retained ones first."""
-        return Listener(self, topic)
+        return Listener(self.secure, self.ca, topic)
 
 
 class Listener:
-    """Receives messages over TLS until it is closed."""
+    """Receives messages, over TLS if `ca` is given, until it is closed."""
 
-    def __init__(self, broker: Broker, topic: str) -> None:
+    def __init__(self, port: int, ca: Path | None, topic: str) -> None:
         self.got: list[tuple[str, bytes, bool]] = []  # topic, message, retained by the broker
         self._came, subscribed = threading.Condition(), threading.Event()
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-        self._client.tls_set(str(broker.ca))
+        if ca is not None:
+            self._client.tls_set(str(ca))
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.on_message = self._hear
-        self._client.connect("localhost", broker.secure)
+        self._client.connect("localhost", port)
         self._client.subscribe(topic, qos=1)
         self._client.loop_start()
         assert subscribed.wait(10)
@@ -68,6 +71,11 @@ class Listener:
         with self._came:
             assert self._came.wait_for(lambda: set(messages) <= set(self.got), 10), self.got
 
+    def wait_for_either(self, topic: str, message: bytes) -> None:
+        """Wait until this message has arrived, retained or not."""
+        with self._came:
+            assert self._came.wait_for(lambda: {(topic, message, kept) for kept in (True, False)} & set(self.got), 20)
+
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
@@ -81,7 +89,7 @@ class Listener:
 
 @pytest.fixture(scope="module")
 def broker(
-    tmp_path_factory: pytest.TempPathFactory, mosquitto: Callable[[Path, int], None], free_port: Callable[[], int]
+    tmp_path_factory: pytest.TempPathFactory, mosquitto: Callable[[Path, int], object], free_port: Callable[[], int]
 ) -> Broker:
     """mosquitto with a plain and a TLS port, without login; a test authority signed its certificate."""
     trustme = pytest.importorskip("trustme", reason="needs the extra dev")
@@ -235,6 +243,38 @@ def test_two_topics_are_two_devices() -> None:
     home = HomeAssistant(TASK, "1.0")
     topics = [home.announcement(t)[0] for t in ("a/b", "a_b", "a b", "ä")]
     assert len(set(topics)) == 4 and all(t.isascii() and " " not in t for t in topics)
+
+
+def test_the_state_is_sent_again_at_a_new_connection(
+    tmp_path: Path, mosquitto: Callable[[Path, int], subprocess.Popen[bytes]], free_port: Callable[[], int]
+) -> None:
+    """At its first connection a run replaces the state that an earlier run left. The broker is killed and forgets everything, and the
+    faces change meanwhile: at the new connection it gets the present state, without another result."""
+    port, now_s = free_port(), [0.0]
+    settings = tmp_path / "broker.conf"
+    settings.write_text(f"allow_anonymous true\nuser root\nlistener {port} 127.0.0.1\n")
+    broker = mosquitto(settings, port)
+    home = HomeAssistant(TASK, "1.0", clock=lambda: now_s[0])
+    sink = MqttSink(f"mqtt://127.0.0.1:{port}/hall", lambda result: {}, home=home)
+    with Listener(port, None, "hall/#") as listener:
+        listener.wait_for_either("hall/state", _state())
+        sink.write(_result("a", 20.0))
+        listener.wait_for_either("hall/state", _state(20.0))
+    broker.kill()
+    broker.wait()
+    now_s[0] = 2.0
+    sink.write(_result("a", 20.0, 40.0, 66.0))
+    mosquitto(settings, port)
+    with Listener(port, None, "hall/#") as listener:
+        listener.wait_for_either("hall/state", _state(20.0, 40.0, 66.0))
+    sink.close()
+
+
+def _state(*ages: float) -> bytes:
+    """The message about these faces."""
+    state = HomeAssistant(TASK, "1.0").after(_result("a", *ages))
+    assert state is not None
+    return json_line(state).rstrip()
 
 
 def test_a_run_with_home_assistant(broker: Broker, photo: str) -> None:

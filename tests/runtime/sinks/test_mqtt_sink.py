@@ -22,7 +22,7 @@ mqtt = pytest.importorskip("paho.mqtt.client", reason="needs the extra mqtt")
 
 
 @pytest.fixture
-def broker(tmp_path: Path, mosquitto: Callable[[Path, int], None], free_port: Callable[[], int]) -> int:
+def broker(tmp_path: Path, mosquitto: Callable[[Path, int], object], free_port: Callable[[], int]) -> int:
     """mosquitto on a free port that accepts only user `me` with password `secret`."""
     tool = shutil.which("mosquitto_passwd") or shutil.which("/usr/bin/mosquitto_passwd")
     if tool is None:
