@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ...errors import OutputError
 from ..live.addresses import av_name
 
-TIME_BASE = Fraction(1, 90_000)  # s
+TIME_BASE = Fraction(1, 60_000)  # s; MPEG-4 part 2 allows at most 65,535 in a second
 KEYFRAMES_S = (
     1.0  # a fragment is written at each key frame: at most this much, and one frame, is lost if the process is killed
 )

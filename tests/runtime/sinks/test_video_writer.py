@@ -101,6 +101,19 @@ def test_killed_at_another_rate(fps: float | None, step_s: float, tmp_path: Path
     assert last_s >= (many - 1) * step_s - 1 - step_s - 0.01
 
 
+def test_without_x264(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An FFmpeg without libx264 writes MPEG-4 part 2, with the same times."""
+    monkeypatch.setattr(av, "codecs_available", set(av.codecs_available) - {"libx264"})
+    writer = VideoWriter(tmp_path / "a.mp4", 30)
+    times_s = [i * 0.4 for i in range(12)]
+    for i, time_s in enumerate(times_s):
+        writer.write(np.full((64, 96, 3), 20 * i, np.uint8), time_s)
+    writer.close()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
+        assert [frame.time for frame in container.decode(video=0)] == pytest.approx(times_s, abs=0.001)
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
     """On a full disk, writing stops with one sentence, and the written part is playable."""
     path = tmp_path / "a.mp4"
