@@ -163,7 +163,7 @@ class NetworkSource(Source):
         except av.FFmpegError as error:
             raise SourceError(f"{self.name}: cannot read the picture ({error.strerror}); check the file") from None
         info = SourceInfo(self.name, frames=1, stills=True)
-        return PictureSource(info, [(self.name, lambda: pictures_in(data, self.name))])
+        return PictureSource(info, [(self.name, lambda: pictures_in(data, self.name))], named=False)
 
     def arrivals(self) -> Iterator[Arrival | SourceEvent]:
         self.open()

@@ -191,9 +191,13 @@ def _further_pages(name: str, data: bytes) -> Iterator[Image]:
 class PictureSource(Source):
     """A source of pictures in a row."""
 
-    def __init__(self, info: SourceInfo, readers: list[tuple[str, Callable[[], Iterator[Image]]]]) -> None:
-        """readers: (file name, function that reads its pictures)."""
-        self.name, self._info, self._readers, self._stopped = info.name, info, readers, False
+    def __init__(
+        self, info: SourceInfo, readers: list[tuple[str, Callable[[], Iterator[Image]]]], named: bool = True
+    ) -> None:
+        """readers: (file name, function that reads its pictures). named: give the file name with each picture, because the source's
+        name does not identify it.
+        """
+        self.name, self._info, self._readers, self._named, self._stopped = info.name, info, readers, named, False
 
     def open(self) -> SourceInfo:
         return self._info
@@ -204,7 +208,7 @@ class PictureSource(Source):
     def arrivals(self) -> Iterator[Arrival | SourceEvent]:
         """Each picture; at the end a SourceError names the files that are not pictures."""
         bad: list[tuple[str, SourceError]] = []
-        many, index = len(self._readers), 0
+        index = 0
         for file, reader in self._readers:
             pages = reader()
             while not self._stopped:
@@ -217,7 +221,7 @@ class PictureSource(Source):
                 if image is None:
                     break
                 times_s = began_s, time.monotonic()
-                frame = Frame(image, index, 0.0, began_s, self.name, file if many > 1 else None, times_s)
+                frame = Frame(image, index, 0.0, began_s, self.name, file if self._named else None, times_s)
                 yield lambda frame=frame: frame
                 index += 1
         if len(bad) == 1:
@@ -225,15 +229,32 @@ class PictureSource(Source):
         if bad:
             names = listed([file for file, _ in bad])
             raise SourceError(
-                f"{self.name}: {len(bad)} of {many} files cannot be read as pictures ({names}); remove or replace them"
+                f"{self.name}: {len(bad)} of {len(self._readers)} files cannot be read as pictures ({names}); remove or replace them"
             )
 
 
-def picture_files(name: str, files: list[Path], left_out: list[Path] | None = None) -> PictureSource:
-    """A source of pictures, sorted by name. left_out: other files in the folder, which a message names."""
+def picture_files(
+    name: str, files: list[Path], left_out: list[Path] | None = None, named: bool = True
+) -> PictureSource:
+    """A source of pictures, in this order. left_out: other files in the folder, which a message names. named: give each picture's name
+    in the folder that all of them are in, such as x/1.jpg.
+    """
     notes = () if not left_out else (f"skipped, not pictures: {listed([path.name for path in left_out])}",)
     info = SourceInfo(name, frames=len(files), stills=True, files=tuple(files), notes=notes)
-    return PictureSource(info, [(printable(path.name), partial(read_pictures, path)) for path in files])
+    names = [printable(each) for each in _names_within(files)]
+    return PictureSource(
+        info, [(each, partial(read_pictures, path)) for each, path in zip(names, files, strict=True)], named
+    )
+
+
+def _names_within(files: list[Path]) -> list[str]:
+    """The files' names in their nearest common folder."""
+    whole = [os.path.abspath(path) for path in files]
+    try:
+        folder = os.path.commonpath([os.path.dirname(path) for path in whole])
+    except ValueError:  # on different drives
+        return whole
+    return [Path(path).relative_to(folder).as_posix() for path in whole]
 
 
 def pictures_among(paths: list[Path]) -> tuple[list[Path], list[Path]]:

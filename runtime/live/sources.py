@@ -69,7 +69,7 @@ def open_sources(
 def _source(text: str, fps: float | None, wish: CameraWish | None) -> Source:
     path, name = path_of(text), printable(text)
     if path.is_file():
-        return VideoSource(name, path, fps) if kind_of(path) == "video" else picture_files(name, [path])
+        return VideoSource(name, path, fps) if kind_of(path) == "video" else picture_files(name, [path], named=False)
     if re.fullmatch(r"\d+|/dev/(video|v4l/).*", text) or is_address(text) or text.startswith("gst:"):
         return live_source(text, wish)
     if path.is_dir():

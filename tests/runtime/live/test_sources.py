@@ -19,7 +19,7 @@ from numclip.runtime.live.inputs import picture_of
 from numclip.runtime.live.live_sources import live_source
 from numclip.runtime.live.picture_bytes import gif_pictures, turned_avif
 from numclip.runtime.live.pictures import pictures_in
-from numclip.runtime.live.sources import open_source, read_picture
+from numclip.runtime.live.sources import open_source, open_sources, read_picture
 from numclip.runtime.sinks.video_writer import VideoWriter
 from tests.video_maker import corners
 
@@ -173,6 +173,24 @@ def test_a_glob(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((8, 8, 3), np.uint8))
     with open_source(str(tmp_path / "a*.png")) as source:
         assert [f.file for f in source] == ["a0.png", "a1.png", "a2.png"]
+
+
+def test_file_identifies_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`file` is the name in the nearest folder that all pictures of the source are in, also if there is only one; a picture given by
+    itself has none."""
+    for name in ("x/1.png", "y/1.png", "y/z/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+
+    def files(*texts: str) -> list[str | None]:
+        (source,) = open_sources(texts)
+        return [frame.file for frame in source]
+
+    assert files("**/*.png") == files(f"{tmp_path}/**/*.png") == ["x/1.png", "y/1.png", "y/z/2.png"]
+    assert files("x/1.png", f"{tmp_path}/y/1.png") == ["x/1.png", "y/1.png"]
+    assert files("y/z/2.png", "y/1.png") == ["z/2.png", "1.png"]
+    assert files("x") == files("x/*.png") == ["1.png"] and files("x/1.png") == [None]
 
 
 def test_exif_is_turned(tmp_path: Path) -> None:
