@@ -24,9 +24,7 @@ class Frame:
     time_s: float  # seconds from 0, never decreasing: position in the file, or time since the source was opened
     captured_s: float  # time.monotonic() when the picture arrived, still encoded
     source: str  # as the user gave it, credentials hidden
-    file: str | None = (
-        None  # the picture's name in the common folder, if the source is several pictures, a folder or a pattern
-    )
+    file: str | None = None  # the picture's name in the common folder; not if the source is one picture
     decoding_s: tuple[float, float] | None = None  # time.monotonic() when its decoding began and ended
     segment: int = 0  # increases at a new connection or a jump of the clock; tracks end there
 
