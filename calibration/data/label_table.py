@@ -25,8 +25,7 @@ def read_table(path: Path) -> list[Sample]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read it as a CSV file in UTF-8 ({error}); correct it") from None
-    reader = csv.DictReader(io.StringIO(text))
-    columns = list(reader.fieldnames or ())
+    columns, lines = _rows(path, text)
     label_column = next((c for c in ("label", "age") if c in columns), None)
     banded = label_column is None and set(BAND) <= set(columns)
     if "file" not in columns or (label_column is None and not banded):
@@ -34,10 +33,9 @@ def read_table(path: Path) -> list[Sample]:
             f"{path}: expected the columns file and label (or age, or age_low and age_high), got {', '.join(columns) or 'none'}; "
             "add them"
         )
-    rows = list(reader)
-    text_columns = _text_columns(rows, [c for c in columns if c not in NOT_GROUPS])
+    text_columns = _text_columns([row for _, row in lines], [c for c in columns if c not in NOT_GROUPS])
     samples: list[Sample] = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in lines:
         where = f"{path} line {number}"
         label = _number(row, label_column or BAND[0], where)
         high = _band_high(row, label, where) if banded else None
@@ -55,6 +53,28 @@ def read_table(path: Path) -> list[Sample]:
             )
         )
     return samples
+
+
+def _rows(path: Path, text: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns, and each row with its line number; raises DataError for text that is not CSV or a row of another length."""
+    reader = csv.reader(io.StringIO(text), strict=True)
+    rows: list[tuple[int, dict[str, str]]] = []
+    try:
+        columns = next(reader, [])
+        for cells in reader:
+            if cells and len(cells) != len(columns):
+                raise DataError(
+                    f"{path} line {reader.line_num}: expected {len(columns)} cells, as in the first line, got {len(cells)}; "
+                    "correct the row, and put a text with a comma in double quotes"
+                )
+            if cells:
+                rows.append((reader.line_num, dict(zip(columns, cells, strict=True))))
+    except csv.Error as error:
+        raise DataError(
+            f"{path} line {reader.line_num}: expected a row of CSV ({error}); look for a double quote without its partner, "
+            "and correct it"
+        ) from None
+    return columns, rows
 
 
 def _number(row: dict[str, str], column: str, where: str) -> float:

@@ -97,6 +97,16 @@ BAD_TABLES = {
     "no label column": ("file,x\na.png,1\n", "expected the columns file and label"),
     "a text as label": ("file,label\na.png,old\n", "line 2: expected a number"),
     "nan": ("file,label\na.png,nan\n", "line 2: expected a finite number in column label"),
+    "a quote that never closes": ('file,label,sex\na.png,1,"f\nb.png,2,m\n', "expected a row of CSV"),
+    "a stray quote": ('file,label,sex\na.png,1,"f"x\n', "line 2: expected a row of CSV"),
+    "an endless cell": (f'file,label,sex\na.png,1,"{"f" * 140_000}"\n', "line 2: expected a row of CSV"),
+    "a cell too few": (
+        "file,age_low,age_high\na.png,20,29\nb.png,30\n",
+        "line 3: expected 3 cells, as in the first line, got 2",
+    ),
+    "no picture": ("label,file\n23,a.png\n24\n", "line 3: expected 2 cells"),
+    "a cell too many": ("file,label,sex\na.png,20,Doe, f\n", "line 2: expected 3 cells, as in the first line, got 4"),
+    "an empty line before": ("file,label\n\na.png,old\n", "line 3: expected a number"),
     "no rows": ("file,label\n", "contains no labelled pictures"),
     "unknown split": ("file,label,split\na.png,1,dev\n", "expected a split among train, val, calibration, test"),
     "twins across splits": (
