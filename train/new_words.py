@@ -12,7 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..calibration.data.datasets import open_data
+from ..calibration.data.datasets import Dataset, open_data
+from ..calibration.data.protocols import Protocol, recorded_protocol
 from ..errors import ModelError, UsageError
 from .batches import Rows
 from .build import from_towers
@@ -21,9 +22,10 @@ from .groups import GROUPS
 from .loop import HeadOptions, train_head
 from .network import NumCLIP
 from .prompts import token_ids
+from .records import TrainingRecord
 from .tasks_file import Task, load_task, task_of
 from .towers import build_towers, open_clip, rebuild_towers
-from .training_data import short_name, split_faces
+from .training_data import OWN, short_name, split_faces
 from .validation import Figures, figures
 
 STEPS, BATCH, LR = 600, 256, 2e-3
@@ -79,7 +81,7 @@ def rebin(options: RebinOptions) -> RebinResult:
     data = [open_data(text) for text in options.data]
     crop = task.crop(old.record.image_side)
     if data and network.method.refinement_hidden:
-        parts = [split_faces(d, "train", crop) for d in data]
+        parts = [split_faces(d, "train", crop, protocol=protocol_for(d, record)) for d in data]
         refit(
             network,
             [p.crops for p in parts],
@@ -88,7 +90,7 @@ def rebin(options: RebinOptions) -> RebinResult:
         )
     found: dict[str, tuple[Figures, Figures]] = {}
     for dataset in data:
-        faces = split_faces(dataset, "val", crop)
+        faces = split_faces(dataset, "val", crop, protocol=protocol_for(dataset, record))
         before, after = (figures(n, faces.crops, faces.labels, n.task.spec) for n in (old, network))
         found[faces.name] = before, after
     note = {
@@ -98,6 +100,11 @@ def rebin(options: RebinOptions) -> RebinResult:
     }
     save_checkpoint(options.out, network, replace(record, rebin=note))
     return RebinResult(task.spec.unit, (old.task.spec.num_bins, task.spec.num_bins), found)
+
+
+def protocol_for(dataset: Dataset, record: TrainingRecord) -> Protocol:
+    """Return the training's protocol for a data set that it used, so that val stays apart from what it trained on; else the default."""
+    return recorded_protocol(record.flags) if dataset.short_name in record.data else OWN
 
 
 def new_task(old: Task, path: Path) -> Task:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,31 +72,41 @@ class Protocol:
         return chosen
 
 
+def recorded_protocol(flags: Mapping[str, object]) -> Protocol:
+    """How a training split its data, by the flags that it recorded."""
+    rule, fold = flags.get("split_by"), flags.get("fold")
+    ends = [number for number in fold if isinstance(number, int)] if isinstance(fold, (list, tuple)) else []
+    return Protocol(rule if isinstance(rule, str) else None, (ends[0], ends[1]) if len(ends) == 2 else None)
+
+
 def split_as_trained(dataset: Dataset, training: JsonObject) -> Dataset:
-    """The data set with the splits that a model's training drew for it, if the model was trained on it; else unchanged.
+    """The data set with the splits that a model's training used, if the model was trained on it; else unchanged.
 
     training: what a training recorded (`spec.provenance.training`). A data set is recognised by its kind, its file name, and the
-    number of pictures that would train. Without this, a data set that comes without splits would be tested on the pictures that
-    trained the model.
+    number of pictures that would train; warns if only the number differs. Without this, a data set whose own splits the training did
+    not use, or that has none, would be tested on the pictures that trained the model.
     """
     flags, data = training.get("flags"), training.get("data")
     counts = data.get(dataset.short_name) if isinstance(data, dict) else None
-    if not isinstance(flags, dict) or not isinstance(counts, dict) or any(s.split for s in dataset.samples):
+    if not isinstance(flags, dict) or not isinstance(counts, dict):
         return dataset
-    rule, fold = flags.get("split_by"), flags.get("fold")
-    ends = [number for number in fold if isinstance(number, int)] if isinstance(fold, list) else []
-    protocol = Protocol(rule if isinstance(rule, str) else None, (ends[0], ends[1]) if len(ends) == 2 else None)
     try:
-        drawn = protocol.splits(dataset)
-    except DataError:  # too few pictures to split: it did not train anything
-        return dataset
-    trained = sum(s.split == "train" for s in drawn.samples)
+        drawn = recorded_protocol(flags).splits(dataset)
+        trained = sum(s.split == "train" for s in drawn.samples)
+    except (DataError, UsageError):  # it cannot be split like this: it did not train anything
+        drawn, trained = dataset, 0
     seen = sum(n for n in counts.values() if isinstance(n, int))
-    fewer = any(flags.get(name) is not None for name in ("shots", "shift", "num_faces"))
-    if not (seen == trained or (fewer and seen < trained)):
-        return dataset
-    logger.info("%s trained this model, so its splits are those of that training", dataset.name)
-    return drawn
+    fewer = flags.get("smoke") is True or any(flags.get(name) is not None for name in ("shots", "shift", "num_faces"))
+    if seen == trained or (fewer and seen < trained):
+        if drawn is not dataset:
+            logger.info("%s trained this model, so its splits are those of that training", dataset.name)
+        return drawn
+    logger.warning(
+        "warning: %s: a data set of this name trained the model with %d pictures, but here %d would train; if it is the same one, "
+        "restore it, because pictures that trained the model may be measured",
+        *(dataset.name, seen, trained),
+    )
+    return dataset
 
 
 def few_shot(samples: Sequence[Sample], shots: int, seed: int) -> tuple[Sample, ...]:

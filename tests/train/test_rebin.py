@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("numclip.train.torchvision_gap", reason="needs the extra train")
 from numclip.cli.main import main  # noqa: E402
-from numclip.train.checkpoint import load_checkpoint  # noqa: E402
+from numclip.train.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from numclip.train.towers import open_clip  # noqa: E402
+from numclip.train.training_data import split_faces  # noqa: E402
 
 TINY = {
     "embed_dim": 48,
@@ -92,6 +94,25 @@ def test_a_tower_without_language_is_told(place: Path, capfd: pytest.CaptureFixt
     assert code == 0 and "no language pre-training" in said and "nothing was measured" in said
     network, _ = load_checkpoint(out)
     assert network(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).probabilities.shape == (2, 3)
+
+
+def test_the_splits_are_those_of_the_training(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint that was trained on fold 0 of 2 is refitted and measured on that training's splits of the same data: 15 and 1 of the
+    16 pictures that are not tested, instead of the table's own 24 and 8."""
+    network, record = load_checkpoint(place / "mute" / "best.safetensors")
+    (place / "folded").mkdir()
+    flags = {**record.flags, "split_by": "random", "fold": [0, 2]}
+    save_checkpoint(place / "folded" / "best.safetensors", network, replace(record, flags=flags))
+    used: dict[str, int] = {}
+
+    def counted(dataset, split, *more, **named):
+        faces = split_faces(dataset, split, *more, **named)
+        used[split] = len(faces.crops)
+        return faces
+
+    monkeypatch.setattr("numclip.train.new_words.split_faces", counted)
+    assert rebin(place, "folded", "--data", f"table:{place / 'faces.csv'}")[0] == 0
+    assert used == {"train": 15, "val": 1}
 
 
 def test_what_is_refused(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

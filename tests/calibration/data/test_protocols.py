@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from numclip.calibration.data.datasets import Dataset
-from numclip.calibration.data.protocols import Protocol, leaking, parse_fold, parse_shift, split_as_trained
+from numclip.calibration.data.protocols import (
+    Protocol,
+    leaking,
+    parse_fold,
+    parse_shift,
+    recorded_protocol,
+    split_as_trained,
+)
 from numclip.calibration.data.samples import Sample
 from numclip.errors import DataError, UsageError
 from numclip.runtime.contract.fields import Json
@@ -97,9 +105,31 @@ def test_whole_splits_stay_as_they_are() -> None:
     assert Protocol(seed=9).splits(data) is data
 
 
-def test_a_set_without_splits_is_tested_where_it_did_not_train() -> None:
+@pytest.mark.parametrize("flags", [{"split_by": "random"}, {"split_by": "subject"}, {"fold": [0, 5]}, {}])
+def test_own_splits_that_did_not_train_are_not_tested_on(flags: dict[str, Json]) -> None:
+    """A data set with own splits that a training did not use, by its flags or because its lists put a person into train and test, gets
+    the splits of that training: no picture of train is in test."""
+    listed = own(lambda i: None, lambda i: "test" if i % 4 == 0 else "train")
+    drawn = recorded_protocol(flags).splits(listed)
+    trained = {s.file for s in drawn.samples if s.split == "train"}
+    record: dict[str, Json] = {"flags": flags, "data": {listed.short_name: {"n": len(trained)}}}
+    tested = split_as_trained(listed, record).select(None).samples
+    assert tested and not trained & {s.file for s in tested}
+
+
+def test_own_splits_that_trained_stay(caplog: pytest.LogCaptureFixture) -> None:
+    """A data set whose own splits trained a model is unchanged. If pictures were added since, a warning says so."""
+    whole = Protocol().splits(people())
+    record: dict[str, Json] = {"flags": {"split_by": None}, "data": {whole.short_name: {"n": 168}}}
+    assert split_as_trained(whole, record) is whole and not caplog.records
+    more = replace(whole, samples=(*whole.samples, Sample("new.jpg", 1.0, "train")))
+    assert split_as_trained(more, record) is more
+    assert "with 168 pictures, but here 169 would train" in caplog.text
+
+
+def test_a_set_without_splits_is_tested_where_it_did_not_train(caplog: pytest.LogCaptureFixture) -> None:
     """A data set without splits that trained a model gets the splits of that training, folds included. Another one stays whole, also
-    one of the same file name with another number of pictures."""
+    one of the same file name with another number of pictures, which is a warning."""
     drawn = Protocol(fold=(1, 5)).splits(people())
     n = sum(s.split == "train" for s in drawn.samples)
     counts: dict[str, Json] = {"n": n - 3, "skipped": 2, "copies": 1, "conflicting": 0}
@@ -108,10 +138,14 @@ def test_a_set_without_splits_is_tested_where_it_did_not_train() -> None:
         "flags": {"split_by": None, "fold": [1, 5], "seed": 62},
     }
     assert split_as_trained(people(), trained).samples == drawn.samples
+    quick: dict[str, Json] = {"data": {people().short_name: {"n": 50}}, "flags": {"smoke": True, "fold": [1, 5]}}
+    assert split_as_trained(people(), quick).samples == drawn.samples, "--smoke takes fewer faces"
     other: dict[str, Json] = {**trained, "data": {people().short_name: {**counts, "n": n}}}
     unknowns: tuple[dict[str, Json], ...] = ({**trained, "data": {"table:other.csv": counts}}, other, {})
     for unknown in unknowns:
+        caplog.clear()
         assert split_as_trained(people(), unknown).samples == people().samples
+        assert ("a data set of this name" in caplog.text) == (unknown is other)
 
 
 def test_few_shots() -> None:
