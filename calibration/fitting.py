@@ -237,12 +237,14 @@ def _labelled_faces(
 
 def _chosen(spec: ModelSpec, text: str, split: str) -> Dataset:
     """The samples to fit on; raises DataError if they include pictures that trained the model."""
-    whole = open_data(text)
-    drawn = split_as_trained(whole, spec.provenance.training)
-    if drawn is not whole and split == "all":
+    whole, training = open_data(text), spec.provenance.training
+    trained = training.get("data")
+    if split in ("train", "all") and isinstance(trained, dict) and whole.short_name in trained:
         raise DataError(
-            f"{text}: expected faces that did not train this model, got --split all of a data set that did; use --split val or test"
+            f"{text}: expected faces that did not train this model, got --split {split} of {whole.short_name}, which did; use --split "
+            "calibration, val or test, or rename the file if it is another data set"
         )
+    drawn = split_as_trained(whole, training)
     return drawn.select(split)
 
 

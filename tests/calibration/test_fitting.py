@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import numclip
+from numclip.calibration import fitting
 from numclip.calibration.data.datasets import open_data
 from numclip.calibration.measure.measures import judge, measure, widths_at_equal_coverage
 from numclip.calibration.measure.predictor import joined, predict_dataset
@@ -147,6 +148,20 @@ def test_a_layer_comes_and_goes(yunet_model: Path, model: Path, site: Callable[[
     assert "this model has no layer roof (its layers: door)" in capfd.readouterr().err
     assert main([*in_place, "--remove-layer", "door"]) == 0
     assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("split", ["train", "all"])
+def test_training_faces_are_refused(split: str, shared_data: Path, model: Path, capfd) -> None:
+    """Calibrating on faces that trained the model, or on all faces of such a data set, is an error that names the splits to use. A model
+    without a training record takes them."""
+    before, spec, data = model.read_bytes(), model_file.read_spec(model), _data(shared_data, "utkface")
+    assert main(["calibrate", str(model), "--data", data, "--split", split, "--out", str(model)]) == 1
+    assert (
+        f"got --split {split} of utkface:utkface.tar, which did; use --split calibration, val" in capfd.readouterr().err
+    )
+    assert model.read_bytes() == before
+    unknown = replace(spec, provenance=replace(spec.provenance, training={}))
+    assert fitting._chosen(unknown, data, split).samples  # calibrating on 16,901 faces takes minutes
 
 
 def test_another_graphs_calibration_is_refused(model: Path) -> None:
