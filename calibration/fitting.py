@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ..errors import DataError, ModelError, UsageError
 from ..runtime.contract.calibration import Calibration, FacesUsed, Gates, Layer
 from ..runtime.contract.conformal_table import ConformalTable, log_odds
-from ..runtime.contract.model_file import MODELS, graph_sha256, read_spec, resolve, write_spec
+from ..runtime.contract.model_file import graph_sha256, read_spec, refuse_shipped, resolve, write_spec
 from ..runtime.contract.sharpness import sharpness
 from ..runtime.contract.spec import ModelSpec, TaskSpec
 from ..runtime.faces.detect import WHOLE
@@ -135,8 +135,7 @@ def remove_layer(model: str | Path, name: str, out: Path | None = None) -> Calib
 def output_for(path: Path, out: Path | None) -> Path:
     """The file to write for a model; raises UsageError for the files that ship with numclip."""
     out = Path(f"{path.stem.removesuffix('.calibrated')}.calibrated.onnx") if out is None else out
-    if out.resolve().parent == MODELS.resolve():
-        raise UsageError(f"{out}: its folder contains the models that ship with numclip; write to another --out")
+    refuse_shipped(out)
     return out
 
 

@@ -89,7 +89,7 @@ measurements.
 | method | NumCLIP (arXiv 2408.03574): {spec.task.num_bins} text bins, ranking losses, refinement; text tower {text} language pre-training |
 | image tower | {origin.backbone}, started from {origin.pretrained or "random weights"} |
 | size | {(size.parameters or 0) / 1e6:.2f} million parameters, {(size.multiply_adds or 0) / 1e6:.0f} million multiply-adds per face |
-| parity | at most {math.nan if fp32.max is None else fp32.max:.5f} {spec.task.unit} from PyTorch on {fp32.n} faces |
+| parity | at most {math.nan if fp32.max is None else fp32.max:.5f} {spec.task.unit} from {fp32.against or "PyTorch"} on {fp32.n} faces |
 | bins | {bins} |
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import ModelError, UsageError
 from ...runtime.contract.measured import ParityRow
-from ...runtime.contract.model_file import read_spec, resolve, write_spec
+from ...runtime.contract.model_file import read_spec, refuse_shipped, resolve, write_spec
 from ...runtime.contract.spec import ModelSpec
 from ...runtime.sessions.choice import probe_crops
 from ...runtime.sessions.engine_file import read_sidecar, write_sidecar
@@ -47,7 +47,7 @@ class VerifyOptions:
     threads: int | None = None
     """CPU threads; None: chosen by the inference library."""
     write: bool = False
-    """Write each result into the metadata of its model file."""
+    """Write each result into the metadata of its model file; not for the shipped files, nor for a file compared with itself."""
     reference_name: str | None = None
     """What the report calls an open model; None: the name in its spec."""
 
@@ -112,10 +112,23 @@ def verify(options: VerifyOptions) -> Verification:
     compared = options.compared or ([] if isinstance(options.reference, Model) else [options.reference])
     if not compared:
         raise UsageError(f"{name}: a checkpoint needs another model to be compared with; name a second MODEL")
+    if options.write:
+        _check_writable(compared, model)
     proof = _proof(options, model)
     expected = answers(model.session, proof.crops)
     rows = tuple(_verified(str(artifact), options, model.spec, proof, expected, name) for artifact in compared)
     return Verification(name, proof.said, len(proof.labels), model.spec.task.unit, rows)
+
+
+def _check_writable(compared: Sequence[str | Path], reference: Model) -> None:
+    """Raise UsageError for a shipped file, and for a file that would be compared with itself."""
+    for path in map(resolve, compared):
+        refuse_shipped(path)
+        if reference.path is not None and path.resolve() == reference.path.resolve():
+            raise UsageError(
+                f"{path}: expected --write with another file or a checkpoint as the first MODEL, got this file itself; name the one that "
+                "it was made from"
+            )
 
 
 def _opened(options: VerifyOptions) -> tuple[Model, str]:
@@ -153,7 +166,8 @@ def _verified(
     found = difference(answers(session, proof.crops), expected, proof.labels)
     precision = precision_of(own)
     if options.write:
-        against = "PyTorch" if isinstance(options.reference, Model) else Path(reference).name
+        is_checkpoint = isinstance(options.reference, Model) and options.reference.path is None
+        against = "PyTorch" if is_checkpoint else Path(reference).name
         row = found.row(own.task, proof.said, against)
         _write(path, replace(own, parity={**own.parity, "engine" if is_engine else precision: row}))
     facts = session.facts

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ...errors import ModelError, did_you_mean
+from ...errors import ModelError, UsageError, did_you_mean
 from ..places import write_whole
 from .faces_spec import KIND as FACES
 from .faces_spec import FacesSpec
@@ -32,6 +32,14 @@ T = TypeVar("T")
 def shipped_models() -> list[str]:
     """The names of the models in this package that read faces; the face finder is `FINDER`."""
     return sorted(p.stem for p in MODELS.glob("*.onnx") if p.stem != FINDER)
+
+
+def refuse_shipped(out: Path) -> None:
+    """Raise UsageError if this file would be written among the models that ship with numclip."""
+    if out.resolve().parent == MODELS.resolve():
+        raise UsageError(
+            f"{out}: its folder contains the models that ship with numclip; write to a file in another folder"
+        )
 
 
 def resolve(name_or_path: str | os.PathLike[str], precision: str | None = None) -> Path:

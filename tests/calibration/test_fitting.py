@@ -248,5 +248,8 @@ def test_a_new_file_is_written(
     calibration = model_file.read_spec(written).calibration  # its own name again, not .calibrated.calibrated
     assert calibration is not None and [layer.name for layer in calibration.layers] == ["door"]
     assert main(["calibrate", "age-nano", "--data", data, "--split", "all", "--out", str(SHIPPED)]) == 2
-    assert "its folder contains the models that ship with numclip; write to another --out" in capfd.readouterr().err
+    assert (
+        "its folder contains the models that ship with numclip; write to a file in another folder"
+        in capfd.readouterr().err
+    )
     assert SHIPPED.read_bytes() == before

@@ -12,7 +12,7 @@ import pytest
 import numclip
 from numclip.bench.card import same_network
 from numclip.calibration.data.datasets import open_data
-from numclip.calibration.measure.card import LOOKS, card
+from numclip.calibration.measure.card import LOOKS, _head, card
 from numclip.calibration.measure.degrade import STRESS
 from numclip.calibration.measure.predictor import predict_dataset
 from numclip.calibration.measure.summary import summarise
@@ -64,3 +64,13 @@ def test_an_uncalibrated_model_promises_nothing(few: str, yunet_model: Path) -> 
     model = numclip.load("age-nano", device="cpu")
     page = card(Model(replace(model.spec, calibration=None), model.session), [few])
     assert "Not calibrated, so no intervals." in page and "together" not in page
+
+
+def test_the_card_names_what_the_file_was_compared_with() -> None:
+    """The line on parity names the reference of the stored row: PyTorch for an export, a file where `verify --write` compared files."""
+    model = numclip.load("age-nano", device="cpu")
+    assert "years from PyTorch on 256 faces" in _head(model)
+    row = replace(model.spec.parity["fp32"], against="other.onnx")
+    assert "years from other.onnx on 256 faces" in _head(
+        Model(replace(model.spec, parity={"fp32": row}), model.session)
+    )

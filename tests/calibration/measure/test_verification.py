@@ -69,6 +69,21 @@ def test_the_row_is_written_and_the_graph_is_not(data: str, yunet_model: Path, t
     assert read_spec(copy).parity["fp32"].n == 3 and graph_sha256(copy) == graph_sha256(SHIPPED)
 
 
+def test_a_file_says_nothing_about_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--write for a file that is compared with itself, and for a shipped file, is an error before anything is written."""
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(SHIPPED.read_bytes())
+    before = SHIPPED.read_bytes()
+    for models, sentence in (
+        ([str(copy)], "expected --write with another file or a checkpoint as the first MODEL"),
+        (["age-nano", str(copy), "age-nano"], "its folder contains the models that ship with numclip"),
+        ([str(copy), "age-nano"], "its folder contains the models that ship with numclip"),
+    ):
+        assert main(["verify", *models, "--write"]) == 2
+        assert sentence in capsys.readouterr().err
+        assert copy.read_bytes() == before == SHIPPED.read_bytes()
+
+
 def test_another_models_file_is_refused(
     data: str, yunet_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
