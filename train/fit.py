@@ -42,7 +42,7 @@ from .sources import sources_of
 from .tasks_file import load_task
 from .teacher import Teachers, ask_once, is_table
 from .towers import input_side
-from .training_data import ValidationFaces, leaks, short_name, split_faces, training_faces
+from .training_data import ValidationFaces, check_names, leaks, short_name, split_faces, training_faces
 from .validation import Figures, figures
 
 BEST, LAST = "best.safetensors", "last.pt"
@@ -85,6 +85,7 @@ def train(options: TrainOptions) -> TrainResult:
     """
     if (options.out / LAST).exists() and not options.resume:
         raise UsageError(f"{options.out} already holds a training; continue it with --resume, or give another --out")
+    check_names(options.data)
     _check_numbers(options)
     _check_method(options)
     if options.teach_once and not options.teachers:

@@ -25,7 +25,7 @@ from .prompts import token_ids
 from .records import TrainingRecord
 from .tasks_file import Task, load_task, task_of
 from .towers import build_towers, open_clip, rebuild_towers
-from .training_data import OWN, short_name, split_faces
+from .training_data import OWN, check_names, short_name, split_faces
 from .validation import Figures, figures
 
 STEPS, BATCH, LR = 600, 256, 2e-3
@@ -66,6 +66,7 @@ class RebinResult:
 def rebin(options: RebinOptions) -> RebinResult:
     """Embed the new words, fit the refinement, measure and write; raises UsageError, DataError, ModelError or
     OutputError."""
+    check_names(options.data)
     torch.manual_seed(options.seed)
     old, record = load_checkpoint(options.checkpoint)
     task = new_task(old.task, options.bins)

@@ -18,6 +18,7 @@ from .mix import mix
 from .options import BY_FLAG, TrainOptions
 from .teacher import is_table
 from .tower_weights import read_start
+from .training_data import check_names
 
 LEFT_TO_THE_USER = ("data", "out", "resume", "smoke")
 CONVERT = "python -m numclip.research.start_weights"
@@ -299,6 +300,7 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
             name_of_flag = next((flag for flag, renamed in BY_FLAG.items() if renamed == option.name), option.name)
             flag = f"--{name_of_flag.replace('_', '-')}"
             raise UsageError(f"--recipe {name} sets {flag} itself; leave {flag} out")
+    check_names(options.data)
     foreign = [d for d in options.data if recipe.only is not None and _kind(d) != recipe.only]
     if foreign:
         raise UsageError(

@@ -140,6 +140,18 @@ def short_name(text: str) -> str:
     return f"{kind}:{Path(path).name}"
 
 
+def check_names(data: Sequence[str]) -> None:
+    """Raise UsageError for two data sets with one short name: the records tell data sets apart by it."""
+    found: dict[str, str] = {}
+    for text in data:
+        name = short_name(text)
+        if name in found:
+            raise UsageError(
+                f"expected --data with different file names, got {found[name]} and {text}, both recorded as {name}; rename one of them"
+            )
+        found[name] = text
+
+
 def parse_repeat(text: str) -> Repeat:
     """Parse `13-19:2`: labels from 13 to 19 appear twice; raises UsageError."""
     found = re.fullmatch(r"(\d+)-(\d+):(\d+)", text)

@@ -46,3 +46,13 @@ def test_a_setting_that_cannot_be_is_refused(
     assert main(["train", "--data", f"table:{tmp_path / 'absent.csv'}", "--out", str(tmp_path / "out"), *flags]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--recipe", "age-nano"]])
+def test_data_of_one_name_are_refused(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two data sets whose files have one name would share one entry of the record, and one validation error: an error, before anything
+    is read or written."""
+    a, b = (f"table:{tmp_path / site / 'faces.csv'}" for site in ("a", "b"))
+    assert main(["train", "--data", a, b, "--out", str(tmp_path / "out"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert f"got {a} and {b}, both recorded as table:faces.csv" in error and not (tmp_path / "out").exists()
