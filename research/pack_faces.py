@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         crop = load_task("age").covering(COVERAGE).crop(args.side)
+        _check_stems(args.data)
         for text in args.data:
             path, n = pack(open_data(text), crop, args.out, args.splits, args.quality)
             print(f"{path}: {n} faces, {path.stat().st_size / 1e6:.1f} MB")
@@ -65,20 +66,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_stems(data: Sequence[str]) -> None:
+    """Raise UsageError for two data sets that would be packed into one file."""
+    found: dict[str, str] = {}
+    for text in data:
+        stem = Path(text.partition(":")[2]).stem
+        if stem in found:
+            raise UsageError(
+                f"expected --data with different names, got {found[stem]} and {text}; pack them into two folders"
+            )
+        found[stem] = text
+
+
 def pack(
     dataset: Dataset, crop: CropSpec, out: Path, splits: Sequence[str] = SPLITS, quality: int = 87
 ) -> tuple[Path, int]:
-    """Write one data set's faces into `out`; returns the .tar and the number of faces. Duplicates are dropped.
+    """Write one data set's faces into `out`; returns the .tar and the number of faces. Duplicates are dropped, and no file is replaced.
 
     Raises UsageError, DataError or OutputError.
     """
+    path = out / f"{dataset.path.stem}.tar"
+    for file in (path, path.with_suffix(".csv"), path.with_suffix(".crop.json")):
+        if file.exists():
+            raise UsageError(
+                f"{file}: already exists, and may be what is to be packed; give another --out, or remove it"
+            )
     kept = tuple(s for s in dataset.samples if s.split in splits)
     if not kept:
         raise UsageError(
             f"{dataset.name}: expected pictures in the splits {', '.join(splits)}, found none; choose other --splits"
         )
     faces = face_crops(replace(dataset, samples=kept).without_copies(), crop)
-    path = out / f"{dataset.path.stem}.tar"
     try:
         out.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")

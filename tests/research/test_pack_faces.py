@@ -67,3 +67,18 @@ def test_command_and_training(shared_data: Path, tmp_path: Path, capsys: pytest.
     (out / "few.crop.json").write_text("{}")
     with pytest.raises(DataError, match=r"few\.crop\.json: expected the description of packed face crops"):
         open_data(data)
+
+
+def test_nothing_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Packing into the folder of the pictures, or two data sets of one name into one folder, is an error, and no file changes."""
+    for folder in ("a", "b"):
+        (tmp_path / folder / "few").mkdir(parents=True)
+        (tmp_path / folder / "few" / "1.jpg").write_bytes(b"a picture")
+        (tmp_path / folder / "few.csv").write_text("file,label,split\n1.jpg,20,train\n")
+    a, b = (f"utkface:{tmp_path / folder / 'few'}" for folder in ("a", "b"))
+    assert main(["--data", a, "--out", str(tmp_path / "a")]) == 2
+    assert "few.csv: already exists, and may be what is to be packed" in capsys.readouterr().err
+    assert main(["--data", a, b, "--out", str(tmp_path / "packed")]) == 2
+    assert f"got {a} and {b}; pack them into two folders" in capsys.readouterr().err
+    assert (tmp_path / "a" / "few.csv").read_text() == "file,label,split\n1.jpg,20,train\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
