@@ -6,6 +6,7 @@ files, the crop contract and the detector.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -152,6 +153,7 @@ def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) ->
         face_px: list[float] = []
         shape = (len(dataset.samples), crop.side, crop.side, 3)
         out = np.lib.format.open_memmap(temporary / "all.npy", mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(temporary / "all.npy")
         progress = tqdm(dataset.samples, desc=f"faces of {dataset.path.name}", unit="image", leave=False, disable=None)
         for sample in progress:
             image = dataset.read(sample)
@@ -167,16 +169,40 @@ def _fill(folder: Path, dataset: Dataset, crop: CropSpec, detector: Detector) ->
         del out
         (temporary / "all.npy").unlink()
         (temporary / "index.json").write_text(json.dumps(asdict(_Index(files, skipped, face_px))))
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(temporary, folder)
+        _publish(temporary, folder)
     except OSError as error:
         raise DataError(
-            f"cannot write the crop cache {folder.parent} ({error.strerror}); free disk space, or set NUMCLIP_CACHE "
+            f"cannot write the crop cache {folder.parent} ({error.strerror or error}); free disk space, or set NUMCLIP_CACHE "
             "to another folder"
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reserve(file: Path) -> None:
+    """Occupy the disk space of a file of holes: on a full disk, writing to its memory map would kill the process without a message.
+
+    Raises OSError if there is not enough space.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return
+    with file.open("r+b") as whole:
+        try:
+            os.posix_fallocate(whole.fileno(), 0, file.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # these: the file system cannot reserve space
+                raise
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Give the complete crops their name; if another process was faster, its equal crops stay, which it may be reading."""
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        if (folder / "index.json").is_file():
+            return
+        shutil.rmtree(folder, ignore_errors=True)  # incomplete
+        os.rename(temporary, folder)
 
 
 def _key(dataset: Dataset, crop: CropSpec, detector: str) -> str:
