@@ -137,21 +137,23 @@ def _thinned(
 
 def with_splits(dataset: Dataset, rule: str) -> Dataset:
     """Draw train, val and test at random: whole persons, or single pictures (rule `random`, which leaks persons)."""
-    order = _shuffled(dataset, rule)
+    unit_of = _units(dataset, rule)
+    order = _shuffled(dataset, unit_of)
     home: dict[Hashable, str] = {}
-    sizes = Counter(_unit(s, rule) for s in dataset.samples)
+    sizes = Counter(map(unit_of, dataset.samples))
     done, tested, choosing = 0, *(round(share * len(dataset.samples)) for share in (TEST_SHARE, VAL_SHARE))
     for unit in order:
         home[unit] = "test" if done < tested else "val" if done < tested + choosing else "train"
         done += sizes[unit]
-    return _home(dataset, lambda s: home[_unit(s, rule)])
+    return _home(dataset, lambda s: home[unit_of(s)])
 
 
 def in_folds(dataset: Dataset, fold: tuple[int, int], rule: str) -> Dataset:
     """Distribute persons (or pictures, rule `random`) over N folds: fold I tests, and a tenth of the rest becomes val."""
     number, of = fold
-    tested = set(_shuffled(dataset, rule)[number::of])
-    return with_choosing(_home(dataset, lambda s: "test" if _unit(s, rule) in tested else "train"), rule)
+    unit_of = _units(dataset, rule)
+    tested = set(_shuffled(dataset, unit_of)[number::of])
+    return with_choosing(_home(dataset, lambda s: "test" if unit_of(s) in tested else "train"), rule)
 
 
 def in_own_folds(dataset: Dataset, fold: tuple[int, int]) -> Dataset | None:
@@ -168,9 +170,10 @@ def with_choosing(dataset: Dataset, rule: str = "subject") -> Dataset:
     found = {s.split for s in dataset.samples}
     if "train" not in found or "val" in found:
         return dataset
-    order = _shuffled(replace(dataset, samples=tuple(s for s in dataset.samples if s.split == "train")), rule)
+    unit_of = _units(dataset, rule)
+    order = _shuffled(replace(dataset, samples=tuple(s for s in dataset.samples if s.split == "train")), unit_of)
     chosen = set(order[: max(1, len(order) // 10)])
-    return _home(dataset, lambda s: "val" if s.split == "train" and _unit(s, rule) in chosen else s.split)
+    return _home(dataset, lambda s: "val" if s.split == "train" and unit_of(s) in chosen else s.split)
 
 
 def _home(dataset: Dataset, split_of: Callable[[Sample], str | None]) -> Dataset:
@@ -192,17 +195,36 @@ def leaking(dataset: Dataset) -> tuple[int, int] | None:
     return sum(s.subject in trained for s in tested), len(tested)
 
 
-def _unit(sample: Sample, rule: str) -> Hashable:
-    """The key of what must stay in one split: a person, a group of near duplicates, or one picture."""
-    if rule != "random" and sample.subject:
-        return ("person", sample.subject)
-    if rule != "random" and sample.near_duplicate_group:
-        return ("twins", sample.near_duplicate_group)
-    return sample.file
+def _units(dataset: Dataset, rule: str) -> Callable[[Sample], Hashable]:
+    """A function that gives the key of what must stay in one split: a person, a group of near duplicates, or one picture.
+
+    Persons and groups that share a picture are one unit, also over several pictures; it has the key of its first person.
+    """
+    if rule == "random":
+        return lambda sample: sample.file
+    parents: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        while parents.setdefault(key, key) != key:
+            parents[key] = parents[parents[key]]
+            key = parents[key]
+        return key
+
+    for sample in dataset.samples:
+        if sample.subject and sample.near_duplicate_group:
+            first, second = sorted((root(("person", sample.subject)), root(("twins", sample.near_duplicate_group))))
+            parents[second] = first
+
+    def unit_of(sample: Sample) -> Hashable:
+        if sample.subject:
+            return root(("person", sample.subject))
+        return root(("twins", sample.near_duplicate_group)) if sample.near_duplicate_group else sample.file
+
+    return unit_of
 
 
-def _shuffled(dataset: Dataset, rule: str) -> list[Hashable]:
-    units = sorted({_unit(s, rule) for s in dataset.samples}, key=str)
+def _shuffled(dataset: Dataset, unit_of: Callable[[Sample], Hashable]) -> list[Hashable]:
+    units = sorted(set(map(unit_of, dataset.samples)), key=str)
     if len(units) < 3:
         raise DataError(f"{dataset.name}: expected at least 3 persons or pictures to split, got {len(units)}; add more")
     return [units[i] for i in np.random.default_rng([0, 0]).permutation(len(units))]
