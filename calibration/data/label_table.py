@@ -25,7 +25,7 @@ def read_table(path: Path) -> list[Sample]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read it as a CSV file in UTF-8 ({error}); correct it") from None
-    columns, lines = _rows(path, text)
+    columns, lines = csv_rows(path, text)
     label_column = next((c for c in ("label", "age") if c in columns), None)
     banded = label_column is None and set(BAND) <= set(columns)
     if "file" not in columns or (label_column is None and not banded):
@@ -55,7 +55,7 @@ def read_table(path: Path) -> list[Sample]:
     return samples
 
 
-def _rows(path: Path, text: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def csv_rows(path: Path | str, text: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The columns, and each row with its line number; raises DataError for text that is not CSV or a row of another length."""
     reader = csv.reader(io.StringIO(text), strict=True)
     rows: list[tuple[int, dict[str, str]]] = []

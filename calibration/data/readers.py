@@ -5,7 +5,6 @@ Labels are in the unit of the data set's task. Lists that count grades or decade
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import re
@@ -16,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
 from ...runtime.contract.licences import Licence
-from .label_table import read_table
+from .label_table import csv_rows, read_table
 from .owner_lists import Listed, read_lists
 from .picture_files import open_pictures
 from .samples import Sample
@@ -71,12 +70,19 @@ def _from_lists(
     """A folder or .tar with list files, which name pictures by the end of their path. alone: without lists."""
     files = open_pictures(path)
     listed, missing = read_lists(files)
-    if missing and listed:
-        _log.warning("warning: %s: %d lines of its lists name pictures that do not exist", path, missing)
+    if listed:
+        _warn(path, missing)
     samples = [s for s in map(sample_of, listed) if s is not None]
     if not samples and alone is not None:
         return [s for s in map(alone, files.pictures) if s is not None], files.read
     return _merged(samples, path), files.read
+
+
+def _warn(path: Path, missing: int) -> None:
+    if missing:
+        _log.warning(
+            "warning: %s: %d lines of its lists name pictures that do not exist, or more than one", path, missing
+        )
 
 
 def _merged(samples: list[Sample], path: Path) -> list[Sample]:
@@ -180,17 +186,22 @@ def _adience(path: Path) -> tuple[list[Sample], ReadBytes]:
         return _from_lists(_adience_listed, None, path)
     ends = {"/".join(PurePosixPath(n).parts[-2:]): n for n in files.pictures}
     samples: list[Sample] = []
+    missing = 0
     for name in owners:
         fold = int(PurePosixPath(name).name[5])
         head, *rows = (line.split("\t") for line in files.text(name).splitlines() if line.strip())
         for row in (dict(zip(head, line)) for line in rows):
             group, tail = ADIENCE_GROUPS.get(row["age"]), f"{row['face_id']}.{row['original_image']}"
-            for cut in ("landmark_aligned_face", "coarse_tilt_aligned_face"):
-                picture = ends.get(f"{row['user_id']}/{cut}.{tail}")
-                if group is not None and picture is not None:
-                    gender = {"m": {"gender": "male"}, "f": {"gender": "female"}}.get(row["gender"], {})
-                    samples.append(Sample(picture, float(group), subject=row["user_id"], groups=gender, fold=fold))
-                    break
+            if group is None:
+                continue
+            cuts = (f"{row['user_id']}/{cut}.{tail}" for cut in ("landmark_aligned_face", "coarse_tilt_aligned_face"))
+            picture = next((ends[cut] for cut in cuts if cut in ends), None)
+            if picture is None:
+                missing += 1
+                continue
+            gender = {"m": {"gender": "male"}, "f": {"gender": "female"}}.get(row["gender"], {})
+            samples.append(Sample(picture, float(group), subject=row["user_id"], groups=gender, fold=fold))
+    _warn(path, missing)
     return samples, files.read
 
 
@@ -201,15 +212,21 @@ def _fairface(path: Path) -> tuple[list[Sample], ReadBytes]:
     files = open_pictures(path)
     ends = {"/".join(PurePosixPath(n).parts[-2:]): n for n in files.pictures}
     samples: list[Sample] = []
+    missing = 0
     for name in files.lists:
         if re.fullmatch(r"fairface_label_(train|val)\.csv", PurePosixPath(name).name) is None:
             continue
         split = "train" if "train" in PurePosixPath(name).name else "test"
-        for row in csv.DictReader(files.text(name).splitlines()):
+        columns, rows = csv_rows(name, files.text(name))
+        if absent := {"file", "age", "gender", "race"} - set(columns):
+            raise DataError(f"{path}: {name} has no column {min(absent)}; get the owners' list again")
+        for _, row in rows:
             picture, band = ends.get(row["file"]), _fairface_band(row["age"])
+            missing += picture is None
             if picture is not None and band is not None:
                 groups = {"gender": row["gender"].lower(), "ethnicity": row["race"].replace("_", " ").lower()}
                 samples.append(Sample(picture, band[0], split, groups=groups, band_high=band[1]))
+    _warn(path, missing)
     return samples, files.read
 
 

@@ -172,6 +172,51 @@ def test_aesthetics_by_its_lists(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "1 lines of its lists name pictures that do not exist" in caplog.text
 
 
+def test_lists_with_folders_and_spaces(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A path with spaces is one path, whose end is not another picture. A picture that is missing in the folder that the list names is
+    counted, not replaced by one of the same name in another folder."""
+    pictures = ["my 1930s/photo 1.jpg", "1950s/1.jpg", "1970s/b.jpg", "1940s/c.jpg"]
+    lists = {
+        "train.txt": "my 1930s/photo 1.jpg 1930s\n1960s/b.jpg 1960s\n1940s/c.jpg 1940s\n1940s/photo 1.jpg 1940s\n0 1950s\\1.jpg 1950s\n"
+    }
+    data = open_data(f"hci:{lay_out(tmp_path / 'a', pictures, lists)}")
+    assert {s.file: s.label for s in data.samples} == {"my 1930s/photo 1.jpg": 0, "1940s/c.jpg": 1, "1950s/1.jpg": 2}
+    assert "2 lines of its lists name pictures that do not exist" in caplog.text
+    caplog.clear()
+    twice = ["1930s/a.jpg", "1950s/a.jpg", "1950s/b.jpg"]
+    lists = {"train.txt": "a.jpg 1930s\nb.jpg 1950s\n"}
+    data = open_data(f"hci:{lay_out(tmp_path / 'b', twice, lists)}")
+    assert {s.file: s.label for s in data.samples} == {"1950s/b.jpg": 2}
+    assert "1 lines of its lists name pictures that do not exist, or more than one" in caplog.text
+
+
+def test_shares_are_no_folds(tmp_path: Path) -> None:
+    """Lists named by the share of their pictures are train and test, not folds 80 and 20."""
+    lists = {"morph_train_80.txt": "070081_2F36.JPG 36\n", "morph_test_20.txt": "070081_3F38.JPG 38\n"}
+    got = rows(open_data(f"morph2:{lay_out(tmp_path / 'a', MORPH, lists)}"))
+    assert {name: row[2:] for name, row in got.items()} == {
+        "070081_2F36.JPG": ("train", None),
+        "070081_3F38.JPG": ("test", None),
+    }
+
+
+def test_owners_lists_count_missing_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """For FairFace and Adience too, a warning counts the listed pictures that do not exist. A broken row is an error with its line."""
+    head = "file,age,gender,race,service_test\n"
+    listed = "".join(f"train/{i}.jpg,20-29,Male,White,True\n" for i in range(1, 11))
+    fairface = lay_out(tmp_path / "f", ["train/1.jpg"], {"fairface_label_train.csv": head + listed})
+    assert len(open_data(f"fairface:{fairface}").samples) == 1
+    assert "9 lines of its lists name pictures that do not exist" in caplog.text
+    caplog.clear()
+    row = "7@N0\t{}_o.jpg\t2\t(8, 12)\tf\t0\t0\t1\t1\t0\t0\t1\n"
+    adience = lay_out(tmp_path / "a", ADIENCE, {"fold_3_data.txt": HEAD + "".join(map(row.format, "bxyz"))})
+    assert len(open_data(f"adience:{adience}").samples) == 1
+    assert "3 lines of its lists name pictures that do not exist" in caplog.text
+    (fairface / "fairface_label_train.csv").write_text(head + "train/1.jpg,20-29\n")
+    with pytest.raises(DataError, match="line 2: expected 5 cells"):
+        open_data(f"fairface:{fairface}")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_missing_data_says_where_to_get_it(kind: str, tmp_path: Path) -> None:
     """A missing path, and a folder without labelled pictures, are errors that say where to get the data set and what to give."""
