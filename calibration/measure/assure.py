@@ -364,7 +364,8 @@ def _settings(spec: ModelSpec, options: AssureOptions, readings: Readings, faces
     """Every setting: error rates, challenge ages and costs."""
     at = options.threshold
     dials = [("error", rate) for rate in sorted({*ERRORS, options.error})]
-    dials += [("challenge", at + i) for i in range(16)] + [("cost", cost) for cost in COSTS]
+    dials += [("challenge", age) for age in sorted({*(at + i for i in range(16)), options.challenge})]
+    dials += [("cost", cost) for cost in COSTS]
     found: list[Setting] = []
     for dial, setting in dials:
         try:

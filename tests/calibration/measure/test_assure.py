@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,19 @@ def test_settings_are_counts_of_the_table(report: Report) -> None:
     assert refused and all("which needs" in setting["refused"] for setting in refused)
     yes = [setting["below"]["yes"]["hits"] for setting in granted if setting["dial"] == "challenge"]
     assert yes == sorted(yes, reverse=True)
+
+
+@pytest.mark.parametrize("challenge", [25.0, 25.5, 35.0])
+def test_the_measured_challenge_age_has_a_row(challenge: float) -> None:
+    """The challenge age of the report is one of its settings, once, also beyond the 16 whole years from the threshold."""
+    model = numclip.load("age-nano", device="cpu", threads=1)
+    readings = model(np.zeros((2, model.spec.crop.side, model.spec.crop.side, 3), np.uint8))
+    ages, none = np.array([17.0, 19.0]), np.array(["", ""])
+    faces: Any = SimpleNamespace(low=ages, high=ages, reason=none)
+    options = AssureOptions(model, [], challenge=challenge)
+    settings = measuring._settings(model.spec, options, readings, faces)  # pyright: ignore[reportPrivateUsage]
+    (row,) = [s for s in settings if (s.dial, s.at) == ("challenge", challenge)]
+    assert row.below is not None and row.below.yes.n == 1
 
 
 def test_years_are_counts_of_the_table(report: Report) -> None:
