@@ -144,6 +144,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _shard(text: str) -> tuple[int, int]:
     part, slash, parts = text.partition("/")
-    if not slash or not part.isdigit() or not parts.isdigit():
+    if not slash or not part.isdecimal() or not parts.isdecimal():
         raise UsageError(f"expected --shard I/N such as 3/8, got {text!r}")
     return int(part), int(parts)

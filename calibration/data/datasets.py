@@ -48,7 +48,13 @@ class Dataset:
     def read(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """The sample's picture, [H, W, 3] uint8 BGR, rotated by its EXIF data; raises DataError naming the file."""
         data = self._bytes(sample)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        except (cv2.error, MemoryError) as error:
+            raise DataError(
+                f"{self.name}: {sample.file} is too large to decode ({getattr(error, 'err', '') or 'no memory'}); make it smaller, or "
+                "remove it or its row"
+            ) from None
         if image is None:
             raise DataError(f"{self.name}: {sample.file} is not a readable image; remove it or its row")
         return np.asarray(image, np.uint8)

@@ -233,7 +233,7 @@ def _shuffled(dataset: Dataset, unit_of: Callable[[Sample], Hashable]) -> list[H
 def parse_fold(text: str) -> tuple[int, int]:
     """Read `2/5` as fold 2 (counted from 0) of 5; raises UsageError."""
     number, slash, of = text.partition("/")
-    if not (slash and number.isdigit() and of.isdigit() and 0 <= int(number) < int(of) and int(of) >= 2):
+    if not (slash and number.isdecimal() and of.isdecimal() and 0 <= int(number) < int(of) and int(of) >= 2):
         raise UsageError(f"expected --fold I/N with I from 0 to N-1, such as 0/5, got {text!r}")
     return int(number), int(of)
 

@@ -109,7 +109,7 @@ def _merged(samples: list[Sample], path: Path) -> list[Sample]:
 def _utkface(name: str) -> Sample | None:
     """`[age]_[gender]_[race]_[date].jpg`; names without a field give no label."""
     parts = PurePosixPath(name).name.split("_")
-    return Sample(name, float(parts[0])) if len(parts) >= 4 and parts[0].isdigit() else None
+    return Sample(name, float(parts[0])) if len(parts) >= 4 and parts[0].isdecimal() else None
 
 
 def _aaf(name: str) -> Sample | None:
@@ -172,7 +172,7 @@ def _middle(labels: tuple[str, ...]) -> float | None:
 
 def _adience_listed(line: Listed) -> Sample | None:
     """`[person]/landmark_aligned_face.1.2.jpg 4`: group 4 of 0 to 7, in a list for each fold."""
-    if not line.labels or not line.labels[0].isdigit() or not 0 <= int(line.labels[0]) <= 7:
+    if not line.labels or not line.labels[0].isdecimal() or not 0 <= int(line.labels[0]) <= 7:
         return None
     person = PurePosixPath(line.picture).parent.name
     return Sample(line.picture, float(line.labels[0]), subject=person, fold=line.fold)

@@ -64,7 +64,7 @@ def read_pictures(path: Path, files: list[str]) -> list[tuple[str, Image]]:
                     if picture is None:
                         raise DataError(f"{path}.tar: {name} is no picture; fetch the file again")
                     found.append((name, np.asarray(picture, np.uint8)))
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, cv2.error) as error:
         raise DataError(f"{path}.tar: expected a tar of pictures ({error}); correct the path") from None
     return found
 

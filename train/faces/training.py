@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 
 import cv2
 import numpy as np
@@ -105,9 +106,18 @@ def load_network(checkpoint: Path) -> FacesNetwork:
         shape = FacesShape(**{k: tuple(v) for k, v in state["shape"].items()})
         network = FacesNetwork(shape)
         network.load_state_dict(state["averaged"])
-    except (OSError, KeyError, TypeError, RuntimeError) as error:
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        EOFError,
+        UnpicklingError,
+    ) as error:
         raise DataError(
-            f"{checkpoint}: expected a checkpoint of the face detector ({str(error)[:100]}); "
+            f"{checkpoint}: expected a checkpoint of the face detector ({' '.join(str(error).split())[:100]}); "
             "give a faces.pt that numclip train-faces wrote"
         ) from None
     return network.eval()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -148,6 +150,23 @@ def test_unreadable_pictures(table: Path) -> None:
     for sample in data.samples[:2]:
         with pytest.raises(DataError, match=sample.file):
             data.read(sample)
+
+
+def test_a_picture_too_large_to_decode(tmp_path: Path) -> None:
+    """A PNG of 40,000 x 40,000 px, more than OpenCV decodes, is an error that names it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 1000)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    (tmp_path / "huge.png").write_bytes(png)
+    (tmp_path / "t.csv").write_text("file,label\nhuge.png,20\n")
+    data = open_data(f"table:{tmp_path / 't.csv'}")
+    with pytest.raises(DataError, match=r"huge\.png is too large to decode") as caught:
+        data.read(data.samples[0])
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_split(table: Path) -> None:

@@ -202,7 +202,7 @@ def test_limit() -> None:
     assert Protocol(limit=1000).training(people().samples) == people().samples
 
 
-@pytest.mark.parametrize("text", ["5/5", "1", "a/b", "-1/5", "0/1", "1/2/3"])
+@pytest.mark.parametrize("text", ["5/5", "1", "a/b", "-1/5", "0/1", "1/2/3", "\u00b2/5"])
 def test_bad_folds(text: str) -> None:
     """A fold other than I/N with 0 <= I < N is an error that shows the right form."""
     with pytest.raises(UsageError, match="as 0/5"):

@@ -55,6 +55,12 @@ def test_fgnet_as_distributed(tmp_path: Path) -> None:
         assert rows(open_data(f"fgnet:{path}")) == FGNET_ROWS, path
 
 
+def test_a_raised_two_is_no_age(tmp_path: Path) -> None:
+    """A file name that starts with a digit that is not decimal gives no label."""
+    root = lay_out(tmp_path, ["\u00b2_0_0_2017.jpg", "2_0_0_2017.jpg"])
+    assert list(rows(open_data(f"utkface:{root}"))) == ["2_0_0_2017.jpg"]
+
+
 MORPH = ["Album2/070081_2F36.JPG", "Album2/070081_3F38.JPG", "Album2/332200_02M32.JPG", "Album1/009055_1M54.jpg"]
 
 

@@ -24,6 +24,7 @@ from numclip.train.faces.losses import finder_loss, generalised_overlap  # noqa:
 from numclip.train.faces.network import OUTPUTS, STRIDES, FacesNetwork  # noqa: E402
 from numclip.train.faces.pictures import Portrait, Scene, read_scenes  # noqa: E402
 from numclip.train.faces.teacher import CellTargets, Teacher, cell_corners, suppress  # noqa: E402
+from numclip.train.faces.training import load_network  # noqa: E402
 
 
 def write_tar(path: Path, pictures: dict[str, np.ndarray]) -> None:
@@ -54,6 +55,15 @@ def data(tmp_path: Path, hopper: np.ndarray) -> Path:
     write_tar(tmp_path / "portraits", {"p.png": cv2.resize(hopper[60:360, 120:420], (160, 160))})
     write_table(tmp_path / "portraits.csv", [{"file": "p.png"}])
     return tmp_path
+
+
+@pytest.mark.parametrize("content", [b"# A page of text\n", b"", b"\x80\x02]q\x00."])
+def test_another_file_is_no_start(content: bytes, tmp_path: Path) -> None:
+    """A text, an empty file and a pickled list instead of a checkpoint are an error in one sentence that names the file."""
+    (tmp_path / "faces.pt").write_bytes(content)
+    with pytest.raises(DataError, match=r"faces\.pt: expected a checkpoint of the face detector") as caught:
+        load_network(tmp_path / "faces.pt")
+    assert "\n" not in str(caught.value)
 
 
 def test_scenes_come_with_their_boxes_and_a_missing_table_is_one_sentence(data: Path) -> None:
