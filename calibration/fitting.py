@@ -24,6 +24,7 @@ from ..runtime.contract.model_file import graph_sha256, read_spec, refuse_shippe
 from ..runtime.contract.sharpness import sharpness
 from ..runtime.contract.spec import ModelSpec, TaskSpec
 from ..runtime.faces.detect import WHOLE
+from ..runtime.places import check_output
 from ..runtime.sessions.model import Model, check_calibration
 from ..runtime.sessions.opening import open_session
 from .conformal import (
@@ -101,6 +102,7 @@ def calibrate(options: CalibrateOptions) -> Calibrated:
     """
     path = resolve(options.model)
     out = output_for(path, options.out)
+    check_output(out)
     spec = read_spec(path)
     graph = Model(spec.with_calibration(None), open_session(path, spec))  # replaces any existing calibration
     apart: Mapping[str, LeftOut] = {}

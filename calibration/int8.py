@@ -17,7 +17,7 @@ from ..runtime.contract.measured import ParityRow
 from ..runtime.contract.model_file import graph_sha256, read_spec, resolve, write_spec
 from ..runtime.contract.provenance import Quantization
 from ..runtime.contract.spec import ModelSpec
-from ..runtime.places import write_whole
+from ..runtime.places import check_output, write_whole
 from ..runtime.sessions.model import Model
 from ..runtime.sessions.opening import open_session
 from ..runtime.sessions.session import Outputs
@@ -78,6 +78,7 @@ def quantize(options: QuantizeOptions) -> Quantized:
     Raises UsageError, ModelError, DataError, DetectorError, OutputError.
     """
     _check(options)
+    check_output(options.out)
     path = resolve(options.model)
     spec = read_spec(path)
     if precision_of(spec) != "fp32":
@@ -94,7 +95,7 @@ def quantize(options: QuantizeOptions) -> Quantized:
     with tempfile.TemporaryDirectory(prefix="numclip-quantize-") as folder:
         draft = Path(folder) / options.out.name
         found = trial.proven(frozenset(widened.kept), draft)
-        made = _with_metrics(_int8_spec(spec, trial, found, widened, options), draft, data)
+        made = _with_metrics(_int8_spec(spec, trial, found, widened, options, len(range_faces.labels)), draft, data)
         write_spec(draft, made)
         write_whole(options.out, draft.read_bytes())
     return Quantized(options.out, made, widened.kept, widened.harm)
@@ -155,14 +156,14 @@ def _widened(trial: Trial) -> Widened:
 
 
 def _int8_spec(
-    spec: ModelSpec, trial: Trial, found: Difference, widened: Widened, options: QuantizeOptions
+    spec: ModelSpec, trial: Trial, found: Difference, widened: Widened, options: QuantizeOptions, num_faces: int
 ) -> ModelSpec:
-    """The INT8 file's spec, except its errors on the data sets."""
+    """The INT8 file's spec, except its errors on the data sets; num_faces: how many faces the ranges were measured on."""
     row = found.row(spec.task, trial.proof.said, "fp32")
     quantization = Quantization(
         flavour=options.flavour,
         ranges=options.ranges,
-        faces=options.num_faces,
+        faces=num_faces,
         kept_float=tuple(sorted(widened.kept)),
         from_graph_sha256=graph_sha256(resolve(options.model)),
         date=datetime.now(timezone.utc).date().isoformat(),

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..bench.options import FRAMES, RESTARTS, SCENARIOS, SECONDS, SUSTAINED_SECONDS, BenchOptions
 from ..errors import UsageError
 from ..runtime.contract.model_file import FINDER
-from ..runtime.places import write_json
+from ..runtime.places import check_output, write_json
 from ..runtime.sessions.session import DEVICES
 
 
@@ -109,22 +109,24 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.plot and args.plot.suffix not in (".svg", ".png"):
         raise UsageError(f"expected --plot FILE.svg or FILE.png, got {args.plot.name}")
+    check_output(args.json)
+    check_output(args.plot)
     options = options_of(args)
     from ..bench.benchmark import bench
     from ..bench.markdown import markdown
     from ..bench.plot import plot
 
     report = bench(options)
-    if args.json:
-        write_json(args.json, report)
-    if args.plot:
-        plot([report], args.plot)
     if args.json != "-":
         print(markdown(report))
         print(
             "\nnext: numclip bench … --json a.json, change one thing, numclip bench … --json b.json, then: numclip "
             "compare a.json b.json"
         )
+    if args.json:
+        write_json(args.json, report)
+    if args.plot:
+        plot([report], args.plot)
     return 0
 
 

@@ -78,12 +78,12 @@ def run(args: argparse.Namespace) -> int:
             model_name=args.model,
         )
     )
-    if args.json:
-        write_json(args.json, result.to_json())
     if args.json != "-":
         print("\n".join(_band_table(result) if isinstance(result, BandEvaluation) else _table(result)))
         export = f"numclip export {args.model} --out FILE.onnx --data {args.data}"
         print(f"\nnext: {export if checkpoint else f'numclip info {args.model}'}")
+    if args.json:
+        write_json(args.json, result.to_json())
     return 0
 
 

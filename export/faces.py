@@ -22,7 +22,7 @@ from ..runtime.contract.model_file import FINDER, write_spec
 from ..runtime.faces.finder import FacesNano
 from ..runtime.faces.opening import enlarging
 from ..runtime.faces.yunet import YuNetDetector
-from ..runtime.places import write_whole
+from ..runtime.places import check_output, write_whole
 from ..runtime.sessions.faces_session import Found
 from ..runtime.sessions.opening import open_faces_session
 from ..train.faces.network import STRIDES, FacesNetwork
@@ -73,6 +73,7 @@ class FacesExportOptions:
 
 def export_faces(options: FacesExportOptions) -> FacesSpec:
     """Write the finder's file; if its outputs differ from PyTorch's, raises ModelError and writes nothing. Raises UsageError."""
+    check_output(options.out)
     network = load_network(options.checkpoint)
     if not 0 < options.likely_at < options.sure_at < 1:
         raise UsageError(

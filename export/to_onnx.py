@@ -29,7 +29,7 @@ from ..errors import DataError, ModelError, UsageError
 from ..runtime.contract.model_file import KEY
 from ..runtime.contract.provenance import Provenance
 from ..runtime.contract.spec import ModelSpec
-from ..runtime.places import write_whole
+from ..runtime.places import check_output, write_whole
 from ..runtime.sessions.model import Model
 from ..runtime.sessions.onnx_graph import NOT_WANTED
 from ..train.checkpoint import file_sha256, load_checkpoint, read_record
@@ -83,6 +83,7 @@ def export(options: ExportOptions) -> ModelSpec:
     network, training = load_checkpoint(options.checkpoint)
     record, spec = read_record(options.checkpoint), checkpoint_spec(network, options.out.stem)
     sha256, licences = file_sha256(options.checkpoint), licences_of(record, options.backbone_licence)
+    check_output(options.out)
     data = [open_data(text) for text in options.data]
     for dataset in data:
         dataset.check_labels(spec.task)

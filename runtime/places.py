@@ -41,6 +41,22 @@ def _temporary_cache() -> Path:
     return Path(tempfile.gettempdir()) / f"numclip-cache-{owner}"
 
 
+def check_output(file: str | Path | None) -> None:
+    """Raise OutputError for a file that cannot be written, because it or its folder is not what it should be; None and `-` pass.
+
+    For whatever works for minutes before it writes.
+    """
+    if file is None or file == "-":
+        return
+    folder = Path(file).parent
+    if not folder.is_dir():
+        raise OutputError(
+            f"cannot write {file}: {folder} is not a folder that exists; create it or choose another place"
+        )
+    if Path(file).is_dir():
+        raise OutputError(f"cannot write {file}: expected a file, got a folder; choose another place")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file atomically: to a temporary name in the same folder, then a rename.
 

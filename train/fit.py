@@ -109,6 +109,8 @@ def _check_numbers(options: TrainOptions) -> None:
         ("--epochs", options.epochs, 1, True),
         ("--batch", options.batch, 2, True),
         ("--seed", options.seed, 0, True),
+        ("--side", options.side_px, 16, True),
+        ("--small-side", options.small_side_px, 16, True),
         ("--lr", options.lr, 0, True),
         ("--weight-decay", options.weight_decay, 0, True),
         ("--shots", options.shots, 1, True),

@@ -19,7 +19,7 @@ from ...runtime.contract.measured import ParityRow
 from ...runtime.contract.model_file import resolve
 from ...runtime.contract.readings import Readings
 from ...runtime.contract.spec import ModelSpec
-from ...runtime.places import write_whole
+from ...runtime.places import check_output, write_whole
 from ...runtime.sessions.model import Model, load
 from ..data.datasets import open_data
 from ..data.protocols import split_as_trained
@@ -58,6 +58,7 @@ class CardOptions:
 
 def write_card(options: CardOptions) -> None:
     """Measure the model and write its card. Raises ModelError, DataError, DetectorError, OutputError."""
+    check_output(options.out)
     write_whole(options.out, card(load(resolve(options.model)), options.data).encode())
 
 

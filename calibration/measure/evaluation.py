@@ -95,9 +95,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
 
 
 def metric_of(model: Model, dataset: Dataset) -> Metric:
-    """One entry of a spec's `metrics`: the main figures on the test split (or on all faces if there is none), and by band."""
+    """One entry of a spec's `metrics`: the main figures on the test split (without one on val or calibration, and without splits on all faces), and by band."""
     dataset = split_as_trained(dataset, model.spec.provenance.training)
-    split = dataset.split_or_all("test")
+    here = {sample.split for sample in dataset.samples}
+    split = next((name for name in ("test", "val", "calibration") if name in here), "all")
     predictions = predict_dataset(model, dataset.select(split))
     return metric(dataset.short_name, split, predictions.faces, predictions.values, model.spec.task)
 

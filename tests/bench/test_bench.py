@@ -138,6 +138,13 @@ def test_a_picture_for_a_talk(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert "a.gif" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--json", "--plot"])
+def test_a_report_that_cannot_be_written(flag: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A folder that does not exist is an error before timing begins."""
+    assert main(["bench", "age-nano", "--seconds", "999", flag, str(tmp_path / "none" / "a.svg")]) == 1
+    assert f"{tmp_path / 'none'} is not a folder that exists" in capfd.readouterr().err
+
+
 def test_tables_for_a_page(capfd: pytest.CaptureFixture[str]) -> None:
     """Without --json the report is Markdown: every row of a table has as many cells as its header."""
     assert main(["bench", "age-nano", "--batch", "1,4", *QUICK]) == 0

@@ -14,6 +14,7 @@ from onnx import ModelProto  # noqa: E402
 
 from numclip.calibration import QuantizeOptions, int8, quantize  # noqa: E402
 from numclip.calibration import int8_graph as graphs  # noqa: E402
+from numclip.calibration.measure import parity  # noqa: E402
 from numclip.calibration.measure.parity import ProofFaces, difference  # noqa: E402
 from numclip.calibration.measure.predictor import answers  # noqa: E402
 from numclip.cli.main import main  # noqa: E402
@@ -120,28 +121,45 @@ def test_the_command(shared_data: Path, yunet_model: Path, tmp_path: Path) -> No
     assert spec.calibration is None and made.from_graph_sha256 == graph_sha256(SHIPPED)
 
 
-def test_beyond_its_limits_nothing_is_written(
-    shared_data: Path,
-    yunet_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """With limits that no INT8 file can meet the command fails, names the figures and --widen, and leaves no file."""
-    from numclip.calibration.measure import parity
-
-    monkeypatch.setitem(parity.LIMITS, "int8", {"mean": 1e-4})
+@pytest.fixture
+def few(tmp_path: Path) -> str:
+    """A table of four shifted pictures of one well-known face: two for calibration, two for val."""
+    cv2 = pytest.importorskip("cv2")
+    pictures = pytest.importorskip("skimage.data", reason="needs the extra demo")
     rows = ["file,label,split"]
-    table = tmp_path / "few.csv"
-    import cv2
-    from skimage import data as pictures
-
     for i in range(4):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.roll(pictures.astronaut()[:, :, ::-1], 3 * i, axis=1))
         rows.append(f"{i}.png,{30 + i},{'calibration' if i < 2 else 'val'}")
-    table.write_text("\n".join(rows))
+    (tmp_path / "few.csv").write_text("\n".join(rows))
+    return f"table:{tmp_path / 'few.csv'}"
+
+
+def test_the_number_of_faces_is_the_number_used(few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the data has fewer faces than --num-faces, the file records how many gave the ranges; its error is measured on val."""
+    monkeypatch.setitem(parity.LIMITS, "int8", {"mean": 100.0})
+    made = quantize(QuantizeOptions("age-nano", [few], tmp_path / "q.onnx", num_faces=300)).spec
+    assert made.provenance.quantization is not None and made.provenance.quantization.faces == 2
+    assert [(m.split, m.n) for m in made.metrics] == [("val", 2)]
+
+
+def test_a_place_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that does not exist is an error before the data is read, for the file and for the report."""
+    absent, here = str(tmp_path / "none" / "x"), str(tmp_path / "q.onnx")
+    for places in (["--out", absent], ["--out", here, "--json", absent], ["--out", str(tmp_path)]):
+        assert main(["quantize", "age-nano", "--data", "table:absent.csv", *places]) == 1
+        assert "cannot write" in capsys.readouterr().err
+    for words in (["calibrate", "age-nano"], ["card", "age-nano"]):
+        assert main([*words, "--data", "table:absent.csv", "--out", absent]) == 1
+        assert f"cannot write {absent}: {tmp_path / 'none'} is not a folder that exists" in capsys.readouterr().err
+
+
+def test_beyond_its_limits_nothing_is_written(
+    few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With limits that no INT8 file can meet the command fails, names the figures and --widen, and leaves no file."""
+    monkeypatch.setitem(parity.LIMITS, "int8", {"mean": 1e-4})
     out = tmp_path / "q.onnx"
-    assert main(["quantize", "age-nano", "--data", f"table:{table}", "--out", str(out)]) == 1
+    assert main(["quantize", "age-nano", "--data", few, "--out", str(out)]) == 1
     said = capsys.readouterr().err
     assert (
         "the INT8 file exceeds its limits" in said

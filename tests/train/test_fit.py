@@ -168,6 +168,13 @@ def test_export_proves_itself(trained: Path, faces: Path, tmp_path: Path, capfd:
     assert by_onnx["mae"] == pytest.approx(by_torch["mae"], abs=0.01)
 
 
+def test_export_into_a_folder_that_is_not_there(repo: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An --out in a folder that does not exist is an error before the data is read."""
+    out, checkpoint = tmp_path / "none" / "age.onnx", repo / "train" / "checkpoints" / "age-nano.safetensors"
+    assert main(["export", str(checkpoint), "--data", "table:absent.csv", "--out", str(out)]) == 1
+    assert f"cannot write {out}: {out.parent} is not a folder that exists" in capfd.readouterr().err
+
+
 def test_export_needs_no_data_where_it_was_trained(trained: Path, tmp_path: Path, capfd) -> None:
     """The validation faces that a training stored in the cache are enough to check an export of its checkpoint, under any file name.
 

@@ -30,6 +30,8 @@ def test_pictures_without_a_face_are_counted(hopper: np.ndarray, tmp_path: Path)
     [
         (["--seed", "-1"], "expected --seed of at least 0, got -1"),
         (["--lr", "-1"], "expected --lr of at least 0, got -1"),
+        (["--side", "0"], "expected --side of at least 16, got 0"),
+        (["--small-side", "8", "--small-epochs", "1"], "expected --small-side of at least 16, got 8"),
         (["--shots", "0"], "expected --shots of at least 1, got 0"),
         (["--num-faces", "-3"], "expected --num-faces of at least 1, got -3"),
         (["--logit-scale", "0"], "expected --logit-scale above 0, got 0"),

@@ -122,6 +122,18 @@ def test_the_room_s_face_is_light() -> None:
     assert dir(numclip.calibration) == sorted(numclip.calibration.__all__)
 
 
+def test_a_spec_s_metric_leaves_out_training_faces(shared_data: Path, tmp_path: Path) -> None:
+    """Data with train and val but no test give a metric on val, data without splits one on all faces."""
+    model = numclip.load("age-nano", device="cpu", threads=1)
+    dataset = open_data(f"aaf:{shared_data / 'data' / 'aaf.tar'}")
+    some = [s for split, step in (("train", 2000), ("val", 100)) for s in dataset.select(split).samples[::step]]
+    few = replace(dataset, path=tmp_path, kind="table", samples=tuple(some))
+    found = metric_of(model, few)
+    assert (found.split, found.n) == ("val", sum(s.split == "val" for s in some)) and 0 < found.n < len(some)
+    found = metric_of(model, replace(few, samples=tuple(replace(s, split=None) for s in some)))
+    assert (found.split, found.n) == ("all", len(some))
+
+
 def test_a_spec_s_metric_has_bands(shared_data: Path) -> None:
     """In the metric that export and quantize write, the bands contain all faces, and their weighted errors give the total error."""
     model = numclip.load("age-nano", device="cpu", threads=1)
