@@ -59,19 +59,22 @@ def csv_rows(path: Path | str, text: str) -> tuple[list[str], list[tuple[int, di
     """The columns, and each row with its line number; raises DataError for text that is not CSV or a row of another length."""
     reader = csv.reader(io.StringIO(text), strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
+    read = 0  # lines of the rows that are right: an open quote swallows all lines after it
     try:
         columns = next(reader, [])
+        read = reader.line_num
         for cells in reader:
             if cells and len(cells) != len(columns):
                 raise DataError(
                     f"{path} line {reader.line_num}: expected {len(columns)} cells, as in the first line, got {len(cells)}; "
                     "correct the row, and put a text with a comma in double quotes"
                 )
+            read = reader.line_num
             if cells:
                 rows.append((reader.line_num, dict(zip(columns, cells, strict=True))))
     except csv.Error as error:
         raise DataError(
-            f"{path} line {reader.line_num}: expected a row of CSV ({error}); look for a double quote without its partner, "
+            f"{path} line {read + 1}: expected a row of CSV ({error}); look for a double quote without its partner, "
             "and correct it"
         ) from None
     return columns, rows

@@ -99,7 +99,7 @@ BAD_TABLES = {
     "no label column": ("file,x\na.png,1\n", "expected the columns file and label"),
     "a text as label": ("file,label\na.png,old\n", "line 2: expected a number"),
     "nan": ("file,label\na.png,nan\n", "line 2: expected a finite number in column label"),
-    "a quote that never closes": ('file,label,sex\na.png,1,"f\nb.png,2,m\n', "expected a row of CSV"),
+    "a quote that never closes": ('file,label,sex\na.png,1,"f\nb.png,2,m\n', "line 2: expected a row of CSV"),
     "a stray quote": ('file,label,sex\na.png,1,"f"x\n', "line 2: expected a row of CSV"),
     "an endless cell": (f'file,label,sex\na.png,1,"{"f" * 140_000}"\n', "line 2: expected a row of CSV"),
     "a cell too few": (
