@@ -19,7 +19,6 @@ from ..runtime.contract.task import TaskSpec
 from ..runtime.live.capture import Captures
 from ..runtime.live.connections import CameraWish
 from ..runtime.live.conveyor import Conveyor
-from ..runtime.live.drawing import draw
 from ..runtime.live.frames import SourceEvent
 from ..runtime.live.results import FrameResult
 from ..runtime.live.sources import open_sources
@@ -214,7 +213,7 @@ class LiveSource:
 
 
 def _encoded(result: FrameResult, level: float | None, blur: bool) -> bytes:
-    image = draw(result.frame.image, [face.mark(level) for face in result.faces], blur)
+    image = result.plot(level, blur)
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 

@@ -85,7 +85,8 @@ class Answerer:
             faces = self._faces(sight, dict(zip(sight.asked, mine, strict=True)), doubted)
             clock.lap("age")
             latency_s = time.monotonic() - sight.frame.captured_s
-            results.append(FrameResult(sight.frame, faces, latency_s, 0, self.model.spec.task, clock.times_s))
+            task = self.model.spec.task
+            results.append(FrameResult(sight.frame, faces, latency_s, 0, task, clock.times_s, sight.hide_xyxy))
         return results, Feedback(many, seconds, doubted)
 
     def _faces(self, sight: Sight, looks: dict[int, _Look], doubted: dict[tuple[str, int], bool]) -> tuple[Face, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,13 +25,12 @@ class Mark:
     track_id: int | None = None  # chooses the colour
 
 
-def draw(image: Image, marks: Sequence[Mark], blur: bool = False) -> Image:
-    """A copy of a [H, W, 3] uint8 BGR picture with these labels; blur: make the faces unrecognisable first."""
+def draw(image: Image, marks: Sequence[Mark], hide: Iterable[Sequence[float]] = ()) -> Image:
+    """A copy of a [H, W, 3] uint8 BGR picture with these labels. hide: boxes (xyxy px) to make unrecognisable first."""
     image = image.copy()
     unit = max(image.shape[:2]) / 800  # everything scales with the picture
-    if blur:
-        for mark in marks:
-            _blur(image, mark.box_xyxy)
+    for box in hide:
+        _blur(image, box)
     for mark in marks:
         _mark(image, mark, max(0.45, unit))
     return image
@@ -56,7 +55,7 @@ def _mark(image: Image, mark: Mark, unit: float) -> None:
         cv2.putText(image, text, (left + pad, y), FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def _blur(image: Image, box_xyxy: tuple[float, float, float, float]) -> None:
+def _blur(image: Image, box_xyxy: Sequence[float]) -> None:
     """Pixelate to 8 squares across and smooth, so that the face cannot be recovered."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = box_xyxy

@@ -162,6 +162,8 @@ class FrameResult:
     dropped: int  # frames of this source that were dropped so far because newer ones had arrived
     task: TaskSpec
     times_s: Mapping[str, float] = field(default_factory=lambda: {})  # the latency by stage
+    hide_xyxy: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    """[B, 4] px: where a face may be that is not in `faces`, because it is new, not sure or one too many. Blurred with the others."""
 
     def to_dict(self, level: float | None = LEVEL) -> dict[str, object]:
         """The result as in a JSON line. level: of `low` and `high`; None: without them."""
@@ -197,8 +199,10 @@ class FrameResult:
         }
 
     def plot(self, level: float | None = LEVEL, blur: bool = False) -> Image:
-        """A copy of the picture, [H, W, 3] uint8 BGR, with its faces labelled. level: of the ranges; blur: blur the faces."""
-        return draw(self.frame.image, [face.mark(level) for face in self.faces], blur)
+        """A copy of the picture, [H, W, 3] uint8 BGR, with its faces labelled. level: of the ranges; blur: blur everything that may be
+        a face."""
+        hide = [*(face.box_xyxy for face in self.faces), *self.hide_xyxy.tolist()] if blur else []
+        return draw(self.frame.image, [face.mark(level) for face in self.faces], hide)
 
     def save(self, path: str | Path) -> Path:
         """Write `plot()` as a picture file and return its path. The suffix sets the format. Raises OutputError."""

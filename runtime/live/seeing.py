@@ -40,6 +40,13 @@ class TrackMemory:
         self._gray: Gray | None = None
         self._scene: tuple[int, tuple[int, ...]] | None = None
         self._detected_s, self._followed = 0.0, 0
+        self._others = _none().boxes_xyxy  # [B, 4] detections since the last detector call that no track took
+
+    def hide(self, time_s: float) -> npt.NDArray[np.float32]:
+        """[B, 4] px: where every track is expected, shown or not, and where the last detections without a track were."""
+        return np.array(
+            [*(track.expected(time_s) for track in self._tracker.tracks), *self._others], np.float32
+        ).reshape(-1, 4)
 
     @property
     def detected(self) -> bool:
@@ -77,7 +84,7 @@ class TrackMemory:
         scene = frame.segment, frame.image.shape
         if scene != self._scene:
             self._tracker.forget()
-            self._scene, self._gray = scene, None
+            self._scene, self._gray, self._others = scene, None, _none().boxes_xyxy
         gray = gray_of(frame.image)
         followed = None if self._is_due(frame.time_s) else self._followed_to(gray)
         self._gray = gray
@@ -93,8 +100,13 @@ class TrackMemory:
     def take(self, frame: Frame, faces: Detections) -> tuple[Detections, tuple[int, ...]]:
         """Match the detected faces of the next frame to tracks; returns its faces by track."""
         self._detected_s, self._followed = frame.time_s, 0
-        faces = largest(faces, self._max_faces)
-        return _by_track(faces, self._tracker.update(faces, frame.time_s))
+        chosen = largest(faces, self._max_faces)
+        shown = _by_track(chosen, self._tracker.update(chosen, frame.time_s))
+        taken = {track.box_xyxy.tobytes() for track in self._tracker.tracks}
+        self._others = np.array([box for box in faces.boxes_xyxy if box.tobytes() not in taken], np.float32).reshape(
+            -1, 4
+        )
+        return shown
 
     def _is_due(self, time_s: float) -> bool:
         """Whether this frame needs the detector."""
@@ -127,6 +139,7 @@ class _Found:
     views: npt.NDArray[np.float64]
     refused: tuple[str | None, ...]
     memory: TrackMemory | None
+    hide_xyxy: npt.NDArray[np.float32]
     clock: StageClock
 
     def urgencies(self) -> list[float]:
@@ -217,8 +230,9 @@ class Seer:
                 faces, track_ids = memory.take(frame, detected[i])
             else:
                 faces = largest(sure(detected[i]), self._max_faces)
+            hide = detected[i].boxes_xyxy if memory is None else memory.hide(frame.time_s)
             views, refused = judged(faces, self._min_face_px)
-            found.append(_Found(frame, faces, track_ids, views, tuple(refused), memory, clock))
+            found.append(_Found(frame, faces, track_ids, views, tuple(refused), memory, hide, clock))
         return found
 
     def _memory(self, frame: Frame) -> TrackMemory | None:
@@ -248,6 +262,7 @@ class Seer:
             asked,
             crops,
             found.clock.laps,
+            found.hide_xyxy,
         )
 
 

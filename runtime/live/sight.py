@@ -26,6 +26,7 @@ class Sight:
     asked: tuple[int, ...]  # indices of the A faces that the model looks at, ascending
     crops: npt.NDArray[np.uint8]  # [A, S, S, 3] RGB
     laps: Laps
+    hide_xyxy: npt.NDArray[np.float32]  # [B, 4] px: where a face may be, shown or not; `--blur` covers it
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class RecordSink:
             "segment": frame.segment,
         }
         line |= {"result": result.to_dict(self._level), "landmarks": points}
+        if len(result.hide_xyxy):
+            line["hide"] = np.round(result.hide_xyxy, 1).tolist()
         line["times_ms"] = {stage: round(1000 * t, 3) for stage, t in result.times_s.items()}
         if self._pixels:
             jpeg = cv2.imencode(".jpg", frame.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
@@ -247,6 +249,7 @@ class Recording:
             raw.count("dropped"),
             self.task,
             {stage: times_ms.number(stage) / 1000 for stage in times_ms.names},
+            _boxes(line.items("hide") if "hide" in line else []),
         )
 
     def _face(self, raw: Fields, points: object) -> Face:
@@ -276,6 +279,11 @@ def _answer(raw: Fields) -> Answer:
     said = raw.text("answer", ("yes", "no", "ask"))
     p = raw.number("p") if raw.has("p") else None
     return Answer(raw.number("threshold"), raw.number("error"), p, said, raw.count("looks"))
+
+
+def _boxes(rows: Sequence[object]) -> npt.NDArray[np.float32]:
+    """[B, 4] boxes; raises ValueError if they are none."""
+    return np.array([Fields({"box": row}).numbers("box", 4) for row in rows], np.float32).reshape(-1, 4)
 
 
 def _landmarks(points: object) -> npt.NDArray[np.float32]:

@@ -14,9 +14,11 @@ from numclip.errors import SourceError
 from numclip.runtime.faces.crops import crop_faces
 from numclip.runtime.faces.detect import Detections
 from numclip.runtime.faces.opening import open_detector
-from numclip.runtime.live.frames import Frame
+from numclip.runtime.live.frames import Frame, SourceInfo
 from numclip.runtime.live.pipeline import Pipeline, Rules
+from numclip.runtime.live.results import FrameResult
 from numclip.runtime.live.sources import open_source
+from numclip.runtime.sinks.recording import Recording, RecordSink
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +169,42 @@ def test_two_people_are_two_steady_tracks(two_people: Path, yunet_model: Path, m
         ratio = float(np.std(ages) / np.std(raw[right]))
         print(f"right {right}: sd of shown ages {np.std(ages):.2f}, of raw {np.std(raw[right]):.2f}, ratio {ratio:.3f}")
         assert ratio <= 0.3
+
+
+INNER = np.kron([[0.8, 0.2], [0.2, 0.8]], np.eye(2))  # xyxy to the box with three fifths of the sides
+
+
+def test_blur_hides_whom_the_result_does_not_show(two_people: Path, model, tmp_path: Path) -> None:
+    """The first two frames of a clip show nobody yet, and with --max-faces 1 a result has one of two people. With blur, both faces lose
+    at least four fifths of their detail (variance of the Laplacian). The same holds for a recording that is played again."""
+    finder = open_detector(device="cpu", threads=1)
+
+    def hides(result: FrameResult) -> bool:
+        clear, hidden = (cv2.cvtColor(result.plot(None, blur=blur), cv2.COLOR_BGR2GRAY) for blur in (False, True))
+        boxes = finder.detect(result.frame.image).boxes_xyxy
+        inner = (boxes @ INNER).astype(int)  # without the lines of the drawn box
+        detail = [
+            [cv2.Laplacian(p[y0:y1, x0:x1], cv2.CV_32F).var() for p in (clear, hidden)] for x0, y0, x1, y1 in inner
+        ]
+        return len(boxes) == 2 and all(after < 0.2 * before for before, after in detail)
+
+    results = []
+    for result in numclip.stream(str(two_people), model=model):
+        results.append(result)
+        if len(results) == 30:
+            break
+    assert not results[0].faces and not results[1].faces and len(results[-1].faces) == 2
+    assert all(hides(result) for result in results)
+    for tracks in (False, True):
+        pipeline = Pipeline(model, finder, Rules(max_faces=1), tracks=tracks)
+        alone = [pipeline.read(result.frame) for result in results][-1]
+        assert len(alone.faces) == 1 and hides(alone)
+    path = tmp_path / "a.rec"
+    sink = RecordSink(str(path), model.spec.task, 0.9, [SourceInfo(results[0].frame.source, (768, 432), 30.0)], True)
+    sink.write(results[0])
+    sink.close()
+    ((_, played),) = Recording(path).items()
+    assert isinstance(played, FrameResult) and not played.faces and hides(played)
 
 
 def _raw_ages(clip: Path, model) -> dict[bool, list[float]]:
