@@ -78,7 +78,8 @@ class UnitReader:
         self._store = Store(options.out, options.shard)
         self._rules = Rules(max_faces=options.max_faces, min_face_px=options.min_face_px)
         self._pipeline = Pipeline(self._model, enlarging(self._video_detector), self._rules, tracks=False)
-        self._level = options.level if self._model.spec.calibration is not None else None
+        calibration = self._model.spec.calibration
+        self._level = None if calibration is None else calibration.table.check_level(options.level)
         self._constant: Row = {"model_sha256": model_sha256(resolve(options.model)), "numclip": version("numclip")}
 
     def read(self, unit: Unit) -> UnitDone:

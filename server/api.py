@@ -204,9 +204,14 @@ def create_app(service: Service) -> ASGIApp:
         ] = None,
     ) -> Response:
         """Read the faces in one or more pictures."""
+        shown = reader.level if level is None or reader.level is None else level
+        try:
+            if shown is not None and spec.calibration is not None:
+                spec.calibration.table.check_level(shown)
+        except UsageError as fault:
+            raise Problem(422, str(fault)) from None
         async with bodies.pictures(request) as pictures:
             results = [reader.largest(result) for result in await service.read(request, pictures)]
-        shown = reader.level if level is None or reader.level is None else level
         told = [result.to_dict(shown) for result in results]
         return JSONResponse({"model": spec.name, "results": told})
 

@@ -41,7 +41,8 @@ class Reader:
         self.infos: list[ModelInfo] = [model_info(self.model.path or options.model)]
         if options.detector not in ("yunet", "haar"):
             self.infos.append(model_info(options.detector))
-        self.level = options.level if self.model.spec.calibration is not None else None
+        calibration = self.model.spec.calibration
+        self.level = None if calibration is None else calibration.table.check_level(options.level)
         self.rules = options.rules(self.model.spec)
         self._max_faces = options.max_faces
         # The gate must see a second person, whatever --max-faces is.

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import ModelError
+from ...errors import ModelError, UsageError
 from .fields import Fields, Json
 from .task import TaskSpec
 
@@ -123,6 +123,16 @@ class ConformalTable:
             unfamiliar = np.interp(embedding @ self.direction, self.unfamiliarity, self.unfamiliar_widening)
             factor = np.maximum(factor, unfamiliar)
         return factor
+
+    def check_level(self, level: float) -> float:
+        """The level of an interval, if this table has its ends; raises UsageError naming the highest such level."""
+        most = float(min(1 - 2 * self.levels[0], 2 * self.levels[-1] - 1))
+        if level > most + 1e-9:
+            raise UsageError(
+                f"expected an interval level of at most {most:g}, the highest that this model is calibrated for, got {level:.10g}; "
+                "give a lower one"
+            )
+        return level
 
     def quantile(self, value: Floats, difficulty: Floats, level: float) -> Floats:
         """The value [N] that the true value stays below with probability `level`."""

@@ -41,8 +41,10 @@ class Readings:
     def interval(self, level: float = 0.9) -> Floats:
         """Low and high [N, 2] in the task's unit; between them lies the true value with probability `level`.
 
-        Raises ModelError if the model is not calibrated, ValueError for a level outside (0, 1).
+        Raises ModelError if the model is not calibrated, ValueError for a level outside (0, 1), UsageError for one above the highest
+        that it is calibrated for.
         """
+        self._table.check_level(level)
         return self._once(("interval", level), lambda: self._table.interval(*self._judged, level, self.spec.task))
 
     def at_least(self, threshold: float) -> Floats:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...errors import UsageError
 from ..contract.gate import Gate
 from ..faces.detect import WHOLE, Detector, WholePicture
 from ..sessions.model import Model
@@ -29,6 +30,14 @@ class Rules:
     min_face_px: int = 24  # longer side of the smallest box that is read, in px
     budget_ms: float | None = None  # model time per frame; None: LIVE_BUDGET_MS for live sources, no limit for files
     gate: Gate | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number out of range."""
+        for name, value, least in (("max_faces", self.max_faces, 1), ("min_face_px", self.min_face_px, 1)):
+            if value is not None and value < least:
+                raise UsageError(f"expected {name} of at least {least}, got {value}")
+        if self.budget_ms is not None and not self.budget_ms > 0:
+            raise UsageError(f"expected budget_ms above 0, got {self.budget_ms:g}")
 
 
 class Pipeline:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Se
 from types import TracebackType
 from typing import TYPE_CHECKING, Union, cast, overload
 
+import numpy as np
+
 from ..contract.model_file import FINDER
 from ..faces.detect import Detector
 from ..faces.opening import enlarging, open_detector
@@ -188,6 +190,11 @@ def stream(
     """
     if isinstance(source, (str, int, os.PathLike)) and not isinstance(source, bool):
         return _Opened(source, model, detector, rules)
+    if isinstance(source, np.ndarray) and source.ndim < 4:
+        raise TypeError(
+            f"expected frames [N, H, W, C] or an iterable of pictures, got one array of shape {list(source.shape)}; "
+            "use numclip.read for one picture"
+        )
     own = not isinstance(source, (bytes, bytearray, memoryview)) and not hasattr(source, "mode")
     if own and isinstance(source, AsyncIterable):
         return _own_async(_own_pipeline(model, detector, rules), source, color, fps)
@@ -230,9 +237,13 @@ class _OwnFrames:
         captured_s = time.monotonic()
         picture, time_s = given, None
         if isinstance(given, tuple):
-            if len(given) != 2 or isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
+            if (
+                len(given) != 2
+                or isinstance(given[1], (bool, np.bool_))
+                or not isinstance(given[1], (int, float, np.number))
+            ):
                 raise TypeError(f"expected a frame, or a tuple (frame, time in seconds), got a tuple of {len(given)}")
-            picture, time_s = given
+            picture, time_s = given[0], float(given[1])
         image, *_ = picture_of(picture, self._color)
         at_s = self._clock.at(time_s)
         frame = Frame(image, self._index, at_s, captured_s, "frames", segment=self._clock.segment)

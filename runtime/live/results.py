@@ -126,11 +126,11 @@ class Face:
         return json.dumps(self.to_dict(name, level), ensure_ascii=False)
 
     def describe(self, level: float | None = LEVEL) -> str:
-        """The value with its range, word and track, or why there is no value, as text for people."""
+        """The value with its range, word, gate answer and track, or why there is no value, as text for people."""
         track = "" if self.track_id is None else f" #{self.track_id}"
         if self.reading is None:
             return f"? ({self.reason}){track}"
-        return f"{self._number(level)} {self.word}{track}"
+        return f"{self._number(level)} {self.word}{self._answer}{track}"
 
     def mark(self, level: float | None = LEVEL) -> Mark:
         """The label to draw: the value (with its range if calibrated), and the word with gate and track."""
@@ -138,9 +138,12 @@ class Face:
         if self.reading is None:
             words = [self.reason, track]
             return Mark(self.box_xyxy, "?", " ".join(word for word in words if word), self.track_id)
-        answer = "" if self.gate is None else f"{self.gate.threshold:g}+ {self.gate.answer}"
-        words = [self.word, answer, track]
+        words = [f"{self.word}{self._answer}", track]
         return Mark(self.box_xyxy, self._number(level), " ".join(word for word in words if word), self.track_id)
+
+    @property
+    def _answer(self) -> str:
+        return "" if self.gate is None else f" {self.gate.threshold:g}+ {self.gate.answer}"
 
     def _number(self, level: float | None) -> str:
         interval = self.interval_at(level)

@@ -59,16 +59,27 @@ class CsvSink:
         self._file.close()
 
 
+def _counted(result: FrameResult) -> str:
+    """The number of faces per word, as text for people."""
+    unread = sum(face.reading is None for face in result.faces)
+    told = [f"{many} {word}" for word, many in result.counts.items() if many]
+    return ", ".join([*told, *([f"{unread} without an estimate"] if unread else [])]) or "no face"
+
+
 class TerminalSink:
     """One printed line per frame, if there is no other output."""
 
-    def __init__(self, say: Callable[[str], None], level: float | None) -> None:
-        self._say, self._level = say, level
+    def __init__(
+        self, say: Callable[[str], None], level: float | None, named: bool = False, counts: bool = False
+    ) -> None:
+        """named: print the source's name too. counts: print the number of faces per word alone."""
+        self._say, self._level, self._named, self._counts = say, level, named, counts
 
     def write(self, result: FrameResult) -> None:
-        """Print the source, and each face's value, range and word."""
+        """Print the picture or time, and each face's value, range, word and gate answer."""
         where = result.frame.file or f"{result.frame.time_s:8.2f} s"
-        self._say(f"{where}: {result.describe(self._level)}")
+        source = f"{result.frame.source} " if self._named else ""
+        self._say(f"{source}{where}: {_counted(result) if self._counts else result.describe(self._level)}")
 
     def tell(self, event: SourceEvent) -> None:
         """Ignore events: the run logs them itself."""

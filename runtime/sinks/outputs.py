@@ -58,7 +58,7 @@ class OutputOptions:
     @property
     def says_lines(self) -> bool:
         """Whether one line per frame is printed, because there is no other output."""
-        return not (self.jsonl or self.csv or self.save or self.show or self.mqtt or self.aggregate)
+        return not (self.jsonl or self.csv or self.save or self.show or self.mqtt)
 
 
 def check_outputs(
@@ -78,8 +78,10 @@ def check_outputs(
         raise UsageError("expected --record FILE together with --record-pixels; add --record FILE")
     if not options.mqtt and (options.mqtt_ca or options.mqtt_retain or options.home_assistant):
         raise UsageError("--mqtt-ca, --mqtt-retain and --home-assistant each need --mqtt URL; add it")
-    if options.jsonl == options.csv == "-":
-        raise UsageError("expected only one of --jsonl and --csv to write to stdout (-), got both; name a file for one")
+    if (options.jsonl, options.csv, options.record).count("-") > 1:
+        raise UsageError(
+            "expected only one of --jsonl, --csv and --record to write to stdout (-), got several; name files for the others"
+        )
     named = [] if audit is None else [("--audit", path) for path in (audit, head_of(audit))]
     lines = ("--jsonl", options.jsonl), ("--csv", options.csv), ("--record", options.record)
     named += [(flag, Path(where)) for flag, where in lines if where and where != "-"]
@@ -110,24 +112,24 @@ def open_outputs(
     say: Callable[[str], None],
     counted: Sequence[Source] = (),
 ) -> Iterator[Sink]:
-    """Open every requested sink, except the window.
+    """Open every requested sink, except the window. What can fail comes first, because files are overwritten as they are opened.
 
     level: of the ranges; None if the model has none. say: receives the lines for people. counted: sources whose reconnects and
     dropped frames are counted.
     """
     line_of: LineOf = FrameResult.to_counts if options.aggregate else lambda result: result.to_dict(level)
+    if options.mqtt:
+        home = HomeAssistant(task, version("numclip"), options.aggregate) if options.home_assistant else None
+        yield MqttSink(options.mqtt, line_of, options.mqtt_retain, options.mqtt_ca, home)
+    if options.metrics:
+        yield MetricsSink(options.metrics, statistics, counted)
     if options.jsonl:
         yield JsonlSink(options.jsonl, line_of)
     if options.csv:
         yield CsvSink(options.csv, task, level, options.aggregate)
     if options.save:
         yield VideoSink(options.save, sources, level, options.blur)
-    if options.mqtt:
-        home = HomeAssistant(task, version("numclip"), options.aggregate) if options.home_assistant else None
-        yield MqttSink(options.mqtt, line_of, options.mqtt_retain, options.mqtt_ca, home)
-    if options.metrics:
-        yield MetricsSink(options.metrics, statistics, counted)
     if options.record:
         yield RecordSink(options.record, task, level, sources, options.record_pixels)
     if options.says_lines:
-        yield TerminalSink(say, level)
+        yield TerminalSink(say, level, named=len(sources) > 1, counts=options.aggregate)

@@ -76,7 +76,7 @@ class RunOptions(FaceOptions):
         if (
             (self.max_faces is not None and self.max_faces < 1)
             or self.min_face_px < 1
-            or (self.fps is not None and not self.fps > 0)
+            or (self.fps is not None and not 0 < self.fps < math.inf)
         ):
             raise UsageError("expected --max-faces, --min-face and --fps above 0")
         super().__post_init__()
@@ -84,6 +84,8 @@ class RunOptions(FaceOptions):
             raise UsageError(
                 "expected --gate AGE together with --audit, which records the gate's answers; add --gate AGE"
             )
+        if self.outputs.aggregate and self.audit is not None and self.audit.ages:
+            raise UsageError("--audit-ages cannot be combined with --aggregate, which writes no ages; leave one out")
 
 
 def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = iter) -> RunSummary:
@@ -115,7 +117,8 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         detector = enlarging(detector) if stills else detector
         pipeline = Pipeline(model, detector, options.rules(model.spec), tracks=not stills, live=live)
         _log_choices(options, model, infos)
-        level = outputs.interval if model.spec.calibration is not None else None
+        calibration = model.spec.calibration
+        level = None if calibration is None else calibration.table.check_level(outputs.interval)
         total = None if len(infos) > 1 else infos[0].frames
         disable = None if options.progress else True
         progress = stack.enter_context(tqdm(total=total, unit="frame", disable=disable, file=sys.stderr))
@@ -126,6 +129,9 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
                 AuditSink(options.audit, model.spec, _settings(options, pipeline), [info.name for info in infos])
             )
             stack.callback(sinks[0].close)
+        window = WindowSink(infos, level, outputs.blur) if outputs.show else None
+        if window is not None:
+            stack.callback(window.close)
         for sink in open_outputs(outputs, infos, model.spec.task, level, statistics, say, sources):
             stack.callback(sink.close)
             sinks.append(sink)
@@ -133,9 +139,6 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
             sinks.append(ServiceSink())
             stack.callback(sinks[-1].close)
         sinks.append(statistics)  # last, so that only written results are counted
-        window = WindowSink(infos, level, outputs.blur) if outputs.show else None
-        if window is not None:
-            stack.callback(window.close)
 
         def deliver(item: FrameResult | SourceEvent) -> None:
             _deliver(item, sinks)

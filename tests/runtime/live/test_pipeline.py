@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import numclip
-from numclip.errors import SourceError
+from numclip.errors import SourceError, UsageError
 from numclip.runtime.faces.crops import crop_faces
 from numclip.runtime.faces.detect import Detections
 from numclip.runtime.faces.opening import open_detector
@@ -264,3 +264,27 @@ def _onto(image: np.ndarray, target: np.ndarray) -> np.ndarray:
     points = [open_detector("yunet").detect(p).largest().landmarks for p in (image, target)]
     assert points[0] is not None and points[1] is not None
     return cv2.estimateAffinePartial2D(points[0][0], points[1][0])[0]
+
+
+def test_what_cannot_be_frames_or_rules_is_refused(hopper: np.ndarray, model) -> None:
+    """One picture as a stream, no faces, a budget below 0: each is an error. A time may be a number of numpy. An interval level above the
+    highest of the calibration (0.99) is an error, too."""
+    with pytest.raises(TypeError, match=r"numclip\.read for one picture"):
+        numclip.stream(hopper, model=model)
+    for rules in (
+        {"max_faces": 0},
+        {"max_faces": -1},
+        {"min_face_px": 0},
+        {"budget_ms": -1.0},
+        {"budget_ms": float("nan")},
+    ):
+        with pytest.raises(UsageError, match=next(iter(rules))):
+            Rules(**rules)
+    results = list(
+        numclip.stream([(hopper, np.float32(0.5)), (hopper, np.int64(1))], model=model, rules=Rules(max_faces=1))
+    )
+    assert [result.frame.time_s for result in results] == [0, 0.5]
+    reading = numclip.read(hopper, model=model).faces[0].reading
+    assert reading is not None and reading.interval(0.99)[0] < reading.interval(0.5)[0]
+    with pytest.raises(UsageError, match=r"at most 0\.99"):
+        reading.interval(0.9999)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import av
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 
@@ -275,14 +276,26 @@ CONTRADICTIONS = {
     "no camera wish": (["{clip}", "--camera", "big"], 2, "such as 1280x720@30:MJPG"),
     "no broker's address": (["{clip}", "--mqtt", "http://a/b"], 2, "mqtt://[user:password@]host[:port]/topic"),
     "no port": (["{clip}", "--metrics", "http"], 2, "such as 9100"),
+    "no such port": (["{clip}", "--jsonl", "old.jsonl", "--metrics", "99999"], 2, "99999"),
+    "no broker": (["{clip}", "--csv", "old.jsonl", "--mqtt", "mqtt://127.0.0.1:1/x"], 1, "127.0.0.1"),
+    "too high a level": (["{clip}", "--interval", "0.9999", "--record", "old.jsonl"], 2, "at most 0.99"),
+    "a recording and lines": (["{clip}", "--record", "-", "--jsonl", "-"], 2, "expected only one"),
+    "ages and no ages": (
+        ["{clip}", "--gate", "18", "--audit", "a.audit", "--audit-ages", "--aggregate"],
+        2,
+        "--audit-ages cannot be combined",
+    ),
+    "an endless rate": (["{clip}", "--fps", "inf"], 2, "--fps above 0"),
     "pictures in real time": (["{photo}", "--realtime"], 1, "expected a video for --realtime"),
 }
 
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
 def test_flags_that_cannot_be(name: str, clip: Path, tmp_path: Path, monkeypatch, capfd) -> None:
-    """Each invalid combination of flags gives one sentence, exit code 2 (1 for a bad source), before anything is written."""
+    """Each invalid combination of flags gives one sentence, exit code 2 (1 for a bad source), before anything is written: an earlier
+    output stays as it was."""
     monkeypatch.chdir(tmp_path)
+    Path("old.jsonl").write_text("earlier results\n")
     shutil.copy(clip, tmp_path / "other.mp4")
     cv2.imwrite("photo.png", np.zeros((9, 9, 3), np.uint8))
     before = sorted(tmp_path.iterdir())
@@ -294,6 +307,19 @@ def test_flags_that_cannot_be(name: str, clip: Path, tmp_path: Path, monkeypatch
     out, err = capfd.readouterr()
     said = [line for line in err.splitlines() if not line.startswith("numclip: device")]
     assert out == "" and len(said) == 1 and sentence in said[0] and sorted(tmp_path.iterdir()) == before
+    assert Path("old.jsonl").read_text() == "earlier results\n"
+
+
+def test_lines_for_people(clip: Path, tmp_path: Path, capfd) -> None:
+    """With --gate a printed line has the answer; with several sources it begins with the source; --aggregate prints counts."""
+    other = Path(shutil.copy(clip, tmp_path / "other.mp4"))
+    assert main(["run", str(clip), str(other), "--detector", "haar", "--gate", "18"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert {line.split(" ")[0] for line in lines} == {str(clip), str(other)}
+    assert any(re.search(r"\d \w.* 18\+ (yes|no|ask) #1", line) for line in lines)
+    assert main(["run", str(clip), "--detector", "haar", "--aggregate"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert "no face" in lines[0] and re.fullmatch(r" *[\d.]+ s: 1 \w[\w -]*", lines[-1])
 
 
 def test_two_videos_are_one_run(clip: Path, tmp_path: Path) -> None:
@@ -331,6 +357,9 @@ def test_counts_say_nothing_of_anybody(clip: Path, tmp_path: Path) -> None:
     flags = ["--detector", "haar", "--aggregate", "--jsonl", str(out), "--csv", str(table)]
     assert main(["run", str(clip), *flags]) == 0
     lines = _lines(out)
+    schema = json.loads((Path(__file__).parents[3] / "docs/reference/lines.schema.json").read_text())
+    for line in lines:
+        jsonschema.validate(line, schema)
     assert {tuple(line) for line in lines} == {
         ("source", "frame", "time_s", "latency_ms", "dropped", "counts", "unread")
     }
