@@ -42,11 +42,13 @@ def bulk(options: BulkOptions) -> BulkSummary:
         if found.place != "file" or not is_result(found.path, options.out)
     ]
     part, parts = options.shard
-    units = list(cut(listed, options.unit_size))[part - 1 :: parts]
+    every = list(cut(listed, options.unit_size))
+    collection = hashlib.sha256("\n".join(unit.name for unit in every).encode()).hexdigest()
+    units = every[part - 1 :: parts]
     if options.dedupe:
         units = _with_duplicates(units)
     store = Store(options.out, options.shard)
-    missing = store.open(_settings(options), units, options.update)
+    missing = store.open(_settings(options), units, options.update, collection)
     for journal in store.units.glob("*.journal"):
         journal.unlink()
     workers = options.workers or usable_processors()

@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import lzma
 import os
+import stat
 import struct
 import tarfile
 import urllib.parse
@@ -213,7 +214,8 @@ def _folder(path: str, above: set[tuple[int, int]]) -> Iterator[Input]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        # os.path.isdir is False for a link to itself, where entry.is_dir() raises; `_file` then tells why it cannot be read.
+        if os.path.isdir(entry.path):
             yield from _folder(entry.path, {*above, mark})
         else:
             yield from _file(entry.path)
@@ -224,6 +226,9 @@ def _file(path: str) -> Iterator[Input]:
         state = os.stat(path)
     except OSError as error:
         yield Input(path, "file", path, fault=f"{path}: cannot be read ({error.strerror})")
+        return
+    if not stat.S_ISREG(state.st_mode):
+        yield Input(path, "file", path, fault=f"{path}: not read, because it is a pipe, socket or device, not a file")
         return
     size, changed_ns = state.st_size, state.st_mtime_ns
     lower = path.lower()

@@ -464,13 +464,13 @@ def _file_sha256(path: Path) -> str:
 
 
 def _taken(data: bytes) -> datetime | None:
-    """Return when a picture was taken, from its EXIF data."""
-    from PIL import Image, UnidentifiedImageError
+    """Return when a picture was taken, from its EXIF data; None if they do not tell, or are damaged in any way."""
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             exif = image.getexif()
             text = exif.get_ifd(0x8769).get(0x9003) or exif.get(0x0132)
         return datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S") if text else None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError):
+    except Exception:  # Pillow raises many kinds for damaged data, such as struct.error
         return None

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -87,10 +88,13 @@ class Store:
         self.run = out / f"run{self.suffix}.json"
         self.summary = out / f"summary{self.suffix}.json"
 
-    def open(self, settings: dict[str, object], units: Sequence[Unit], update: bool) -> list[Unit]:
+    def open(
+        self, settings: dict[str, object], units: Sequence[Unit], update: bool, collection: str = ""
+    ) -> list[Unit]:
         """Begin or continue a run; returns the units that are still to be read.
 
-        Raises UsageError, with the differences, if the folder holds a run with other settings or other inputs.
+        collection: a hash of all units of all shards. Raises UsageError, with the differences, if the folder holds a run, or
+        another shard's, with other settings or other inputs. Until `finish` the folder counts as incomplete.
         """
         try:
             self.units.mkdir(parents=True, exist_ok=True)
@@ -104,9 +108,11 @@ class Store:
             self._check_settings(before["settings"], settings)
             if before["units"] != names and not update:
                 raise UsageError(self._changed(units))
+        self._check_shards(settings, collection, update)
+        self.summary.unlink(missing_ok=True)
         for stale in {path.name for path in self.units.iterdir()} - set(names):
             shutil.rmtree(self.units / stale, ignore_errors=True)
-        write_json(self.run, {"settings": settings, "units": names})
+        write_json(self.run, {"settings": settings, "units": names, "collection": collection})
         return [unit for unit in units if not (self.units / unit.name).is_dir()]
 
     def commit(self, unit: str, faces: pa.Table, inputs: pa.Table) -> None:
@@ -131,8 +137,6 @@ class Store:
         faces_folder = self.out / "faces"
         try:
             faces_folder.mkdir(exist_ok=True)
-            for old in faces_folder.glob(f"part*{self.suffix}.parquet"):
-                old.unlink()
             inputs = self._inputs(units)
             repeated = self._repeated(units, inputs.copies)
             erring = {row["source"] for row in inputs.errors}
@@ -143,11 +147,18 @@ class Store:
             )
             tables = partial(self._tables, units, inputs.copies, repeated)
             written, inputs.counts.faces = self._write_faces(tables(), faces_folder)
+            for old in faces_folder.glob(f"part-{'[0-9]' * 5}{self.suffix}.parquet"):
+                if f"{faces_folder.name}/{old.name}" not in written:
+                    old.unlink()
             self._write_table(pa.Table.from_pylist(inputs.errors, ERRORS), f"errors{self.suffix}.parquet")
             written.append(f"errors{self.suffix}.parquet")
             for form in formats:
                 if form != "parquet":
                     written.append(self._copy(form, tables()))
+            for form in get_args(Format):  # a copy in a format that is not asked for now has the rows of an earlier run
+                name = f"faces{self.suffix}.{form}"
+                if name not in written:
+                    (self.out / name).unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{self.out}: cannot be written ({error.strerror}); free space and start the same command again"
@@ -159,15 +170,34 @@ class Store:
         write_json(self.summary, summary)
 
     def _earlier(self) -> dict[str, object] | None:
+        return self._read_run(self.run) if self.run.exists() else None
+
+    def _read_run(self, path: Path) -> dict[str, object]:
         try:
-            found = json.loads(self.run.read_text())
-        except FileNotFoundError:
-            return None
+            found = json.loads(path.read_text())
+            if not isinstance(found, dict) or not isinstance(found.get("settings"), dict) or "units" not in found:
+                raise ValueError("it lacks settings or units")
         except (OSError, ValueError) as error:
             raise OutputError(
-                f"{self.run}: cannot be read ({error}); give another --out, or delete the folder {self.out} to start again"
+                f"{path}: cannot be read ({error}); give another --out, or delete the folder {self.out} to start again"
             ) from None
         return found
+
+    def _check_shards(self, settings: dict[str, object], collection: str, update: bool) -> None:
+        """Raise UsageError if another shard in the folder was cut from another collection, or in another way."""
+        for path in sorted(self.out.glob("run*.json")):
+            if path == self.run:
+                continue
+            other = self._read_run(path)
+            theirs, mine = dict(other["settings"]), dict(settings)  # pyright: ignore[reportArgumentType]
+            for each in (theirs, mine):
+                each["number of shards"] = each.pop("shard", [1, 1])[1]
+            self._check_settings(theirs, mine)
+            if other.get("collection") != collection and not update:
+                raise UsageError(
+                    f"{self.out} holds another part of a run with other inputs, so some would be missing or counted twice; use "
+                    "the same inputs for all shards, or give another --out"
+                )
 
     def _check_settings(self, before: object, now: dict[str, object]) -> None:
         assert isinstance(before, dict)

@@ -128,10 +128,14 @@ def run(args: argparse.Namespace) -> int:
             update=args.update,
         )
     )
-    rate = summary.inputs / summary.seconds
+    if args.json == "-":
+        write_json(args.json, summary.to_json())
+        return 0
+    # Of a continued run it is not known how many inputs were read now.
+    rate = "" if summary.units_resumed else f"{summary.inputs / summary.seconds:.1f} inputs/s, "
     print(
         f"{summary.inputs} inputs, {summary.faces} faces, {summary.without_faces} without a face, {summary.errors} errors, "
-        f"in {summary.seconds:.1f} s ({rate:.1f} inputs/s, {summary.workers} workers)"
+        f"in {summary.seconds:.1f} s ({rate}{summary.workers} workers)"
     )
     print("worker seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in summary.stage_seconds.items()))
     missing = missing_shards(args.out, _shard(args.shard)[1])

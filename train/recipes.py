@@ -121,7 +121,7 @@ RECIPES = {
         "predicted ages are clipped into the bands. A network that starts from HSE-FaceRes's weights learns these targets and is the "
         "second teacher. The model, of age-nano's size, starts from ImageNet's MobileNetV2 (Apache-2.0) and learns from the mean of "
         "both, clipped into the bands; ages from 60 on appear twice. Clipping also teaches the errors of the people who guessed the "
-        "bands. So two stages follow with the first teacher alone and bands that are 20 years wider on both sides.",
+        "bands. So a stage follows with the first teacher alone and bands that are 20 years wider on both sides.",
         {
             **MOBILENET,
             **FACERES,
@@ -167,20 +167,6 @@ RECIPES = {
                 repeat=((60, 120, 2),),
                 amp="bf16",
                 seed=74,
-            ),
-            stage(
-                Path("longer"),
-                start=Path("wider"),
-                coverage=9 / 7,
-                teachers=(PREDICTIONS,),
-                teach_once=True,
-                band_slack=20,
-                epochs=5,
-                lr=6e-4,
-                augment="light",
-                repeat=((60, 120, 4),),
-                amp="bf16",
-                seed=75,
             ),
         ),
         only="fairface",

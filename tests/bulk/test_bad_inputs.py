@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +19,9 @@ pytest.importorskip("pyarrow", reason="needs the extra bulk")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra bulk")
 from numclip.bulk import BulkOptions, bulk  # noqa: E402
 from numclip.bulk.inputs import list_inputs  # noqa: E402
+from numclip.bulk.store import Store  # noqa: E402
+from numclip.cli.main import main  # noqa: E402
+from numclip.errors import UsageError  # noqa: E402
 
 
 def results(out: Path, *inputs: Path, from_file: Path | None = None) -> tuple[list[str], dict[str, str]]:
@@ -120,3 +126,69 @@ def test_a_file_address_is_its_path(tmp_path: Path) -> None:
     for words in ([f"file://{tmp_path}/a%20b/x.jpg"], [f"file://localhost{tmp_path}/a%20b", path]):
         assert [found.source for found in list_inputs(words)] == [path]
     assert [found.source for found in list_inputs([f"file://{tmp_path}/*/x.jpg"])] == [path]
+
+
+def test_odd_files_of_a_folder(hopper: np.ndarray, tmp_path: Path) -> None:
+    """A PNG with a truncated EXIF block is read. A link to itself and a named pipe are rows of errors; the run ends."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    data = cv2.imencode(".png", hopper)[1].tobytes()
+    chunk = b"eXIf" + b"II*\0"
+    exif = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (folder / "a.png").write_bytes(data[:33] + exif + data[33:])
+    os.mkfifo(folder / "pipe")
+    os.symlink("loop", folder / "loop")
+    faces, errors = results(tmp_path / "out", folder)
+    assert faces == [str(folder / "a.png")]
+    assert set(errors) == {str(folder / "pipe"), str(folder / "loop")}
+    assert "not a file" in errors[str(folder / "pipe")] and "symbolic links" in errors[str(folder / "loop")]
+
+
+def test_shards_of_one_folder_belong_together(hopper: np.ndarray, tmp_path: Path) -> None:
+    """A second shard with a further input, another unit size, or another number of shards is an error that changes nothing; the right
+    second shard completes the folder."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("b.jpg", "c.jpg"):
+        cv2.imwrite(str(folder / name), hopper)
+
+    def read(shard: tuple[int, int], unit_size: int = 1) -> None:
+        bulk(BulkOptions((str(folder),), out, device="cpu", workers=1, shard=shard, unit_size=unit_size, dedupe=False))
+
+    read((1, 2))
+    cv2.imwrite(str(folder / "a.jpg"), hopper)
+    with pytest.raises(UsageError, match="other inputs"):
+        read((2, 2))
+    (folder / "a.jpg").unlink()
+    with pytest.raises(UsageError, match="unit_size was 1, now 2"):
+        read((2, 2), unit_size=2)
+    with pytest.raises(UsageError, match="number of shards was 2, now 1"):
+        read((1, 1))
+    read((2, 2))
+    assert sorted(pq.read_table(out / "faces")["source"].to_pylist()) == [str(folder / n) for n in ("b.jpg", "c.jpg")]
+
+
+def test_an_interrupted_merge_is_seen(hopper: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a finished run is repeated and ends while its tables are merged, there is no summary.json, and the earlier rows are still
+    there. A CSV copy that is not asked for again is removed."""
+    cv2.imwrite(str(tmp_path / "a.jpg"), hopper)
+    options = BulkOptions(
+        (str(tmp_path / "a.jpg"),), tmp_path / "out", device="cpu", workers=1, formats=("parquet", "csv")
+    )
+    bulk(options)
+    assert (tmp_path / "out" / "faces.csv").is_file() and (tmp_path / "out" / "summary.json").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_write_faces", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            bulk(options)
+    assert not (tmp_path / "out" / "summary.json").exists()
+    assert len(pq.read_table(tmp_path / "out" / "faces")) == 1
+    bulk(replace(options, formats=("parquet",)))
+    assert (tmp_path / "out" / "summary.json").is_file() and not (tmp_path / "out" / "faces.csv").exists()
+
+
+def test_json_alone_on_stdout(hopper: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`numclip bulk --json -` prints one JSON object and nothing else."""
+    cv2.imwrite(str(tmp_path / "a.jpg"), hopper)
+    assert main(["bulk", str(tmp_path / "a.jpg"), "--out", str(tmp_path / "out"), "--workers", "1", "--json", "-"]) == 0
+    assert json.loads(capfd.readouterr().out)["inputs"] == 1

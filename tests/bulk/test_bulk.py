@@ -269,8 +269,6 @@ def test_the_results_are_no_inputs(
     assert (first.inputs, first.errors) == (1, 0)
     again_summary = bulk(again)
     assert (again_summary.inputs, again_summary.errors, again_summary.units_resumed) == (1, 0, 1)
-    bulk(replace(again, shard=(1, 2)))
-    assert bulk(replace(again, shard=(2, 2))).errors == 0
 
 
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
