@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,6 +76,13 @@ class _Inputs:
     counts: Counts = field(default_factory=Counts)
     errors: list[dict[str, object]] = field(default_factory=list)  # rows of the errors table
     copies: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # by unit: (source, identical source)
+
+
+def _of_all_shards(settings: object) -> dict[str, object]:
+    """The settings that all shards of a folder share: which one it is is replaced by how many there are."""
+    known = dict(cast(dict[str, object], settings))
+    known["number of shards"] = cast(list[int], known.pop("shard", [1, 1]))[1]
+    return known
 
 
 class Store:
@@ -189,10 +196,7 @@ class Store:
             if path == self.run:
                 continue
             other = self._read_run(path)
-            theirs, mine = dict(other["settings"]), dict(settings)  # pyright: ignore[reportArgumentType]
-            for each in (theirs, mine):
-                each["number of shards"] = each.pop("shard", [1, 1])[1]
-            self._check_settings(theirs, mine)
+            self._check_settings(_of_all_shards(other["settings"]), _of_all_shards(settings))
             if other.get("collection") != collection and not update:
                 raise UsageError(
                     f"{self.out} holds another part of a run with other inputs, so some would be missing or counted twice; use "

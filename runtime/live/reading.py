@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TOGETHER = 16  # pictures of a list per model call
 FPS = 30.0  # for frames without times
 
-Timed = Union[Picture, "tuple[Picture, float]"]  # a frame, or (frame, its time in s)
+Timed = Union[Picture, "tuple[Picture, float | np.floating | np.integer]"]  # a frame, or (frame, its time in s)
 Source = Union[str, int, "os.PathLike[str]"]
 
 

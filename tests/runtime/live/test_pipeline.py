@@ -271,15 +271,16 @@ def test_what_cannot_be_frames_or_rules_is_refused(hopper: np.ndarray, model) ->
     highest of the calibration (0.99) is an error, too."""
     with pytest.raises(TypeError, match=r"numclip\.read for one picture"):
         numclip.stream(hopper, model=model)
-    for rules in (
-        {"max_faces": 0},
-        {"max_faces": -1},
-        {"min_face_px": 0},
-        {"budget_ms": -1.0},
-        {"budget_ms": float("nan")},
-    ):
-        with pytest.raises(UsageError, match=next(iter(rules))):
-            Rules(**rules)
+    wrong = {
+        "max_faces of at least 1, got 0": lambda: Rules(max_faces=0),
+        "max_faces of at least 1, got -1": lambda: Rules(max_faces=-1),
+        "min_face_px of at least 1, got 0": lambda: Rules(min_face_px=0),
+        "budget_ms above 0, got -1": lambda: Rules(budget_ms=-1),
+        "budget_ms above 0, got nan": lambda: Rules(budget_ms=float("nan")),
+    }
+    for said, make in wrong.items():
+        with pytest.raises(UsageError, match=said):
+            make()
     results = list(
         numclip.stream([(hopper, np.float32(0.5)), (hopper, np.int64(1))], model=model, rules=Rules(max_faces=1))
     )
