@@ -45,6 +45,28 @@ def python_follows(model: str, frames: Pictures, fps: float) -> list[tuple[Face,
     return [pipeline.read(Frame(image, i, i / fps, 0.0, "frames")).faces for i, image in enumerate(frames)]
 
 
+def test_nobody_is_followed_across_a_gap(
+    browser: Callable[..., Any], serve: Any, site: Path, two_people_frames: Pictures, tmp_path: Path
+) -> None:
+    """After a pause of 3 s, and after a step back of 3 s, the same two people have new tracks, as in Python, where each is a new
+    segment; a step back of 0.1 s ends no track."""
+    pictures = two_people_frames[:12]
+    folder = folder_with(site, tmp_path / "site", pictures)
+    times_s = [i / 10 for i in range(12)]
+    times_s = [*times_s[:3], times_s[1], *(t + 3.0 for t in times_s[4:8]), *times_s[8:]]
+    found = browser("agreement", url=serve(folder).url, frames=len(pictures), timesS=times_s)["results"]
+    pipeline = Pipeline(load("age-nano.int8", "cpu"), finder(), Rules())
+    expected = [
+        pipeline.read(Frame(image, i, time_s, 0.0, "frames", segment=i // 4)).faces
+        for i, (image, time_s) in enumerate(zip(pictures, times_s, strict=True))
+    ]
+    tracks = [{face["track"] for face in faces} for faces in found]
+    assert tracks == [{face.track_id for face in faces} for faces in expected]
+    before, paused, back = (set[int]().union(*tracks[start : start + 4]) for start in (0, 4, 8))
+    assert len(before) == len(paused) == len(back) == 2
+    assert not before & paused and not paused & back and not before & back
+
+
 def differences(browser: list[list[dict[str, Any]]], python: list[tuple[Face, ...]]) -> tuple[np.ndarray, np.ndarray]:
     """Return box differences (px) and age differences (years) of all faces with an age; tracks and ages must be present in both."""
     px: list[float] = []
