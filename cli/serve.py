@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=default.queue,
         metavar="N",
-        help="pictures that may wait; further requests get HTTP 429",
+        help="pictures that may wait, at least --max-pictures; further requests get HTTP 429",
     )
     add("--max-bytes", type=int, default=default.max_bytes, metavar="N", help="largest request body, in bytes")
     add(

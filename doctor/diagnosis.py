@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from ..runtime.live.addresses import shown
 from ..runtime.places import PACKAGE
 from ..runtime.system import Environment, environment
 from . import board, cameras, devices, files, packages
@@ -47,7 +48,8 @@ class Diagnosis:
 
     def to_json(self) -> DiagnosisRecord:
         """The findings and the machine, without names of people, hosts or places."""
-        private = [source for source in self.sources if not re.fullmatch(r"(/dev/video)?\d+", source)]
+        named = [source for source in self.sources if not re.fullmatch(r"(/dev/video)?\d+", source)]
+        private = [*named, *map(shown, named)]  # messages have the shown form, without the login
         private += [str(Path.cwd()), sys.prefix, str(PACKAGE)]  # listed because a pattern would stop at their spaces
         private += [value for name, value in os.environ.items() if name.startswith("NUMCLIP_")]
         return {"environment": environment(), "findings": [finding.to_json(private) for finding in self.findings]}

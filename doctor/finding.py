@@ -21,7 +21,8 @@ from ..runtime.places import PACKAGE
 # Paths that are the same on every machine; any other path may name a person, a company or a place.
 PUBLIC_ROOTS = ("/bin", "/dev", "/etc", "/lib", "/opt/nvidia", "/proc", "/sbin", "/sys", "/usr", "/var/lib/nvpmodel")
 PRIVATE = "…"  # replaces names
-_URL = re.compile(r"\b(?:rtsps?|https?|rtmp|udp)://[^\s'\"]*[^\s'\":;,]")
+# Addresses of any scheme, except files, which are paths, and csi, which names no host.
+_URL = re.compile(r"\b(?!(?:file|csi)://)[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]*[^\s'\":;,]")
 _PATH = re.compile(r"(?<![\w./~-])(?:file://)?/(?!/)[^\s'\":;,]+")
 _BY_ID = re.compile(r"(/dev/(?:v4l|disk)/by-\w+/)[^\s'\":]+")  # udev puts serial numbers into these
 

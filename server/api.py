@@ -87,6 +87,14 @@ class Service:
         self.closing = False
         self.app: ASGIApp = create_app(self)
 
+    def fault(self) -> str | None:
+        """Why this process must be restarted; None if it works."""
+        if self.scheduler.stuck(STUCK_S) or self.live.stuck(STUCK_S):
+            return f"a call of the model has run for more than {STUCK_S:g} s, or a reader thread has ended; restart the server"
+        if self.live.broken:
+            return "an error has ended the reading of the sources; see the server's log and restart it"
+        return None
+
     async def read(self, request: Request, pictures: list[Sent]) -> list[FrameResult]:
         """Read the pictures. When the client disconnects, they leave the queue. Raises Problem."""
         client = request.client.host if request.client else "unknown"
@@ -379,8 +387,9 @@ def create_app(service: Service) -> ASGIApp:
     @app.get("/healthz", response_model=Health, responses=_problems(503), operation_id="healthz", tags=["server"])
     async def healthz() -> Response:
         """Tell whether the process works."""
-        if service.scheduler.stuck(STUCK_S):
-            raise Problem(503, f"a call of the model has run for more than {STUCK_S:g} s, or a reader thread has ended")
+        fault = service.fault()
+        if fault is not None:
+            raise Problem(503, fault)
         return JSONResponse({"status": "ok"})
 
     @app.get("/readyz", response_model=Health, responses=_problems(503), operation_id="readyz", tags=["server"])

@@ -38,7 +38,7 @@ class Bodies:
     @asynccontextmanager
     async def pictures(self, request: Request) -> AsyncGenerator[list[Sent], None]:
         """The pictures of a request. Their bytes count against the common limit until the block ends. Raises Problem 408, 413, 415, 422, 429."""
-        held = 0
+        held, whole = 0, False
         try:
             self._check_length(request)
             chunks: list[bytes] = []
@@ -59,11 +59,12 @@ class Bodies:
                 if held > self._options.max_bytes:
                     raise self._too_long()
                 chunks.append(chunk)
+            whole = True
             body = b"".join(chunks)
             del chunks
             yield await self._split(request, body)
         except Problem as problem:
-            if problem.status == 413:
+            if problem.status == 413 and not whole:  # of a whole body nothing more comes
                 await _drain(request)
             raise
         finally:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..runtime.live.capture import STALL_S
 from ..runtime.live.frames import Frame, SourceEvent
 from ..runtime.live.results import FrameResult
 from .live import Live, LiveSource, first_of
@@ -30,6 +31,7 @@ class _Waiting(Generic[Picture]):
     number: int
     picture: Picture
     arrived_s: float  # time.monotonic()
+    segment: int
 
 
 class Camera(Generic[Picture]):
@@ -41,13 +43,20 @@ class Camera(Generic[Picture]):
         self._pipeline = reader.live_pipeline()
         self._opened_s = time.monotonic()
         self._handed = 0
+        self._arrived_s, self._segment = self._opened_s, 0  # of the last picture
         self._newest: _Waiting[Picture] | None = None
         self._changed = asyncio.Event()
         self._over = False
 
     def put(self, picture: Picture, number: int) -> None:
-        """Keep a new picture in place of the one that waits. number: how many pictures came before it."""
-        self._newest = _Waiting(number, picture, time.monotonic())
+        """Keep a new picture in place of the one that waits. number: how many pictures came before it.
+
+        After a pause in which another source would have stalled, a new segment begins: people are not followed across it.
+        """
+        now_s = time.monotonic()
+        self._segment += now_s - self._arrived_s > STALL_S
+        self._arrived_s = now_s
+        self._newest = _Waiting(number, picture, now_s, self._segment)
         self._changed.set()
 
     def end(self) -> None:
@@ -90,7 +99,8 @@ class Camera(Generic[Picture]):
         except Problem as problem:
             return [problem]
         time_s = waiting.arrived_s - self._opened_s
-        return [self._pipeline.read(Frame(image, waiting.number, time_s, waiting.arrived_s, self.source.name))]
+        name, number, segment = self.source.name, waiting.number, waiting.segment
+        return [self._pipeline.read(Frame(image, number, time_s, waiting.arrived_s, name, segment=segment))]
 
 
 async def follow(

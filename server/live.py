@@ -227,6 +227,7 @@ class Live:
         self._all: dict[str, LiveSource] = {}
         self._cameras = 0  # so far
         self._conveyor: Conveyor | None = None
+        self.broken = False  # an error has ended the reading of all sources
         self._thread = threading.Thread(target=self._read, name="sources", daemon=True)
         if options.sources:
             wish = None if options.camera is None else CameraWish.from_text(options.camera)
@@ -261,6 +262,10 @@ class Live:
         if self._conveyor is not None:
             self._thread.start()
 
+    def stuck(self, seconds: float) -> bool:
+        """Whether a call of the model or the face detector for the sources has run for longer than this."""
+        return self._conveyor is not None and self._conveyor.stuck(seconds)
+
     @property
     def cameras(self) -> int:
         """How many browsers' cameras are connected."""
@@ -280,6 +285,7 @@ class Live:
     def _read(self) -> None:
         assert self._conveyor is not None
         by_name = {source.name: source for source in self._all.values()}
+        started_s, reason = time.monotonic(), None
         try:
             with self._conveyor:
                 for item in self._conveyor:
@@ -288,12 +294,16 @@ class Live:
                     if isinstance(item, SourceEvent):
                         log.info("%s %s%s", source.name, item.kind, f" ({item.reason})" if item.reason else "")
         except NumclipError as error:
-            log.error("%s", error)
+            reason = str(error)
+            log.error("%s", reason)
         except Exception as error:
+            reason = f"reading the sources failed ({type(error).__name__}); see the server's log and restart it"
             log.error("reading the sources failed", exc_info=error)
+        self.broken = reason is not None
         for source in by_name.values():
-            if source.state not in ("ended", "failed"):
-                source.state = "failed"
+            if reason is not None and source.state not in ("ended", "failed"):
+                event = SourceEvent("failed", source.name, time.monotonic() - started_s, reason)
+                self._call(source.show, source.tell(event))
             self._call(source.end)
 
     def _call(self, function: Callable[..., object], *args: object) -> None:

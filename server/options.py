@@ -45,7 +45,7 @@ class ServeOptions(FaceOptions):
     batch_window_ms: float = 5.0
     """How long a picture waits for others, if `batch` is above 1."""
     queue: int = 64
-    """Pictures that may wait. Others are answered with 429."""
+    """Pictures that may wait, at least `max_pictures`. Others are answered with 429."""
     max_bytes: int = 32 << 20
     """Largest body of a request. A message of a browser's camera has at most 4 MiB."""
     max_pixels: int = 50_000_000
@@ -87,6 +87,11 @@ class ServeOptions(FaceOptions):
         for flag, number in counts.items():
             if number < 1:
                 raise UsageError(f"expected {flag} of 1 or more, got {number}")
+        if self.queue < self.max_pictures:
+            raise UsageError(
+                f"expected --queue of at least --max-pictures ({self.max_pictures}), because all pictures of a request wait at once, "
+                f"got {self.queue}; raise --queue or lower --max-pictures"
+            )
         if self.max_cameras < 0:
             raise UsageError(f"expected --max-cameras of 0 or more, got {self.max_cameras}")
         if not 0 <= self.port < 65536:

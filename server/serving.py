@@ -14,7 +14,7 @@ import uvicorn
 
 from ..errors import OutputError
 from ..runtime.sinks.systemd import PINGS_PER_TIMEOUT, notify
-from .api import STUCK_S, Service, Sign
+from .api import Service, Sign
 from .connections import MOST_CAMERA_BYTES, PING_S, PONG_S, connection_classes
 from .options import ServeOptions
 
@@ -115,7 +115,7 @@ class _Server(uvicorn.Server):
         )
 
     async def _ping(self) -> None:
-        if not self._service.scheduler.stuck(STUCK_S):
+        if self._service.fault() is None:
             notify("WATCHDOG=1")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

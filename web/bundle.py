@@ -103,9 +103,10 @@ def _fill(site: Path, model: Path, finder: Path) -> None:
     shutil.copytree(BUILT, site)
     site.chmod(0o755)
     (site / "models").mkdir()
-    for file in (model, finder):
-        shutil.copyfile(file, site / "models" / file.name)
-    about = {"model": f"models/{model.name}", "finder": f"models/{finder.name}"}
+    finder_name = finder.name if finder.name.lower() != model.name.lower() else f"finder-{finder.name}"
+    about = {"model": f"models/{model.name}", "finder": f"models/{finder_name}"}
+    for file, place in zip((model, finder), about.values(), strict=True):
+        shutil.copyfile(file, site / place)
     (site / MARK).write_text(json.dumps(about) + "\n", encoding="utf-8")
     files = sorted(str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
     digest = hashlib.sha256()

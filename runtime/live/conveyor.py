@@ -15,7 +15,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ class Conveyor:
         self._free = threading.Condition()  # signals that the model is free, or will be soon
         self._free_s, self._see_s = 0.0, 0.0  # expected time of that; average time of the first stage
         self._put_s: float | None = None  # when the waiting sight was queued
+        self._busy_since_s: dict[str, float] = {}  # by stage
         self._threads = [
             threading.Thread(target=self._guarded, args=(stage, out), name=name, daemon=True)
             for name, stage, out in (("see", self._see, self._seen), ("answer", self._answer, self._answered))
@@ -89,6 +91,11 @@ class Conveyor:
         self._answered.close(drop=True)
         self._feedback.put(None)
         self._expect(0.0)
+
+    def stuck(self, seconds: float) -> bool:
+        """Whether one round of a stage has run for longer than this. Call it for live sources: a stage of a file waits for others."""
+        before_s = time.monotonic() - seconds
+        return any(since_s < before_s for since_s in list(self._busy_since_s.values()))
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -133,6 +140,15 @@ class Conveyor:
         finally:
             self._feedback.put(None)  # if the second stage ended, nobody needs to wait for it
 
+    @contextmanager
+    def _busy(self, stage: str) -> Generator[None, None, None]:
+        """Record that a stage is in a round."""
+        self._busy_since_s[stage] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._busy_since_s[stage]
+
     def _hear(self) -> Iterator[Feedback]:
         """Feedback of the model calls: what is there, or for files that of all earlier frames. Raises Closed at the end."""
         while self._unheard or not self._feedback.empty():
@@ -148,7 +164,8 @@ class Conveyor:
             self._wait_until_needed()
             for events, frames in rounds:
                 started_s = time.monotonic()
-                sights = self._pipeline.seer.see(frames, self._hear)
+                with self._busy("see"):
+                    sights = self._pipeline.seer.see(frames, self._hear)
                 seen = _Seen(events, sights, self._pipeline.seer.expected_s(sights))
                 self._unheard += not self._live
                 if frames:
@@ -168,7 +185,8 @@ class Conveyor:
                 continue
             self._put_s = None
             self._expect(time.monotonic() + seen.expected_s)
-            results, feedback = self._pipeline.answerer.answer(seen.sights)
+            with self._busy("answer"):
+                results, feedback = self._pipeline.answerer.answer(seen.sights)
             self._feedback.put(feedback)
             self._expect(0.0)
             if not self._answered.put(_Answered(seen.events, results)):

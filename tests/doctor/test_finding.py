@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numclip.doctor.cameras import camera
 from numclip.doctor.diagnosis import Diagnosis
 from numclip.doctor.finding import Finding, pip, restore, without_names
 from numclip.runtime.system import read_line
@@ -24,6 +25,8 @@ NAME = st.text(st.characters(codec="ascii", categories=["Ll", "Lu", "Nd"]), min_
         ("/home/ann/models/age.onnx: cut short", "…/age.onnx: cut short"),
         ("found nothing at /srv/customer/x.onnx; correct it", "found nothing at …/x.onnx; correct it"),
         ("rtsp://ann:secret@10.0.0.7:554/door: refused", "rtsp://…: refused"),
+        ("SRT://cam.hans-haus.lan:9000: refused", "SRT://…: refused"),
+        ("csi://0: no frame", "csi://0: no frame"),
         ("/dev/v4l/by-id/usb-Cam_SN0042-video-index0: busy", "/dev/v4l/by-id/…: busy"),
         ("/dev/video0: 640 x 480", "/dev/video0: 640 x 480"),
         ("sudo nvpmodel -m 2", "sudo nvpmodel -m 2"),
@@ -62,6 +65,16 @@ def test_a_typed_source_is_hidden() -> None:
     assert "/dev/video7" in json.dumps(
         Diagnosis((Finding("camera", True, "/dev/video7: ok"),), ("/dev/video7",)).to_json()
     )
+
+
+@pytest.mark.parametrize("source", ["srt://anna:pw@cam.hans-haus.invalid:9000", "anna:pw@cam.hans-haus.invalid/live"])
+def test_a_camera_that_fails_is_told_without_its_host(source: str) -> None:
+    """The real finding on an address that cannot be opened names the host on the screen; the report has neither host nor login."""
+    found = camera(source)
+    assert not found.ok
+    assert "hans-haus" in found.said
+    made = json.dumps(Diagnosis((found,), (source,)).to_json())
+    assert not any(name in made for name in ("anna", "pw@", "hans-haus"))
 
 
 def test_the_pip_line_is_this_interpreter_s() -> None:

@@ -260,6 +260,19 @@ def test_a_browser_s_camera_gets_its_ages(server: Served, api: httpx.Client, jpe
     until(lambda: not api.get("/v1/sources").json()["sources"], 5)
 
 
+def test_nobody_is_followed_across_a_pause_of_a_camera(server: Served, jpeg: bytes) -> None:
+    """The same face before and after a pause of 2.5 s has two tracks: a new person would otherwise inherit the last one's age."""
+    tracks: list[set[int]] = []
+    with ws(server, "/v1/camera") as connection:
+        for pause_s in (0.0, 2.5):
+            time.sleep(pause_s)
+            tracks.append(set())
+            for _ in range(4):
+                connection.send(jpeg)
+                tracks[-1] |= {face["track"] for face in json.loads(connection.recv(10))["faces"]}
+    assert tracks == [{1}, {2}]
+
+
 def test_a_camera_that_sends_faster_than_it_is_read_loses_the_old(server: Served, jpeg: bytes) -> None:
     """Of thirty pictures sent at once, the last gets a result with the number of dropped ones; every picture is a result or dropped."""
     with ws(server, "/v1/camera") as connection:

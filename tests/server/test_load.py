@@ -43,7 +43,7 @@ def p(latencies: list[float], percent: float) -> float:
 def test_more_clients_than_places_are_refused_and_nothing_else(serve: Serve, picture: Path) -> None:
     """16 clients with a queue of 4 get only 200 and 429; rejected clients wait as Retry-After says; the server is idle and alive
     afterwards."""
-    served = serve("--queue", "4", "--workers", "1")
+    served = serve("--queue", "4", "--max-pictures", "4", "--workers", "1")
     seen = load(served, picture, 16, 3)
     assert set(seen["statuses"]) == {"200", "429"}
     with served.client() as client:

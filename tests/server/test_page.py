@@ -95,6 +95,46 @@ def test_the_visitor_s_camera_gets_its_age(
     gone(served)
 
 
+def test_a_double_click_opens_one_camera(built: None, browser: Any, serve: Serve, coded_clip: str) -> None:
+    """After a double click on the camera's button the page shows the visitor's age, and one of the two opened cameras is released."""
+    seen = browser("live", url=serve().url, state="double", ms=500, clip=coded_clip)
+    assert seen["mode"] == "camera"
+    assert sorted(seen["open"]) == [False, True]
+    assert seen["said"] == []
+
+
+def test_a_source_chosen_during_the_permission_keeps_the_camera_off(
+    built: None, browser: Any, serve: Serve, camera: Any, coded_clip: str
+) -> None:
+    """If the visitor chooses a source while the browser still asks for permission, the source stays and the camera is released."""
+    camera.start(640, 480)
+    seen = browser("live", url=serve(camera.url).url, state="change", ms=500, clip=coded_clip)
+    assert seen["mode"] == "source"
+    assert seen["open"] == [False]
+
+
+def test_a_killed_server_is_told(built: None, browser: Any, serve: Serve, camera: Any, tmp_path: Path) -> None:
+    """When the server is killed, the page says that the connection is lost and shows nobody; after a restart the ages come again."""
+    camera.start(640, 480)
+    served = serve(camera.url)
+
+    def act() -> None:
+        for number in range(2):
+            deadline = time.monotonic() + 90
+            while not (tmp_path / f"step-{number}").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            served.kill() if number == 0 else served.start(served.port)
+
+    acting = threading.Thread(target=act)
+    acting.start()
+    seen = browser("live", url=served.url, state="lost", camera="none", folder=str(tmp_path), name="lost")
+    acting.join()
+    assert seen["whileLost"] == ""
+    assert seen["state"] == "live"
+    assert len(seen["people"]) == 1
+
+
 def test_the_page_asks_for_the_token(built: None, browser: Any, serve: Serve, screenshots: Path) -> None:
     """A wrong token gives an error; the right one opens the page, and scripts cannot read the cookie."""
     served = serve("--token", TOKEN)

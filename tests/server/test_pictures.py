@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
 import zlib
@@ -14,8 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from starlette.requests import Request
 
 from numclip.runtime.live.inputs import picture_of
+from numclip.server.bodies import Bodies
+from numclip.server.options import ServeOptions
 from numclip.server.pictures import Sent, allow_pixels, decode
 from numclip.server.problems import Problem
 
@@ -62,6 +66,30 @@ def test_too_many_pixels_are_refused_by_the_head_alone(form: str, size: tuple[in
     with pytest.raises(Problem, match="million pixels") as refused:
         decode(sent(data), MOST)
     assert refused.value.status == 413
+
+
+def test_a_whole_body_is_not_read_on() -> None:
+    """The 413 of a picture with too many pixels is raised at once: its body has arrived, and nothing more is asked of the client. Of a
+    body with too many bytes the rest is read first."""
+
+    async def reads(options: ServeOptions, body: bytes) -> int:
+        read = 0
+
+        async def receive() -> dict[str, object]:
+            nonlocal read
+            read += 1
+            return {"type": "http.request", "body": body, "more_body": read < 3}
+
+        request = Request({"type": "http", "method": "POST", "headers": [], "path": "/v1/read"}, receive)
+        with pytest.raises(Problem) as refused:
+            async with Bodies(options).pictures(request) as pictures:
+                decode(pictures[0], options.max_pixels)
+        assert refused.value.status == 413
+        return read
+
+    big = png(1001, 1000, b"x" * 100)
+    assert asyncio.run(reads(ServeOptions(max_pixels=MOST), big)) == 3
+    assert asyncio.run(reads(ServeOptions(max_bytes=len(big)), big)) == 3
 
 
 def test_the_limit_may_be_above_pillow_s(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,6 +334,7 @@ def test_the_page_logs_in_with_a_cookie(serve: Serve) -> None:
         (("--cors", "*"), "--cors ORIGIN"),
         (("--cors", "https://a.example/path"), "--cors ORIGIN"),
         (("--queue", "0"), "--queue"),
+        (("--queue", "4"), "at least --max-pictures (16)"),
         (("--timeout-s", "0"), "--timeout-s"),
         (("--port", "70000"), "--port"),
         (("--gate", "17"), "a threshold that"),

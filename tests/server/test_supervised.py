@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -71,6 +74,68 @@ def test_the_supervisor_is_told(serve: Serve, tmp_path: Path) -> None:
         served.stop()
         while supervisor.recv(4096) != b"STOPPING=1":
             pass
+
+
+PLANTED = """
+import os, threading, time
+import numclip.server.api
+from numclip.runtime.sessions.model import Model
+
+numclip.server.api.STUCK_S = 1.0
+real = Model.__call__
+
+def call(model, crops):
+    if os.path.exists({path!r}) and threading.current_thread().name == "answer":
+        {fault}
+    return real(model, crops)
+
+Model.__call__ = call
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [("time.sleep(1000)", "more than 1 s"), ("raise ValueError('planted')", "see the server's log")],
+    ids=["a call that does not end", "an unexpected error"],
+)
+def test_a_fault_while_sources_are_read_is_told(
+    serve: Serve, camera: Any, portrait: bytes, tmp_path: Path, fault: str, hint: str
+) -> None:
+    """A model call for a source that does not end, or an unexpected error there, makes /healthz 503 and ends the notices to systemd,
+    although pictures are still read; after the error the source has an event `failed`, which its readers get."""
+    path, planted = tmp_path / "notify", tmp_path / "planted"
+    (tmp_path / "sitecustomize.py").write_text(PLANTED.format(path=str(planted), fault=fault))
+    camera.start(640, 480)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(path))
+        supervisor.settimeout(10)
+        paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        served = serve(camera.url, NOTIFY_SOCKET=str(path), WATCHDOG_USEC="2000000", PYTHONPATH=paths)
+        with served.client() as client, client.stream("GET", "/v1/sources/0/results") as answer:
+            while b"WATCHDOG=1" not in supervisor.recv(4096):
+                pass
+            assert client.get("/healthz").status_code == 200
+            planted.touch()
+            deadline = time.monotonic() + 20
+            while (health := client.get("/healthz")).status_code != 503:
+                assert time.monotonic() < deadline, "the fault is not told"
+                time.sleep(0.1)
+            assert hint in health.json()["detail"]
+            assert client.post("/v1/read", content=portrait).status_code == 200
+            if "raise" in fault:
+                source = client.get("/v1/sources/0").json()
+                assert source["state"] == "failed"
+                assert "ValueError" in source["events"][-1]["reason"]
+                assert json.loads(list(answer.iter_lines())[-1])["event"] == "failed"
+        supervisor.settimeout(3)
+        with pytest.raises(TimeoutError):
+            listen(supervisor, 20)
+
+
+def listen(supervisor: socket.socket, many: int) -> None:
+    """Receive so many notices."""
+    for _ in range(many):
+        supervisor.recv(4096)
 
 
 def test_kill_9_loses_only_what_was_in_flight(serve: Serve, portrait: bytes) -> None:

@@ -8,12 +8,14 @@ Inputs come from integer formulas that give the same numbers in both languages, 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from numclip.runtime.contract.gate import TrackGate, open_gate
@@ -99,6 +101,7 @@ def vectors() -> dict[str, Any]:
         "gate": gates(spec),
         "gate_error": [open_gate(spec, threshold, **dial).error for threshold, dial, _ in GATES],
         "crops": crops(),
+        "enlarged": enlarged(),
         "following": following(),
         "tracking": tracking(),
         "running": running(spec),
@@ -239,6 +242,17 @@ def crops() -> list[dict[str, Any]]:
                 "sharpness": float(sharpness(cut)[0]),
             }
         )
+    return found
+
+
+def enlarged() -> list[dict[str, Any]]:
+    """Return parts (xyxy px) of a picture, the sizes that they are enlarged to, and the hashes of their RGB pixels."""
+    found: list[dict[str, Any]] = []
+    for part, size_wh in [((0, 0, 20, 10), (40, 20)), ((7, 3, 104, 90), (129, 116)), ((0, 0, 320, 240), (437, 328))]:
+        x0, y0, x1, y1 = part
+        large = cv2.resize(picture(320, 240)[y0:y1, x0:x1], size_wh, interpolation=cv2.INTER_LINEAR)
+        rgb = np.ascontiguousarray(large[..., ::-1]).tobytes()
+        found.append({"part": part, "size": size_wh, "sha256": hashlib.sha256(rgb).hexdigest()})
     return found
 
 

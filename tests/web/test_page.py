@@ -106,6 +106,16 @@ def test_a_still_picture_is_read(
     assert any("years" in person for person in seen["people"])
 
 
+def test_a_picture_chosen_while_the_model_loads_is_read(
+    browser: Any, serve: Any, site: Path, hopper: np.ndarray, clip: str, tmp_path: Path
+) -> None:
+    """If the visitor starts the camera and then chooses a picture before the model is loaded, the picture is read and stays."""
+    cv2.imwrite(str(tmp_path / "portrait.png"), hopper)
+    seen = browser("screens", url=serve(site).url, state="early", picture=str(tmp_path / "portrait.png"), clip=clip)
+    assert seen["mode"] == "still"
+    assert len(seen["people"]) == len(numclip.read(hopper).faces)
+
+
 @pytest.mark.parametrize(
     ("state", "code", "options"),
     [

@@ -69,6 +69,20 @@ def test_a_model_that_cannot_run_is_refused_before_anything_is_written(page: Pat
     assert not (tmp_path / "site").exists()
 
 
+def test_a_model_and_a_finder_of_the_same_name_are_two_files(page: Path, tmp_path: Path) -> None:
+    """Files `a/model.onnx` and `b/Model.onnx` are both in the site, under the names in site.json, with their own bytes; the letters'
+    case does not tell them apart, because some hosts ignore it."""
+    model, finder = tmp_path / "a" / "model.onnx", tmp_path / "b" / "Model.onnx"
+    for path, name in ((model, "age-nano.int8"), (finder, "faces-nano")):
+        path.parent.mkdir()
+        path.write_bytes((MODELS / f"{name}.onnx").read_bytes())
+    site = write_site(SiteOptions(tmp_path / "site", str(model), str(finder))).folder
+    about = json.loads((site / "site.json").read_text())
+    assert about["model"].lower() != about["finder"].lower()
+    assert (site / about["model"]).read_bytes() == model.read_bytes()
+    assert (site / about["finder"]).read_bytes() == finder.read_bytes()
+
+
 def test_without_the_built_page_the_command_says_how_to_build_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

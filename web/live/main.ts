@@ -15,6 +15,7 @@ import { LANGUAGES, type LiveDictionary } from "./words.js";
 const POLL_MS = 2000;
 const RECONNECT_MS = 1000;
 const RATE_WINDOW_MS = 3000;
+const ANSWER_MS = 10_000; // the server counts as lost if it does not answer within this time
 
 const $ = <E extends HTMLElement = HTMLElement>(id: string): E => document.getElementById(id) as E;
 const stage = $("stage");
@@ -26,6 +27,8 @@ let words: LiveDictionary = LANGUAGES.en;
 let task = "age";
 let edges: readonly number[] = [0, 100];
 let opened = false; // the server has sent its list of sources
+let lost = false; // the server no longer answers
+let run = 0; // number of the current activity; older activities stop when it changes
 let sources: SourceSummary[] = [];
 let webrtc = false; // the server accepts cameras over WebRTC
 let chosen: string | null = null; // id of the shown source; null: the own camera, or nothing
@@ -42,7 +45,7 @@ class Refused extends Error {
 }
 
 async function ask<T>(path: string, init?: RequestInit): Promise<T> {
-  const answer = await fetch(path, init);
+  const answer = await fetch(path, { signal: AbortSignal.timeout(ANSWER_MS), ...init });
   if (answer.status === 204) return undefined as T;
   const body = (await answer.json()) as T & { detail?: string };
   if (!answer.ok) throw new Refused(answer.status, body.detail ?? answer.statusText);
@@ -61,7 +64,7 @@ function enter(mode: Mode): void {
   $("own").setAttribute("aria-pressed", String(mode === "camera"));
   document.documentElement.dataset.mode = mode;
   if (mode !== "source" && mode !== "camera") stage.style.aspectRatio = "";
-  shown = null;
+  [shown, lost] = [null, false];
   recentMs.length = 0;
   for (const id of ["fact-latency", "fact-frames", "fact-dropped", "fact-state"]) $(id).textContent = "–";
   refresh();
@@ -77,18 +80,20 @@ function fail(error: unknown): void {
 }
 
 async function begin(): Promise<void> {
+  const mine = run;
   try {
     const { models } = await ask<{ models: ModelSummary[] }>("v1/models");
     const model = models.find(({ kind }) => kind !== "faces");
     if (model !== undefined) [task, edges] = [model.kind, model.range];
     await poll();
+    opened = true;
+    welcome();
+    if (mine !== run) return;
     const first = sources.find(({ kind }) => kind === "source");
     if (first !== undefined) watch(first.id);
     else enter("welcome");
-    opened = true;
-    welcome();
   } catch (error) {
-    fail(error);
+    if (mine === run) fail(error);
   }
 }
 
@@ -99,14 +104,14 @@ function watch(id: string): void {
   enter("source");
   preview.src = `v1/sources/${id}/preview`;
   listen(id);
-  void poll();
+  void update();
 }
 
 function listen(id: string): void {
   const socket = (results = new WebSocket(new URL(`v1/sources/${id}/results`, location.href.replace(/^http/, "ws"))));
   socket.onmessage = ({ data }) => {
     const line = JSON.parse(String(data)) as ResultLine | EventLine;
-    if ("event" in line) return void poll();
+    if ("event" in line) return void update();
     const source = sources.find((each) => each.id === id);
     show(resultOf(line, source?.width ?? 1, source?.height ?? 1, task), line, line.latency_ms);
   };
@@ -124,17 +129,29 @@ function listen(id: string): void {
 
 async function startOwn(): Promise<void> {
   letGo();
+  const mine = run;
+  let stream: MediaStream | null = null;
   try {
-    const stream = await openCamera({ facing: "user" });
+    stream = await openCamera({ facing: "user" }); // it waits until the visitor allows it
+    if (mine !== run) return stopTracks(stream);
     video.srcObject = stream;
     await video.play();
+    if (mine !== run) return stopTracks(stream);
     enter("camera");
     stage.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
-    const lost = new NumclipError("camera-lost", "the camera is gone");
-    stream.getVideoTracks()[0].onended = () => fail(lost);
+    const gone = new NumclipError("camera-lost", "the camera is gone");
+    stream.getVideoTracks()[0].onended = () => fail(gone);
     own = { stream, link: webrtc ? overWebRtc(stream) : overWebSocket() };
   } catch (error) {
-    fail(error);
+    stopTracks(stream);
+    if (mine === run) fail(error);
+  }
+}
+
+function stopTracks(stream: MediaStream | null): void {
+  for (const track of stream?.getTracks() ?? []) {
+    track.onended = null;
+    track.stop();
   }
 }
 
@@ -172,17 +189,15 @@ function showOwn({ line, picture, latencyMs }: Sent): void {
   document.dispatchEvent(new CustomEvent("numclip", { detail: { result, picture, latencyMs } }));
 }
 
-/** Close everything that is shown. */
+/** Close everything that is shown, and end what is being opened. */
 function letGo(): void {
+  run += 1;
   const socket = results;
   results = null;
   socket?.close();
   preview.removeAttribute("src");
   own?.link.close();
-  for (const track of own?.stream.getTracks() ?? []) {
-    track.onended = null;
-    track.stop();
-  }
+  stopTracks(own?.stream ?? null);
   [own, ownName, chosen, video.srcObject] = [null, null, null, null];
 }
 
@@ -203,11 +218,28 @@ function refresh(): void {
   const faces = shown?.faces ?? [];
   showPeople($("people"), faces, words, edges);
   $("nobody").hidden = faces.length > 0;
-  $("nobody").textContent = shown === null ? words.nobody : words.noFace;
+  $("nobody").textContent = lost ? words.connectionLost : shown === null ? words.nobody : words.noFace;
+}
+
+/** The same as `poll`. If the server does not answer, the page says so and shows nobody until it answers again. */
+async function update(): Promise<void> {
+  const mine = run;
+  try {
+    await poll();
+    if (!lost || mine !== run) return;
+    lost = false;
+  } catch (error) {
+    if (mine !== run) return;
+    if (error instanceof Refused && (error.status === 401 || chosen !== null)) return fail(error);
+    [lost, shown] = [true, null];
+    $("fact-state").textContent = words.connectionLost;
+  }
+  refresh();
 }
 
 /** Update the list of sources, and the details of the shown one. */
 async function poll(): Promise<void> {
+  const mine = run;
   ({ sources, webrtc } = await ask<SourcesAnswer>("v1/sources"));
   const list = $("sources");
   const offered = sources.filter(({ kind }) => kind === "source");
@@ -225,6 +257,7 @@ async function poll(): Promise<void> {
   const id = chosen ?? sources.find(({ name, kind }) => kind === "camera" && name === ownName)?.id;
   if (id === undefined) return;
   const details = await ask<SourceDetails>(`v1/sources/${id}`);
+  if (mine !== run) return;
   $("fact-state").textContent = stateOf(details.state);
   if (details.width && details.height && own === null) stage.style.aspectRatio = `${details.width} / ${details.height}`;
   showCrowd($("crowd").querySelector("tbody") as HTMLElement, details.last_hour, words.words);
@@ -248,7 +281,7 @@ function write(chosen: LiveDictionary): void {
   welcome();
   $("login-text").textContent = words.tokenOwner;
   refresh();
-  if (opened) poll().catch(() => undefined);
+  if (opened) void update();
 }
 
 function welcome(): void {
@@ -276,7 +309,7 @@ function setUp(): void {
   };
   new ResizeObserver(refresh).observe(stage);
   setInterval(() => {
-    if (["source", "camera"].includes(document.documentElement.dataset.mode ?? "")) poll().catch(() => undefined);
+    if (["source", "camera"].includes(document.documentElement.dataset.mode ?? "")) void update();
   }, POLL_MS);
   addEventListener("pagehide", letGo);
 }

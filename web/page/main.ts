@@ -140,6 +140,7 @@ async function startCamera(): Promise<void> {
     stage.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
     void listCameras();
     await model;
+    if (mine !== run) return;
     await follow();
   } catch (error) {
     if (mine === run) fail(error);

@@ -138,7 +138,7 @@ export class Engine {
     const { maxFaces, minFacePx } = { ...DEFAULTS, ...options };
     const gate = options.gate ? openGate(this.spec, options.gate) : null;
     const start = performance.now();
-    const detected = await this.finder.find(picture, minFacePx);
+    const detected = await this.finder.find(picture, minFacePx, true);
     const sure = detected.filter((face) => face.score >= Math.fround(START_SCORE)); // a weaker detection would need another frame as confirmation
     const faces = largest(sure, maxFaces ?? sure.length);
     const found = performance.now();

@@ -3,12 +3,13 @@ import { NumclipError } from "./errors.js";
 import { type Detection, KEEP_SCORE, type Landmarks, sidePx } from "./faces.js";
 import { readSpecText } from "./model-file.js";
 import { roundHalfEven } from "./numbers.js";
-import { type Pixels, shrinkByArea } from "./pixels.js";
+import { type Pixels, enlarge, shrinkByArea } from "./pixels.js";
 import { type Session, openSession } from "./session.js";
 import { type Json, type JsonObject, number, object, string } from "./spec.js";
 
 const SCHEMA_VERSION = 1;
 const AS_IT_IS_PX = 640; // a picture whose longer side is at most this is never shrunk, because detection is cheap
+const LARGEST_SCALE = 2; // a still picture is enlarged at most so far
 const LOOKS_APART = 4; // each pass has a quarter of the scale of the one before
 const LAST_LOOK_PX = 400; // the pass whose longer side is at most this is the last
 const FROM_PX = 48; // smallest face of a pass, in its own px, from the second pass on
@@ -42,14 +43,16 @@ export class Finder {
   /**
    * The faces in a picture, highest score first, in px of that picture, from several passes, as in runtime/faces/looks.py.
    *
-   * The first pass shrinks the picture as far as the smallest face (longer side, px) allows. The next pass has a quarter of
-   * the scale; it only runs if a face may be too large for the passes so far.
+   * The first pass shrinks the picture as far as the smallest face (longer side, px) allows. With `enlarging`, for pictures that
+   * are read once, it enlarges the picture up to twice for small faces. The next pass has a quarter of the scale; it only runs if
+   * a face may be too large for the passes so far.
    */
-  async find(picture: Pixels, smallestFacePx: number): Promise<Detection[]> {
+  async find(picture: Pixels, smallestFacePx: number, enlarging = false): Promise<Detection[]> {
     const longer = Math.max(picture.width, picture.height);
     const wanted = this.spec.smallestFacePx / smallestFacePx;
     const looks: Detection[][] = [];
-    for (let scale = Math.min(Math.max(wanted, Math.min(1, AS_IT_IS_PX / longer)), 1); ; scale /= LOOKS_APART) {
+    const largest = enlarging ? LARGEST_SCALE : 1;
+    for (let scale = Math.min(Math.max(wanted, Math.min(1, AS_IT_IS_PX / longer)), largest); ; scale /= LOOKS_APART) {
       const last = scale * longer <= LAST_LOOK_PX;
       const fromPx = looks.length ? FROM_PX / scale : 0;
       const toPx = last ? Infinity : UP_TO_PX / scale;
@@ -92,8 +95,9 @@ export class Finder {
     const [wide, high] = [tile.x1 - tile.x0, tile.y1 - tile.y0];
     const [width, height] = [wide, high].map((side) => Math.max(1, roundHalfEven(side * scale)));
     const whole = wide === picture.width && high === picture.height;
-    const small = whole && width === wide && height === high ? picture : shrinkByArea(picture, tile, width, height);
-    const outputs = await this.session.run("pictures", { data: bgrOf(small), dims: [1, height, width, 3] });
+    const resize = scale < 1 ? shrinkByArea : enlarge;
+    const sized = whole && width === wide && height === high ? picture : resize(picture, tile, width, height);
+    const outputs = await this.session.run("pictures", { data: bgrOf(sized), dims: [1, height, width, 3] });
     const boxes = outputs.boxes.data as Float32Array;
     const scores = outputs.scores.data as Float32Array;
     const landmarks = outputs.landmarks.data as Float32Array;

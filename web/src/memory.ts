@@ -12,6 +12,8 @@ import { type Track, Tracker } from "./tracking.js";
 
 const DETECT_EVERY_S = 0.1; // interval of the finder; in between, optical flow tracks the faces
 const DETECT_EVERY_FRAMES = 6; // and at least this often, whatever the frames' times
+const GAP_S = 2; // after a longer pause all tracks end, as when a live source stalls in Python
+const JITTER_S = 0.2; // a larger step back ends them too; a smaller one is jitter
 
 /** The state of one track's person. */
 export interface Person {
@@ -25,13 +27,14 @@ export interface Seen {
   readonly track: Track;
 }
 
-/** One stream's tracks and people; a change of the frame size ends all of them. */
+/** One stream's tracks and people; a gap in the frames' times or a change of the frame size ends all of them. */
 export class Memory {
   private readonly tracker = new Tracker();
   private readonly people = new Map<number, Person>();
   private readonly gate: TrackGate | null;
   private gray: Gray | null = null;
   private size = "";
+  private lastS = 0; // time of the last frame
   private detectedS = 0;
   private followed = 0;
 
@@ -53,7 +56,9 @@ export class Memory {
   /** The faces of the next frame that have a visible track, by track: detected, or tracked from the previous frame. */
   async see(picture: Pixels, timeS: number): Promise<Seen[]> {
     const size = `${picture.width}x${picture.height}`;
-    if (size !== this.size) {
+    const stepS = timeS - this.lastS;
+    this.lastS = timeS;
+    if (size !== this.size || stepS > GAP_S || stepS < -JITTER_S) {
       this.tracker.forget();
       [this.size, this.gray] = [size, null];
     }

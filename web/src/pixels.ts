@@ -1,4 +1,4 @@
-/** Pictures from the browser, and shrinking by area with the same numbers as OpenCV's INTER_AREA. */
+/** Pictures from the browser, shrunk by area or enlarged bilinearly, with the same numbers as OpenCV's INTER_AREA and INTER_LINEAR. */
 import { roundHalfEven } from "./numbers.js";
 
 /** RGBA pixels, 4 bytes each, row by row, such as an ImageData. */
@@ -14,6 +14,65 @@ export interface Part {
   readonly y0: number;
   readonly x1: number; // exclusive
   readonly y1: number;
+}
+
+const ONE = 2048; // 1 as a weight of the enlargement
+
+/** Enlarge a region of a picture bilinearly to `width` x `height`. Weights and sums are integers, as in OpenCV. */
+export function enlarge(picture: Pixels, part: Part, width: number, height: number): Pixels {
+  const columns = linearTaps(part.x1 - part.x0, width);
+  const rows = linearTaps(part.y1 - part.y0, height);
+  const out = new Uint8Array(width * height * 4).fill(255);
+  const lines = [new Int32Array(width * 3), new Int32Array(width * 3)]; // two rows of the region, enlarged horizontally
+  const lineRow = [-1, -1];
+  for (let y = 0; y < height; y++) {
+    const [above, below] = [rows.first[y], rows.second[y]].map((row) => {
+      const at = row & 1; // neighbouring rows take turns
+      if (lineRow[at] !== row) {
+        lineRow[at] = row;
+        enlargeLine(picture.data, ((part.y0 + row) * picture.width + part.x0) * 4, columns, lines[at]);
+      }
+      return lines[at];
+    });
+    const weight = rows.weight[y];
+    for (let i = 0, to = y * width * 4; i < above.length; i += 3, to += 4) {
+      for (let c = 0; c < 3; c++) {
+        const first = ((ONE - weight) * (above[i + c] >> 4)) >> 16;
+        const second = (weight * (below[i + c] >> 4)) >> 16;
+        out[to + c] = (first + second + 2) >> 2;
+      }
+    }
+  }
+  return { width, height, data: out };
+}
+
+function enlargeLine(data: Uint8ClampedArray | Uint8Array, start: number, columns: LinearTaps, line: Int32Array): void {
+  const { first, second, weight } = columns;
+  for (let x = 0, i = 0; x < first.length; x++, i += 3) {
+    const left = start + 4 * first[x];
+    const right = start + 4 * second[x];
+    for (let c = 0; c < 3; c++) line[i + c] = data[left + c] * (ONE - weight[x]) + data[right + c] * weight[x];
+  }
+}
+
+/** The two source pixels of each new pixel of a line, and the weight of the second; the first has the rest of ONE. */
+interface LinearTaps {
+  first: Int32Array;
+  second: Int32Array;
+  weight: Int32Array;
+}
+
+function linearTaps(before: number, after: number): LinearTaps {
+  const scale = 1 / (after / before);
+  const taps = { first: new Int32Array(after), second: new Int32Array(after), weight: new Int32Array(after) };
+  for (let i = 0; i < after; i++) {
+    const at = Math.fround((i + 0.5) * scale - 0.5);
+    const whole = Math.floor(at);
+    taps.first[i] = Math.min(Math.max(whole, 0), before - 1);
+    taps.second[i] = Math.min(Math.max(whole + 1, 0), before - 1);
+    taps.weight[i] = roundHalfEven(Math.fround(at - whole) * ONE);
+  }
+  return taps;
 }
 
 /** Shrink a region of a picture by area to `width` x `height`, which must not exceed the region's. */

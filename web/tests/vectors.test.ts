@@ -1,4 +1,5 @@
 /** The library gives the same results as Python; tests/web/make_vectors.py writes the expected ones. */
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 
@@ -9,7 +10,7 @@ import { type Box, type Detection, type Landmarks, type Point, judge, quality } 
 import { follow, grayOf } from "../src/following.js";
 import { type GateOptions, TrackGate, openGate } from "../src/gate.js";
 import { graphSha256, readSpecText } from "../src/model-file.js";
-import type { Pixels } from "../src/pixels.js";
+import { type Pixels, enlarge } from "../src/pixels.js";
 import { type Reading, readingOf } from "../src/readings.js";
 import { RunningAge, shownInterval } from "../src/running-age.js";
 import { sharpness } from "../src/sharpness.js";
@@ -127,6 +128,14 @@ describe("as Python answers", () => {
       const off = got.map((v, i) => Math.abs(v - expected[i]));
       expect(off.reduce((sum, v) => sum + v, 0) / off.length).toBeLessThan(0.01);
       near(sharpness(expected, 32), sharp, 1e-4);
+    }
+  });
+
+  test("a picture is enlarged with OpenCV's pixels, part by part", () => {
+    for (const { part: [x0, y0, x1, y1], size: [width, height], sha256 } of vectors.enlarged) {
+      const { data } = enlarge(picture(320, 240), { x0, y0, x1, y1 }, width, height);
+      const rgb = data.filter((_, i) => i % 4 !== 3);
+      expect(createHash("sha256").update(rgb).digest("hex"), `${width} x ${height}`).toBe(sha256);
     }
   });
 

@@ -1,6 +1,7 @@
 // The server's page, as the visitor sees it.
-// options: url, state (source, camera, login), token, ms, folder and name (for the screenshot), viewport, dark, axe, clip, language,
+// options: url, state (source, camera, login, double, change, lost), token, ms, folder and name (for the screenshot), viewport, dark, axe, clip, language,
 // relay (WebRTC may use a relay alone, and there is none)
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { axeFaults, inBrowser, options, sleep } from "./browser.mjs";
@@ -18,6 +19,28 @@ const steps = {
     await page.evaluate(measure);
     await page.click("#own");
     await page.waitForFunction(hasAge, { timeout: 60_000 });
+  },
+  async double(page) {
+    await page.waitForFunction(() => document.documentElement.dataset.mode !== undefined, { timeout: 20_000 });
+    await page.click("#own", { count: 2 });
+    await page.waitForFunction(hasAge, { timeout: 60_000 });
+  },
+  async change(page) {
+    await steps.source(page);
+    await page.click("#own"); // the permission takes a second, see slowCamera
+    await page.click("#sources button");
+    await page.waitForFunction(() => globalThis.streams.length > 0, { timeout: 20_000 });
+    await page.waitForFunction(hasAge, { timeout: 60_000 });
+  },
+  async lost(page) {
+    const said = (text) => page.waitForFunction((t) => document.getElementById("fact-state").textContent === t, { timeout: 60_000 }, text);
+    await steps.source(page);
+    for (const [number, text] of ["Connection to the server lost", "live"].entries()) {
+      writeFileSync(join(options.folder, `step-${number}`), ""); // the test stops the server, and starts it again
+      await said(text);
+      if (number > 0) await page.waitForFunction(hasAge, { timeout: 60_000 });
+      else globalThis.whileLost = await page.evaluate(() => document.getElementById("people").innerText);
+    }
   },
   async login(page) {
     await page.waitForSelector("#login:not([hidden])", { timeout: 20_000 });
@@ -63,6 +86,18 @@ function measure() {
   });
 }
 
+/** In the page: a visitor who takes a second to allow the camera. globalThis.streams has the opened ones. */
+function slowCamera() {
+  globalThis.streams = [];
+  const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wish) => {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const stream = await real(wish);
+    globalThis.streams.push(stream);
+    return stream;
+  };
+}
+
 function relayAlone() {
   const Real = globalThis.RTCPeerConnection;
   globalThis.RTCPeerConnection = class extends Real {
@@ -75,6 +110,7 @@ function relayAlone() {
 await inBrowser(async (page) => {
   if (options.dark) await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
   if (options.relay) await page.evaluateOnNewDocument(relayAlone);
+  if (["double", "change"].includes(options.state)) await page.evaluateOnNewDocument(slowCamera);
   await page.goto(options.url);
   if (options.language) await page.select("#language", options.language);
   await steps[options.state](page);
@@ -95,6 +131,7 @@ await inBrowser(async (page) => {
     text: document.body.innerText,
     wide: document.documentElement.scrollWidth > innerWidth,
     measured: globalThis.measured ?? [],
+    open: (globalThis.streams ?? []).map((stream) => stream.active),
   }));
-  return { ...shown, faults };
+  return { ...shown, faults, whileLost: globalThis.whileLost };
 });

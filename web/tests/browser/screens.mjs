@@ -29,6 +29,16 @@ const steps = {
     await page.waitForSelector(".person", { timeout: 60_000 });
     await sleep(300);
   },
+  async early(page) {
+    const mode = (name) => page.waitForFunction((m) => document.documentElement.dataset.mode === m, { timeout: 60_000 }, name);
+    await page.click("#start");
+    await mode("live");
+    await (await page.$("#file")).uploadFile(options.picture);
+    await mode("still");
+    await page.evaluate(() => globalThis.loadModel());
+    await page.waitForSelector(".person", { timeout: 60_000 });
+    await sleep(1000);
+  },
   async problem(page) {
     await page.waitForSelector("#start", { visible: true, timeout: 5000 }).then(() => page.click("#start")).catch(() => undefined);
     await page.waitForFunction(() => document.documentElement.dataset.mode === "problem", { timeout: 60_000 });
@@ -48,11 +58,22 @@ const steps = {
   },
 };
 
+/** In the page: the model's file is not asked for until globalThis.loadModel() is called. */
+function slowModel() {
+  const real = fetch;
+  const wanted = new Promise((resolve) => (globalThis.loadModel = resolve));
+  globalThis.fetch = async (...args) => {
+    await wanted;
+    return real(...args);
+  };
+}
+
 await inBrowser(async (page, browser) => {
   if (options.state === "unplugged") {
     await browser.defaultBrowserContext().overridePermissions(new URL(options.url).origin, ["camera"]);
   }
   if (options.dark) await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+  if (options.state === "early") await page.evaluateOnNewDocument(slowModel);
   await page.goto(options.url);
   await steps[options.state](page);
   if (options.folder) await page.screenshot({ path: join(options.folder, `${options.name}.png`) });
