@@ -149,14 +149,6 @@ class ModelSpec:
         fields.done()
         return spec
 
-    def level_of(self, level: float, flag: str = "--interval") -> float | None:
-        """The level of the intervals to show: None if the model has no calibration. Raises UsageError for a level that the
-        calibration does not have."""
-        if self.calibration is None:
-            return None
-        self.calibration.table.check_level(level, flag)
-        return level
-
     def with_calibration(self, calibration: Calibration | None) -> ModelSpec:
         """The same spec with another calibration (or none)."""
         return replace(self, calibration=calibration)

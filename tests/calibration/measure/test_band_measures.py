@@ -33,7 +33,7 @@ BANDS = [(0, 9), (10, 19), (20, 29), (30, INF)]
 
 
 def _predictions(values: list[float], ends: Sequence[tuple[float, float]], *, calibrated: bool = False) -> Predictions:
-    """Make predictions `values`; calibrated: every 95 % interval is +-5 years."""
+    """Make predictions `values`; calibrated: every 90 % interval is +-5 years."""
     spec, n = SPEC.with_calibration(None), len(values)
     if calibrated:
         assert SPEC.calibration is not None
