@@ -18,7 +18,7 @@ from ..faces.crops import crop_faces
 from ..faces.detect import Detections, Detector, detect_all
 from ..faces.following import Gray, follow, gray_of
 from ..faces.quality import judged, sides_px
-from ..faces.tracking import START_SCORE, Track, Tracker
+from ..faces.tracking import MAX_GAP_S, MIN_OVERLAP, START_SCORE, Track, Tracker, overlaps
 from .frames import Frame
 from .look_budget import Attention, LookBudget
 from .sight import Feedback, Sight
@@ -28,6 +28,7 @@ DETECT_EVERY_S = 0.1  # interval of the detector, in the frames' time; in betwee
 DETECT_EVERY_FRAMES = 6  # but at the latest after this many frames
 VIDEO_FACES = 32  # per frame, unless a run says otherwise
 
+Floats = npt.NDArray[np.float32]
 Hear = Callable[[], Iterable[Feedback]]
 
 
@@ -40,13 +41,12 @@ class TrackMemory:
         self._gray: Gray | None = None
         self._scene: tuple[int, tuple[int, ...]] | None = None
         self._detected_s, self._followed = 0.0, 0
-        self._others = _none().boxes_xyxy  # [B, 4] detections since the last detector call that no track took
+        self._others: list[tuple[Floats, float]] = []  # boxes [4] that no track took, and when they were seen
 
-    def hide(self, time_s: float) -> npt.NDArray[np.float32]:
-        """[B, 4] px: where every track is expected, shown or not, and where the last detections without a track were."""
-        return np.array(
-            [*(track.expected(time_s) for track in self._tracker.tracks), *self._others], np.float32
-        ).reshape(-1, 4)
+    def hide(self, time_s: float) -> Floats:
+        """[B, 4] px: where every track is expected, shown or not, and where faces without a track were seen lately."""
+        boxes = [*(track.expected(time_s) for track in self._tracker.tracks), *(box for box, _ in self._others)]
+        return np.array(boxes, np.float32).reshape(-1, 4)
 
     @property
     def detected(self) -> bool:
@@ -84,7 +84,7 @@ class TrackMemory:
         scene = frame.segment, frame.image.shape
         if scene != self._scene:
             self._tracker.forget()
-            self._scene, self._gray, self._others = scene, None, _none().boxes_xyxy
+            self._scene, self._gray, self._others = scene, None, []
         gray = gray_of(frame.image)
         followed = None if self._is_due(frame.time_s) else self._followed_to(gray)
         self._gray = gray
@@ -100,12 +100,15 @@ class TrackMemory:
     def take(self, frame: Frame, faces: Detections) -> tuple[Detections, tuple[int, ...]]:
         """Match the detected faces of the next frame to tracks; returns its faces by track."""
         self._detected_s, self._followed = frame.time_s, 0
-        chosen = largest(faces, self._max_faces)
+        chosen, before = largest(faces, self._max_faces), self._tracker.tracks
         shown = _by_track(chosen, self._tracker.update(chosen, frame.time_s))
         taken = {track.box_xyxy.tobytes() for track in self._tracker.tracks}
-        self._others = np.array([box for box in faces.boxes_xyxy if box.tobytes() not in taken], np.float32).reshape(
-            -1, 4
-        )
+        lost = [(track.box_xyxy, track.seen_s) for track in before if track not in self._tracker.tracks]
+        self._others = [
+            (box, seen_s)
+            for box, seen_s in (*self._others, *lost)
+            if frame.time_s - seen_s <= MAX_GAP_S and overlaps(box[None], faces.boxes_xyxy).max(initial=0) < MIN_OVERLAP
+        ] + [(box, frame.time_s) for box in faces.boxes_xyxy if box.tobytes() not in taken]
         return shown
 
     def _is_due(self, time_s: float) -> bool:

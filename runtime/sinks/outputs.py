@@ -11,6 +11,7 @@ from ...errors import UsageError
 from ..contract.spec import TaskSpec
 from ..live.frames import Source, SourceInfo
 from ..live.results import LEVEL, FrameResult
+from ..places import check_output
 from .audit_file import head_of
 from .home_assistant import HomeAssistant
 from .lines import CsvSink, JsonlSink, TerminalSink
@@ -64,7 +65,8 @@ class OutputOptions:
 def check_outputs(
     options: OutputOptions, sources: Sequence[SourceInfo], read: Iterable[Path], audit: Path | None = None
 ) -> None:
-    """Raise UsageError if outputs contradict each other, or if one is a file that is being read or an audit file.
+    """Raise UsageError if outputs contradict each other, or if one is a file that is being read or an audit file; OutputError if a
+    file's folder does not exist.
 
     read: the files that are being read. audit: an audit file that is appended to; its head is kept too.
     """
@@ -87,6 +89,8 @@ def check_outputs(
     named += [(flag, Path(where)) for flag, where in lines if where and where != "-"]
     if options.save is not None:
         named += [("--save", path) for path in video_files(options.save, len(sources))]
+    for _, path in named:
+        check_output(path)
     sources_read = list(read)
     for number, (flag, path) in enumerate(named):
         if any(_same(path, file) for file in sources_read):

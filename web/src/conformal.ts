@@ -114,6 +114,10 @@ export function interval(
   if (!(level > 0 && level < 1)) {
     throw new NumclipError("usage", `expected a level between 0 and 1, got ${level}`);
   }
+  const most = Math.min(1 - 2 * table.levels[0], 2 * table.levels[table.levels.length - 1] - 1);
+  if (level > most + 1e-9) {
+    throw new NumclipError("usage", `expected a level of at most ${Number(most.toPrecision(6))}, the highest that this model is calibrated for, got ${level}; give a lower one`);
+  }
   const end = (at: number) => {
     const atKnots = table.quantiles.map((row) => interp(at, table.levels, row)); // [M]
     return Math.fround(clamp(value + difficulty * interp(value, table.knots, atKnots), task.low, task.high));

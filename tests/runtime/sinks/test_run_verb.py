@@ -280,6 +280,7 @@ CONTRADICTIONS = {
     "no broker": (["{clip}", "--csv", "old.jsonl", "--mqtt", "mqtt://127.0.0.1:1/x"], 1, "127.0.0.1"),
     "too high a level": (["{clip}", "--interval", "0.9999", "--record", "old.jsonl"], 2, "at most 0.99"),
     "a recording and lines": (["{clip}", "--record", "-", "--jsonl", "-"], 2, "expected only one"),
+    "no folder": (["{clip}", "--jsonl", "old.jsonl", "--csv", "none/a.csv"], 1, "none is not a folder"),
     "ages and no ages": (
         ["{clip}", "--gate", "18", "--audit", "a.audit", "--audit-ages", "--aggregate"],
         2,
