@@ -37,7 +37,7 @@ def _predictions(values: list[float], ends: Sequence[tuple[float, float]], *, ca
     spec, n = SPEC.with_calibration(None), len(values)
     if calibrated:
         assert SPEC.calibration is not None
-        table = ConformalTable(np.array([0.0]), np.array([0.05, 0.95]), np.array([[-5.0, 5]]), 1, 0)
+        table = ConformalTable(np.array([0.0]), np.array([0.01, 0.05, 0.95, 0.99]), np.array([[-5.0, -5, 5, 5]]), 1, 0)
         spec = spec.with_calibration(replace(SPEC.calibration, base_table=table))
     samples = [Sample(f"{i}.png", low, groups={"g": "ab"[i % 2]}, band_high=high) for i, (low, high) in enumerate(ends)]
     samples = [s if s.band_high != s.label else replace(s, band_high=None) for s in samples]
