@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from ..errors import UsageError
-from ..runtime.contract.model_file import resolve
+from ..runtime.contract.model_file import read_spec, resolve
 from ..runtime.sessions.engine_file import read_sidecar
 from .inputs import Input, Unit, cut, list_inputs
 from .local import read_locally, usable_processors
@@ -47,8 +47,9 @@ def bulk(options: BulkOptions) -> BulkSummary:
     units = every[part - 1 :: parts]
     if options.dedupe:
         units = _with_duplicates(units)
+    settings = _settings(options)
     store = Store(options.out, options.shard)
-    missing = store.open(_settings(options), units, options.update, collection)
+    missing = store.open(settings, units, options.update, collection)
     for journal in store.units.glob("*.journal"):
         journal.unlink()
     workers = options.workers or usable_processors()
@@ -75,7 +76,7 @@ def bulk(options: BulkOptions) -> BulkSummary:
         stage_seconds=stage_seconds,
         files=(*files, store.summary.name),
     )
-    store.finish({"schema": SCHEMA_VERSION, "settings": _settings(options), **summary.to_json()})
+    store.finish({"schema": SCHEMA_VERSION, "settings": settings, **summary.to_json()})
     return summary
 
 
@@ -116,15 +117,22 @@ def _check(options: BulkOptions) -> None:
 
 
 def _settings(options: BulkOptions) -> dict[str, object]:
-    """Return the settings that determine the rows; all rows of a folder have the same settings."""
+    """Return the settings that determine the rows; all rows of a folder have the same settings.
+
+    Raises UsageError if the model has no interval of this level.
+    """
     path = resolve(options.model)
-    spec = read_sidecar(path)[0].to_json().encode() if path.suffix == ".engine" else b""  # with its calibration
+    engine = path.suffix == ".engine"
+    spec = read_sidecar(path)[0] if engine else read_spec(path)
+    if spec.calibration is not None:
+        spec.calibration.table.check_level(options.level)
+    calibrated = spec.to_json().encode() if engine else path.read_bytes()
     return {
         "schema": SCHEMA_VERSION,
         "numclip": version("numclip"),
         "model": options.model,
         "model_sha256": model_sha256(path),
-        "calibration_sha256": hashlib.sha256(spec or path.read_bytes()).hexdigest(),
+        "calibration_sha256": hashlib.sha256(calibrated).hexdigest(),
         "detector": options.detector,
         "level": options.level,
         "min_face_px": options.min_face_px,

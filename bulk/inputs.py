@@ -78,7 +78,7 @@ class Input:
     """Name of the member in an archive."""
 
     offset: int = -1
-    """Offset of the member's first byte in an uncompressed .tar."""
+    """Offset of the member's first byte in a .tar, decompressed."""
 
     size: int = -1
     """Size in bytes; -1 if it is not known before reading."""
@@ -241,29 +241,30 @@ def _file(path: str) -> Iterator[Input]:
 
 
 def _tar(path: str, changed_ns: int) -> Iterator[Input]:
+    """Yield the members of a .tar, in order; of several with one name only the last, which is what unpacking leaves."""
     place: Place = "tar" if path.lower().endswith(".tar") else "tar-stream"
+    members: dict[str, Input] = {}
+    fault = ""
     try:
         with tarfile.open(path, "r:" if place == "tar" else "r:*") as archive:
             for member in archive:
                 if member.isfile() and not os.path.basename(member.name).startswith("."):
-                    offset = member.offset_data if place == "tar" else -1
-                    yield Input(
-                        f"{path}{MEMBER}{member.name}", place, path, member.name, offset, member.size, changed_ns
+                    source = f"{path}{MEMBER}{member.name}"
+                    members.pop(source, None)  # the place of the last one
+                    members[source] = Input(
+                        source, place, path, member.name, member.offset_data, member.size, changed_ns
                     )
     except READ_FAULTS as error:
-        yield Input(
-            path,
-            "tar",
-            path,
-            changed_ns=changed_ns,
-            fault=f"{path}: not a complete .tar archive ({error}); copy it again",
-        )
+        fault = f"{path}: not a complete .tar archive ({error}); copy it again"
+    yield from members.values()
+    if fault:
+        yield Input(path, "tar", path, changed_ns=changed_ns, fault=fault)
 
 
 def _zip(path: str, changed_ns: int) -> Iterator[Input]:
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
+            for member in {m.filename: m for m in archive.infolist()}.values():  # of one name, the last, as in _tar
                 if not member.is_dir() and not os.path.basename(member.filename).startswith("."):
                     source = f"{path}{MEMBER}{member.filename}"
                     yield Input(source, "zip", path, member.filename, -1, member.file_size, changed_ns)

@@ -11,10 +11,11 @@ import time
 import urllib.request
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -323,7 +324,8 @@ class Journal:
 class _Opened:
     """The bytes of one input, read on demand."""
 
-    def __init__(self, found: Input, archive: tarfile.TarFile | None = None, data: bytes | None = None) -> None:
+    def __init__(self, found: Input, archive: zipfile.ZipFile | None = None, data: bytes | None = None) -> None:
+        """archive: the open .zip that holds it; None: opened for this input."""
         self._found, self._archive, self._data = found, archive, data
 
     def kind(self) -> Kind:
@@ -368,6 +370,8 @@ class _Opened:
                 raise EOFError("the archive is truncated")
             return data
         if found.place == "zip":
+            if self._archive is not None:
+                return self._archive.read(found.member)
             with zipfile.ZipFile(found.path) as archive:
                 return archive.read(found.member)
         if found.path.startswith(("http://", "https://")):
@@ -407,12 +411,18 @@ class _AsFile:
 
 
 def _opened(inputs: Sequence[Input]) -> Iterator[tuple[Input, _Opened]]:
-    """Yield each input with access to its bytes; a compressed archive is read once, from its start."""
+    """Yield each input with access to its bytes. A compressed .tar is read once, from its start; a .zip is opened once."""
     if inputs and inputs[0].place == "tar-stream":
         yield from _streamed(inputs)
         return
-    for found in inputs:
-        yield found, _Opened(found)
+    for path, group in groupby(inputs, key=lambda found: found.path if found.place == "zip" else None):
+        archive = None
+        if path is not None:
+            with suppress(*READ_FAULTS):  # reading its members then says why
+                archive = zipfile.ZipFile(path)
+        with archive or nullcontext():
+            for found in group:
+                yield found, _Opened(found, archive)
 
 
 def _streamed(inputs: Sequence[Input]) -> Iterator[tuple[Input, _Opened]]:
@@ -421,7 +431,7 @@ def _streamed(inputs: Sequence[Input]) -> Iterator[tuple[Input, _Opened]]:
     try:
         with tarfile.open(inputs[0].path, "r|*") as archive:
             for member in archive:
-                if found is None or member.name != found.member:
+                if found is None or member.offset_data != found.offset:
                     continue
                 file = archive.extractfile(member)
                 data = b"" if file is None else file.read()

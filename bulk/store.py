@@ -120,7 +120,20 @@ class Store:
         for stale in {path.name for path in self.units.iterdir()} - set(names):
             shutil.rmtree(self.units / stale, ignore_errors=True)
         write_json(self.run, {"settings": settings, "units": names, "collection": collection})
-        return [unit for unit in units if not (self.units / unit.name).is_dir()]
+        return [unit for unit in units if not self._intact(unit)]
+
+    def _intact(self, unit: Unit) -> bool:
+        """Whether a unit is finished. One whose tables cannot be read, for example after a power failure, is deleted."""
+        folder = self.units / unit.name
+        if not folder.is_dir():
+            return False
+        try:
+            for name in ("faces.parquet", "inputs.parquet"):
+                pq.read_metadata(folder / name)
+        except (OSError, pa.ArrowException):
+            shutil.rmtree(folder)
+            return False
+        return True
 
     def commit(self, unit: str, faces: pa.Table, inputs: pa.Table) -> None:
         """Write a unit's tables completely or not at all. A unit that already exists stays unchanged."""
@@ -235,7 +248,7 @@ class Store:
         found, counts = _Inputs(), Counts()
         faults: dict[str, str] = {}  # by source; a duplicate comes after its original
         for unit in units:
-            for row in pq.read_table(self.units / unit.name / "inputs.parquet", schema=INPUTS).to_pylist():
+            for row in self._table(unit, "inputs.parquet", INPUTS).to_pylist():
                 source, error, original = row["source"], row["error"], row["duplicate_of"]
                 counts.inputs += 1
                 if original is not None:
@@ -338,4 +351,14 @@ class Store:
         write_whole(self.out / name, buffer.getvalue().to_pybytes())
 
     def _faces(self, unit: Unit) -> pa.Table:
-        return pq.read_table(self.units / unit.name / "faces.parquet", schema=FACES)
+        return self._table(unit, "faces.parquet", FACES)
+
+    def _table(self, unit: Unit, name: str, schema: pa.Schema) -> pa.Table:
+        path = self.units / unit.name / name
+        try:
+            return pq.read_table(path, schema=schema)
+        except (OSError, pa.ArrowException) as error:
+            raise OutputError(
+                f"{path}: expected a finished table, got an error: {str(error)[:200]}; delete the folder {path.parent} and start "
+                "the same command again"
+            ) from None

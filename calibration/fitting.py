@@ -262,7 +262,8 @@ def _gates(faces: LabelledReadings, table: ConformalTable, task: TaskSpec, data:
     """The gates; who is near a threshold is decided by whole bands, not by the ages drawn from them for the intervals."""
     values, words = table.correct(faces.values, faces.probabilities, task)
     low, high = np.concatenate([known.faces.ends for known in data]).T
-    return fit_gates(lambda at: log_odds(words, at, task), values, low, high, task)
+    persons = [s.person(str(i)) for i, known in enumerate(data) for s in known.faces.samples]
+    return fit_gates(lambda at: log_odds(words, at, task), values, low, high, task, np.array(persons))
 
 
 def _degraded(graph: Model, data: list[Known]) -> LabelledReadings:

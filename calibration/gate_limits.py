@@ -15,26 +15,42 @@ from .exact import upper_bound
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Texts = npt.NDArray[np.str_]
 THRESHOLDS = {"age": (13.0, 16.0, 18.0, 21.0, 25.0)}  # usual legal ages; other tasks have no gates
 MARGIN = 1e-4  # in log odds and in the unit, so that rounding lets nobody exceed a limit that equals their value
 
 
 def fit_gates(
-    log_odds: Callable[[float], Floats], values: Floats, lows: Floats, highs: Floats, task: TaskSpec
+    log_odds: Callable[[float], Floats],
+    values: Floats,
+    lows: Floats,
+    highs: Floats,
+    task: TaskSpec,
+    persons: Texts | None = None,
 ) -> Gates:
     """A table per threshold, keyed as "18", for thresholds with people near on both sides.
 
     log_odds: function from a threshold to the evidence [N] that each face is at least that old, as the runtime computes it.
     values: [N] the estimated values. lows, highs: [N] the ends of each person's known age; equal if it is exact. A band counts as
-    near a threshold only if all of it is.
+    near a threshold only if all of it is. persons: [N] who each face is; of one person's faces on one side of a threshold only the
+    first counts, because the bounds hold for independent people. None: each face is another person.
     """
     fitted: dict[str, GateTable] = {}
     for threshold in THRESHOLDS.get(task.name, ()):
         below, above = near_below(threshold, lows, highs), near_above(threshold, lows, highs)
         if below.any() and above.any():
             around = (lows >= threshold) & (highs < threshold + AROUND)
-            fitted[f"{threshold:g}"] = _fit(log_odds(threshold), values, threshold, below, above, around)
+            sides = [side if persons is None else first_of_each(persons, side) for side in (below, above, around)]
+            fitted[f"{threshold:g}"] = _fit(log_odds(threshold), values, threshold, *sides)
     return fitted
+
+
+def first_of_each(persons: Texts, chosen: Mask) -> Mask:
+    """The mask [N] with only the first face of each person."""
+    places = np.flatnonzero(chosen)
+    first = np.zeros(len(chosen), bool)
+    first[places[np.unique(persons[places], return_index=True)[1]]] = True
+    return first
 
 
 def near_below(threshold: float, lows: Floats, highs: Floats) -> Mask:

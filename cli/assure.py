@@ -13,9 +13,8 @@ from pathlib import Path
 
 from ..calibration import AssureOptions, assure, write_assurance
 from ..calibration.data.crop_cache import DEFAULT_DETECTOR, DETECTOR_HELP
-from ..errors import UsageError
 from ..runtime.contract.gate_table import AROUND, NEAR
-from ..runtime.places import write_json
+from ..runtime.places import check_folder, write_json
 from .shared_flags import add_data, add_json
 
 
@@ -63,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write the report, and print the main figures."""
-    if args.out.exists() and not args.out.is_dir():
-        raise UsageError(f"{args.out}: expected a folder for the report, got a file; give another --out")
+    check_folder(args.out)
     found, faces = assure(
         AssureOptions(
             model=args.model,

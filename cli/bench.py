@@ -109,7 +109,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.plot and args.plot.suffix not in (".svg", ".png"):
         raise UsageError(f"expected --plot FILE.svg or FILE.png, got {args.plot.name}")
-    check_output(args.json)
     check_output(args.plot)
     options = options_of(args)
     from ..bench.benchmark import bench

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..calibration import Calibrated, CalibrateOptions, calibrate, remove_layer
 from ..calibration.data.crop_cache import DEFAULT_DETECTOR
 from ..errors import UsageError
-from ..runtime.places import check_output, write_json
+from ..runtime.places import write_json
 from .shared_flags import add_data, add_json
 
 
@@ -61,7 +61,6 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--every-set fits the calibration itself, not a layer; leave out --layer and --remove-layer")
     if args.layer and args.remove_layer:
         raise UsageError("--layer and --remove-layer are two steps; first remove, then add")
-    check_output(args.json)
     if args.remove_layer is not None:
         made, said = remove_layer(args.model, args.remove_layer, args.out), f"layer {args.remove_layer} removed"
     else:

@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from ..errors import NumclipError, UsageError, did_you_mean
+from ..runtime.places import check_output
 from ..runtime.system import is_jetson
 from . import config
 
@@ -256,6 +257,7 @@ def _dispatch(argv: list[str]) -> int:
         print(config.config_of(parser, rest))
         return 0
     args = parser.parse_args(rest)
+    check_output(getattr(args, "json", None))  # before a command works for minutes
     return int(args._run(args) or 0)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ..calibration import Quantized, QuantizeOptions, quantize
 from ..calibration.int8_graph import FLAVOURS, RANGES
-from ..runtime.places import check_output, write_json
+from ..runtime.places import write_json
 from .shared_flags import add_data, add_json
 
 DEFAULTS = QuantizeOptions("", (), Path())
@@ -72,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
         proof_faces=args.proof_faces,
         widen=args.widen,
     )
-    check_output(args.json)
     with _quiet_quantizer():
         made = quantize(options)
     if args.json != "-":

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="NAME",
         default="nano",
-        help="image tower: nano, small, base, face-resnet, or any open_clip model name",
+        help="image tower: nano, slim, small, base, face-resnet, or any open_clip model name",
     )
     parser.add_argument(
         "--pretrained",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..calibration import Verification, VerifyOptions, verify
 from ..calibration.measure.verification import PROBES
-from ..runtime.places import check_output, write_json
+from ..runtime.places import write_json
 from ..runtime.sessions.session import DEVICES
 from .checkpoints import opened_checkpoint
 from .shared_flags import add_data, add_json
@@ -49,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table, and fail if a limit is exceeded."""
-    check_output(args.json)
     name = args.models[0]
     found = verify(
         VerifyOptions(

@@ -57,6 +57,13 @@ def check_output(file: str | Path | None) -> None:
         raise OutputError(f"cannot write {file}: expected a file, got a folder; choose another place")
 
 
+def check_folder(folder: Path | None) -> None:
+    """Raise OutputError for an output folder that cannot be created, because it or one above it is a file; None passes."""
+    taken = None if folder is None else next((p for p in (folder, *folder.parents) if p.exists()), None)
+    if taken is not None and not taken.is_dir():
+        raise OutputError(f"cannot write {folder}: expected a folder, but {taken} is a file; choose another place")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file atomically: to a temporary name in the same folder, then a rename.
 

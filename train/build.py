@@ -17,6 +17,7 @@ from .method import Method
 from .network import NumCLIP
 from .options import TrainOptions
 from .prompts import Prompt
+from .slim_mobilenet import narrowed
 from .tasks_file import Task
 from .towers import Towers, build_towers, input_side, open_clip
 
@@ -64,14 +65,17 @@ def checkpoint_gradients(tower: nn.Module) -> None:
 
 
 def start_from(network: NumCLIP, path: Path) -> None:
-    """Load all weights of a checkpoint; its crops may have a different size."""
+    """Load all weights of a checkpoint; its crops may have a different size, and those of a tower `small` are cut for `slim`."""
     trained, _ = load_checkpoint(path)
+    weights = trained.state_dict()
+    if (trained.record.name, network.record.name) == ("small", "slim"):
+        weights = narrowed(weights)
     try:
-        network.load_state_dict(trained.state_dict())
+        network.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(
-            f"--start {path}: expected the same network (only the crop size may differ), got: {reason}; "
+            f"--start {path}: expected the same network (only the crop size may differ, or slim from small), got: {reason}; "
             "give the --model of that checkpoint"
         ) from None
     began = trained.record

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -94,6 +96,23 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file as hex."""
     with path.open("rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
+
+
+# What reading a file raises that torch.save did not write, or that holds something else.
+STATE_FAULTS = (OSError, EOFError, UnpicklingError, RuntimeError, LookupError, TypeError, ValueError, AttributeError)
+
+
+@contextmanager
+def reading_state(path: Path) -> Iterator[None]:
+    """While a training state is read: raise ModelError if the file is damaged or holds something else."""
+    try:
+        yield
+    except STATE_FAULTS as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise ModelError(
+            f"{path}: expected the state of a training, got an error: {reason}; delete the file to start that training again, or "
+            "give another --out"
+        ) from None
 
 
 def save_state(path: Path, state: Mapping[str, object]) -> None:

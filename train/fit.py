@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from .augment import AUGMENTATIONS
 from .average import Average
 from .batches import Epoch, batches
 from .build import build_network
-from .checkpoint import file_sha256, load_checkpoint, save_checkpoint, save_state
+from .checkpoint import file_sha256, load_checkpoint, reading_state, save_checkpoint, save_state
 from .groups import learning_rates, lock, parameter_groups
 from .loop import Learner
 from .options import TrainOptions
@@ -318,7 +319,11 @@ class Fit:
             raise UsageError(
                 f"expected {path} to resume from, found no such file; leave --resume out to start a training"
             )
-        state = torch.load(path, weights_only=True, map_location=self.fabric.device)
+        with reading_state(path):
+            state = torch.load(path, weights_only=True, map_location=self.fabric.device)
+            self._take_over(path, state)
+
+    def _take_over(self, path: Path, state: dict[str, Any]) -> None:
         mine, theirs = self._identity(), state["identity"]
         for name in mine:
             if json.dumps(mine[name]) != json.dumps(theirs.get(name)):

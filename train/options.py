@@ -28,7 +28,7 @@ class TrainOptions:
     task: str = "age"
     """A task in `train/tasks/`, or the path of a .json file."""
     model: str = "nano"
-    """nano, small, base, face-resnet, or any open_clip model name."""
+    """nano, slim, small, base, face-resnet, or any open_clip model name."""
     pretrained: str | None = None
     """An open_clip tag or a file of weights to start from; None: random weights."""
     start: Path | None = None

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from . import (
     face_resnet,  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the tower with timm)
+    slim_mobilenet,  # noqa: F401  # pyright: ignore[reportUnusedImport]  (the same)
     torchvision_gap,  # noqa: F401  # pyright: ignore[reportUnusedImport]  (before open_clip)
 )
 

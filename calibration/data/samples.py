@@ -26,6 +26,10 @@ class Sample:
         """The lowest and highest possible true value; equal if the label is exact."""
         return self.label, self.label if self.band_high is None else self.band_high
 
+    def person(self, dataset: str) -> str:
+        """A name for the person in the picture, unique over data sets; a picture without a known subject is a person by itself."""
+        return f"{dataset}/subject/{self.subject}" if self.subject else f"{dataset}/file/{self.file}"
+
     @property
     def middle(self) -> float:
         """The label, or the middle of its band; for a band without an upper end, the lower end."""

@@ -249,6 +249,7 @@ class Assurance:
     error: float
     n: int
     skipped: int
+    repeats: int  # further pictures of persons that the data names; of each person, one picture is measured
     near_below: int
     near_above: int
     settings: tuple[Setting, ...]
@@ -266,7 +267,7 @@ class Assurance:
 
 
 def assure(options: AssureOptions) -> tuple[Assurance, Faces]:
-    """Measure the gate; raises UsageError, ModelError, DataError, DetectorError."""
+    """Measure the gate on one picture per person, the one whose age is nearest to the threshold; raises UsageError, ModelError, DataError, DetectorError."""
     model = (
         options.model
         if isinstance(options.model, Model)
@@ -279,6 +280,8 @@ def assure(options: AssureOptions) -> tuple[Assurance, Faces]:
     names = [dataset.short_name for dataset in opened]
     splits = sorted({options.split or dataset.default_split for dataset in opened})
     parts = [predict_dataset(model, dataset.select(options.split), options.detector) for dataset in opened]
+    pictures = sum(len(part.faces.samples) for part in parts)
+    parts = [part.one_per_person(at) for part in parts]
     readings = joined([part.readings for part in parts])
     samples = [sample for part in parts for sample in part.faces.samples]
     lows, highs = np.concatenate([part.faces.ends for part in parts]).T
@@ -322,6 +325,7 @@ def assure(options: AssureOptions) -> tuple[Assurance, Faces]:
             error=options.error,
             n=len(samples),
             skipped=sum(len(part.faces.skipped) for part in parts),
+            repeats=pictures - len(samples),
             near_below=int(below.sum()),
             near_above=int(above.sum()),
             settings=tuple(_settings(spec, options, readings, faces)),

@@ -68,10 +68,15 @@ def _csv(faces: Faces) -> str:
 def report_page(found: Assurance) -> str:
     """One self-contained HTML file, which also prints well."""
     at, few = found.threshold, f"{found.near_below} people within {NEAR:g} years below {found.threshold:g}"
+    repeats = (
+        f" {found.repeats} further pictures of the same persons are left out: of each person, the picture nearest to {at:g} counts."
+        if found.repeats
+        else ""
+    )
     parts = [
         f"<h1>Age assurance: {_text(found.model)} at {at:g}</h1>",
         f"<p>{found.n} faces of {_text(', '.join(found.data))} ({_text(found.split)}), {found.skipped} pictures without a detected "
-        f"face, detector {_text(found.detector)}. {few}, {found.near_above} within {NEAR:g} years above. Model "
+        f"face, detector {_text(found.detector)}. {few}, {found.near_above} within {NEAR:g} years above.{repeats} Model "
         f"<code>{_text(found.graph_sha256[:16])}</code>, calibrated {_text(found.calibration_date)}.</p>",
         f"<p>The gate answers yes, no or ask (check ID). A <b>false positive</b> is somebody below {at:g} who gets yes; a <b>false negative</b> is "
         f"somebody of {at:g} or more who gets no; somebody of {at:g} or more who does not get yes is <b>not accepted</b>. In brackets: exact 95 % "

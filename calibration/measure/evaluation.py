@@ -18,6 +18,7 @@ from ...errors import UsageError
 from ...runtime.contract.measured import Band, Metric
 from ...runtime.contract.model_file import resolve
 from ...runtime.contract.spec import TaskSpec
+from ...runtime.places import check_folder
 from ...runtime.sessions.model import Model, load
 from ..data.crop_cache import DEFAULT_DETECTOR, FaceCrops
 from ..data.datasets import Dataset, open_data
@@ -68,6 +69,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation | BandEvaluation:
     """
     if options.looks < 1:
         raise UsageError(f"expected --looks to be at least 1, got {options.looks}")
+    check_folder(options.report_dir)
     model, name = _opened(options)
     dataset = split_as_trained(open_data(options.data), model.spec.provenance.training)
     split = options.split or dataset.default_split

@@ -6,7 +6,7 @@ Evaluation, calibration, checks and cards must agree to the last bit, so they us
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,18 @@ class Predictions:
 
     readings: Readings  # N
     faces: FaceCrops  # N samples with their labels and groups; skipped files
+
+    def one_per_person(self, near: float) -> Predictions:
+        """Of each person, as the data names them, only the picture whose label is nearest to `near`; the first of equals."""
+        samples = self.faces.samples
+        order = sorted(range(len(samples)), key=lambda i: abs(samples[i].middle - near))
+        chosen = sorted({samples[i].person(""): i for i in reversed(order)}.values())
+        if len(chosen) == len(samples):
+            return self
+        faces = replace(self.faces.take([samples[i] for i in chosen]), skipped=self.faces.skipped)
+        r, rows = self.readings, np.array(chosen, np.intp)
+        sharp = None if r.sharpness is None else r.sharpness[rows]
+        return Predictions(Readings(r.value[rows], r.probabilities[rows], r.embedding[rows], r.spec, sharp), faces)
 
     @property
     def values(self) -> Floats:

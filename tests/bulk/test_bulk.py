@@ -109,6 +109,50 @@ def test_archives_hold_the_same_pictures(
         assert len(errors_of(out)) == 2
 
 
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_of_members_with_one_name_the_last_is_read(
+    kind: str, pictures: Path, options: BulkOptions, tmp_path: Path
+) -> None:
+    """An archive to which a newer picture was appended under the same name has one row: the age of the newer picture."""
+    old, new = pictures / "00.jpg", pictures / "01.jpg"
+    archive = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as written:
+            written.write(old, "x.jpg")
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                written.write(new, "x.jpg")
+    else:
+        with tarfile.open(archive, "w:gz" if kind == "tar.gz" else "w:") as written:
+            for file in (old, new):
+                written.add(file, "x.jpg")
+    out = tmp_path / "out"
+    assert bulk(replace(options, inputs=(str(archive),), out=out)).inputs == 1
+    (row,) = rows_of(out)
+    assert row["value"] == pytest.approx(numclip.read(new).faces[0].age, abs=1e-3)
+    assert abs(float(str(row["value"])) - numclip.read(old).faces[0].age) > 1
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut"])
+def test_a_damaged_unit_is_read_again(
+    damage: str, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
+) -> None:
+    """If a power failure left a finished unit's table empty or cut short, the next run reads that unit again: the same rows."""
+    out = tmp_path / "out"
+    bulk(replace(options, out=out))
+    table = sorted((out / ".units").glob("*/faces.parquet"))[1]
+    table.write_bytes(b"" if damage == "empty" else table.read_bytes()[:-20])
+    summary = bulk(replace(options, out=out))
+    assert summary.units - summary.units_resumed == 1
+    assert rows_of(out) == undisturbed
+
+
+def test_a_level_above_the_calibration_leaves_nothing(options: BulkOptions, tmp_path: Path) -> None:
+    """--interval 0.9999 is refused with the highest level, before the output folder is made."""
+    with pytest.raises(UsageError, match="expected an interval level of at most"):
+        bulk(replace(options, out=tmp_path / "out", level=0.9999))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_killed_run_goes_on(
     pictures: Path, options: BulkOptions, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:

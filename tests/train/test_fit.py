@@ -17,6 +17,7 @@ from numclip.errors import ModelError  # noqa: E402
 from numclip.runtime.contract.model_file import read_spec  # noqa: E402
 from numclip.train import fit as fit_module  # noqa: E402
 from numclip.train.checkpoint import load_checkpoint  # noqa: E402
+from numclip.train.recipes import SHIPPED  # noqa: E402
 from numclip.train.tasks_file import load_task  # noqa: E402
 from numclip.train.teacher import Teachers, word_divergence  # noqa: E402
 from numclip.train.training_data import training_faces  # noqa: E402
@@ -148,6 +149,52 @@ def test_resume_continues_exactly(faces: Path, trained: Path, tmp_path: Path, mo
         assert torch.equal(tensor, two["network"][name]), name
     assert main([*_flags(faces, out), "--resume", "--lr", "0.5"]) == 2, "another lr cannot be resumed"
     assert main(_flags(faces, out)) == 2, "a finished training is not overwritten"
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "other"])
+def test_a_damaged_state_is_one_sentence(
+    damage: str, faces: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--resume with a last.pt that is no state, is cut short or holds something else is an error that names the file, which stays."""
+    out = tmp_path / "out"
+    out.mkdir()
+    whole = (trained / "last.pt").read_bytes()
+    if damage == "other":
+        torch.save({"epoch": 3}, out / "last.pt")
+    else:
+        (out / "last.pt").write_bytes(b"no state" if damage == "text" else whole[: len(whole) // 2])
+    before = (out / "last.pt").read_bytes()
+    assert main([*_flags(faces, out), "--resume"]) == 1
+    said = capsys.readouterr().err
+    assert f"{out / 'last.pt'}: expected the state of a training" in said and "Traceback" not in said
+    assert (out / "last.pt").read_bytes() == before
+
+
+def test_slim_starts_from_small(faces: Path, tmp_path: Path) -> None:
+    """--model slim starts from a checkpoint of small: every weight but those of the last two blocks is unchanged, and of the 1,024
+    channels of these, 640 stay, in order."""
+    shipped = SHIPPED / "age-small.safetensors"
+    flags = [
+        *_flags(faces, tmp_path / "slim"),
+        "--model",
+        "slim",
+        "--start",
+        str(shipped),
+        "--side",
+        "144",
+        "--lr",
+        "0",
+    ]
+    assert main(flags) == 0
+    mine, theirs = (load_checkpoint(p)[0].state_dict() for p in (tmp_path / "slim" / "best.safetensors", shipped))
+    cut = {name for name, tensor in mine.items() if tensor.shape != theirs[name].shape}
+    assert all(name.startswith(("image_tower.trunk.blocks.4.", "image_tower.head.proj")) for name in cut)
+    for name in set(mine) - cut:
+        torch.testing.assert_close(mine[name], theirs[name], rtol=0, atol=0)
+    last, whole = (x["image_tower.trunk.blocks.4.1.bn2.weight"].tolist() for x in (mine, theirs))
+    assert (len(last), len(whole)) == (640, 1024)
+    rest = iter(whole)
+    assert all(weight in rest for weight in last), "the channels that stay are in the order they had"
 
 
 def test_export_proves_itself(trained: Path, faces: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

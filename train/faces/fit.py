@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from ..checkpoint import reading_state
 from .batches import Batch, Canvases
 from .canvases import Stock
 from .losses import finder_loss
@@ -35,9 +38,18 @@ class Recipe:
 
 
 def fit(
-    stock: Stock, teacher: Path, out: Path, shape: FacesShape, recipe: Recipe, start: FacesNetwork | None = None
+    stock: Stock,
+    teacher: Path,
+    out: Path,
+    shape: FacesShape,
+    recipe: Recipe,
+    start: FacesNetwork | None = None,
+    state: Mapping[str, Any] | None = None,
 ) -> FacesNetwork:
-    """Train and return the averaged network; writes `out` (a checkpoint) every few minutes and goes on from it."""
+    """Train and return the averaged network; writes `out` (a checkpoint) every few minutes.
+
+    state: content of such a checkpoint to go on from. Raises ModelError if it does not fit.
+    """
     torch.manual_seed(recipe.seed)
     network = FacesNetwork(shape).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (as torch documents it)
     if start is not None:
@@ -48,12 +60,12 @@ def fit(
     groups = [{"params": kept, "weight_decay": recipe.decay}, {"params": free, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=recipe.rate)
     step, before_s = 0, 0.0
-    if out.exists():
-        state = torch.load(out, weights_only=True)
-        network.load_state_dict(state["network"])
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, before_s = state["step"], state["spent_s"]
+    if state is not None:
+        with reading_state(out):
+            network.load_state_dict(state["network"])
+            averaged.load_state_dict(state["averaged"])
+            optimizer.load_state_dict(state["optimizer"])
+            step, before_s = int(state["step"]), float(state["spent_s"])
     data = Canvases(stock, teacher, recipe.plan, recipe.seed + step)
     loader = DataLoader(
         data, batch_size=None, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ...errors import DataError
+from ..checkpoint import STATE_FAULTS, reading_state
 from .canvases import Stock
 from .fit import Recipe, fit
 from .network import FacesNetwork, FacesShape
@@ -42,14 +42,17 @@ class FacesTrainOptions:
 
 
 def train_faces(options: FacesTrainOptions) -> Path:
-    """Train, and return the checkpoint; raises DataError for pictures that are not there."""
+    """Train, and return the checkpoint; raises DataError for pictures that are not there, ModelError for a damaged checkpoint."""
+    out, state = options.out / CHECKPOINT, None
+    if out.exists():
+        with reading_state(out):
+            state = torch.load(out, weights_only=True)
+    start = None if options.start is None else load_network(options.start)
     stock = read_stock(options, Teacher(options.teacher))
     recipe = Recipe(options.steps, options.minutes, options.rate, workers=options.workers, seed=options.seed)
     if options.smoke:
         recipe = replace(SMOKE, seed=options.seed)
-    out = options.out / CHECKPOINT
-    start = None if options.start is None else load_network(options.start)
-    fit(stock, options.teacher, out, FacesShape(), recipe, start)
+    fit(stock, options.teacher, out, FacesShape(), recipe, start, state)
     return out
 
 
@@ -106,16 +109,7 @@ def load_network(checkpoint: Path) -> FacesNetwork:
         shape = FacesShape(**{k: tuple(v) for k, v in state["shape"].items()})
         network = FacesNetwork(shape)
         network.load_state_dict(state["averaged"])
-    except (
-        OSError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        EOFError,
-        UnpicklingError,
-    ) as error:
+    except STATE_FAULTS as error:
         raise DataError(
             f"{checkpoint}: expected a checkpoint of the face detector ({' '.join(str(error).split())[:100]}); "
             "give a faces.pt that numclip train-faces wrote"

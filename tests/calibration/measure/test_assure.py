@@ -19,6 +19,7 @@ import numclip
 from numclip.calibration import AssureOptions, assure
 from numclip.calibration.data.datasets import open_data
 from numclip.calibration.measure import assure as measuring
+from numclip.calibration.measure.predictor import predict_dataset
 from numclip.cli.main import main
 from numclip.errors import DataError, ModelError, UsageError
 
@@ -301,6 +302,26 @@ def test_what_cannot_be_measured_is_refused(some: Callable[[list[float]], str]) 
         assure(replace(few, model=bare))
 
 
+def test_people_are_counted_not_pictures(some: Callable[[list[float]], str], tmp_path: Path) -> None:
+    """Of 32 pictures of one person of 16 and 17 and three others of 19, the counts have one picture each; the person's is the first
+    at 17, the age nearest to 18. So one person near below is too few for a rate of 10 %."""
+    some([16.0] * 3 + [17.0] * 29 + [19.0] * 3)
+    rows = (tmp_path / "35.csv").read_text().splitlines()[1:]
+    lines = [f"{row},{'one' if i < 32 else i}" for i, row in enumerate(rows)]
+    (tmp_path / "persons.csv").write_text("\n".join(["file,label,subject", *lines]) + "\n")
+    data = f"table:{tmp_path / 'persons.csv'}"
+    with pytest.raises(DataError, match=r"at least 29 people within 4 years below 18, .*, got 1;"):
+        assure(AssureOptions("age-nano", [data], detector="yunet"))
+    model = numclip.load("age-nano", device="cpu")
+    part = predict_dataset(model, open_data(data), "yunet")
+    kept = part.one_per_person(18)
+    first = next(i for i, s in enumerate(part.faces.samples) if s.label == 17)
+    assert [s.subject for s in kept.faces.samples] == ["one", "32", "33", "34"]
+    assert kept.faces.samples[0].file == part.faces.samples[first].file
+    assert kept.readings.value[0] == part.readings.value[first]
+    np.testing.assert_array_equal(kept.faces.crops[0:1], part.faces.crops[first : first + 1])
+
+
 def test_bands_that_straddle_are_refused(some: Callable[[list[float]], str], tmp_path: Path) -> None:
     """If the only labels near 18 are bands from 10 to 19, the error says that they straddle the threshold."""
     some([1, 2, 3])
@@ -328,5 +349,5 @@ def test_bands_on_one_side_stand_apart(shared_data: Path) -> None:
 def test_a_file_where_the_report_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file in the report's place is an error before anything is measured, and the file stays unchanged."""
     (tmp_path / "file").write_text("mine")
-    assert main(["assure", "age-nano", "--data", "aaf:/nowhere", "--out", str(tmp_path / "file")]) == 2
-    assert "expected a folder for the report" in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"
+    assert main(["assure", "age-nano", "--data", "aaf:/nowhere", "--out", str(tmp_path / "file")]) == 1
+    assert "expected a folder, but" in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"

@@ -61,6 +61,17 @@ def test_tables_by_hand() -> None:
     assert people_needed(0.05) == 59 and people_needed(0.1) == 29
 
 
+def test_a_person_counts_once() -> None:
+    """59 pictures of 17-year-olds that show only two persons are two people: the lowest rate is 1 - 0.05^(1/2), not 1 - 0.05^(1/59)."""
+    evidence = np.concatenate([np.arange(1.0, 60), np.arange(31.0, 90)])
+    ages = np.repeat([17.0, 20.0], 59)
+    persons = np.array([f"young {i % 2}" for i in range(59)] + [f"old {i}" for i in range(59)])
+    table = fit_gates(lambda at: evidence, evidence + 18, ages, ages, TASK, persons)["18"]
+    assert (table.below, table.above) == (2, 59)
+    assert table.yes[0].limit == 2.0001, "the first pictures of the two have the evidence 1 and 2"
+    assert table.yes[0].rate == pytest.approx(1 - 0.05**0.5, abs=2e-5)
+
+
 def test_only_people_near_the_threshold_count() -> None:
     """For a gate at 18, ages 14 to 17.9 and 18 to 21.9 count; a band counts only if all of it is on one side."""
     lows = np.array([13.9, 14, 17.9, 18, 21.9, 22, 10, 14, 14, 18])

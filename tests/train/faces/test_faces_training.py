@@ -15,7 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from numclip.cli.main import main  # noqa: E402
-from numclip.errors import DataError  # noqa: E402
+from numclip.errors import DataError, ModelError  # noqa: E402
 from numclip.export.faces_to_onnx import maps_of, to_onnx  # noqa: E402
 from numclip.runtime.contract.model_file import read_faces_spec  # noqa: E402
 from numclip.train.faces.batches import Batch, with_labels  # noqa: E402
@@ -24,7 +24,7 @@ from numclip.train.faces.losses import finder_loss, generalised_overlap  # noqa:
 from numclip.train.faces.network import OUTPUTS, STRIDES, FacesNetwork  # noqa: E402
 from numclip.train.faces.pictures import Portrait, Scene, read_scenes  # noqa: E402
 from numclip.train.faces.teacher import CellTargets, Teacher, cell_corners, suppress  # noqa: E402
-from numclip.train.faces.training import load_network  # noqa: E402
+from numclip.train.faces.training import FacesTrainOptions, load_network, train_faces  # noqa: E402
 
 
 def write_tar(path: Path, pictures: dict[str, np.ndarray]) -> None:
@@ -63,6 +63,15 @@ def test_another_file_is_no_start(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "faces.pt").write_bytes(content)
     with pytest.raises(DataError, match=r"faces\.pt: expected a checkpoint of the face detector") as caught:
         load_network(tmp_path / "faces.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_checkpoint_is_refused_before_any_picture_is_read(tmp_path: Path) -> None:
+    """train_faces into a folder whose faces.pt is cut short is an error that names the file, even before the pictures are missed."""
+    (tmp_path / "faces.pt").write_bytes(b"PK\x03\x04")
+    nowhere = tmp_path / "none"
+    with pytest.raises(ModelError, match=r"faces\.pt: expected the state of a training") as caught:
+        train_faces(FacesTrainOptions(nowhere, (nowhere,), nowhere, tmp_path))
     assert "\n" not in str(caught.value)
 
 
