@@ -124,10 +124,23 @@ def _capture(capture: Any, note: str) -> Connection:
             good, image = capture.retrieve()
         except cv2.error as error:
             raise SourceError(f"OpenCV reports: {error.err}") from None
-        return Shot(lambda: np.asarray(image, np.uint8) if good else None, captured_s)
+        picture = as_bgr(image) if good else None
+        return Shot(lambda: picture, captured_s)
 
     size_wh = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
     return Connection(read, capture.release, capture.get(cv2.CAP_PROP_FPS) or None, size_wh, True, note)
+
+
+def as_bgr(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A capture's frame [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as BGR [H, W, 3]: a pipeline's own appsink may give GRAY8 or BGRA."""
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels == 3:
+        return np.asarray(image, np.uint8)
+    if channels not in (1, 4):
+        raise SourceError(
+            f"expected frames of 1, 3 or 4 channels, got {channels}; let the pipeline end in video/x-raw,format=BGR ! appsink"
+        )
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR), np.uint8)
 
 
 def open_network(address: str, name: str) -> tuple[Any, Any]:

@@ -49,11 +49,19 @@ class AuditSink:
     """Writes one line when a run begins, one for every new answer, and one when the run ends."""
 
     def __init__(
-        self, options: AuditOptions, spec: ModelSpec, settings: dict[str, Json], sources: Sequence[str]
+        self,
+        options: AuditOptions,
+        spec: ModelSpec,
+        settings: dict[str, Json],
+        sources: Sequence[str],
+        *,
+        tracks: bool = True,
     ) -> None:
         """settings: everything that an answer depends on, besides model and calibration. sources: their names, in the order of the
-        command line; an answer has its source's place in this list. Raises OutputError, UsageError, DeviceError.
+        command line; an answer has its source's place in this list. tracks: whether an answer names its track. Raises OutputError,
+        UsageError, DeviceError.
         """
+        self._tracks = tracks
         self._options, self._run, self._count = options, secrets.token_hex(8), 0
         self._signer = None if options.key is None else Signer(options.key, options.nonce)
         calibration = spec.calibration
@@ -108,7 +116,7 @@ class AuditSink:
             "source": source,
             "frame": result.frame.index,
             "time_s": round(result.frame.time_s, 3),
-            "track": face.track_id,
+            "track": face.track_id if self._tracks else None,
             "threshold": answer.threshold,
             "error": answer.error,
             "answer": answer.answer,

@@ -125,9 +125,8 @@ def run(options: RunOptions, say: Callable[[str], None] = print, until: Until = 
         sinks: list[Sink] = []
         if options.audit is not None:
             # First, so that no answer is shown that was not recorded.
-            sinks.append(
-                AuditSink(options.audit, model.spec, _settings(options, pipeline), [info.name for info in infos])
-            )
+            names, settings = [info.name for info in infos], _settings(options, pipeline)
+            sinks.append(AuditSink(options.audit, model.spec, settings, names, tracks=not outputs.aggregate))
             stack.callback(sinks[0].close)
         window = WindowSink(infos, level, outputs.blur) if outputs.show else None
         if window is not None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numclip.errors import UsageError
+from numclip.errors import SourceError, UsageError
 from numclip.runtime.live.addresses import shown
-from numclip.runtime.live.connections import CameraWish, ask_camera
+from numclip.runtime.live.connections import CameraWish, as_bgr, ask_camera
 from numclip.runtime.sinks.video_writer import VideoWriter
 
 
@@ -46,3 +46,19 @@ def test_what_was_got_is_said(tmp_path: Path) -> None:
     writer.close()
     note = ask_camera(cv2.VideoCapture(str(tmp_path / "clip.mp4")), CameraWish(1280, 720, 30, "MJPG"))
     assert note.startswith("requested 1280x720@30:MJPG, got 96x64@20")
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 3), (2, 3, 4)])
+def test_frames_of_any_channels_become_bgr(shape: tuple[int, ...]) -> None:
+    """Grey 7 becomes (7, 7, 7); BGR stays; BGRA loses its alpha. An own appsink of a gst: pipeline gives such frames."""
+    image = np.full(shape, 7, np.uint8)
+    if shape[2:] == (4,):
+        image[..., 3] = 255
+    found = as_bgr(image)
+    assert found.shape == (2, 3, 3) and (found == 7).all()
+
+
+def test_raw_yuv_frames_are_refused() -> None:
+    """Frames of two channels, such as UYVY, are an error in one sentence that names the format to ask for."""
+    with pytest.raises(SourceError, match="format=BGR ! appsink"):
+        as_bgr(np.zeros((2, 4, 2), np.uint8))

@@ -370,6 +370,18 @@ def test_counts_say_nothing_of_anybody(clip: Path, tmp_path: Path) -> None:
     assert [{k: int(row[k]) for k in lines[0]["counts"]} for row in rows] == [line["counts"] for line in lines]
 
 
+def test_with_counts_the_audit_names_no_track(clip: Path, tmp_path: Path) -> None:
+    """With --aggregate the answers of a gate are recorded without the number of the track; without it, with the number."""
+    flags = ["run", str(clip), "--detector", "haar", "--gate", "18"]
+    for name, more in (("counts", ["--aggregate"]), ("all", [])):
+        assert main([*flags, *more, "--audit", str(tmp_path / name)]) == 0
+    answers = {
+        name: [a["track"] for a in _lines(tmp_path / name) if a["kind"] == "answer"] for name in ("counts", "all")
+    }
+    assert len(answers["counts"]) == len(answers["all"]) > 0
+    assert set(answers["counts"]) == {None} and None not in answers["all"]
+
+
 @pytest.mark.parametrize("pixels", [False, True])
 def test_nothing_else_is_written(clip: Path, tmp_path: Path, pixels: bool) -> None:
     """A traced run with every file output opens only these files for writing, apart from the cache folder, which stores the choice of
