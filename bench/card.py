@@ -6,6 +6,7 @@ has each command and its full tables.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ..demo.clip import write_clip
 from ..runtime.contract.model_file import FINDER, read_spec, resolve, shipped_models
-from ..runtime.places import write_json, write_whole
+from ..runtime.places import PACKAGE, write_json, write_whole
 from ..runtime.sessions.session import DEVICES
 from .benchmark import bench
 from .markdown import interval, markdown
@@ -48,15 +49,18 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
     """The card's commands; towers with over a billion multiply-adds are timed with ViT-B/16, in few rounds."""
     large = [name for name in models if is_large(name)]
     small = [name for name in models if name not in large]
-    towers = [tower for tower in ("nano", "small") if any(f"age-{tower}" in name for name in small)]
+    towers = list(dict.fromkeys(tower for tower in map(tower_of, small) if tower is not None))
+    first = towers[0]
     in_torch = [f"{kind}:{tower}" for tower in towers for kind in ("eager", "compiled")]
-    few = (*small, *in_torch, "clip:nano", "clip-cached:nano")
+    few = (*small, *in_torch, f"clip:{first}", f"clip-cached:{first}")
     big = (*VIT, *large, *(f"{kind}:ViT-B-16" for kind in ("eager", "compiled", "clip", "clip-cached")))
     devices = (*(device for device in DEVICES if device != "auto"), "auto")
     one = BenchOptions(few, devices=devices, threads=(cores,), skip_absent=True, seconds=3, restarts=3)
     vit = replace(one, models=big, restarts=1)
     # With more threads, their placement varies between openings by more than the head costs.
-    head = BenchOptions(("onnx-tower:nano", "onnx:nano"), devices=("cpu",), batches=(1, 8), seconds=10, restarts=10)
+    head = BenchOptions(
+        (f"onnx-tower:{first}", f"onnx:{first}"), devices=("cpu",), batches=(1, 8), seconds=10, restarts=10
+    )
     head_of_vit = replace(head, models=("onnx-tower:ViT-B-16", "onnx:ViT-B-16"), batches=None, restarts=3)
     large_picture = ("yunet@640", f"{FINDER}@640", "yunet-onnx@640", f"{FINDER}@640+{models[0]}")
     find = BenchOptions(large_picture, devices=("cpu",), skip_absent=True, seconds=4)
@@ -72,6 +76,16 @@ def sections(models: Sequence[str], cores: int) -> list[Section]:
         Section(f"{FINDERS}, 640 x 640 px, one thread", find),
         Section(f"{FINDERS}, 320 x 320 px, one thread", find_small),
     ]
+
+
+def tower_of(name: str) -> str | None:
+    """The compact tower (`numclip train --model`) that a shipped model was trained with; None for another file."""
+    if name not in shipped_models():
+        return None
+    backbone = read_spec(resolve(name)).provenance.backbone
+    configs = (PACKAGE / "train" / "towers").glob("*.json")
+    found = {json.loads(path.read_text())["vision_cfg"]["timm_model_name"]: path.stem for path in configs}
+    return found.get(backbone)
 
 
 def is_large(name: str) -> bool:
@@ -214,6 +228,7 @@ def _sessions(title: str, rows: Sequence[Row]) -> list[str]:
         if not tower or kind.startswith("random"):
             families.setdefault(tower or kind.partition(".")[0], []).append(row)
     for family, mine in families.items():
+        tower = tower_of(family) or family
         exact = [row for row in mine if row["device"] not in ("auto", "openvino-bf16")]
         int8 = [row for row in exact if "int8" in row["model"]]
         whole = [row for row in exact if "int8" not in row["model"]]
@@ -234,7 +249,7 @@ def _sessions(title: str, rows: Sequence[Row]) -> list[str]:
             name, where = auto[0]["model"].partition(" (random")[0], auto[0]["session"]["device"]
             parts.append(f"`auto` runs {name} on {where} ({_p50(auto[0]) / fastest:.2f} times the fastest time)")
         for kind in ("eager", "compiled"):
-            theirs = [row for row in rows if row["model"].split()[0] == f"{kind}:{family.removeprefix('age-')}"]
+            theirs = [row for row in rows if row["model"].split()[0] == f"{kind}:{tower}"]
             parts += [
                 f"PyTorch {kind} takes {_p50(r) / _p50(plain):.2f} times as long as ONNX Runtime in float32"
                 for r in theirs

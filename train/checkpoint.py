@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -103,7 +103,7 @@ STATE_FAULTS = (OSError, EOFError, UnpicklingError, RuntimeError, LookupError, T
 
 
 @contextmanager
-def reading_state(path: Path) -> Iterator[None]:
+def reading_state(path: Path) -> Generator[None]:
     """While a training state is read: raise ModelError if the file is damaged or holds something else."""
     try:
         yield

@@ -29,7 +29,8 @@ def test_sections_are_commands() -> None:
     """Every section is a valid numclip bench command; models in other precisions appear together with their float32 version."""
     made = {s.title: s.options for s in sections(["age-nano"], cores=2)}
     assert {s.title: parsed(s.command) for s in sections(["age-nano"], cores=2)} == made
-    assert made["Eight faces"].models == ("age-nano", "eager:nano", "compiled:nano", "clip:nano", "clip-cached:nano")
+    in_torch = ("eager:slim", "compiled:slim", "clip:slim", "clip-cached:slim")
+    assert made["Eight faces"].models == ("age-nano", *in_torch), "slim is age-nano's tower"
     assert made["Eight faces"].batches == (8,) and made["Eight faces"].devices[0] == "cpu"
     assert made["The smallest class, one thread"].models == ("mobilenet-025", "age-nano")
     assert all(a.skip_absent for t, a in made.items() if "face" in t)
@@ -81,12 +82,12 @@ def as_if(report: ContestReport, names: list[str], p50_ms: list[float]) -> Conte
 
 def test_findings_by_hand(report: ContestReport) -> None:
     """A head of 2.01 over 2.00 ms is +0.50 %; clip 17 against 9 ms cached and 8.5 of the same tower; nano four times the smallest class."""
-    head = as_if(report, ["onnx-tower:nano (random weights)", "onnx:nano (random weights)"], [2.0, 2.01])
-    names = ["age-nano", "eager:nano", "eager:small", "clip:nano (random weights)", "clip-cached:nano (random weights)"]
+    head = as_if(report, ["onnx-tower:slim (random weights)", "onnx:slim (random weights)"], [2.0, 2.01])
+    names = ["age-nano", "eager:slim", "eager:small", "clip:slim (random weights)", "clip-cached:slim (random weights)"]
     zero = as_if(report, names, [2.0, 8.5, 14.0, 17.0, 9.0])
     small = as_if(report, ["mobilenet-025 (random weights)", "age-nano"], [0.5, 2.0])
     said = findings({"The head": head, "One face": zero, "The smallest class, one thread": small})
-    assert said[0].endswith("nano by +0.50 % (+0.50 to +0.50) with 1 face, and adds 0.5000% to its work.")
+    assert said[0].endswith("slim by +0.50 % (+0.50 to +0.50) with 1 face, and adds 0.5000% to its work.")
     assert all(f"{ms} ({ms}-{ms}) ms" in said[1] for ms in ("17.00", "9.00", "8.50"))
     assert said[2].startswith("One face, age-nano: float32 is fastest on cpu (2.00 ms). PyTorch eager takes 4.25 times")
     assert said[3].startswith("age-nano takes 4.00 (4.00-4.00) times")
@@ -105,7 +106,7 @@ def test_the_fastest_sessions_by_hand(report: ContestReport) -> None:
         "age-nano.int8@auto": 1.02,
         "age-nano.int8": 1.0,
     }
-    times |= {"eager:nano": 6.0, "clip:nano": 9.0, "clip-cached:nano": 8.0, "age-small": 4.0}
+    times |= {"eager:slim": 6.0, "clip:slim": 9.0, "clip-cached:slim": 8.0, "age-small": 4.0}
     times |= {"random:ViT-B-16 (random weights)": 30.0, "random-int8:ViT-B-16 (random weights)": 10.0}
     times |= {"random:ViT-B-16 (random weights)@auto": 31.0}
     made = as_if(report, list(times), list(times.values()))

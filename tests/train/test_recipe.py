@@ -39,33 +39,12 @@ def test_the_short_form_ends_in_a_model_that_reads(shared_data: Path, tmp_path: 
     """After train --recipe age-nano --smoke and export, every stage has a checkpoint, the last is copied up, and the file gives ages."""
     data, out = shared_data / "data", tmp_path / "nano"
     faces = [f"utkface:{data / 'utkface.tar'}"]
-    start = shared_data / "models" / "mobilenetv2_imagenet_int8.tflite"
-    convert("mobilenetv2", start, tmp_path / "nano.safetensors")
-    convert("dlib", None, tmp_path / "face-resnet.safetensors")
-    flags = [
-        "train",
-        "--recipe",
-        "age-nano",
-        "--data",
-        *faces,
-        "--pretrained",
-        str(tmp_path / "nano.safetensors"),
-        str(tmp_path / "face-resnet.safetensors"),
-        "--out",
-        str(out),
-        "--smoke",
-    ]
+    flags = ["train", "--recipe", "age-nano", "--data", *faces, "--out", str(out), "--smoke"]
     assert main(flags) == 0
-    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == [
-        "faces",
-        "first",
-        "longer",
-        "more",
-        "taught",
-    ]
+    assert [p.parent.name for p in sorted(out.glob("*/best.safetensors"))] == ["slim"]
     record = read_record(out / "best.safetensors")
-    assert record.towers.name == "nano" and record.towers.pretrained == start.name
-    assert {source.licence.spdx for source in record.training.sources or ()} >= {"Apache-2.0", "CC0-1.0"}
+    assert record.towers.name == "slim" and record.towers.image_side == 80
+    assert {source.kind for source in record.training.sources or ()} >= {"data", "start weights"}
     model_file = tmp_path / "age-nano.onnx"
     assert main(["export", str(out / "best.safetensors"), "--out", str(model_file), "--data", *faces]) == 0
     model = numclip.load(model_file)
@@ -156,15 +135,21 @@ def test_age_open_takes_fairface_alone(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_stages_start_where_they_say(tmp_path: Path) -> None:
-    """Each stage of age-nano starts from start weights or from a named stage; its teachers are earlier stages."""
+    """Each stage starts from start weights, from a named stage or from a shipped checkpoint; its teachers are of the same kinds."""
     options = TrainOptions(("table:x.csv",), tmp_path, smoke=True)
-    faces, first, longer, taught, more = stages("age-nano", options, [])
-    best = {name: tmp_path / name / "best.safetensors" for name in ("faces", "first", "longer", "taught")}
-    assert [one.out.name for one in (faces, first, longer, taught, more)] == [*best, "more"]
-    assert [one.start for one in (faces, first, longer, taught)] == [None, None, best["first"], best["longer"]]
-    assert more.start == best["taught"]
-    assert [one.teachers for one in (first, longer, taught)] == [(), (), (best["faces"],)]
-    assert (longer.lr, taught.seed, longer.data, longer.epochs) == (7e-4, 21, ("table:x.csv",), 1), "smoke: one epoch"
+    faces, strong, light, distilled, *_ = stages("age-small", options, [])
+    best = {name: tmp_path / name / "best.safetensors" for name in ("faces", "strong", "light", "distilled")}
+    assert [one.out.name for one in (faces, strong, light, distilled)] == list(best)
+    assert [one.start for one in (faces, strong, light, distilled)] == [
+        None,
+        best["faces"],
+        best["faces"],
+        best["strong"],
+    ]
+    assert [one.teachers for one in (faces, distilled)] == [(), (best["strong"], best["light"])]
+    assert (strong.lr, light.seed, light.data, light.epochs) == (6e-4, 35, ("table:x.csv",), 1), "smoke: one epoch"
+    (slim,) = stages("age-nano", options, [])
+    assert slim.start == SHIPPED / "age-small.safetensors" and slim.teachers == (slim.start,)
     again = stages("age-base", options, [])[-1]
     assert again.teachers == (tmp_path / "base" / "best.safetensors", SHIPPED / "age-small.safetensors")
     with pytest.raises(UsageError, match="sets --lr itself"):
@@ -193,11 +178,17 @@ def test_a_recipe_asks_for_the_data_that_joins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "start"), [("age-nano", "mobilenetv2 MOBILENET.tflite"), ("age-small", "faceres faceres-deep.json")]
+    ("name", "data", "start"),
+    [
+        ("age-open", "fairface:x.tar", "mobilenetv2 MOBILENET.tflite"),
+        ("age-small", "table:x.csv", "faceres faceres-deep.json"),
+    ],
 )
-def test_a_recipe_asks_for_its_start_weights(name: str, start: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_asks_for_its_start_weights(
+    name: str, data: str, start: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """--recipe without --pretrained is an error at once, before any training, that says which file is needed."""
-    assert main(["train", "--recipe", name, "--data", "table:x.csv", "--out", "x"]) == 2
+    assert main(["train", "--recipe", name, "--data", data, "--out", "x"]) == 2
     assert "expected --pretrained" in (said := capsys.readouterr().err) and start in said
 
 
