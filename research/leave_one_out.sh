@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Leave one data set out: how do age-nano's errors and intervals do on faces from a source that it has not seen?
+# Leave one data set out: how do errors and intervals do on faces from a source that the network (--model nano) has not seen?
 #
 #   research/leave_one_out.sh FACES WITHOUT_FAIRFACE    FACES: the folder with utkface.tar, aaf.tar, fairface.tar and their CSVs
 #
 # One shortened training for each set: one epoch on the other two. For UTKFace and All-Age-Faces it starts from age-open, which has
-# seen FairFace alone. For FairFace it starts from WITHOUT_FAIRFACE, the checkpoint of the stage "taught" of age-nano's recipe, which has
-# seen the other two alone. The intervals are fitted on the calibration splits of the sets learned, widened until they hold on
+# seen FairFace alone. For FairFace it starts from WITHOUT_FAIRFACE, a checkpoint of the same network that has seen the other two
+# alone. The intervals are fitted on the calibration splits of the sets learned, widened until they hold on
 # each of them (calibrate --every-set). Then all three test splits are measured. Run again to resume.
 set -euo pipefail
 PYTHON=${PYTHON:-python} RUNS=${RUNS:-runs} THREADS=${THREADS:-0}

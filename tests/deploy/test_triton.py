@@ -53,14 +53,14 @@ def test_the_config_is_tritons(
     assert (config.name, place.name, config.backend, config.max_batch_size) == (name, name, backend, 16)
     assert config.default_model_filename == file and (place / "1" / file).read_bytes() == model.read_bytes()
     uint8, fp32 = schema.DataType.Value("TYPE_UINT8"), schema.DataType.Value("TYPE_FP32")
-    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("crops", uint8, [96, 96, 3])]
+    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("crops", uint8, [80, 80, 3])]
     outputs = {o.name: (o.data_type, list(o.dims)) for o in config.output}
     assert outputs == {"value": (fp32, [1]), "probabilities": (fp32, [11]), "embedding": (fp32, [256])}
     assert config.output[0].HasField("reshape") and list(config.output[0].reshape.shape) == []
     assert list(config.dynamic_batching.preferred_batch_size) == [8, 16]
     assert [(w.batch_size, w.inputs["crops"].zero_data, list(w.inputs["crops"].dims)) for w in config.model_warmup] == [
-        (1, True, [96, 96, 3]),
-        (16, True, [96, 96, 3]),
+        (1, True, [80, 80, 3]),
+        (16, True, [80, 80, 3]),
     ]
 
 
