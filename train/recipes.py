@@ -276,6 +276,11 @@ def stages(name: str, options: TrainOptions, weights: Sequence[Path]) -> list[Tr
     predictions = next((path for path in weights if is_table(path)), None)
     if predictions is not None:
         given["predictions"] = str(predictions)
+    needless = next((part for part in given if part not in recipe.weights), None)
+    if needless is not None:
+        raise UsageError(
+            f"--recipe {name} does not start from weights for {needless}; leave {given[needless]} out of --pretrained"
+        )
     missing = [command for tower, command in recipe.weights.items() if tower not in given]
     # Without this check the tower would start from random weights, which shows only after hours.
     if missing and not options.smoke:

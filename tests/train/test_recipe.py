@@ -192,6 +192,17 @@ def test_a_recipe_asks_for_its_start_weights(
     assert "expected --pretrained" in (said := capsys.readouterr().err) and start in said
 
 
+def test_a_recipe_refuses_start_weights_that_it_does_not_use(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """age-nano starts from a shipped checkpoint: --pretrained with weights of the tower nano is an error that names the file."""
+    start = tmp_path / "nano.safetensors"
+    convert("mobilenetv2", shared_data / "models" / "mobilenetv2_imagenet_int8.tflite", start)
+    flags = ["--data", "fairface:x.tar", "utkface:y.tar", "--out", str(tmp_path / "out"), "--pretrained", str(start)]
+    assert main(["train", "--recipe", "age-nano", *flags]) == 2
+    assert f"leave {start} out of --pretrained" in capsys.readouterr().err
+
+
 def test_a_recipe_fixes_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
     """--recipe with --lr is an error that names the flag."""
     assert main(["train", "--recipe", "age-nano", "--data", "table:x.csv", "--out", "x", "--lr", "1"]) == 2
