@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -321,25 +320,22 @@ class Fit:
             )
         with reading_state(path):
             state = torch.load(path, weights_only=True, map_location=self.fabric.device)
-            self._take_over(path, state)
-
-    def _take_over(self, path: Path, state: dict[str, Any]) -> None:
-        mine, theirs = self._identity(), state["identity"]
-        for name in mine:
-            if json.dumps(mine[name]) != json.dumps(theirs.get(name)):
-                raise UsageError(
-                    f"{path}: expected {name} {theirs.get(name)!r} as in the training to resume, got {mine[name]!r}; "
-                    "give the same value, or another --out"
-                )
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        if self.learner:
-            self.learner.optimizer.load_state_dict(state["optimizer"])
-            self.learner.schedule.load_state_dict(state["schedule"])
-        self.fabric.strategy.precision.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"].cpu())
-        self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
-        self.kept = {name: Figures(**m) for name, m in state["kept"].items()}
+            mine, theirs = self._identity(), state["identity"]
+            for name in mine:
+                if json.dumps(mine[name]) != json.dumps(theirs.get(name)):
+                    raise UsageError(
+                        f"{path}: expected {name} {theirs.get(name)!r} as in the training to resume, got {mine[name]!r}; "
+                        "give the same value, or another --out"
+                    )
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            if self.learner:
+                self.learner.optimizer.load_state_dict(state["optimizer"])
+                self.learner.schedule.load_state_dict(state["schedule"])
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["rng"].cpu())
+            self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
+            self.kept = {name: Figures(**m) for name, m in state["kept"].items()}
 
 
 def keep_some(checkpoint: Path, split: str, faces: Sequence[ValidationFaces]) -> None:

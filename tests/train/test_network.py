@@ -126,7 +126,7 @@ def test_a_local_clip_checkpoint_is_loaded(clip, tmp_path: Path) -> None:
 
 def test_unknown_names_are_refused() -> None:
     """An unknown tower, tag or task is an error that lists the known ones."""
-    with pytest.raises(UsageError, match="expected --model base, face-resnet, nano, small or an open_clip"):
+    with pytest.raises(UsageError, match="expected --model base, face-resnet, nano, slim, small or an open_clip"):
         build_towers("nanoo", None, PICTURES)
     with pytest.raises(UsageError, match="a tag of nano"):
         build_towers("nano", "openai", PICTURES)

@@ -52,8 +52,8 @@ def test_tensorrt_is_never_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_contract_is_checked() -> None:
     """A graph whose input or outputs differ from the spec is an error with the tensor's name and both shapes."""
-    with pytest.raises(ModelError, match=rf"expected the input crops uint8 \[N, 80, 80, 3\], got .*{SPEC.crop.side}"):
-        open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=80)), "cpu", 1)
+    with pytest.raises(ModelError, match=rf"expected the input crops uint8 \[N, 64, 64, 3\], got .*{SPEC.crop.side}"):
+        open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=64)), "cpu", 1)
     with pytest.raises(ModelError, match=r"expected the output embedding float32 \[N, 7\], got float32 \[N, 256\]"):
         open_session(SHIPPED, replace(SPEC, graph=replace(SPEC.graph, embedding_dim=7)), "cpu", 1)
 

@@ -56,8 +56,8 @@ def test_bfloat16_where_the_cpu_has_it() -> None:
 def test_the_contract_is_checked(tmp_path: Path) -> None:
     """A crop side other than the graph's is an error that names both; bytes that are not a graph are an error in one sentence."""
     pytest.importorskip("openvino", reason="needs the extra openvino")
-    with pytest.raises(ModelError, match=r"expected the input crops uint8 \[N, 80, 80, 3\]"):
-        open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=80)), "openvino")
+    with pytest.raises(ModelError, match=r"expected the input crops uint8 \[N, 64, 64, 3\]"):
+        open_session(SHIPPED, replace(SPEC, crop=replace(SPEC.crop, side=64)), "openvino")
     (tmp_path / "x.onnx").write_bytes(b"\x08\x07nothing")
     with pytest.raises(ModelError, match=r"OpenVINO .* cannot open") as caught:
         open_session(tmp_path / "x.onnx", SPEC, "openvino")
