@@ -72,7 +72,7 @@ BASE = stage(
 RECIPES = {
     "age-nano": Recipe(
         "The student starts from age-small as it ships. Its last two blocks are cut from 1,024 to 640 channels, and its crop is the "
-        "task's own at 80 px instead of a wider one at 144 px: a third of the work. It trains 6 epochs on all three data sets. Each picture of All-Age-Faces appears "
+        "task's own at 80 px instead of a wider one at 144 px: less than a third of the work. It trains 6 epochs on all three data sets. Each picture of All-Age-Faces appears "
         "twice, ages 10 to 19 three times, and ages from 60 on twice. The teacher is age-small, run once per face and its mirror image, on its own crop.",
         {},
         (
