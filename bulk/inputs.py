@@ -250,7 +250,7 @@ def _tar(path: str, changed_ns: int) -> Iterator[Input]:
             for member in archive:
                 if member.isfile() and not os.path.basename(member.name).startswith("."):
                     source = f"{path}{MEMBER}{member.name}"
-                    members.pop(source, None)  # the place of the last one
+                    members.pop(source, None)  # a stream is read in the order of the offsets
                     members[source] = Input(
                         source, place, path, member.name, member.offset_data, member.size, changed_ns
                     )
@@ -264,7 +264,7 @@ def _tar(path: str, changed_ns: int) -> Iterator[Input]:
 def _zip(path: str, changed_ns: int) -> Iterator[Input]:
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in {m.filename: m for m in archive.infolist()}.values():  # of one name, the last, as in _tar
+            for member in {m.filename: m for m in archive.infolist()}.values():  # of one name, the last
                 if not member.is_dir() and not os.path.basename(member.filename).startswith("."):
                     source = f"{path}{MEMBER}{member.filename}"
                     yield Input(source, "zip", path, member.filename, -1, member.file_size, changed_ns)

@@ -32,8 +32,12 @@ def cache_dir() -> Path:
 
 def _can_be_made(folder: Path) -> bool:
     """Whether this user may create the folder or write to it."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return os.access(there, os.W_OK | os.X_OK)
+    return os.access(_nearest(folder), os.W_OK | os.X_OK)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder if it exists, or else the nearest place above it that does."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def _temporary_cache() -> Path:
@@ -59,9 +63,8 @@ def check_output(file: str | Path | None) -> None:
 
 def check_folder(folder: Path | None) -> None:
     """Raise OutputError for an output folder that cannot be created, because it or one above it is a file; None passes."""
-    taken = None if folder is None else next((p for p in (folder, *folder.parents) if p.exists()), None)
-    if taken is not None and not taken.is_dir():
-        raise OutputError(f"cannot write {folder}: expected a folder, but {taken} is a file; choose another place")
+    if folder is not None and not (there := _nearest(folder)).is_dir():
+        raise OutputError(f"cannot write {folder}: expected a folder, but {there} is a file; choose another place")
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -52,9 +52,6 @@ class Recipe:
 DLIB = {"face-resnet": f"{CONVERT} dlib --out face-resnet.safetensors"}
 FACERES = {"small": f"{CONVERT} faceres faceres-deep.json --out small.safetensors"}
 MOBILENET = {"nano": f"{CONVERT} mobilenetv2 MOBILENET.tflite --out nano.safetensors"}
-FACES = stage(
-    Path("faces"), pretrained="face-resnet", model="face-resnet", epochs=9, lr=3e-4, rates={"image": 1e-4}, augment="light", amp="bf16"
-)  # fmt: skip
 BASE_WEIGHTS = {"base": f"{CONVERT} dlib-base --out base.safetensors"}
 BASE = stage(
     Path("base"),
@@ -72,8 +69,9 @@ BASE = stage(
 RECIPES = {
     "age-nano": Recipe(
         "The student starts from age-small as it ships. Its last two blocks are cut from 1,024 to 640 channels, and its crop is the "
-        "task's own at 80 px instead of a wider one at 144 px: less than a third of the work. It trains 6 epochs on all three data sets. Each picture of All-Age-Faces appears "
-        "twice, ages 10 to 19 three times, and ages from 60 on twice. The teacher is age-small, run once per face and its mirror image, on its own crop.",
+        "task's own at 80 px instead of a wider one at 144 px: less than a third of the work. It trains 6 epochs on all three data "
+        "sets. Each picture of All-Age-Faces appears twice, ages 10 to 19 three times, and ages from 60 on twice. The teacher is "
+        "age-small, run once per face and its mirror image, on its own crop.",
         {},
         (
             stage(
@@ -183,7 +181,16 @@ RECIPES = {
         "strong, 11 of light, 6 of distilled (stopped after its 7th) and 6 of balanced; ages was planned for 7 epochs and stopped after its 4th, more was planned for 4 and stopped after its 2nd.",
         {**FACERES, **DLIB},
         (
-            FACES,
+            stage(
+                Path("faces"),
+                pretrained="face-resnet",
+                model="face-resnet",
+                epochs=9,
+                lr=3e-4,
+                rates={"image": 1e-4},
+                augment="light",
+                amp="bf16",
+            ),
             _face(Path("strong"), start=Path("faces"), epochs=15, seed=31),
             _face(Path("light"), start=Path("faces"), epochs=15, augment="light", seed=35),
             _face(

@@ -267,7 +267,10 @@ class Assurance:
 
 
 def assure(options: AssureOptions) -> tuple[Assurance, Faces]:
-    """Measure the gate on one picture per person, the one whose age is nearest to the threshold; raises UsageError, ModelError, DataError, DetectorError."""
+    """Measure the gate on one picture per person, the one whose age is nearest to the threshold.
+
+    Raises UsageError, ModelError, DataError, DetectorError.
+    """
     model = (
         options.model
         if isinstance(options.model, Model)

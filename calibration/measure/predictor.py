@@ -32,8 +32,10 @@ class Predictions:
     def one_per_person(self, near: float) -> Predictions:
         """Of each person, as the data names them, only the picture whose label is nearest to `near`; the first of equals."""
         samples = self.faces.samples
-        order = sorted(range(len(samples)), key=lambda i: abs(samples[i].middle - near))
-        chosen = sorted({samples[i].person(""): i for i in reversed(order)}.values())
+        nearest: dict[str, int] = {}
+        for i in sorted(range(len(samples)), key=lambda i: abs(samples[i].middle - near)):
+            nearest.setdefault(samples[i].person(""), i)
+        chosen = sorted(nearest.values())
         if len(chosen) == len(samples):
             return self
         faces = replace(self.faces.take([samples[i] for i in chosen]), skipped=self.faces.skipped)

@@ -1,8 +1,8 @@
 """How well a face is seen, and when the model had better say nothing.
 
-The limits were measured on UTKFace's validation faces with age-nano at 96 px (mean error 4.8 years): enlarged from 24 px they err by
-5.7 years, from 16 px by 7.8; at a sharpness of -2.6 by 8, at -2.7 by 12. Of 500 faces none had a yaw above 0.5, so
-about profiles the model knows nothing.
+The limits were measured on UTKFace's validation faces with age-nano at 96 px (mean error 4.8 years): enlarged from 24 px they err
+by 5.7 years, from 16 px by 7.8; at a sharpness of -2.6 by 8, at -2.7 by 12. Of 500 faces none had a yaw above 0.5, so about
+profiles the model knows nothing.
 """
 
 from __future__ import annotations
